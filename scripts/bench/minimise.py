@@ -1,0 +1,172 @@
+#!/usr/bin/env python3
+"""Minimisation: evaluations to convergence, beside SciPy's L-BFGS-B, and what the optimiser itself costs.
+
+    scripts/bench/minimise.py                  # everything, about ten minutes on 2 cores
+    scripts/bench/minimise.py --quick          # fewer starts, about two minutes
+    scripts/bench/minimise.py --json FILE      # also write the figures, with machine, versions and date
+    scripts/bench/minimise.py --device cuda    # on a GPU
+
+Evaluations are energy-and-gradient evaluations of one point. SciPy is charged up to the first point whose RMS
+gradient is below the same tolerance. The overhead is everything in ``relax`` that is not the potential, as a
+fraction of the wall time of the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import scipy.optimize
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _record import record
+
+from torchscape import Potential, problems
+from torchscape.optimise import BFGS, LBFGS, choose_optimiser, relax
+
+
+class Timed(Potential):
+    """A potential that keeps account of the time spent in it."""
+
+    def __init__(self, inner: Potential) -> None:
+        self.inner, self.seconds, self.calls = inner, 0.0, 0
+        for name in ("ndim", "dtype", "device", "bounds", "length_scale"):
+            setattr(self, name, getattr(inner, name))
+
+    def energy_and_grad(self, x):
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        began = time.perf_counter()
+        result = self.inner.energy_and_grad(x)
+        if x.is_cuda:
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - began
+        self.calls += 1
+        return result
+
+
+def describe(name: str, optimiser, points, seconds: float) -> dict:
+    n = points.n_evaluations.double()
+    row = {
+        "problem": name,
+        "optimiser": type(optimiser).__name__ + (f"({optimiser.memory})" if isinstance(optimiser, LBFGS) else ""),
+        "median": float(n.median()),
+        "mean": float(n.mean()),
+        "max": int(n.max()),
+        "converged": f"{int(points.converged.sum())}/{len(points)}",
+        "seconds": round(seconds, 2),
+        "lowest": float(points.energy.min()),
+    }
+    show(row)
+    return row
+
+
+def show(row: dict) -> None:
+    print("  ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
+
+
+def ours(name: str, potential: Potential, starts, tol: float, optimisers) -> list[dict]:
+    rows = []
+    for optimiser in optimisers:
+        began = time.perf_counter()
+        points = relax(potential, starts, optimiser=optimiser, tol=tol)
+        rows.append(describe(name, optimiser, points, time.perf_counter() - began))
+    return rows
+
+
+def scipys(name: str, potential: Potential, starts, tol: float) -> dict:
+    """SciPy's L-BFGS-B with its default memory of 10, start by start."""
+    counts, failed = [], 0
+    began = time.perf_counter()
+    for start in starts:
+        rms: list[float] = []
+
+        def fun(x, rms=rms):
+            energy, grad = potential.energy_and_grad(torch.as_tensor(x, device=potential.device)[None])
+            rms.append(float(grad.pow(2).mean().sqrt()))
+            return float(energy), grad[0].cpu().numpy().copy()
+
+        options = {"maxiter": 20_000, "maxfun": 20_000, "ftol": 0.0, "gtol": 0.1 * tol}
+        scipy.optimize.minimize(fun, start.cpu().numpy(), jac=True, method="L-BFGS-B", options=options)
+        reached = np.flatnonzero(np.array(rms) <= tol)
+        failed += not len(reached)
+        counts.append(reached[0] + 1 if len(reached) else len(rms))
+    row = {
+        "problem": name,
+        "optimiser": "SciPy L-BFGS-B",
+        "median": float(np.median(counts)),
+        "mean": float(np.mean(counts)),
+        "max": int(np.max(counts)),
+        "converged": f"{len(counts) - failed}/{len(counts)}",
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+    show(row)
+    return row
+
+
+def overhead(name: str, potential: Potential, walkers: int) -> dict:
+    """Share of the wall time that is not the potential's, for one batch of quenches."""
+    starts = potential.sample(walkers, seed=1)
+    relax(potential, starts, max_steps=5)  # warm-up
+    timed = Timed(potential)
+    began = time.perf_counter()
+    relax(timed, starts, optimiser=choose_optimiser(potential), tol=1e-6, max_steps=300)
+    wall = time.perf_counter() - began
+    row = {
+        "problem": name,
+        "walkers": walkers,
+        "steps": timed.calls,
+        "ms per step": 1e3 * wall / timed.calls,
+        "overhead": 1 - timed.seconds / wall,
+    }
+    show(row)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="fewer starts, no SciPy on the networks")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args()
+    device = args.device
+    n_starts, n_scipy = (64, 20) if args.quick else (512, 200)
+    evaluations: list[dict] = []
+
+    print("== trimer network, 28 parameters, to RMS 1e-8")
+    for l2 in (1e-4, 1e-5):
+        potential = problems.get("trimer-network", l2=l2, device=device).potential
+        starts = torch.randn(n_starts, 28, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        starts = starts.to(device)
+        choices = [BFGS(), LBFGS(memory=100)] + ([] if args.quick else [LBFGS(memory=60), LBFGS(memory=30)])
+        evaluations += ours(f"trimer l2={l2:g}", potential, starts, 1e-8, choices)
+
+    print("== beside SciPy, the same starts and the same RMS gradient")
+    cases = [
+        ("rosenbrock", {"ndim": 10}, 1e-8),
+        ("lj13", {}, 1e-6),
+        ("digits", {"hidden": 4, "n_train": 500}, 1e-6),
+    ]
+    for name, options, tol in cases:
+        potential = problems.get(name, device=device, **options).potential
+        n = min(n_scipy, 10) if name == "digits" and args.quick else n_scipy
+        starts = potential.sample(n, seed=0)
+        evaluations += ours(name, potential, starts, tol, [choose_optimiser(potential)])
+        evaluations.append(scipys(name, potential, starts, tol))
+
+    print("== what the optimiser costs: digits networks, 64 walkers")
+    costs = []
+    for hidden in (4, 10):
+        potential = problems.get("digits", hidden=hidden, device=device).potential
+        costs.append(overhead(f"digits 64-{hidden}-10, D = {potential.ndim}", potential, 64))
+
+    if args.json:
+        record(args.json, device, evaluations=evaluations, overhead=costs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""The benchmark times every public function, and every one of them runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+from torchscape import analysis, plots
+
+BENCH = Path(__file__).parents[2] / "scripts" / "bench"
+
+
+@pytest.fixture(scope="module")
+def bench():
+    sys.path.insert(0, str(BENCH))
+    try:
+        spec = importlib.util.spec_from_file_location("bench_analysis", BENCH / "analysis.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(BENCH))
+    return module
+
+
+def test_every_public_function_is_timed(bench):
+    timed = {name.partition(",")[0] for name in bench.functions(bench.landscape(100))}
+    public = {name for name in analysis.__all__ if name.islower()}
+    public |= {f"plots.{name}" for name in plots.__all__ if name.islower()}
+    assert timed == public
+
+
+def test_every_one_runs(bench):
+    for call in bench.functions(bench.landscape(100)).values():
+        call()
+        plt.close("all")
+
+
+def test_the_exponent_is_the_slope(bench):
+    sizes = [100, 1000, 10_000, 100_000]
+    assert bench.exponent(sizes, [9.0, *(1e-6 * n**1.5 for n in sizes[1:])]) == pytest.approx(1.5)

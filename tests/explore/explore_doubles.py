@@ -1,0 +1,115 @@
+"""Small potentials, executors that misbehave, and the tables of a landscape file as plain data."""
+
+from __future__ import annotations
+
+import pickle
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+import torchscape as tsc
+from torchscape.explore import Found, Task
+from torchscape.potentials.base import Potential
+
+
+class Wells(Potential):
+    """A tilted double well in every coordinate: 2^D minima of different energies, D 2^(D-1) saddles."""
+
+    length_scale = 0.5
+
+    def __init__(self, ndim: int = 2, tilt: float = 0.2) -> None:
+        self.ndim, self.tilt = ndim, tilt
+        self.n_rows = 0
+
+    def energy(self, x):
+        self.n_rows += len(x)
+        weight = torch.arange(1, self.ndim + 1, dtype=x.dtype, device=x.device)
+        return ((x**2 - 1) ** 2 + self.tilt * weight * x).sum(1)
+
+    def settings(self):
+        return {"ndim": self.ndim, "tilt": self.tilt}
+
+
+class Ripple(Potential):
+    """U = cos x + x/20 between 0 and 2 pi n: n minima in a row, each with a barrier to the next."""
+
+    ndim = 1
+
+    def __init__(self, n: int = 6) -> None:
+        self.bounds = tsc.Bounds.of([(0.0, 2 * torch.pi * n)])
+
+    def energy(self, x):
+        return (x.cos() + 0.05 * x).sum(1)
+
+
+class Interrupting:
+    """Runs tasks in this process until the ``n``-th, at which somebody presses Ctrl-C (or worse)."""
+
+    def __init__(self, n: int, error: type[BaseException] = KeyboardInterrupt) -> None:
+        self.left, self.error = n, error
+
+    def run(self, potential: Potential, tasks: Sequence[Task]) -> Iterator[Found]:
+        for task in tasks:
+            self.left -= 1
+            if self.left < 0:
+                raise self.error("out of the blue")
+            yield task.run(potential)
+
+
+class Elsewhere:
+    """Runs the last task first, on copies that have been pickled, as another process would get and give them."""
+
+    def run(self, potential: Potential, tasks: Sequence[Task]) -> Iterator[Found]:
+        found = [self._away(potential, task) for task in reversed(tasks)]
+        yield from reversed(found)
+
+    def _away(self, potential: Potential, task: Task) -> Found:
+        potential, task = pickle.loads(pickle.dumps((potential, task)))
+        return pickle.loads(pickle.dumps(task.run(potential)))
+
+
+class Recording:
+    """Remembers every task it has run."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+
+    def run(self, potential: Potential, tasks: Sequence[Task]) -> Iterator[Found]:
+        for task in tasks:
+            self.tasks.append(task)
+            yield task.run(potential)
+
+
+def tables(file: Path | str | tsc.Landscape) -> dict[str, list[tuple]]:
+    """Everything in a landscape file but times and numbers of runs."""
+    if isinstance(file, tsc.Landscape):
+        return _tables(file._store.connection)
+    connection = sqlite3.connect(file)
+    try:
+        return _tables(connection)
+    finally:
+        connection.close()
+
+
+def _tables(connection: sqlite3.Connection) -> dict[str, list[tuple]]:
+    names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name").fetchall()
+    content = {}
+    for (name,) in names:
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
+        kept = [column for column in columns if column not in ("run", "wall")]
+        if name != "run":
+            order = ", ".join(kept)
+            content[name] = connection.execute(f"SELECT {order} FROM {name} ORDER BY {order}").fetchall()
+    return content
+
+
+def in_memory(
+    potential: Potential, strategies: Sequence[tsc.explore.Strategy], **options
+) -> dict[str, list[tuple]]:
+    """The tables that a run without interruption writes."""
+    with tsc.Landscape.in_memory(potential) as landscape:
+        report = tsc.explore(landscape, potential, strategies=strategies, progress=False, **options)
+        assert report.is_complete
+        return tables(landscape)

@@ -1,0 +1,274 @@
+"""Minimisation: textbook updates, SciPy as oracle, boxes, statuses, and rows that never notice each other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.optimize
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torchscape.errors import PotentialError
+from torchscape.optimise import BFGS, LBFGS, Armijo, Pool, Queue, relax
+from torchscape.points import Status
+from torchscape.potentials.base import Potential
+from torchscape.potentials.bounds import Bounds
+
+
+class Rosenbrock(Potential):
+    def __init__(self, ndim: int = 6) -> None:
+        self.ndim = ndim
+
+    def energy(self, x):
+        return (100 * (x[:, 1:] - x[:, :-1] ** 2) ** 2 + (1 - x[:, :-1]) ** 2).sum(1)
+
+
+class Wells(Potential):
+    """Sum of tilted double wells: 2^D minima."""
+
+    def __init__(self, ndim: int = 3, bounds=None) -> None:
+        self.ndim = ndim
+        self.bounds = None if bounds is None else Bounds.of(bounds)
+
+    def energy(self, x):
+        return ((x**2 - 1) ** 2 + 0.2 * x).sum(1)
+
+
+class Holed(Wells):
+    """NaN to the right of x0 = 3."""
+
+    def energy(self, x):
+        return super().energy(x) + torch.where(x[:, 0] > 3, torch.nan, 0.0)
+
+
+OPTIMISERS = [BFGS(), LBFGS(memory=5), LBFGS(memory=60)]
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=["bfgs", "lbfgs5", "lbfgs60"])
+def test_every_start_reaches_the_minimum_of_rosenbrock(optimiser, device, dtype):
+    potential = Rosenbrock()
+    potential.device, potential.dtype = device, dtype
+    starts = potential.sample(50, seed=3)
+    points = relax(potential, starts, optimiser=optimiser)
+    assert bool(points.converged.all())
+    residual = potential.energy_and_grad(points.x)[1].pow(2).mean(1).sqrt()
+    torch.testing.assert_close(residual, points.grad_rms)
+    # The 6-D function has a second, local minimum near (-1, 1, ...) at U = 3.973940500930295.
+    distance = torch.minimum(points.energy.abs(), (points.energy - 3.973940500930295).abs())
+    assert distance.max() < (1e-12 if dtype == torch.float64 else 1e-5)
+
+
+def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion():
+    """The compact form and Nocedal & Wright's algorithm 7.4 give the same direction."""
+    generator = torch.Generator().manual_seed(0)
+    b, d, m = 3, 8, 5
+    optimiser = LBFGS(memory=10)
+    memory = optimiser.fresh(torch.zeros(b, d, dtype=torch.float64))
+    a = torch.randn(d, d, generator=generator, dtype=torch.float64)
+    a = a @ a.T + torch.eye(d)
+    yes, no = torch.ones(b, dtype=torch.bool), torch.zeros(b, dtype=torch.bool)
+    pairs = []
+    for _ in range(m):
+        s = torch.randn(b, d, generator=generator, dtype=torch.float64)
+        pairs.append((s, s @ a))
+        grad = torch.randn(b, d, generator=generator, dtype=torch.float64)
+        memory, direction = optimiser.update(memory, s, s @ a, grad, yes, no)
+    for row in range(b):
+        q, alphas = grad[row].clone(), []
+        for s, y in reversed(pairs):
+            alphas.append((s[row] @ q) / (s[row] @ y[row]))
+            q -= alphas[-1] * y[row]
+        s, y = pairs[-1]
+        r = q * (s[row] @ y[row]) / (y[row] @ y[row])
+        for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+            r += s[row] * (alpha - (y[row] @ r) / (s[row] @ y[row]))
+        torch.testing.assert_close(direction[row], -r, rtol=1e-9, atol=1e-11)
+
+
+def test_lbfgs_drops_its_oldest_pairs_and_keeps_the_rest():
+    """After making room, the direction is that of the pairs still held."""
+    generator = torch.Generator().manual_seed(1)
+    d = 12
+    optimiser = LBFGS(memory=4)  # holds at most 5
+    yes, no = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.bool)
+    a = torch.diag(torch.arange(1.0, d + 1, dtype=torch.float64))
+    steps = torch.randn(9, 1, d, generator=generator, dtype=torch.float64)
+    grad = torch.randn(1, d, generator=generator, dtype=torch.float64)
+
+    def direction(used):
+        memory = optimiser.fresh(torch.zeros(1, d, dtype=torch.float64))
+        for s in used:
+            memory, result = optimiser.update(memory, s, s @ a, grad, yes, no)
+        return result, int(memory.count)
+
+    everything, held = direction(steps)
+    recent, _ = direction(steps[-held:])
+    assert held in (4, 5)
+    torch.testing.assert_close(everything, recent)
+
+
+def test_bfgs_update_is_the_textbook_formula():
+    generator = torch.Generator().manual_seed(0)
+    d = 5
+    optimiser = BFGS(rescale=float("inf"))
+    memory = optimiser.fresh(torch.zeros(1, d, dtype=torch.float64))
+    memory = type(memory)(memory.h, memory.scale + 1, memory.age)  # H = I, not to be rescaled
+    yes, no = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.bool)
+    h = torch.eye(d, dtype=torch.float64)
+    for _ in range(4):
+        s = torch.randn(1, d, generator=generator, dtype=torch.float64)
+        y = s * torch.arange(1.0, d + 1, dtype=torch.float64)
+        grad = torch.randn(1, d, generator=generator, dtype=torch.float64)
+        memory, direction = optimiser.update(memory, s, y, grad, yes, no)
+        rho = 1 / (s * y).sum()
+        left = torch.eye(d) - rho * s.T @ y
+        h = left @ h @ left.T + rho * s.T @ s
+        torch.testing.assert_close(memory.h[0], h)
+        torch.testing.assert_close(direction, -grad @ h)
+
+
+def test_fewer_evaluations_than_scipy_on_rosenbrock():
+    potential = Rosenbrock(10)
+    starts = potential.sample(12, seed=0)
+    ours = relax(potential, starts).n_evaluations.double().median()
+
+    def evaluations(x0):
+        seen = []
+
+        def fun(x):
+            energy, grad = potential.energy_and_grad(torch.as_tensor(x)[None])
+            seen.append(float(grad.pow(2).mean().sqrt()))
+            return float(energy), grad[0].numpy().copy()
+
+        options = {"maxiter": 5000, "ftol": 0.0, "gtol": 1e-9}
+        scipy.optimize.minimize(fun, x0.numpy(), jac=True, method="L-BFGS-B", options=options)
+        reached = np.flatnonzero(np.array(seen) < 1e-8)
+        return reached[0] + 1 if len(reached) else len(seen)
+
+    assert ours <= np.median([evaluations(x0) for x0 in starts])
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=["bfgs", "lbfgs5", "lbfgs60"])
+def test_box_minima_agree_with_scipy(optimiser):
+    """On the box [-0.5, 2]^3 half of the wells lie outside: their minima are on the wall."""
+    potential = Wells(3, [(-0.5, 2.0)] * 3)
+    starts = potential.sample(30, seed=5)
+    points = relax(potential, starts, optimiser=optimiser)
+    assert bool(points.converged.all())
+    assert bool(((points.x >= -0.5) & (points.x <= 2.0)).all())
+
+    def fun(x):
+        energy, grad = potential.energy_and_grad(torch.as_tensor(x)[None])
+        return float(energy), grad[0].numpy().copy()
+
+    for point in points.x:
+        polished = scipy.optimize.minimize(
+            fun, point.numpy(), jac=True, method="L-BFGS-B", bounds=[(-0.5, 2.0)] * 3, options={"gtol": 1e-9}
+        )
+        np.testing.assert_allclose(polished.x, point.numpy(), atol=1e-6)
+    # wall (-0.5, slope outward) or well near +1: both kinds occur
+    assert bool((points.x == -0.5).any())
+    assert bool((points.x > 0.9).any())
+
+
+def test_a_corner_minimum_of_a_linear_function():
+    class Slope(Potential):
+        ndim = 2
+        bounds = Bounds.of([(0, 1), (0, 1)])
+
+        def energy(self, x):
+            return x[:, 0] - 2 * x[:, 1]
+
+    points = relax(Slope(), torch.full((1, 2), 0.3, dtype=torch.float64))
+    assert bool(points.converged.all())
+    assert points.x.tolist() == [[0.0, 1.0]]
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.permutations(range(8)), st.integers(1, 8))
+def test_rows_do_not_notice_how_they_were_batched(order, size):
+    """Permuting the starts and shrinking the pool changes nothing."""
+    potential = Wells(3)
+    starts = potential.sample(8, seed=1)
+    whole = relax(potential, starts)
+    order = torch.tensor(order)
+    parts = relax(potential, starts[order], pool_size=size)
+    torch.testing.assert_close(parts.x, whole.x[order], rtol=0, atol=1e-9)
+    assert bool(((parts.n_evaluations - whole.n_evaluations[order]).abs() <= 1).all())
+
+
+def test_a_nan_row_is_reported_and_disturbs_nobody():
+    potential = Holed(2)
+    good = potential.sample(4, seed=2).clamp(max=2.0)
+    bad = torch.tensor([[5.0, 0.0]], dtype=torch.float64)
+    points = relax(potential, torch.cat([good[:2], bad, good[2:]]))
+    alone = relax(potential, good)
+    assert points.status[2] == Status.NOT_FINITE
+    assert bool(torch.isnan(points.energy[2]))
+    torch.testing.assert_close(points.x[[0, 1, 3, 4]], alone.x)
+
+
+def test_a_descent_that_meets_nan_backs_off():
+    """A trial beyond the edge of the domain is rejected like any other bad step."""
+    potential = Holed(1)
+    start = torch.tensor([[2.9]], dtype=torch.float64)
+    points = relax(potential, start, optimiser=BFGS(max_step=100.0))
+    assert bool(points.converged.all())
+
+
+def test_statuses_say_what_happened():
+    class Downhill(Potential):
+        ndim = 1
+
+        def energy(self, x):
+            return -(x**2).sum(1)
+
+    class Wrong(Wells):
+        """The gradient is not the derivative of the energy."""
+
+        def energy_and_grad(self, x):
+            energy, grad = super().energy_and_grad(x)
+            return energy, -grad
+
+    one = torch.ones(1, 1, dtype=torch.float64)
+    assert relax(Downhill(), one, max_steps=200, optimiser=BFGS(max_step=1e7)).status.tolist() == [
+        Status.UNBOUNDED
+    ]
+    assert relax(Rosenbrock(2), -torch.ones(1, 2, dtype=torch.float64), max_steps=5).status.tolist() == [
+        Status.MAX_STEPS
+    ]
+    wrong = relax(Wrong(1), 2 * one)
+    assert wrong.status.tolist() == [Status.STALLED]
+    assert "not the derivative" in Status(int(wrong.status)).message
+
+
+def test_starts_of_the_wrong_shape_are_refused():
+    with pytest.raises(PotentialError, match=r"\[B, 6\]"):
+        relax(Rosenbrock(6), torch.zeros(3, 5, dtype=torch.float64))
+
+
+def test_no_starts_give_no_points():
+    assert len(relax(Rosenbrock(6), torch.zeros(0, 6, dtype=torch.float64))) == 0
+
+
+def test_the_pool_admits_in_flight():
+    """With room for 3, ten starts never wait for a whole batch: the pool is full until the queue is empty."""
+    potential = Rosenbrock(4)
+    queue = Queue(potential.sample(10, seed=0))
+    running = []
+    Pool(BFGS(), size=3).run(potential, queue, on_step=lambda n: running.append((queue.taken, n)))
+    full = [n for taken, n in running if taken < 10]
+    assert len(queue.ordered()) == 10
+    assert min(full) >= 1
+    assert sum(n == 3 for n in full) > 0.5 * len(full)
+
+
+def test_armijo_shrinks_to_the_minimiser_of_a_quadratic():
+    """U(t) = (t - 0.3)^2 from t = 0 to t = 1: the cubic is exact and its minimiser is 0.3."""
+
+    def one(value):
+        return torch.tensor([value], dtype=torch.float64)
+
+    factor = Armijo().shrink(one(0.09), one(-0.6), one(0.49), one(1.4))
+    torch.testing.assert_close(factor, one(0.3))

@@ -1,0 +1,310 @@
+"""Every picture: drawn on given or own axes, without a warning, showing what the network says."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from torchscape import Network, analysis, plots
+from torchscape.errors import TorchscapeError, UnknownName
+from torchscape.plots.layout import default_levels, tree_layout
+from torchscape.plots.springs import spring_layout
+
+
+def landscape(n: int = 40, m: int = 70, seed: int = 0) -> Network:
+    random = np.random.default_rng(seed)
+    energy = random.normal(size=n)
+    i = random.integers(0, n, m)
+    j = (i + random.integers(1, n, m)) % n
+    return Network.of(
+        energy,
+        torch.as_tensor(np.stack([i, j])),
+        np.maximum(energy[i], energy[j]) + random.exponential(size=m),
+        log_det=random.normal(10.0, 2.0, n),
+        n_modes=6,
+        ids=torch.arange(n) + 1,
+        properties={"accuracy": torch.linspace(0.0, 1.0, n, dtype=torch.float64)},
+    )
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
+
+
+PICTURES = {
+    "disconnectivity": lambda net, ax: plots.disconnectivity(net, colour="accuracy", labels=True, ax=ax),
+    "by community": lambda net, ax: plots.disconnectivity(net, colour="community", ax=ax),
+    "by funnel": lambda net, ax: plots.disconnectivity(net, colour="funnel", ax=ax),
+    "network": lambda net, ax: plots.network(net, labels=True, ax=ax),
+    "heat capacity": lambda net, ax: plots.heat_capacity(net, lowest=[2, 5], ax=ax),
+    "occupation": lambda net, ax: plots.occupation(net, ax=ax),
+    "entropy": lambda net, ax: plots.entropy(net, ax=ax),
+    "frustration": lambda net, ax: plots.frustration(net, ax=ax),
+    "degrees": lambda net, ax: plots.degree_distribution(net, n_bootstrap=5, ax=ax),
+    "barriers": lambda net, ax: plots.barriers(net, gaps=True, ax=ax),
+    "profile": lambda net, ax: plots.profile(net, *connected_pair(net), temperature=0.5, ax=ax),
+}
+
+
+def connected_pair(network: Network) -> tuple[int, int]:
+    members = (network.components() == 0).nonzero().reshape(-1).tolist()
+    return members[0], members[-1]
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_draws_on_its_own_and_on_given_axes(name, tmp_path):
+    own = PICTURES[name](landscape(), None)
+    own.figure.savefig(tmp_path / "own.png")
+    figure, ax = plt.subplots()
+    given = PICTURES[name](landscape(), ax)
+    assert given.axes is ax
+    assert given.figure is figure
+    figure.savefig(tmp_path / "given.png")
+    assert (tmp_path / "own.png").stat().st_size > 5000
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 30), st.integers(0, 2**32 - 1), st.integers(2, 12))
+def test_no_two_lines_of_a_tree_cross(n, seed, n_levels):
+    """All pairs of line segments of random trees, by orientation tests in exact comparisons."""
+    random = np.random.default_rng(seed)
+    energy = random.normal(size=n)
+    gap = np.maximum(energy[:-1], energy[1:]) + random.exponential(size=n - 1) if n > 1 else np.empty(0)
+    gap[random.random(n - 1) < 0.1] = np.inf
+    levels = np.linspace(energy.min(), max([*gap[np.isfinite(gap)], energy.max()]) + 0.1, n_levels + 1)[1:]
+    layout = tree_layout(energy, gap, levels)
+    from torchscape.plots.disconnectivity import _branches
+
+    lines, _ = _branches(layout, levels)
+    segments = [s for line in lines for s in (line[:2], line[1:]) if not np.array_equal(*s)]
+
+    def side(p, q, r):
+        return np.sign((q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0]))
+
+    for (a, b), (c, d) in itertools.combinations(segments, 2):
+        assert not (side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(1, 25), st.integers(0, 2**32 - 1))
+def test_the_layout_shows_the_superbasins(n, seed):
+    """Two minima hang from one node at a threshold exactly if they are in one superbasin there."""
+    random = np.random.default_rng(seed)
+    energy = np.sort(random.normal(size=n))
+    network = Network.of(
+        energy, [(k, k - 1 - k % 2) for k in range(2, n)], energy[2:] + random.random(max(n - 2, 0))
+    )
+    tree = analysis.merge_tree(network)
+    leaves, gap = tree.leaves.numpy(), tree.gap.numpy()
+    levels = default_levels(energy, gap)
+    layout = tree_layout(energy[leaves], gap, levels)
+    assert sorted(set(layout.x[:n])) == sorted(layout.x[:n])
+
+    def ancestor(leaf: int, level: int) -> int:
+        node = leaf
+        while layout.parent[node] >= 0 and layout.level[layout.parent[node]] <= level:
+            node = layout.parent[node]
+        return node
+
+    for level, threshold in enumerate(levels):
+        basin = analysis.superbasins(network, torch.tensor([threshold], dtype=torch.float64))[0].numpy()[leaves]
+        drawn = [ancestor(k, level) for k in range(n)]
+        for a, b in itertools.combinations(range(n), 2):
+            if basin[a] >= 0 and basin[b] >= 0:
+                assert (basin[a] == basin[b]) == (drawn[a] == drawn[b])
+
+
+def test_branches_end_at_the_energies_of_the_minima():
+    network = landscape()
+    picture = plots.disconnectivity(network)
+    lines = picture.axes.collections[0].get_segments()
+    ends = {(float(line[-1][0]), float(line[-1][1])) for line in lines}
+    for x, minimum in zip(picture.x, picture.minima, strict=True):
+        alone = bool((network.edges != minimum).all())
+        assert (float(x), float(network.energy[minimum])) in ends or alone
+
+
+def test_labels_do_not_overlap():
+    picture = plots.disconnectivity(landscape(150, 300), labels=True)
+    picture.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in picture.axes.texts]
+    assert len(boxes) == len(picture.labelled) > 5
+    for a, b in itertools.combinations(boxes, 2):
+        assert not a.overlaps(b)
+    assert int(landscape(150, 300).energy.argmin()) in picture.labelled
+    frame = picture.figure.bbox
+    assert all(frame.x0 <= b.x0 and b.x1 <= frame.x1 and frame.y0 <= b.y0 for b in boxes)
+
+
+def test_a_cut_tree_falls_apart_into_the_superbasins_there():
+    network = landscape()
+    cut = float(network.ts_energy.median())
+    picture = plots.disconnectivity(network, levels=[cut - 1.0, cut - 0.5, cut])
+    component = network.only_edges(network.ts_energy <= cut).components()
+    assert picture.n_trees == len(component.unique())
+
+
+def test_few_minima_shown_are_connected_as_before():
+    network = landscape(150, 300)
+    picture = plots.disconnectivity(network, lowest=12)
+    assert set(picture.minima.tolist()) == set(network.energy.argsort()[:12].tolist())
+    assert "12 of 150" in picture.axes.get_title(loc="right")
+    deep = plots.disconnectivity(network, min_barrier=0.8)
+    assert set(deep.minima.tolist()) == set((analysis.persistence(network) >= 0.8).nonzero().reshape(-1).tolist())
+
+
+def test_thousands_of_minima_are_thinned_out_and_said_so():
+    network = landscape(3000, 9000)
+    start = time.perf_counter()
+    picture = plots.disconnectivity(network)
+    assert len(picture.minima) == 1000
+    assert "of 3000 minima" in picture.axes.get_title(loc="right")
+    assert len(plots.disconnectivity(network, min_barrier=0.0).minima) == 3000
+    assert time.perf_counter() - start < 10.0
+
+
+def test_colours_say_what_they_mean():
+    network = landscape()
+    scaled = plots.disconnectivity(network, colour="accuracy", colour_unit="%").colouring
+    assert scaled.label == "accuracy (%)"
+    assert scaled.mappable.get_clim() == (0.0, 1.0)
+    signed = plots.disconnectivity(network, colour=network.energy).colouring
+    low, high = signed.mappable.get_clim()
+    assert low == -high == -float(network.energy.abs().max())
+    grouped = plots.disconnectivity(network, colour="component").colouring
+    assert len(grouped.names) == len(network.components().unique())
+    mask = network.energy < 0
+    names = [name for name, _ in plots.network(network, colour=mask).colouring.names]
+    assert sorted(names) == [f"False ({int((~mask).sum())})", f"True ({int(mask.sum())})"]
+    holes = torch.where(mask, network.energy, torch.nan)
+    grey = plots.disconnectivity(network, colour=holes).colouring
+    assert grey.unknown.sum() == int((~mask).sum())
+
+
+def test_a_misspelt_colour_names_the_nearest():
+    with pytest.raises(UnknownName, match="did you mean 'accuracy'"):
+        plots.disconnectivity(landscape(), colour="acuracy")
+    with pytest.raises(TorchscapeError, match="one value for each"):
+        plots.network(landscape(), colour=torch.ones(3))
+
+
+def test_degenerate_networks_draw():
+    """One minimum; no transition states; all energies equal."""
+    none = torch.zeros(2, 0, dtype=torch.int64)
+    for network in (
+        Network.of([1.0], none, []),
+        Network.of([1.0, 2.0, 3.0], none, []),
+        Network.of([0.0, 0.0], [(0, 1)], [0.0]),
+    ):
+        for picture in (plots.disconnectivity(network, labels=True), plots.network(network)):
+            picture.figure.draw_without_rendering()
+    with pytest.raises(TorchscapeError, match="explore first"):
+        plots.disconnectivity(Network.of([], none, []))
+
+
+def test_the_trees_of_a_peak_show_who_empties_and_who_fills():
+    network = landscape()
+    picture = plots.heat_capacity_trees(network)
+    assert picture.temperature in [peak.temperature for peak in analysis.heat_capacity_peaks(network)]
+    change = analysis.heat_capacity_contributions(network, picture.temperature).derivative[0].numpy()
+    empties, fills = ~picture.emptying.colouring.unknown, ~picture.filling.colouring.unknown
+    assert empties.any()
+    assert fills.any()
+    assert (change[empties] < 0).all()
+    assert (change[fills] > 0).all()
+
+
+def test_occupations_and_contributions_add_up():
+    network = landscape()
+    p = plots.occupation(network).curves
+    assert sum(y for _, y in p.values()) == pytest.approx(1.0)
+    c = plots.heat_capacity(network).curves
+    baseline = 3.0  # six modes
+    both = c["emptying minima"][1] + c["filling minima"][1]
+    assert c["total"][1] == pytest.approx(baseline + both)
+
+
+def test_a_stored_leg_is_drawn_from_either_side():
+    network = Network.of([0.0, 0.2, 0.1], [(0, 1), (2, 1)], [1.0, 0.5])
+    along = torch.linspace(0.0, 3.0, 31, dtype=torch.float64)
+    height = 0.1 + 0.4 * torch.exp(-((along - 1.0) ** 2))  # from minimum 2: the top after 1 of 3
+    picture = plots.profile(network, 0, 2, legs={1: (along, height)})
+    assert picture.transition_states.tolist() == [0, 1]
+    assert picture.x[3] - picture.x[2] == pytest.approx(2.0)  # walked from 1 to 2: the top after 2 of 3
+    assert picture.x[4] - picture.x[3] == pytest.approx(1.0)
+
+
+def test_paths_that_the_network_carries_are_drawn():
+    """Only the second of two transition states has a path: the first is drawn as a guide, dashed."""
+    path = torch.full((2, 5, 2), torch.nan, dtype=torch.float64)
+    path[1, :, 0] = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])
+    path[1, :, 1] = torch.tensor([0.2, 0.4, 0.5, 0.3, 0.1])
+    network = Network.of([0.0, 0.2, 0.1], [(0, 1), (1, 2)], [1.0, 0.5], ts_path=path)
+    picture = plots.profile(network, 0, 2)
+    guide, stored = picture.axes.lines[:2]
+    assert guide.get_linestyle() == "--"
+    assert stored.get_ydata().tolist() == path[1, :, 1].tolist()
+    assert picture.x.tolist() == [0.0, 2.0, 4.0, 6.0, 8.0]
+    assert "arc length" in picture.axes.get_xlabel()
+
+
+def test_labels_of_long_paths_do_not_overlap():
+    n = 60
+    energy = np.where(np.arange(n) % 2, 0.5, 0.0) + 0.01 * np.arange(n)
+    chain = Network.of(energy, [(k, k + 1) for k in range(n - 1)], energy[1:] + 1.0, ids=torch.arange(n) + 12340)
+    picture = plots.profile(chain, 0, n - 1)
+    picture.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in picture.axes.texts]
+    assert {"12340", str(12340 + n - 1)} <= {text.get_text() for text in picture.axes.texts}
+    assert len(boxes) > 10
+    for a, b in itertools.combinations(boxes, 2):
+        assert not a.overlaps(b)
+
+
+@pytest.mark.parametrize("spread", [4.0, 30.0, 900.0, 1e5])
+def test_labels_of_a_temperature_axis_do_not_overlap(spread):
+    network = landscape()
+    picture = plots.occupation(network, torch.logspace(0, np.log10(spread), 50, dtype=torch.float64) * 0.037)
+    picture.figure.draw_without_rendering()
+    axis = picture.axes.xaxis
+    texts = [*axis.get_ticklabels(), *axis.get_ticklabels(minor=True)]
+    low, high = picture.axes.bbox.x0 - 20, picture.axes.bbox.x1 + 20
+    boxes = [box for text in texts if text.get_text() and low < (box := text.get_window_extent()).x0 < high]
+    assert len(boxes) >= 2
+    for a, b in itertools.combinations(boxes, 2):
+        assert not a.overlaps(b)
+
+
+def test_gaps_below_every_barrier_are_counted():
+    network = Network.of([0.0, 0.0, 5.0], [(0, 1), (1, 2)], [3.0, 8.0])
+    for gaps in (network, Network.of([0.0, 0.001, 5.0], [(0, 1), (1, 2)], [3.0, 5.0001])):
+        picture = plots.barriers(gaps, gaps=True)
+        assert {name: int(counts.sum()) for name, counts in picture.counts.items()} == {
+            "uphill": 2,
+            "downhill": 2,
+            "energy gap": 2,
+        }
+
+
+def test_springs_bring_neighbours_together():
+    """Two cliques joined by one edge end as two clusters."""
+    pairs = [*itertools.combinations(range(8), 2), *itertools.combinations(range(8, 16), 2), (0, 8)]
+    start = np.random.default_rng(0).normal(size=(16, 2))
+    xy = torch.as_tensor(spring_layout(start, np.array(pairs)))
+    inside = torch.cdist(xy[:8], xy[:8]).mean()
+    between = torch.cdist(xy[:8], xy[8:]).mean()
+    assert float(between / inside) > 2.0
+
+
+def test_same_seed_same_picture():
+    network = landscape(200, 400)
+    assert np.array_equal(plots.network(network).xy, plots.network(network).xy)

@@ -1,0 +1,141 @@
+"""Index, log-determinant and zero modes against closed forms and dense spectra."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from saddles.known import Form, Wells
+
+from torchscape import Bounds, Potential, StationaryPoints
+from torchscape.potentials import FunctionPotential, LennardJones
+from torchscape.saddles import characterise, stochastic_log_det
+from torchscape.saddles.characterise import characterise_with_modes
+from torchscape.saddles.projector import Projector
+
+
+def points_at(u: Potential, x) -> StationaryPoints:
+    energy, grad = u.energy_and_grad(x)
+    return StationaryPoints.of(x, energy, grad_rms=grad.square().mean(1).sqrt())
+
+
+@pytest.mark.parametrize("dense_limit", [2000, 1], ids=["dense", "iterative"])
+def test_every_stationary_point_of_a_double_well(dense_limit):
+    u = Wells(ndim=12, n_wells=3)
+    x = torch.cat([u.point(1, 1, -1), u.point(1, 0, -1), u.point(0, 0, 1), u.point(0, 0, 0)])
+    found = characterise(u, points_at(u, x), dense_limit=dense_limit)
+    assert found.index.tolist() == [0, 1, 2, 3]
+    assert found.n_zero.tolist() == [0, 0, 0, 0]
+    # n_steps >= D, but every probe still is a random quadrature of tr ln H
+    exact = torch.tensor([u.log_det(n) for n in range(4)], dtype=torch.float64)
+    if dense_limit > 12:
+        assert torch.allclose(found.log_det, exact, atol=1e-10)
+    else:
+        for row in range(4):
+            estimate = stochastic_log_det(u, x[row : row + 1], n_probes=64)
+            assert abs(float(estimate.value - exact[row])) < 4 * float(estimate.error)
+
+
+def test_the_softmax_shift_keeps_its_curvature_of_two_lambda():
+    """All weights regularised: the shift of all logits has curvature exactly 2 lambda, and is no zero mode."""
+    lam = 1e-5
+    logits = torch.tensor([[3.0, -1.0, 0.5], [1.0, 2.0, -2.0]], dtype=torch.float64)
+    target = torch.tensor([0, 1])
+
+    class Softmax(Potential):
+        ndim = 3
+
+        def energy(self, x):
+            out = torch.log_softmax(logits[None] * 3 + x[:, None], 2)
+            return -out[:, torch.arange(2), target].mean(1) + lam * x.square().sum(1)
+
+    from torchscape.optimise import relax
+
+    ends = relax(Softmax(), torch.zeros(1, 3, dtype=torch.float64))
+    found = characterise(Softmax(), ends)
+    assert found.n_zero.tolist() == [0]
+    assert found.index.tolist() == [0]
+    assert float(found.eigenvalues[0, 0]) == pytest.approx(2 * lam, rel=1e-9)
+
+
+def test_an_unknown_zero_mode_is_counted_and_left_out():
+    h = torch.diag(torch.tensor([-2.0, 0.0, 3.0, 5.0], dtype=torch.float64))
+    rotation, _ = torch.linalg.qr(
+        torch.randn(4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )
+    u = Form(rotation @ h @ rotation.T)
+    found = characterise(u, points_at(u, torch.zeros(1, 4, dtype=torch.float64)))
+    assert (found.index.item(), found.n_zero.item()) == (1, 1)
+    assert found.log_det.item() == pytest.approx(math.log(30.0), abs=1e-9)
+
+
+def test_known_zero_modes_of_a_cluster_are_projected_out_exactly():
+    u = LennardJones(4)
+    from torchscape.optimise import relax
+
+    ends = relax(u, u.sample(4, seed=2))
+    found = characterise(u, ends[ends.converged])
+    assert found.n_zero.unique().tolist() == [6]
+    assert found.index.unique().tolist() == [0]
+    assert bool((found.eigenvalues[:, :6] == 0).all())
+    # the regular tetrahedron with bond 2^(1/6): all curvatures are multiples of U'' = 72 * 2^(-1/3), and the
+    # vibrations A1, E, T2 have eigenvalues 4, 1, 2 times U'' (twice the classical spring network's with m = 1)
+    second = 72 * 2 ** (-1 / 3)
+    exact = torch.tensor([1.0, 1.0, 2.0, 2.0, 2.0, 4.0], dtype=torch.float64) * second
+    assert torch.allclose(found.eigenvalues[0, 6:], exact, rtol=1e-6)
+
+
+def test_a_coordinate_on_an_active_bound_is_left_out():
+    u = FunctionPotential(
+        lambda x: x[0] + (x[1] ** 2 - 1) ** 2 + 2 * x[0] * x[1], 2, bounds=Bounds.of([(0.0, 1.0), (-2.0, 2.0)])
+    )
+    x = torch.tensor([[0.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    found = characterise(u, points_at(u, x))
+    assert found.index.tolist() == [1, 0]
+    assert found.log_det.tolist() == pytest.approx([math.log(4.0), math.log(8.0)])
+    assert found.eigenvalues[:, 0].tolist() == pytest.approx([-4.0, 8.0])
+    assert bool(found.eigenvalues[:, 1].isnan().all())
+
+
+def test_the_iterative_way_agrees_with_the_dense_one_beyond_the_lowest_mode():
+    generator = torch.Generator().manual_seed(3)
+    q, _ = torch.linalg.qr(torch.randn(60, 60, generator=generator, dtype=torch.float64))
+    values = torch.cat([torch.tensor([-3.0, -1.0, -1e-3, 2e-4]), torch.logspace(-2, 2, 56)]).double()
+    u = Form((q * values) @ q.T)
+    points = points_at(u, torch.zeros(1, 60, dtype=torch.float64))
+    dense, mode = characterise_with_modes(u, points)
+    iterative, same = characterise_with_modes(u, points, dense_limit=10, n_probes=64)
+    assert dense.index.item() == iterative.index.item() == 3
+    assert abs(float((mode * same).sum())) == pytest.approx(1.0, abs=1e-6)
+    negative = torch.linalg.eigh(u.h).eigenvectors[:, :3].T[None]
+    error = stochastic_log_det(u, points.x, projector=Projector(negative, None), n_probes=64).error
+    assert abs(float(iterative.log_det - dense.log_det)) < 4 * float(error)
+
+
+def test_quadrature_error_is_honest():
+    """The standard error over probes must cover the truth about as often as a normal error does."""
+    generator = torch.Generator().manual_seed(4)
+    q, _ = torch.linalg.qr(torch.randn(40, 40, generator=generator, dtype=torch.float64))
+    values = torch.logspace(-3, 2, 40).double()
+    u = Form((q * values) @ q.T)
+    x = torch.zeros(1, 40, dtype=torch.float64)
+    exact = float(values.log().sum())
+    within = 0
+    for seed in range(20):
+        found = stochastic_log_det(u, x, n_probes=16, seed=seed)
+        within += abs(float(found.value) - exact) < 2 * float(found.error)
+    assert within >= 16
+
+
+def test_a_hessian_that_is_not_finite_has_no_index():
+    class Cusp(Potential):
+        ndim = 1
+
+        def energy(self, x):
+            return x[:, 0].abs().pow(1.5)
+
+    found = characterise(Cusp(), points_at(Cusp(), torch.tensor([[0.0], [1.0]], dtype=torch.float64)))
+    assert found.index.tolist()[0] == -1
+    assert bool(found.log_det[0].isnan())
+    assert found.index.tolist()[1] == 0

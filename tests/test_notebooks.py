@@ -1,0 +1,37 @@
+"""Every notebook runs from top to bottom, and is committed with the outputs of such a run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+RUN = """
+import sys, nbformat
+from nbclient import NotebookClient
+notebook = nbformat.read(sys.argv[1], as_version=4)
+NotebookClient(notebook, timeout=300, kernel_name="python3").execute(cwd=sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_runs(path, tmp_path):
+    """In a process and a folder of its own, so that neither its warnings nor its files are ours."""
+    run = subprocess.run([sys.executable, "-c", RUN, str(path), str(tmp_path)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-4000:]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebook_is_committed_as_it_ran(path):
+    import nbformat
+
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code" and cell.source]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1)), (
+        "run it afresh, then save it"
+    )
+    assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)
+    assert any(cell.outputs for cell in cells)

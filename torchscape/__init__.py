@@ -1,0 +1,38 @@
+"""torchscape: explore the energy landscapes of PyTorch models."""
+
+import torchscape._openmp  # noqa: F401
+from torchscape import errors, optimise, problems, random, saddles
+from torchscape.explore import BasinHopping, Budget, ClimbFromMinima, ConnectMinima, StationarySearch, explore
+from torchscape.landscape import Landscape
+from torchscape.network import Network
+from torchscape.optimise import relax
+from torchscape.points import StationaryPoints, Status
+from torchscape.potentials import Bounds, ClusterPotential, FunctionPotential, ModulePotential, Potential
+from torchscape.symmetry import Symmetry
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BasinHopping",
+    "Bounds",
+    "Budget",
+    "ClimbFromMinima",
+    "ClusterPotential",
+    "ConnectMinima",
+    "FunctionPotential",
+    "Landscape",
+    "ModulePotential",
+    "Network",
+    "Potential",
+    "StationaryPoints",
+    "StationarySearch",
+    "Status",
+    "Symmetry",
+    "errors",
+    "explore",
+    "optimise",
+    "problems",
+    "random",
+    "relax",
+    "saddles",
+]

@@ -1,0 +1,168 @@
+"""What a landscape says: pure functions of a ``Network``."""
+
+from torchscape.analysis.annotate import annotated, edge_features, graph_features
+from torchscape.analysis.betweenness import edge_betweenness
+from torchscape.analysis.capacity import (
+    Contributions,
+    HeatCapacity,
+    heat_capacity,
+    heat_capacity_contributions,
+    partial_heat_capacities,
+)
+from torchscape.analysis.communities import Communities, communities, modularity, rate_weights
+from torchscape.analysis.compare import Comparison, Difference, compare, landscape_summary
+from torchscape.analysis.coverage import (
+    Completeness,
+    Coverage,
+    Saturation,
+    completeness,
+    coverage,
+    saturation,
+)
+from torchscape.analysis.degree_law import DegreeLaw, degree_distribution, degree_law
+from torchscape.analysis.frustration import (
+    Frustration,
+    frustration,
+)
+from torchscape.analysis.graph import clustering, degrees, neighbour_pairs
+from torchscape.analysis.graph_transformation import graph_transformation
+from torchscape.analysis.kinetics import (
+    NetFlux,
+    RateConstants,
+    committors,
+    log_committors,
+    log_mean_first_passage_times,
+    mean_first_passage_times,
+    net_flux,
+    rate_constants,
+)
+from torchscape.analysis.lumping import Lumping, kinetic_lumping, slow_memberships
+from torchscape.analysis.paths import FastestPath, fastest_path, fastest_paths
+from torchscape.analysis.peaks import (
+    Peak,
+    crossing_temperatures,
+    heat_capacity_peaks,
+)
+from torchscape.analysis.random_graphs import rewired
+from torchscape.analysis.rates import Rates, rates
+from torchscape.analysis.relaxation import RelaxationSpectrum, evolve, relaxation_spectrum
+from torchscape.analysis.small_world import AgainstRandom, GraphStatistics, Hubs, graph_statistics, hubs
+from torchscape.analysis.thermodynamics import (
+    free_energy,
+    group_free_energy,
+    log_occupation,
+    log_partition,
+    log_partition_by_minimum,
+    lpphe,
+    mean_energy,
+    occupation,
+    shannon_entropy,
+)
+from torchscape.analysis.topology import (
+    Barriers,
+    Funnels,
+    MergeTree,
+    MonotonicBasins,
+    Route,
+    barriers,
+    funnels,
+    merge_minima,
+    merge_tree,
+    minimax,
+    minimax_between,
+    minimax_path,
+    minimax_to,
+    monotonic_basins,
+    persistence,
+    spanning_forest,
+    superbasins,
+)
+
+__all__ = [
+    "AgainstRandom",
+    "Barriers",
+    "Communities",
+    "Comparison",
+    "Completeness",
+    "Contributions",
+    "Coverage",
+    "DegreeLaw",
+    "Difference",
+    "FastestPath",
+    "Frustration",
+    "Funnels",
+    "GraphStatistics",
+    "HeatCapacity",
+    "Hubs",
+    "Lumping",
+    "MergeTree",
+    "MonotonicBasins",
+    "NetFlux",
+    "Peak",
+    "RateConstants",
+    "Rates",
+    "RelaxationSpectrum",
+    "Route",
+    "Saturation",
+    "annotated",
+    "barriers",
+    "clustering",
+    "committors",
+    "communities",
+    "compare",
+    "completeness",
+    "coverage",
+    "crossing_temperatures",
+    "degree_distribution",
+    "degree_law",
+    "degrees",
+    "edge_betweenness",
+    "edge_features",
+    "evolve",
+    "fastest_path",
+    "fastest_paths",
+    "free_energy",
+    "frustration",
+    "funnels",
+    "graph_features",
+    "graph_statistics",
+    "graph_transformation",
+    "group_free_energy",
+    "heat_capacity",
+    "heat_capacity_contributions",
+    "heat_capacity_peaks",
+    "hubs",
+    "kinetic_lumping",
+    "landscape_summary",
+    "log_committors",
+    "log_mean_first_passage_times",
+    "log_occupation",
+    "log_partition",
+    "log_partition_by_minimum",
+    "lpphe",
+    "mean_energy",
+    "mean_first_passage_times",
+    "merge_minima",
+    "merge_tree",
+    "minimax",
+    "minimax_between",
+    "minimax_path",
+    "minimax_to",
+    "modularity",
+    "monotonic_basins",
+    "neighbour_pairs",
+    "net_flux",
+    "occupation",
+    "partial_heat_capacities",
+    "persistence",
+    "rate_constants",
+    "rate_weights",
+    "rates",
+    "relaxation_spectrum",
+    "rewired",
+    "saturation",
+    "shannon_entropy",
+    "slow_memberships",
+    "spanning_forest",
+    "superbasins",
+]

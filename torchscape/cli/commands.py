@@ -1,0 +1,303 @@
+"""One function per command; each returns the exit code. What goes wrong is an exception with advice."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import inspect
+import json
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torchscape.errors import TorchscapeError, UnknownName
+from torchscape.landscape import Landscape
+
+if TYPE_CHECKING:
+    from torchscape.explore import Strategy
+
+__all__ = ["analyse", "explore", "export", "info", "plot", "problems"]
+
+
+def explore(arguments: argparse.Namespace) -> int:
+    """Run the chosen strategies on a potential, into a landscape file."""
+    from torchscape.cli.spec import choose
+
+    chosen = choose(arguments.spec, device=arguments.device, dtype=arguments.dtype)
+    from torchscape.explore import Budget, integrate_paths
+    from torchscape.explore import explore as run
+
+    budget = Budget(
+        seconds=arguments.max_time, quenches=arguments.max_quenches, evaluations=arguments.max_evaluations
+    )
+    with Landscape.open(arguments.db, chosen.potential) as landscape:
+        try:
+            report = run(
+                landscape,
+                chosen.potential,
+                strategies=_strategies(arguments, chosen.suggested),
+                seed=arguments.seed,
+                budget=budget,
+                progress=not arguments.quiet,
+            )
+            interrupted = report.status == "interrupted"
+            if arguments.paths and not interrupted:
+                integrate_paths(landscape, chosen.potential, progress=not arguments.quiet)
+        except KeyboardInterrupt:
+            interrupted = True
+        if not arguments.quiet:
+            print(_told(landscape.summary()))
+    if interrupted:
+        print(
+            f"interrupted: everything found so far is in {arguments.db}; the same command continues from there",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+def info(arguments: argparse.Namespace) -> int:
+    """Say what is in a landscape file."""
+    with _reading(arguments.db) as landscape:
+        summary = landscape.summary()
+    print(_json(summary) if arguments.json else _told(summary))
+    return 0
+
+
+def plot(arguments: argparse.Namespace) -> int:
+    """Draw a picture of a landscape."""
+    import matplotlib
+    import matplotlib.backend_bases
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    draw = _drawing(arguments.kind)
+    options = _plot_options(draw, arguments)
+    output = _writable(arguments.output)
+    kinds = matplotlib.backend_bases.FigureCanvasBase.get_supported_filetypes()
+    if output.suffix[1:].lower() not in kinds:
+        raise TorchscapeError(f"{output.name}: give the picture one of the endings {', '.join(sorted(kinds))}")
+    with _reading(arguments.db) as landscape:
+        figure = draw(landscape.network(coords=False), **options).figure
+    figure.savefig(output, dpi=200, bbox_inches="tight")
+    plt.close(figure)
+    print(output)
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Write a landscape in another program's format."""
+    output = _writable(arguments.output)
+    with _reading(arguments.db) as landscape:
+        network = landscape.network(coords=arguments.coords or arguments.format == "pathsample")
+    for path in _WRITERS[arguments.format](network, output, arguments.coords):
+        print(path)
+    return 0
+
+
+def analyse(arguments: argparse.Namespace) -> int:
+    """Say what the network of a landscape says: thermodynamics, topology, graph, and rates between two sets."""
+    from torchscape.cli import analysis
+
+    with _reading(arguments.db) as landscape:
+        network = landscape.network(coords=False)
+    result = analysis.analysed(
+        network,
+        arguments.temperature,
+        a=arguments.to_minima,
+        b=arguments.from_minima,
+        n_random=arguments.random,
+        seed=arguments.seed,
+    )
+    print(_json(result) if arguments.json else analysis.told(result))
+    return 0
+
+
+def problems(arguments: argparse.Namespace) -> int:
+    """List the ready-made problems."""
+    from torchscape import problems as room
+
+    described = room.describe()
+    width = max(map(len, described))
+    for name, description in described.items():
+        print(f"{name:<{width}}  {description}")
+    return 0
+
+
+# --- exploring --------------------------------------------------------------------------------------------
+
+
+def _strategies(arguments: argparse.Namespace, suggested: Mapping[str, Any]) -> list[Strategy]:
+    """The strategies asked for: what the command line says, else what the problem suggests, else defaults."""
+    from torchscape.explore import BasinHopping, ClimbFromMinima, ConnectMinima, StationarySearch
+
+    kinds = {kind.name: kind for kind in (BasinHopping, ConnectMinima, ClimbFromMinima, StationarySearch)}
+    names = arguments.strategy or suggested.get("strategy", ["basin-hopping", "connect"])
+    return [_configured(kinds[name], arguments, suggested) for name in names]
+
+
+def _configured(kind: type[Strategy], arguments: argparse.Namespace, suggested: Mapping[str, Any]) -> Strategy:
+    fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    settings = {name: value for name, value in suggested.items() if name in fields}
+    given = vars(arguments).items()
+    settings |= {name: value for name, value in given if name in fields and value is not None}
+    ladder = settings.get("temperature")
+    if isinstance(ladder, list):
+        if len(ladder) == 1:
+            settings["temperature"] = ladder[0]
+        elif len(ladder) != (walkers := settings.get("walkers", 64)):
+            raise TorchscapeError(
+                f"--temperature names {len(ladder)} temperatures for {walkers} walkers: give one, or as many"
+            )
+    return kind(**settings)
+
+
+# --- files in and out -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[Landscape]:
+    with Landscape.open(path, create=False) as landscape:
+        yield landscape
+
+
+def _writable(path: str) -> Path:
+    """The path of an output, its folder made."""
+    output = Path(path)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    return output
+
+
+def _drawing(kind: str) -> Callable:
+    """The plot of that name: any public function of ``plots`` that draws a network and needs nothing else."""
+    from torchscape import plots
+
+    known = {}
+    for name in plots.__all__:
+        parameters = list(inspect.signature(getattr(plots, name)).parameters.values())
+        needed = [p.name for p in parameters if p.default is p.empty]
+        if name.islower() and needed == ["network"]:
+            known[name.replace("_", "-")] = getattr(plots, name)
+    if kind not in known:
+        raise UnknownName.of("kind of plot", kind, list(known))
+    return known[kind]
+
+
+def _plot_options(draw: Callable, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options given, as the arguments that this plot takes.
+
+    Raises:
+        TorchscapeError: for an option that it does not take, or one that it needs and has not got.
+    """
+    takes = inspect.signature(draw).parameters
+    named = ("colour", "lowest", "labels", "unit", "levels", "min_barrier", "size", "gaps")
+    asked = {name: value for name in named if (value := getattr(arguments, name)) is not None}
+    if (t := arguments.temperature) is not None:
+        if "temperature" in takes and len(t) > 1:
+            raise TorchscapeError(f"plot {arguments.kind} shows one temperature: give --temperature {t[0]:g}")
+        asked |= {"temperature": t[0]} if "temperature" in takes else {"temperatures": t}
+    if arguments.between:
+        asked["start"], asked["end"] = arguments.between
+    elif "start" in takes:
+        raise TorchscapeError(f"plot {arguments.kind} needs two minima: give --between I,J, 0 being the lowest")
+    said = {"start": "between", "end": "between", "temperatures": "temperature", "min_barrier": "min-barrier"}
+    for name in asked:
+        if name not in takes:
+            raise TorchscapeError(f"plot {arguments.kind} takes no --{said.get(name, name)}: leave it out")
+    if arguments.kind == "heat-capacity" and "lowest" in asked:
+        asked["lowest"] = [asked["lowest"]]  # the curve of the lowest m minima, beside that of all
+    return asked
+
+
+def _write_pyg(network, output: Path, coords: bool) -> list[Path]:
+    import torch
+
+    from torchscape.export import to_pyg
+
+    data = to_pyg(network, coords=coords)
+    from torch_geometric.data import Data
+
+    torch.save(Data.from_dict(data.to_dict()), output)  # plain Data: readable without torchscape
+    return [output]
+
+
+def _write_graphml(network, output: Path, coords: bool) -> list[Path]:
+    from torchscape.export import write_graphml
+
+    return [write_graphml(network, output)]
+
+
+def _write_csv(network, output: Path, coords: bool) -> list[Path]:
+    from torchscape.export import to_csv
+
+    return list(to_csv(network, output, coords=coords))
+
+
+def _write_pathsample(network, output: Path, coords: bool) -> list[Path]:
+    from torchscape.export import write_pathsample
+
+    return write_pathsample(network, output)
+
+
+_WRITERS = {"pyg": _write_pyg, "graphml": _write_graphml, "csv": _write_csv, "pathsample": _write_pathsample}
+
+
+# --- telling ----------------------------------------------------------------------------------------------
+
+
+def _told(summary: dict[str, Any]) -> str:
+    """A summary for people."""
+    lowest, saddles = summary["lowest_energy"], summary["ts_energies"]
+    share = f"{summary['connected_fraction']:.1%}"
+    lines = {
+        "potential": f"{summary['kind']}, {summary['ndim']} coordinates, {summary['fingerprint'][:12]}",
+        "minima": summary["n_minima"],
+        "transition states": f"{summary['n_transition_states']}, joining {summary['n_edges']} pairs of minima",
+        "components": f"{summary['n_components']}, the largest with {share} of all minima",
+    }
+    if len(counts := summary["counts_by_index"]) > 2:
+        lines["by index 0, 1, 2 ..."] = ", ".join(map(str, counts))
+    if lowest is not None:
+        lines["energies of minima"] = f"{lowest:.10g} to {summary['energies'][-1]:.10g}"
+    if saddles:
+        lines["energies of transition states"] = f"{saddles[0]:.10g} to {saddles[-1]:.10g}"
+    for name, of in (("minima", "minima"), ("transition states", "transition_states")):
+        lines[f"coverage of {name}"] = _covered(summary["coverage"][of])
+    if summary["properties"]:
+        lines["properties"] = ", ".join(summary["properties"])
+    lines["work"] = (
+        f"{summary['n_tasks']} tasks, {summary['n_evaluations']} evaluations, {len(summary['runs'])} runs"
+    )
+    lines["complete"] = "yes" if summary["complete"] else "no: the same command continues"
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
+
+
+def _covered(kind: dict[str, Any]) -> str:
+    """Coverage and richness in words; limits of a whole number are read outwards, and what is known is certain."""
+    if not kind["n_hits"]:
+        return "unknown: no search has ended in any"
+    low, high = kind["coverage_interval"]
+    least, most = (max(limit, kind["n_known"]) for limit in kind["richness_interval"])
+    at_least = max(kind["richness"], kind["n_known"])
+    return (
+        f"{kind['coverage']:.1%} ({low:.1%} to {high:.1%}) of such searches end in one that was hit before; "
+        f"at least {at_least:.0f} in all ({math.floor(least)} to {math.ceil(most)})"
+    )
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_plain(value), indent=1, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """NaN and infinity as null: JSON has no word for them."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

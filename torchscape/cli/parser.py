@@ -1,0 +1,299 @@
+"""What can be said on the command line. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib.metadata import version
+
+__all__ = ["build_parser"]
+
+_ABOUT = "Explore the energy landscapes of PyTorch models: minima, transition states, and what their network says."
+
+_AFTER_MAIN = """\
+exit codes: 0 done; 2 bad usage or input; 130 interrupted, with everything found so far saved.
+'torchscape COMMAND --help' says more about a command.
+"""
+
+_AFTER_EXPLORE = """\
+what SPEC may be:
+  my_model.py:potential    the Potential that this Python file calls 'potential'
+  my_model.py:build        a function in it that returns a Potential; it is given device= and dtype= if it
+                           takes them and they are asked for here
+  digits                   a ready-made problem ('torchscape problems' lists them)
+  schwefel:ndim=3          the same, with options
+
+examples:
+  torchscape explore digits --db digits.db
+  torchscape explore my_model.py:build --db run.db --device cuda --walkers 512 --hops 200 --temperature 0.1
+  torchscape explore himmelblau --db h.db --seed 1 --max-quenches 500
+  torchscape explore my_model.py:potential --db run.db --strategy connect --neighbours 12
+  torchscape explore lj7 --db lj7.db --strategy basin-hopping,connect,climb --searches 500
+
+Running the same command again continues where the last one stopped; Ctrl-C at any moment keeps everything
+found so far. The file belongs to one potential: another one is refused.
+"""
+
+_AFTER_PLOT = """\
+examples:
+  torchscape plot digits.db disconnectivity -o tree.png
+  torchscape plot digits.db network -o network.pdf --colour accuracy
+  torchscape plot digits.db profile -o path.svg --between 0,5
+  torchscape plot digits.db heat-capacity -o capacity.png --temperature 1e-3:1:200 --lowest 10
+  torchscape plot digits.db heat-capacity-trees -o peak.png --temperature 0.02
+"""
+
+_AFTER_ANALYSE = """\
+examples:
+  torchscape analyse digits.db --temperature 0.01,0.1
+  torchscape analyse digits.db --temperature 1e-3:1:50 --json
+  torchscape analyse lj7.db --temperature 0.2 --from 3 --to 0
+
+Minima are numbered by energy, 0 being the lowest, as in 'torchscape info --json'.
+"""
+
+_AFTER_EXPORT = """\
+formats:
+  pyg          one file with a torch_geometric.data.Data; read it with torch.load(OUT, weights_only=False)
+  graphml      one file, for Gephi, Cytoscape, igraph, NetworkX
+  csv          a folder with minima.csv and transition_states.csv
+  pathsample   a folder with min.data, ts.data, points.min, points.ts
+
+example:
+  torchscape export digits.db --format csv -o tables
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser; ``arguments.run`` is the function that carries the command out."""
+    parser = argparse.ArgumentParser(
+        prog="torchscape", description=_ABOUT, epilog=_AFTER_MAIN, formatter_class=_Formatter
+    )
+    parser.add_argument("--version", action="version", version=f"torchscape {version('torchscape')}")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+    _explore(commands)
+    _info(commands)
+    _plot(commands)
+    _export(commands)
+    _analyse(commands)
+    _command(commands, "problems", "list the ready-made problems")
+    return parser
+
+
+def _explore(commands) -> None:
+    parser = _command(
+        commands, "explore", "find minima and the transition states between them", epilog=_AFTER_EXPLORE
+    )
+    parser.add_argument("spec", metavar="SPEC", help="what to explore: FILE.py:NAME, or the name of a problem")
+    parser.add_argument("--db", metavar="FILE", required=True, help="landscape file; made, or continued")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars and no summary")
+
+    parser.add_argument(
+        "--paths",
+        action="store_true",
+        help="at the end, integrate the paths over the transition states (for profiles)",
+    )
+
+    where = parser.add_argument_group("how to compute")
+    where.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same result (default: 0)")
+    where.add_argument(
+        "--device", metavar="NAME", help="cpu, cuda, cuda:1 ... (default: as the potential is built)"
+    )
+    where.add_argument(
+        "--dtype", choices=["float32", "float64"], help="precision (default: as the potential is built)"
+    )
+
+    budget = parser.add_argument_group(
+        "budget", "Stop, with everything saved, when the first of these is used up."
+    )
+    budget.add_argument("--max-time", type=_positive(float), metavar="SECONDS", help="wall time of this command")
+    budget.add_argument("--max-quenches", type=_positive(int), metavar="N", help="local minimisations")
+    budget.add_argument("--max-evaluations", type=_positive(int), metavar="N", help="energy-and-gradient calls")
+
+    how = parser.add_argument_group("strategies", "Defaults come from the problem, where it suggests any.")
+    how.add_argument(
+        "--strategy",
+        type=_names("basin-hopping", "connect", "climb", "stationary"),
+        metavar="LIST",
+        help="which, in this order: basin-hopping (find minima), connect (transition states between them), climb "
+        "(transition states around each of them), stationary (stationary points of every index) "
+        "(default: basin-hopping,connect)",
+    )
+    how.add_argument(
+        "--walkers", type=_positive(int), metavar="N", help="basin-hopping: walkers at once (default: 64)"
+    )
+    how.add_argument(
+        "--hops", type=_positive(int), metavar="N", help="basin-hopping: hops per walker (default: 50)"
+    )
+    how.add_argument(
+        "--temperature",
+        type=_temperatures,
+        metavar="T[,T...]",
+        help="basin-hopping: Metropolis temperature, or one for each walker, in units of the energy (default: 1)",
+    )
+    how.add_argument(
+        "--step",
+        type=_positive(float),
+        metavar="LENGTH",
+        help="basin-hopping: first step size, adapted from there, in units of the potential's own length scale "
+        "(default: 0.5)",
+    )
+    how.add_argument(
+        "--neighbours", type=_positive(int), metavar="K", help="connect: nearest neighbours to try (default: 8)"
+    )
+    how.add_argument(
+        "--searches", type=_positive(int), metavar="N", help="climb: searches from each minimum (default: 50)"
+    )
+    how.add_argument(
+        "--starts", type=_positive(int), metavar="N", help="stationary: searches in all (default: 5000)"
+    )
+
+
+def _info(commands) -> None:
+    parser = _command(commands, "info", "say what is in a landscape file")
+    parser.add_argument("db", metavar="DB", help="landscape file")
+    parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+
+
+def _plot(commands) -> None:
+    parser = _command(commands, "plot", "draw a picture of a landscape", epilog=_AFTER_PLOT)
+    parser.add_argument("db", metavar="DB", help="landscape file")
+    parser.add_argument("kind", metavar="KIND", help="disconnectivity, network, ... (a wrong one lists them all)")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="picture file: .png, .pdf, .svg ...")
+    parser.add_argument("--colour", metavar="NAME", help="colour by energy, degree, community or a named property")
+    parser.add_argument("--size", metavar="NAME", help="network: discs by degree, equal or a named property")
+    parser.add_argument(
+        "--lowest",
+        type=_positive(int),
+        metavar="N",
+        help="draw only the N lowest minima; heat-capacity: theirs too",
+    )
+    parser.add_argument("--min-barrier", type=_positive(float), metavar="E", help="disconnectivity: from this on")
+    parser.add_argument("--levels", type=_positive(int), metavar="N", help="disconnectivity: number of thresholds")
+    parser.add_argument(
+        "--temperature",
+        type=_temperatures,
+        metavar="T",
+        help="one temperature for pictures of one, T,T,... or LOW:HIGH:N for curves",
+    )
+    parser.add_argument(
+        "--between", type=_two_minima, metavar="I,J", help="profile: from minimum I to J, 0 being the lowest"
+    )
+    parser.add_argument("--labels", action="store_const", const=True, help="write the ids of the minima")
+    parser.add_argument("--gaps", action="store_const", const=True, help="barriers: the energy gaps too")
+    parser.add_argument("--unit", metavar="TEXT", help="unit of the energy, for the labels")
+
+
+def _export(commands) -> None:
+    parser = _command(commands, "export", "write a landscape in another program's format", epilog=_AFTER_EXPORT)
+    parser.add_argument("db", metavar="DB", help="landscape file")
+    parser.add_argument(
+        "--format", required=True, choices=["pyg", "graphml", "csv", "pathsample"], help="see below"
+    )
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="file or folder to write")
+    parser.add_argument("--coords", action="store_true", help="pyg, csv: the coordinates too")
+
+
+def _analyse(commands) -> None:
+    parser = _command(commands, "analyse", "say what the network of a landscape says", epilog=_AFTER_ANALYSE)
+    parser.add_argument("db", metavar="DB", help="landscape file")
+    parser.add_argument(
+        "--temperature",
+        type=_temperatures,
+        metavar="T[,T...]",
+        help="temperatures in units of the energy (k_B = 1), or LOW:HIGH:N for N of them on a logarithmic scale "
+        "(default: 13 around the peaks of the heat capacity)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="from_minima",
+        type=_minima,
+        metavar="I[,I...]",
+        help="rates from these minima, 0 the lowest,",
+    )
+    parser.add_argument("--to", dest="to_minima", type=_minima, metavar="J[,J...]", help="to these, and back")
+    parser.add_argument(
+        "--random", type=_positive(int, zero=True), default=10, metavar="N",
+        help="random graphs of equal degrees to compare with (default: 10)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random graphs and communities")
+    parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+
+
+def _command(commands, name: str, summary: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    """A subcommand whose ``run`` is the function of that name in :mod:`torchscape.cli.commands`."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=epilog,
+        formatter_class=_Formatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="on an error, show where in the code it arose")
+
+    def run(arguments: argparse.Namespace) -> int:
+        from torchscape.cli import commands as module  # late: it imports torch
+
+        return getattr(module, name)(arguments)
+
+    parser.set_defaults(run=run)
+    return parser
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Examples as they are written, and a column for options that is wide enough for them."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=30)
+
+
+def _positive(kind: type, zero: bool = False) -> Callable[[str], float]:
+    def parse(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not (0 < value < float("inf") or (zero and value == 0)):
+            a_number = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {a_number} {'of at least' if zero else 'above'} 0")
+        return value
+
+    return parse
+
+
+def _names(*known: str) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        chosen = [name.strip() for name in text.split(",")]
+        for name in chosen:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name!r} is none of: {', '.join(known)}")
+        return chosen
+
+    return parse
+
+
+def _two_minima(text: str) -> tuple[int, int]:
+    try:
+        i, j = (int(one) for one in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers of minima, as in 0,5") from None
+    return i, j
+
+
+def _minima(text: str) -> list[int]:
+    return [int(_positive(int, zero=True)(one)) for one in text.split(",")]
+
+
+def _temperatures(text: str) -> list[float]:
+    """T, or T,T,..., or LOW:HIGH:N on a logarithmic scale."""
+    if ":" not in text:
+        return [_positive(float)(one) for one in text.split(",")]
+    ends, n = text.split(":"), 25
+    if len(ends) == 3:
+        n = int(_positive(int)(ends.pop()))
+    if len(ends) != 2 or n < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range LOW:HIGH:N of at least 2 temperatures")
+    low, high = (_positive(float)(one) for one in ends)
+    if not low < high:
+        raise argparse.ArgumentTypeError(f"{text!r} runs from {low:g} down to {high:g}: give LOW:HIGH:N")
+    return [low * (high / low) ** (k / (n - 1)) for k in range(n)]

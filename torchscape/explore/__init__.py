@@ -1,0 +1,38 @@
+"""Exploration: strategies propose, tasks are run, and the run loop writes."""
+
+from torchscape.explore.barriers import LowerBarriers
+from torchscape.explore.basin_hopping import BasinHopping
+from torchscape.explore.budget import Budget
+from torchscape.explore.climb import ClimbFromMinima
+from torchscape.explore.connect import ConnectMinima
+from torchscape.explore.executors import Executor, InProcess
+from torchscape.explore.moves import Gaussian, Mixture, Move, PerLayer, Restart, Uniform
+from torchscape.explore.paths import integrate_paths
+from torchscape.explore.run import ExploreReport, explore
+from torchscape.explore.stationary import StationarySearch
+from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.tasks import Found, Task
+
+__all__ = [
+    "BasinHopping",
+    "Budget",
+    "ClimbFromMinima",
+    "ConnectMinima",
+    "Executor",
+    "ExploreReport",
+    "Found",
+    "Gaussian",
+    "InProcess",
+    "LowerBarriers",
+    "Mixture",
+    "Move",
+    "PerLayer",
+    "Restart",
+    "Round",
+    "StationarySearch",
+    "Strategy",
+    "Task",
+    "Uniform",
+    "explore",
+    "integrate_paths",
+]

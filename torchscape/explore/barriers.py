@@ -1,0 +1,104 @@
+"""Lower barriers: searches where the network says "far over the top" and the coordinates say "near"."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape.analysis import minimax_between
+from torchscape.explore.connect import ConnectPairs
+from torchscape.explore.neighbours import nearest, times_tried
+from torchscape.explore.strategy import Round, Strategy
+from torchscape.landscape import Landscape
+from torchscape.potentials.base import Potential
+from torchscape.saddles import Band, Follow
+from torchscape.types import Float, Int, Tensor
+
+__all__ = ["LowerBarriers"]
+
+
+@dataclasses.dataclass(frozen=True)
+class LowerBarriers(Strategy):
+    """Tries to replace high barriers by lower ones, and long detours by short cuts.
+
+    An incomplete network overestimates barriers. For every minimum its nearest neighbours that were not tried
+    yet are ranked by the barrier between them that the network knows now, measured from the higher of the two
+    minima and divided by their distance: high barriers between near points are the suspicious ones. Each
+    round tries the worst; what it finds changes the ranking of the next. It stops after ``patience`` rounds that
+    lowered no barrier.
+
+    Strodel, Whittleston & Wales 2007 (doi 10.1021/ja075346p) describe this removal of artificial frustration.
+
+    Attributes:
+        neighbours: nearest untried partners that are considered for each minimum.
+        round_pairs: pairs searched per round.
+        max_rounds: rounds at most.
+        patience: rounds without a lower barrier after which to stop.
+        attempts: tries per pair, counting those of other strategies.
+        band, refine: how a path and a transition state are found.
+        tol: RMS gradient of transition states and of the ends of their paths; None for 1e-8 in float64.
+    """
+
+    neighbours: int = 8
+    round_pairs: int = 64
+    max_rounds: int = 10
+    patience: int = 2
+    attempts: int = 1
+    band: Band = dataclasses.field(default_factory=Band)
+    refine: Follow = dataclasses.field(default_factory=Follow)
+    tol: float | None = None
+    name = "lower-barriers"
+
+    def identity(self):
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: repr(v) for k, v in settings.items() if k not in ("max_rounds", "patience")}
+
+    def start(self, landscape: Landscape, potential: Potential, seed: int):
+        return {"rounds": 0, "idle": 0, "done": 0}
+
+    def propose(self, landscape: Landscape, potential: Potential, state):
+        if state["rounds"] >= self.max_rounds or state["idle"] >= self.patience:
+            return None
+        pairs = self._suspicious(landscape, potential)
+        if len(pairs) == 0:
+            return None
+        a, b = (landscape.minima(side).x for side in pairs.T)
+        tasks = [ConnectPairs(a, b, self.band, self.refine, self.tol)]
+        return Round(tasks, {"pairs": pairs.tolist(), "height": _heights(landscape, pairs)})
+
+    def absorb(self, landscape: Landscape, state, round, found, ids):
+        height = _heights(landscape, torch.tensor(round.detail["pairs"]))
+        lowered = bool((height < round.detail["height"] - 1e-9 * height.abs().clamp(min=1.0)).any())
+        return {
+            "rounds": state["rounds"] + 1,
+            "idle": 0 if lowered else state["idle"] + 1,
+            "done": state["done"] + len(round.detail["pairs"]),
+        }
+
+    def progress(self, state):
+        return state["done"], None
+
+    def _suspicious(self, landscape: Landscape, potential: Potential) -> Int[Tensor, "P 2"]:
+        """Ids of the pairs whose known barrier is highest for their distance, disconnected ones first."""
+        network = landscape.network(coords=True)
+        if network.n_minima < 2:
+            return torch.empty(0, 2, dtype=torch.int64)
+        assert network.coords is not None
+        x = network.coords.to(potential.device, potential.dtype)
+        allowed = times_tried(landscape, network.ids) < self.attempts
+        allowed.fill_diagonal_(False)
+        pairs, length = nearest(potential, x, allowed, self.neighbours)
+        over = minimax_between(network, pairs[:, 0], pairs[:, 1]) - network.energy[pairs].max(1).values
+        slope: Float[Tensor, "P"] = over / length.clamp(min=1e-12)
+        worst = slope.argsort(descending=True, stable=True)[: self.round_pairs]
+        return network.ids[pairs[worst]]
+
+
+def _heights(landscape: Landscape, pairs: Int[Tensor, "P 2"]) -> Float[Tensor, "P"]:
+    """The energy that the network knows it takes to get from one minimum of each pair (ids) to the other."""
+    network = landscape.network(coords=False)
+    position = torch.full((int(network.ids.max()) + 1,), -1)
+    position[network.ids] = torch.arange(network.n_minima)
+    a, b = position[pairs].T
+    return minimax_between(network, a, b)

@@ -1,0 +1,182 @@
+"""Basin-hopping: Metropolis walks on the minima, many walkers at once and none waiting for another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from torchscape import random
+from torchscape.explore.moves import Gaussian, Move
+from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.tasks import Found
+from torchscape.optimise import Pool, QuasiNewton, choose_optimiser
+from torchscape.optimise.relax import pool_size_for
+from torchscape.points import StationaryPoints
+from torchscape.potentials.base import Potential
+from torchscape.types import Float, Int, Tensor
+
+__all__ = ["BasinHopping"]
+
+
+@dataclasses.dataclass(frozen=True)
+class BasinHopping(Strategy):
+    """Walkers that jump, quench, and keep the new minimum with probability min(1, exp(-(E_new - E_old) / T)).
+
+    Wales & Doye 1997, doi 10.1021/jp970984n. Every walker adapts its own step size towards ``acceptance``; every
+    quench offers its minimum to the database. Walkers run in flight: one that has finished its quench jumps
+    again at once, and with the same seed it visits the same minima however many others run beside it.
+
+    Attributes:
+        walkers: number of walkers W.
+        hops: jumps per walker (the quench of the starting point comes on top).
+        temperature: T in units of energy, one for all or one for each walker (a ladder).
+        step: initial step size, in units of the potential's ``length_scale``.
+        move: what a jump is.
+        acceptance: fraction of accepted jumps that the step size is adapted to.
+        adapt: how fast, per hop: ln step changes by adapt * (accepted - acceptance); 0 keeps the step.
+        optimiser: None chooses by size.
+        tol: RMS gradient of a finished quench; None for 1e-8 in float64.
+        round_hops: hops between commits; at most this much is lost when the run is killed.
+
+    Example:
+        >>> import torchscape as tsc
+        >>> potential = tsc.FunctionPotential(lambda x: ((x**2 - 1) ** 2).sum(), 1)
+        >>> with tsc.Landscape.in_memory(potential) as landscape:
+        ...     hopping = tsc.BasinHopping(walkers=16, hops=3)
+        ...     report = tsc.explore(landscape, potential, strategies=[hopping], progress=False)
+        ...     landscape.n_minima
+        2
+    """
+
+    walkers: int = 64
+    hops: int = 50
+    temperature: float | Sequence[float] = 1.0
+    step: float = 0.5
+    move: Move = dataclasses.field(default_factory=Gaussian)
+    acceptance: float = 0.5
+    adapt: float = 0.2
+    optimiser: QuasiNewton | None = None
+    tol: float | None = None
+    round_hops: int = 5
+    name = "basin-hopping"
+
+    def identity(self):
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: repr(v) for k, v in settings.items() if k != "hops"}
+
+    def start(self, landscape, potential, seed):
+        temperature = torch.as_tensor(self.temperature, dtype=torch.float64).reshape(-1)
+        if len(temperature) not in (1, self.walkers):
+            raise ValueError(
+                f"temperature needs one value or one per walker ({self.walkers}), not {len(temperature)}"
+            )
+        return {
+            "seed": seed,
+            "hop": torch.full((self.walkers,), -1),  # -1: the starting point is not quenched yet
+            "x": potential.sample(self.walkers, seed=seed),
+            "energy": torch.full((self.walkers,), torch.inf, dtype=torch.float64),
+            "step": torch.full((self.walkers,), self.step, dtype=torch.float64),
+            "accepted": torch.zeros(self.walkers, dtype=torch.int64),
+            "temperature": temperature.expand(self.walkers).clone(),
+        }
+
+    def propose(self, landscape, potential, state):
+        done = int(state["hop"].min())
+        if done >= self.hops:
+            return None
+        return Round([Hops(self, dict(state), until=min(done + self.round_hops, self.hops))])
+
+    def absorb(self, landscape, state, round, found, ids):
+        return {**state, **found[0].state}
+
+    def progress(self, state):
+        return int((state["hop"] + 1).sum()), self.walkers * (self.hops + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hops:
+    """All walkers, from where they stand to hop ``until``."""
+
+    settings: BasinHopping
+    state: dict
+    until: int
+    kind = "hops"
+
+    def run(self, potential: Potential) -> Found:
+        walk = _Walk(self.settings, potential, self.state, self.until)
+        optimiser = walk.optimiser
+        size = pool_size_for(optimiser, potential, self.settings.walkers)
+        Pool(optimiser, size).run(potential, walk)
+        minima = walk.quenched()
+        return Found(
+            minima,
+            state=walk.state(),
+            n_quenches=len(minima),
+            n_evaluations=int(minima.n_evaluations.sum()),
+        )
+
+
+class _Walk:
+    """The source of a pool: a walker's next jump is made when its last quench comes back."""
+
+    def __init__(self, settings: BasinHopping, potential: Potential, state: dict, until: int) -> None:
+        optimiser = choose_optimiser(potential) if settings.optimiser is None else settings.optimiser
+        self.optimiser = optimiser if settings.tol is None else dataclasses.replace(optimiser, tol=settings.tol)
+        self.settings, self.potential, self.until = settings, potential, until
+        device = potential.device
+        self.seed = int(state["seed"])
+        self.hop: Int[Tensor, "W"] = state["hop"].to(device).clone()
+        self.x: Float[Tensor, "W D"] = state["x"].to(device, potential.dtype).clone()
+        self.energy: Float[Tensor, "W"] = state["energy"].to(device, potential.dtype).clone()
+        self.step: Float[Tensor, "W"] = state["step"].to(device, potential.dtype).clone()
+        self.accepted: Int[Tensor, "W"] = state["accepted"].to(device).clone()
+        self.temperature = state["temperature"].to(device, potential.dtype)
+        self.ready = torch.nonzero(self.hop < until)[:, 0]
+        self._points: list[StationaryPoints] = []
+        self._order: list[Tensor] = []
+
+    def take(self, n: int) -> tuple[Int[Tensor, "K"], Float[Tensor, "K D"]]:
+        walkers, self.ready = self.ready[:n], self.ready[n:]
+        hop = self.hop[walkers] + 1
+        x = self.x[walkers]
+        if len(walkers):
+            jumped = self.settings.move(self.potential, x, self.step[walkers], self._key(walkers, hop, 0))
+            x = torch.where((hop > 0)[:, None], jumped, x)
+            if self.potential.bounds is not None:
+                x = self.potential.bounds.clamp(x)
+        return walkers, x
+
+    def give(self, walkers: Int[Tensor, "K"], points: StationaryPoints) -> None:
+        hop = self.hop[walkers] + 1
+        rise = points.energy - self.energy[walkers]
+        u = random.uniform(self._key(walkers, hop, 1), 1, points.energy.dtype)[:, 0]
+        accepted = points.converged & ((rise <= 0) | (u < torch.exp(-rise / self.temperature[walkers])))
+        self.x[walkers] = torch.where(accepted[:, None], points.x, self.x[walkers])
+        self.energy[walkers] = torch.where(accepted, points.energy, self.energy[walkers])
+        change = self.settings.adapt * (accepted.to(rise.dtype) - self.settings.acceptance)
+        self.step[walkers] *= torch.where(hop > 0, change.exp(), torch.ones_like(change))
+        self.accepted[walkers] += accepted & (hop > 0)
+        self.hop[walkers] = hop
+        self.ready = torch.cat([self.ready, walkers[hop < self.until]])
+        self._points.append(points)
+        self._order.append(hop * self.settings.walkers + walkers)
+
+    def _key(self, walkers: Int[Tensor, "K"], hop: Int[Tensor, "K"], purpose: int) -> Int[Tensor, "K"]:
+        return random.fold(self.seed, walkers, hop, purpose)
+
+    def quenched(self) -> StationaryPoints:
+        """All quenches of this task, by hop and walker, whatever the order they came back in."""
+        order = torch.cat(self._order).argsort()
+        return StationaryPoints.cat(self._points)[order]
+
+    def state(self) -> dict[str, Tensor]:
+        tensors = {
+            "hop": self.hop,
+            "x": self.x,
+            "energy": self.energy,
+            "step": self.step,
+            "accepted": self.accepted,
+        }
+        return {name: value.cpu() for name, value in tensors.items()}

@@ -1,0 +1,35 @@
+"""How much an exploration may spend."""
+
+from __future__ import annotations
+
+import dataclasses
+
+__all__ = ["Budget"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Limits for one call of ``explore``; None is unlimited. They are looked at between rounds.
+
+    Attributes:
+        seconds: wall time.
+        quenches: minimisations from new starting points.
+        evaluations: energy-and-gradient evaluations of single rows.
+
+    Example:
+        >>> Budget(quenches=100).exceeded(seconds=5.0, quenches=100, evaluations=0)
+        'quenches'
+    """
+
+    seconds: float | int | None = None
+    quenches: int | None = None
+    evaluations: int | None = None
+
+    def exceeded(self, *, seconds: float, quenches: int, evaluations: int) -> str | None:
+        """The name of the first limit that is reached, None if there is room."""
+        spent = {"seconds": seconds, "quenches": quenches, "evaluations": evaluations}
+        for name, amount in spent.items():
+            limit = getattr(self, name)
+            if limit is not None and amount >= limit:
+                return name
+        return None

@@ -1,0 +1,120 @@
+"""Single-ended searches from minima, for the transition states that no path between neighbours meets."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape import random
+from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.tasks import Found
+from torchscape.landscape import Landscape
+from torchscape.potentials.base import Potential
+from torchscape.saddles import Follow, RandomDirections, SoftModes, climb
+from torchscape.types import Float, Int, Tensor
+
+__all__ = ["ClimbFromMinima"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ClimbFromMinima(Strategy):
+    """Climbs out of every minimum in many directions; each climb ends in a transition state or a named reason.
+
+    The minima that were climbed from least come first, the lower ones first among equals; minima that turn up
+    on the way get their share too. It stops when every minimum has had its ``searches``, or when ``patience``
+    searches in a row have found no new transition state.
+
+    Attributes:
+        searches: climbs per minimum.
+        directions: how a climb starts: random displacements or soft modes.
+        patience: climbs without a new transition state after which to stop; None never does.
+        round_searches: climbs between commits; at most this much is lost when the run is killed.
+        max_minima: only from the lowest so many minima; None for all.
+        refine: options of the eigenvector-following.
+        tol: RMS gradient of transition states and of the ends of their paths; None for 1e-8 in float64.
+
+    Example:
+        >>> import torchscape as tsc
+        >>> surface = tsc.FunctionPotential(lambda x: (x[0]**2 - 1)**2 + x[1]**2, 2)
+        >>> with tsc.Landscape.in_memory(surface) as landscape:
+        ...     strategies = [tsc.BasinHopping(walkers=16, hops=0), tsc.ClimbFromMinima(searches=4)]
+        ...     report = tsc.explore(landscape, surface, strategies=strategies, progress=False)
+        ...     landscape.n_minima, landscape.n_transition_states
+        (2, 1)
+    """
+
+    searches: int = 50
+    directions: RandomDirections | SoftModes = dataclasses.field(default_factory=RandomDirections)
+    patience: int | None = None
+    round_searches: int = 256
+    max_minima: int | None = None
+    refine: Follow = dataclasses.field(default_factory=Follow)
+    tol: float | None = None
+    name = "climb"
+
+    def identity(self):
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: repr(v) for k, v in settings.items() if k not in ("searches", "patience", "max_minima")}
+
+    def start(self, landscape: Landscape, potential: Potential, seed: int):
+        return {
+            "seed": seed,
+            "climbed": torch.zeros(0, dtype=torch.int64),  # climbs from each minimum, by id
+            "n_known": landscape.n_transition_states,
+            "since_new": 0,
+        }
+
+    def propose(self, landscape: Landscape, potential: Potential, state):
+        if self.patience is not None and state["since_new"] >= self.patience:
+            return None
+        ids = landscape.minimum_ids()[: self.max_minima]
+        climbed = _counts(state["climbed"], ids)
+        open_ = climbed < self.searches
+        ids, climbed = ids[open_], climbed[open_]
+        if len(ids) == 0:
+            return None
+        # As many rounds over the open minima as fit: repeat i of a minimum is its climb number climbed + i.
+        repeats = max(1, self.round_searches // len(ids))
+        number = climbed[:, None] + torch.arange(repeats)
+        rows, column = torch.nonzero(number < self.searches, as_tuple=True)
+        order = number[rows, column].argsort(stable=True)[: self.round_searches]
+        chosen = ids[rows[order]]
+        key = random.fold(state["seed"], chosen, number[rows, column][order])
+        x = landscape.minima(chosen).x
+        return Round([Climbs(x, key, self.directions, self.refine, self.tol)], {"ids": chosen})
+
+    def absorb(self, landscape: Landscape, state, round, found, ids):
+        chosen = round.detail["ids"]
+        climbed = _counts(state["climbed"], torch.arange(max(int(chosen.max()) + 1, len(state["climbed"]))))
+        climbed += torch.bincount(chosen, minlength=len(climbed))
+        n_known = landscape.n_transition_states
+        since_new = state["since_new"] + len(chosen) if n_known == state["n_known"] else 0
+        return {"seed": state["seed"], "climbed": climbed, "n_known": n_known, "since_new": since_new}
+
+    def progress(self, state):
+        return int(state["climbed"].sum()), None
+
+
+@dataclasses.dataclass(frozen=True)
+class Climbs:
+    """One climb from each row of ``x``, with a random key of its own."""
+
+    x: Float[Tensor, "B D"]
+    key: Int[Tensor, "B"]
+    directions: RandomDirections | SoftModes
+    refine: Follow
+    tol: float | None
+    kind = "climb"
+
+    def run(self, potential: Potential) -> Found:
+        x = self.x.to(potential.device, potential.dtype)
+        keys = self.key.to(potential.device)
+        saddles = climb(potential, x, directions=self.directions, keys=keys, refine=self.refine, tol=self.tol)
+        return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)
+
+
+def _counts(climbed: Int[Tensor, "K"], ids: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
+    """Climbs so far from the minima ``ids``; 0 for those that were not known then."""
+    inside = ids < len(climbed)
+    return torch.where(inside, climbed[ids.clamp(max=max(len(climbed) - 1, 0))], 0) if len(climbed) else 0 * ids

@@ -1,0 +1,140 @@
+"""Connecting minima: double-ended searches between neighbours, then between what is still apart."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape.explore.neighbours import missing_links, nearest, shortest_per_component, times_tried
+from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.tasks import Found
+from torchscape.landscape import Landscape
+from torchscape.potentials.base import Potential
+from torchscape.saddles import Band, Follow, connect
+from torchscape.types import Float, Int, Tensor
+
+__all__ = ["ConnectMinima"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ConnectMinima(Strategy):
+    """Finds transition states between pairs of known minima, in two phases.
+
+    First every minimum that other strategies have found is paired with its nearest neighbours in symmetry-aware
+    distance. Then, as long as the network falls into components, the missing links are searched: those on the
+    paths with the smallest gaps from the global minimum to every component, by Dijkstra's algorithm on squared
+    distances (Carr, Trygubenko & Wales 2005, doi 10.1063/1.1931587), and beside them the nearest pairs out of each
+    component. A pair is tried at most ``attempts`` times, with a finer band each time. Minima that the downhill
+    paths end in are added as they turn up, and take part in the second phase.
+
+    Attributes:
+        neighbours: nearest neighbours that each minimum is paired with in the first phase (0 skips it).
+        bridges: pairs per component and round in the second phase.
+        attempts: tries per pair; the images double with each.
+        max_rounds: rounds of the second phase, counted anew when others have found minima.
+        round_pairs: pairs searched between commits; at most this much is lost when the run is killed.
+        max_minima: only the lowest so many minima are connected; None for all.
+        band, refine: how a path and a transition state are found.
+        tol: RMS gradient of transition states and of the ends of their paths; None for 1e-8 in float64.
+    """
+
+    neighbours: int = 8
+    bridges: int = 4
+    attempts: int = 2
+    max_rounds: int = 20
+    round_pairs: int = 128
+    max_minima: int | None = None
+    band: Band = dataclasses.field(default_factory=Band)
+    refine: Follow = dataclasses.field(default_factory=Follow)
+    tol: float | None = None
+    name = "connect"
+    seeded = False
+
+    def identity(self):
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: repr(v) for k, v in settings.items() if k != "max_rounds"}
+
+    def start(self, landscape: Landscape, potential: Potential, seed: int):
+        # queue: (minimum, minimum, attempt) yet to search; n_seen: ids below have been paired, or are our own
+        return {"queue": torch.empty(0, 3, dtype=torch.int64), "n_seen": 0, "done": 0, "rounds": 0}
+
+    def propose(self, landscape: Landscape, potential: Potential, state):
+        fresh = self._with_neighbours(landscape, potential, state["n_seen"])
+        queue = torch.cat([state["queue"], fresh])
+        rounds = 0 if len(fresh) else state["rounds"]
+        if len(queue):
+            n = int((queue[: self.round_pairs, 2] == queue[0, 2]).cumprod(0).sum())
+            left = {"queue": queue[n:], "rounds": rounds}
+            return self._round(landscape, queue[:n, :2], int(queue[0, 2]), left)
+        if rounds >= self.max_rounds:
+            return None
+        pairs, attempt = self._bridges(landscape, potential)
+        left = {"queue": queue, "rounds": rounds + 1}
+        return self._round(landscape, pairs, attempt, left) if len(pairs) else None
+
+    def absorb(self, landscape: Landscape, state, round, found, ids):
+        known = landscape.minimum_ids()
+        n_seen = int(known.max()) + 1 if len(known) else 0
+        return {**round.detail["left"], "n_seen": n_seen, "done": state["done"] + len(round.detail["pairs"])}
+
+    def progress(self, state):
+        return state["done"], state["done"] + len(state["queue"])
+
+    def _with_neighbours(self, landscape: Landscape, potential: Potential, n_seen: int) -> Int[Tensor, "Q 3"]:
+        """Minima from id ``n_seen`` on with their nearest neighbours, and which attempt at each pair this is."""
+        ids = landscape.minimum_ids()[: self.max_minima]
+        new = ids >= n_seen
+        if not bool(new.any()):
+            return torch.empty(0, 3, dtype=torch.int64)
+        allowed = new[:, None] & ~torch.eye(len(ids), dtype=torch.bool)
+        pairs, _ = nearest(potential, landscape.minima(ids).x, allowed, self.neighbours)
+        attempt = times_tried(landscape, ids)[pairs[:, 0], pairs[:, 1]] + 1
+        order = attempt.argsort(stable=True)
+        order = order[attempt[order] <= self.attempts]
+        return torch.cat([ids[pairs[order]], attempt[order, None]], 1)
+
+    def _round(self, landscape: Landscape, pairs: Int[Tensor, "P 2"], attempt: int, left: dict) -> Round:
+        a = landscape.minima(pairs[:, 0]).x
+        b = landscape.minima(pairs[:, 1]).x
+        band = self.band.finer(2.0 ** (attempt - 1))
+        return Round([ConnectPairs(a, b, band, self.refine, self.tol)], {"pairs": pairs.tolist(), "left": left})
+
+    def _bridges(self, landscape: Landscape, potential: Potential) -> tuple[Int[Tensor, "P 2"], int]:
+        """Pairs across components that were tried least."""
+        network = landscape.network(coords=True)
+        component = network.components().cpu()
+        if network.n_minima == 0 or int(component.max()) == 0:
+            return torch.empty(0, 2, dtype=torch.int64), 1
+        assert network.coords is not None
+        x = network.coords.to(potential.device, potential.dtype)
+        tried = times_tried(landscape, network.ids)
+        home = int(component[network.global_minimum])
+        inside = torch.arange(len(x)) < (len(x) if self.max_minima is None else self.max_minima)
+        across = (component[:, None] != component) & inside[:, None] & inside
+        for attempt in range(1, self.attempts + 1):
+            allowed = across & (tried < attempt)
+            pairs, length = nearest(potential, x, allowed, self.bridges)
+            chosen = missing_links(pairs, length, component, home)
+            chosen |= shortest_per_component(pairs, length, component, self.bridges)
+            if bool(chosen.any()):
+                return network.ids[pairs[chosen][: self.round_pairs]], attempt
+        return torch.empty(0, 2, dtype=torch.int64), 1
+
+
+@dataclasses.dataclass(frozen=True)
+class ConnectPairs:
+    """One double-ended search per row of ``a`` and ``b``."""
+
+    a: Float[Tensor, "P D"]
+    b: Float[Tensor, "P D"]
+    band: Band
+    refine: Follow
+    tol: float | None
+    kind = "connect"
+
+    def run(self, potential: Potential) -> Found:
+        a = self.a.to(potential.device, potential.dtype)
+        b = self.b.to(potential.device, potential.dtype)
+        saddles = connect(potential, a, b, band=self.band, refine=self.refine, tol=self.tol)
+        return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)

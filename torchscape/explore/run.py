@@ -1,0 +1,303 @@
+"""The run loop: strategies propose, an executor runs, and only this loop writes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import re
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from torchscape.errors import DatabaseError
+from torchscape.explore.basin_hopping import BasinHopping
+from torchscape.explore.budget import Budget
+from torchscape.explore.connect import ConnectMinima
+from torchscape.explore.executors import Executor, InProcess
+from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.tasks import Found
+from torchscape.landscape import Landscape
+from torchscape.potentials.base import Potential, hash_settings
+from torchscape.progress import progress_bar
+from torchscape.saddles import SaddleSearch, characterise
+from torchscape.types import Bool, Int, Tensor
+
+__all__ = ["ExploreReport", "explore"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ExploreReport:
+    """What a call of :func:`explore` did.
+
+    Attributes:
+        status: "complete" (no strategy had anything left to do), "budget: ..." or "interrupted".
+        n_minima, n_transition_states: in the database now.
+        n_quenches, n_evaluations: spent by this call.
+        seconds: wall time of this call.
+        outcomes: how the candidates of saddle searches ended, by name.
+    """
+
+    status: str
+    n_minima: int
+    n_transition_states: int
+    n_quenches: int
+    n_evaluations: int
+    seconds: float
+    outcomes: dict[str, int]
+
+    @property
+    def is_complete(self) -> bool:
+        return self.status == "complete"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.status}: {self.n_minima} minima, {self.n_transition_states} transition states; "
+            f"{self.n_quenches} quenches, {self.n_evaluations} evaluations in {self.seconds:.1f} s"
+        )
+
+
+def explore(
+    landscape: Landscape,
+    potential: Potential,
+    *,
+    strategies: Sequence[Strategy] | None = None,
+    seed: int = 0,
+    budget: Budget | None = None,
+    executor: Executor | None = None,
+    progress: bool = True,
+) -> ExploreReport:
+    """Explore a landscape: the strategies take turns until none has anything left to try.
+
+    Each round of tasks is committed at once, with everything needed to go on from there. Calling ``explore`` again
+    on the same file, with the same seed and strategies, goes on where the last call stopped, however it stopped;
+    with more hops, or another strategy appended, it does what is missing.
+
+    A turn ends when its strategy has nothing left to try; a later one may then find minima that give an earlier
+    one something to do again.
+
+    Ctrl-C (KeyboardInterrupt) ends the exploration, keeps everything committed so far and returns a report whose
+    status is "interrupted".
+
+    Args:
+        landscape: the database, opened for this potential.
+        potential: what to explore.
+        strategies: default ``[BasinHopping(), ConnectMinima()]``.
+        seed: decides every random number.
+        budget: limits for this call.
+        executor: who runs the tasks; default :class:`InProcess`.
+        progress: show progress bars.
+
+    Returns:
+        A report; the findings themselves are in ``landscape``.
+
+    Raises:
+        FingerprintMismatch: if the landscape is that of another potential.
+        DatabaseError: if it cannot be written; what is committed stays.
+
+    Example:
+        >>> import torchscape as tsc
+        >>> surface = tsc.FunctionPotential(lambda x: (x[0]**2 - 1)**2 + x[1]**2, 2)
+        >>> with tsc.Landscape.in_memory(surface) as landscape:
+        ...     report = tsc.explore(landscape, surface, progress=False,
+        ...                          strategies=[tsc.BasinHopping(walkers=16, hops=2), tsc.ConnectMinima()])
+        ...     landscape.n_minima, landscape.n_transition_states
+        (2, 1)
+    """
+    strategies = [BasinHopping(), ConnectMinima()] if strategies is None else list(strategies)
+    if potential is not landscape.potential and not landscape.is_readonly:
+        landscape.expect(potential)
+    loop = _Loop(landscape, potential, seed, budget or Budget(), executor or InProcess(), progress)
+    run = landscape.begin_run(seed, {"strategies": [repr(s) for s in strategies], "budget": repr(budget)})
+    try:
+        status = loop.run(strategies)
+    except KeyboardInterrupt:
+        status = "interrupted"
+    except BaseException:
+        with contextlib.suppress(DatabaseError):  # after a full disk: what is being raised says more
+            landscape.finish_run(run, "failed")
+        raise
+    landscape.finish_run(run, status)
+    if landscape.n_minima == 0 and (advice := nothing_found(landscape.refusals())):
+        warnings.warn(advice, stacklevel=2)
+    return loop.report(status)
+
+
+class _Loop:
+    """One call of :func:`explore`."""
+
+    def __init__(
+        self,
+        landscape: Landscape,
+        potential: Potential,
+        seed: int,
+        budget: Budget,
+        executor: Executor,
+        progress: bool,
+    ) -> None:
+        self.landscape, self.potential, self.seed = landscape, potential, seed
+        self.budget, self.executor, self.progress = budget, executor, progress
+        self.began = time.monotonic()
+        self.n_quenches = self.n_evaluations = 0
+        self.outcomes: dict[str, int] = {}
+
+    def run(self, strategies: Sequence[Strategy]) -> str:
+        """Turn after turn, until nobody has anything left to try or a budget runs out; the status.
+
+        Whose turn it is gets stored: a strategy that has had its turn is not asked again before its time when
+        a killed run resumes, although the landscape has changed since.
+        """
+        keys = state_keys(strategies, self.seed)
+        turn = f"turn:{hash_settings(keys)[:16]}"
+        stored = self.landscape.load_state(turn)
+        at, idle = (0 if stored is None else int(stored["at"])), 0  # type: ignore[call-overload]
+        while idle < len(strategies):
+            n_rounds, limit = self._turn(strategies[at], keys[at])
+            if limit is not None:
+                return f"budget: {limit}"
+            idle = 1 if n_rounds else idle + 1
+            at = (at + 1) % len(strategies) if idle < len(strategies) else 0
+            self.landscape.save_state(turn, {"at": at})
+        return "complete"
+
+    def _turn(self, strategy: Strategy, key: str) -> tuple[int, str | None]:
+        """Rounds of one strategy until it has nothing left to try: how many, and the budget that ran out first."""
+        stored = self.landscape.load_state(key)
+        if stored is None:
+            stored = {**strategy.start(self.landscape, self.potential, self.seed), "n_rounds": 0}
+            self.landscape.save_state(key, stored)
+        first = n_rounds = int(stored.pop("n_rounds"))  # type: ignore[call-overload]
+        state: Any = stored
+        with contextlib.ExitStack() as stack:
+            bar = None
+            while (round := strategy.propose(self.landscape, self.potential, state)) is not None:
+                if limit := self._exceeded():
+                    return n_rounds - first, limit
+                if bar is None:
+                    bar = progress_bar(show=self.progress, desc=strategy.name, unit=" tries")
+                    stack.enter_context(bar)
+                    self._show(bar, strategy, state)
+                results = list(self.executor.run(self.potential, round.tasks))
+                n_rounds += 1
+                state = self._commit(strategy, key, n_rounds, round, results, state)
+                self._show(bar, strategy, state)
+        return n_rounds - first, None
+
+    def _commit(
+        self, strategy: Strategy, key: str, n_rounds: int, round: Round, results: list[Found], state: Any
+    ) -> Any:
+        """Points, curvatures, pairs, the record of the tasks and the next state: all of it or nothing."""
+        with self.landscape.transaction():
+            ids = []
+            for number, (task, found) in enumerate(zip(round.tasks, results, strict=True)):
+                name = f"{key}/{n_rounds}/{number}"
+                self.landscape.record_task(name, task.kind, {}, found.n_evaluations)
+                ids.append(self._write(found, round, name))
+            characterise_new(self.landscape, self.potential)
+            state = dict(strategy.absorb(self.landscape, state, round, results, ids))
+            self.landscape.save_state(key, {**state, "n_rounds": n_rounds})
+        for found in results:
+            self.n_quenches += found.n_quenches
+            self.n_evaluations += found.n_evaluations
+            if found.saddles is not None:
+                for outcome, n in found.saddles.outcomes.items():
+                    self.outcomes[outcome] = self.outcomes.get(outcome, 0) + n
+        return state
+
+    def _write(self, found: Found, round: Round, task: str) -> Int[Tensor, "B"]:
+        """One hit per quench and per search for a transition state; ends of paths come along without."""
+        ids = self.landscape.add_minima(found.minima, task=task)
+        if found.higher is not None:
+            self.landscape.add_higher_saddles(found.higher, task=task)
+        saddles = found.saddles
+        if saddles is None:
+            return ids
+        pairs = round.detail.get("pairs")
+        uncounted = torch.zeros(len(saddles), dtype=torch.int64)
+        minus = self.landscape.add_minima(saddles.minus, hits=uncounted, task=task)
+        plus = self.landscape.add_minima(saddles.plus, hits=uncounted, task=task)
+        leaves = self._on_walls(saddles)
+        hits = pairs_that_found(saddles) if pairs else saddles.hits
+        accepted = self.landscape.add_transition_states(
+            saddles.ts, minus, plus, leaves=leaves, hits=hits, task=task
+        )
+        if pairs:
+            connected = set(saddles.pair.cpu()[accepted >= 0].tolist())
+            outcomes = ["transition state" if p in connected else "none found" for p in range(len(pairs))]
+            self.landscape.record_pairs(torch.tensor(pairs), outcomes)
+        return ids
+
+    def _on_walls(self, saddles: SaddleSearch) -> Bool[Tensor, "E 2"] | None:
+        """Which of the two downhill paths of each transition state ended on a wall of the box."""
+        bounds = self.potential.bounds
+        if bounds is None or bounds.keep_walls:
+            return None
+        return torch.stack([~bounds.interior(end.x) & end.converged for end in (saddles.minus, saddles.plus)], 1)
+
+    def _exceeded(self) -> str | None:
+        return self.budget.exceeded(
+            seconds=time.monotonic() - self.began, quenches=self.n_quenches, evaluations=self.n_evaluations
+        )
+
+    def _show(self, bar: Any, strategy: Strategy, state: Any) -> None:
+        done, total = strategy.progress(state)
+        bar.total = total
+        bar.n = done
+        bar.set_postfix(minima=self.landscape.n_minima, ts=self.landscape.n_transition_states, refresh=True)
+
+    def report(self, status: str) -> ExploreReport:
+        return ExploreReport(
+            status=status,
+            n_minima=self.landscape.n_minima,
+            n_transition_states=self.landscape.n_transition_states,
+            n_quenches=self.n_quenches,
+            n_evaluations=self.n_evaluations,
+            seconds=time.monotonic() - self.began,
+            outcomes=self.outcomes,
+        )
+
+
+def state_keys(strategies: Sequence[Strategy], seed: int) -> list[str]:
+    """Under which name the state of each strategy is stored: what it is, and the how-manieth of its kind."""
+    keys: list[str] = []
+    for strategy in strategies:
+        # The address of an object without a repr of its own would be another one in the next process.
+        identity = {k: re.sub(r" at 0x[0-9a-f]+", "", str(v)) for k, v in strategy.identity().items()}
+        what = f"{strategy.name}:{hash_settings([seed if strategy.seeded else None, identity])[:16]}"
+        keys.append(f"{what}:{sum(key.startswith(what) for key in keys)}")
+    return keys
+
+
+_REMEDIES = {
+    "not finite": "look for NaN or infinite numbers in potential.energy_and_grad(potential.sample(4))",
+    "not converged": "loosen tol, give the optimiser more max_evaluations, or bound what falls for ever",
+    "wrong index": "they are saddles, on which symmetry keeps the starts: break it, or start elsewhere",
+    "on the wall of the box": "widen the bounds, or keep such points with Bounds(..., keep_walls=True)",
+}
+
+
+def nothing_found(refusals: Mapping[str, int]) -> str | None:
+    """Why no quench has ended in a minimum, and what to do about it; None if none was tried."""
+    kind = "minimum: "
+    reasons = {name.removeprefix(kind): n for name, n in refusals.items() if name.startswith(kind)}
+    if not reasons:
+        return None
+    told = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+    commonest = max(reasons, key=lambda reason: reasons[reason])
+    return f"none of {sum(reasons.values())} quenches ended in a minimum ({told}): {_REMEDIES[commonest]}"
+
+
+def pairs_that_found(saddles: SaddleSearch) -> Int[Tensor, "E"]:
+    """Number of pairs whose path led to each transition state: two maxima of one path are one search."""
+    found = saddles.candidate_ts >= 0
+    once = torch.stack([saddles.candidate_pair[found], saddles.candidate_ts[found]]).unique(dim=1)
+    return torch.bincount(once[1], minlength=len(saddles))
+
+
+def characterise_new(landscape: Landscape, potential: Potential) -> None:
+    """Hessian index, log-determinant and zero modes of the minima that have none yet, in one batch."""
+    ids = landscape.uncharacterised()
+    if len(ids):
+        landscape.set_curvature(ids, characterise(potential, landscape.minima(ids)))

@@ -1,0 +1,121 @@
+"""Stationary points of every index, for landscapes that are to be known completely."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape import random
+from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.tasks import Found
+from torchscape.landscape import Landscape
+from torchscape.points import StationaryPoints
+from torchscape.potentials.base import Potential
+from torchscape.saddles import Newton, confirm, find_stationary
+from torchscape.types import Bool, Tensor
+
+__all__ = ["StationarySearch"]
+
+
+@dataclasses.dataclass(frozen=True)
+class StationarySearch(Strategy):
+    """Searches for stationary points of every index from random starts.
+
+    Every other search goes to whatever is near, the rest aims in turn for every index that is known to occur and
+    for the next one (see :class:`~torchscape.saddles.Newton`): the former finds more where points are many, the
+    latter where they are few.
+
+    Minima are added as minima; points of index 1 become transition states once their downhill paths are
+    followed; the others are kept beside the network (``landscape.stationary_points()``,
+    ``landscape.counts_by_index()``). Points that are not isolated, with zero modes that the symmetry does not
+    explain, are left out: there are infinitely many. It stops after ``starts`` searches, or when ``patience``
+    searches in a row have found no new point.
+
+    For few coordinates: dense Hessians at every step, and numbers of points that grow exponentially.
+
+    Attributes:
+        starts: searches in all, from points of ``potential.sample``.
+        patience: searches without a new point after which to stop; None never does.
+        round_starts: searches between commits; at most this much is lost when the run is killed.
+        search: options of the search.
+        tol: RMS gradient of all points; None for 1e-8 in float64.
+
+    Example:
+        >>> import torchscape as tsc
+        >>> surface = tsc.FunctionPotential(lambda x: ((x**2 - 1) ** 2).sum(), 2, bounds=[(-2, 2), (-2, 2)])
+        >>> with tsc.Landscape.in_memory(surface) as landscape:
+        ...     strategies = [tsc.StationarySearch(starts=200)]
+        ...     report = tsc.explore(landscape, surface, strategies=strategies, progress=False)
+        ...     landscape.counts_by_index()
+        [4, 4, 1]
+    """
+
+    starts: int = 5000
+    patience: int | None = 1000
+    round_starts: int = 512
+    search: Newton = dataclasses.field(default_factory=Newton)
+    tol: float | None = None
+    name = "stationary"
+
+    def identity(self):
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {k: repr(v) for k, v in settings.items() if k not in ("starts", "patience")}
+
+    def start(self, landscape: Landscape, potential: Potential, seed: int):
+        return {"seed": seed, "done": 0, "n_known": sum(landscape.counts_by_index()), "since_new": 0}
+
+    def propose(self, landscape: Landscape, potential: Potential, state):
+        if self.patience is not None and state["since_new"] >= self.patience:
+            return None
+        # A start depends on the seed and on its number alone, so that a longer search repeats a shorter one.
+        block, first = divmod(state["done"], self.round_starts)
+        n = min(self.round_starts - first, self.starts - state["done"])
+        if n <= 0:
+            return None
+        seed = int(random.fold(state["seed"], block))
+        search = self.search if self.tol is None else dataclasses.replace(self.search, tol=self.tol)
+        n_aims = min(len(landscape.counts_by_index()) + 1, potential.ndim + 1)
+        return Round([Searches(seed, first, first + n, n_aims, search)])
+
+    def absorb(self, landscape: Landscape, state, round, found, ids):
+        n = found[0].n_quenches
+        n_known = sum(landscape.counts_by_index())
+        since_new = state["since_new"] + n if n_known == state["n_known"] else 0
+        return {**state, "done": state["done"] + n, "n_known": n_known, "since_new": since_new}
+
+    def progress(self, state):
+        return state["done"], self.starts
+
+
+@dataclasses.dataclass(frozen=True)
+class Searches:
+    """Searches from the starting points number ``first`` to ``stop`` - 1 of a seed, aiming below ``n_aims``."""
+
+    seed: int
+    first: int
+    stop: int
+    n_aims: int
+    search: Newton
+    kind = "stationary"
+
+    def run(self, potential: Potential) -> Found:
+        starts = potential.sample(self.stop, seed=self.seed)[self.first :]
+        number = torch.arange(self.first, self.stop, device=starts.device)
+        target = torch.where(number % 2 == 0, -1, number // 2 % self.n_aims)
+        found = find_stationary(potential, starts, target=target, options=self.search)
+        kept = found[found.converged & _isolated(potential, found)]
+        saddles = confirm(potential, kept[kept.index == 1], tol=self.search.tol)
+        return Found(
+            kept[kept.index == 0],
+            saddles,
+            kept[kept.index >= 2],
+            n_quenches=len(starts),
+            n_evaluations=int(found.n_evaluations.sum()) + saddles.n_evaluations,
+        )
+
+
+def _isolated(potential: Potential, points: StationaryPoints) -> Bool[Tensor, "B"]:
+    """Whether the symmetry explains all zero modes."""
+    modes = potential.symmetry.zero_modes(points.x)
+    return points.n_zero <= (modes.norm(dim=2) > 0.5).sum(1)

@@ -1,0 +1,61 @@
+"""What to try next: the protocol of a strategy, and what it may look at."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torchscape.explore.tasks import Found, Task
+from torchscape.landscape import Landscape
+from torchscape.potentials.base import Potential
+
+__all__ = ["Round", "Strategy"]
+
+State = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """Tasks that may run side by side. Their results are committed together with the strategy's next state."""
+
+    tasks: Sequence[Task]
+    detail: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Strategy:
+    """Reads the landscape and proposes rounds of tasks until it has nothing left to try.
+
+    A strategy keeps no state of its own: everything it must remember is in the mapping (plain data and tensors)
+    that :meth:`start` makes and :meth:`absorb` renews, which the run loop stores with each round. That is what
+    makes a killed run resume exactly.
+
+    Attributes:
+        name: for people.
+        seeded: whether another seed makes it another search. If not, a run with another seed goes on with what
+            this one has left to try.
+    """
+
+    name: str = "strategy"
+    seeded: bool = True
+
+    def identity(self) -> Mapping[str, Any]:
+        """Settings that decide *which* search this is. How long it goes on is not among them, so that a longer
+        one continues a shorter one."""
+        return {}
+
+    def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
+        """The state before the first round."""
+        return {}
+
+    def propose(self, landscape: Landscape, potential: Potential, state: State) -> Round | None:
+        """The next round, or None when there is nothing left to do."""
+        raise NotImplementedError
+
+    def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
+        """The state after a round. ``ids`` holds, per task, the ids its points got (see :mod:`.run`)."""
+        raise NotImplementedError
+
+    def progress(self, state: State) -> tuple[int, int | None]:
+        """(done, total) for the progress bar; total None when it cannot be known."""
+        return 0, None

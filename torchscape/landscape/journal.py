@@ -1,0 +1,199 @@
+"""What was tried: runs, tasks, pairs of minima, and the states of strategies."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import platform
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from torchscape.landscape import codec
+from torchscape.landscape.store import Store
+from torchscape.types import Int, Tensor
+
+__all__ = ["Journal", "TriedPairs"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TriedPairs:
+    """Pairs of minima between which a transition state was searched.
+
+    Attributes:
+        pairs: database ids, the smaller first.
+        times: how often each pair was tried.
+        outcomes: how the last attempt ended.
+    """
+
+    pairs: Int[Tensor, "P 2"]
+    times: Int[Tensor, "P"]
+    outcomes: tuple[str, ...]
+
+
+class Journal:
+    """The bookkeeping half of a :class:`~torchscape.landscape.Landscape`.
+
+    A run loop writes the points of a task and the record of the task in one transaction; a task that was cut
+    short left nothing, and one that is recorded is never repeated.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._run: int | None = None
+        self._fresh: set[str] = set()  # tasks recorded by the transaction in progress
+        store.on_end.append(self._fresh.clear)
+
+    @property
+    def current_run(self) -> int | None:
+        """The run that was begun here and is not finished."""
+        # Asked of the table each time: whatever was begun or finished may have been rolled back since.
+        rows = self._store.execute("SELECT id FROM run WHERE id = ? AND status = 'running'", (self._run,))
+        return rows[0][0] if rows else None
+
+    # --- runs -------------------------------------------------------------------------------------------
+
+    def begin_run(self, seed: int, settings: Mapping[str, object] | None = None) -> int:
+        """Open a run and return its number; whatever is added from now on came from it.
+
+        A run that was still open belonged to a process that died: it is marked as interrupted.
+        """
+        with self._store.transaction():
+            now = _now()
+            self._store.execute(
+                "UPDATE run SET status = 'interrupted', finished = ? WHERE status = 'running'", (now,)
+            )
+            row = (seed, json.dumps(dict(settings or {}), default=str), json.dumps(_versions()), now)
+            self._store.execute(
+                "INSERT INTO run(seed, settings, versions, started, status) VALUES (?, ?, ?, ?, 'running')", row
+            )
+            run = self._store.execute("SELECT MAX(id) FROM run")[0][0]
+        self._run = run
+        return run
+
+    def finish_run(self, run: int, status: str = "complete") -> None:
+        """Close a run: "complete" if its strategies had nothing left to do, else why it stopped."""
+        with self._store.transaction():
+            self._store.execute("UPDATE run SET status = ?, finished = ? WHERE id = ?", (status, _now(), run))
+
+    def runs(self) -> list[dict[str, object]]:
+        """All runs, oldest first: id, seed, settings, versions, status, started, finished."""
+        names = ("id", "seed", "settings", "versions", "status", "started", "finished")
+        rows = self._store.execute(f"SELECT {', '.join(names)} FROM run ORDER BY id")
+        runs = [dict(zip(names, row, strict=True)) for row in rows]
+        return [
+            {**run, "settings": json.loads(run["settings"]), "versions": json.loads(run["versions"])}
+            for run in runs
+        ]
+
+    # --- tasks ------------------------------------------------------------------------------------------
+
+    def record_task(
+        self,
+        key: str,
+        kind: str,
+        detail: Mapping[str, object] | None = None,
+        n_evaluations: int = 0,
+        *,
+        wall: float | None = None,
+        status: str = "done",
+    ) -> bool:
+        """Note that the task ``key`` is done; True unless it had been noted before (then nothing changes).
+
+        Put it in one transaction with the points it found, after or before them.
+        """
+        with self._store.transaction():
+            if self.task_done(key):
+                return False
+            row = (key, self.current_run, kind, status, json.dumps(dict(detail or {})), n_evaluations, wall)
+            self._store.execute(
+                "INSERT INTO task(key, run, kind, status, detail, n_evaluations, wall) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                row,
+            )
+            if self._store.depth > 1:
+                self._fresh.add(key)
+        return True
+
+    def task_done(self, key: str) -> bool:
+        """Whether the task was recorded."""
+        return bool(self._store.execute("SELECT 1 FROM task WHERE key = ?", (key,)))
+
+    def n_tasks(self, kind: str | None = None) -> int:
+        """How many tasks are recorded, of one kind or of all."""
+        where, values = ("", ()) if kind is None else (" WHERE kind = ?", (kind,))
+        return self._store.execute(f"SELECT COUNT(*) FROM task{where}", values)[0][0]
+
+    def n_evaluations(self) -> int:
+        """Energy-and-gradient evaluations spent by all recorded tasks."""
+        return self._store.execute("SELECT COALESCE(SUM(n_evaluations), 0) FROM task")[0][0]
+
+    def _is_settled(self, task: str | None) -> bool:
+        """Whether the task was recorded before the transaction in progress: then its points are in already."""
+        return task is not None and task not in self._fresh and self.task_done(task)
+
+    # --- pairs ------------------------------------------------------------------------------------------
+
+    def record_pairs(self, pairs: Int[Tensor, "P 2"], outcome: str | Sequence[str]) -> None:
+        """Note one more attempt at each pair of minima, with its outcome (one for all, or one each)."""
+        low, high = pairs.min(1).values.tolist(), pairs.max(1).values.tolist()
+        outcomes = [outcome] * len(pairs) if isinstance(outcome, str) else list(outcome)
+        self._store.executemany(
+            "INSERT INTO pair(a, b, times, outcome) VALUES (?, ?, 1, ?) "
+            "ON CONFLICT(a, b) DO UPDATE SET times = times + 1, outcome = excluded.outcome",
+            list(zip(low, high, outcomes, strict=True)),
+        )
+
+    def tried_pairs(self) -> TriedPairs:
+        """All pairs attempted so far, ordered by their ids."""
+        rows = self._store.execute("SELECT a, b, times, outcome FROM pair ORDER BY a, b")
+        numbers = torch.tensor([row[:3] for row in rows], dtype=torch.int64).reshape(-1, 3)
+        return TriedPairs(numbers[:, :2], numbers[:, 2], tuple(row[3] for row in rows))
+
+    # --- states -----------------------------------------------------------------------------------------
+
+    def save_state(self, key: str, state: Mapping[str, object]) -> None:
+        """Keep ``state`` (plain data and tensors, no pickles) under ``key``, in place of what was there."""
+        text, arrays = codec.pack(state)
+        with self._store.transaction():
+            self._store.execute(
+                "INSERT INTO state(key, value) VALUES (?, ?) "
+                "ON CONFLICT(key) DO UPDATE SET value = excluded.value",
+                (key, text),
+            )
+            self._store.execute("DELETE FROM state_array WHERE key = ?", (key,))
+            self._store.executemany(
+                "INSERT INTO state_array(key, name, dtype, shape, data) VALUES (?, ?, ?, ?, ?)",
+                [(key, *array) for array in arrays],
+            )
+
+    def load_state(self, key: str) -> dict[str, object] | None:
+        """What was last saved under ``key``, None if nothing was."""
+        with self._store.snapshot():
+            rows = self._store.execute("SELECT value FROM state WHERE key = ?", (key,))
+            arrays = self._store.execute("SELECT name, dtype, shape, data FROM state_array WHERE key = ?", (key,))
+        return codec.unpack(rows[0][0], arrays) if rows else None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _versions() -> dict[str, str | None]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        own = version("torchscape")
+    except PackageNotFoundError:
+        own = None
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "torchscape": own,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "sqlite": sqlite3.sqlite_version,
+        "machine": platform.platform(),
+        "cuda": cuda,
+    }

@@ -1,0 +1,411 @@
+"""``Landscape``: the database of one potential."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+
+from torchscape.errors import DatabaseError, TorchscapeError
+from torchscape.landscape import identity, rows
+from torchscape.landscape.matching import Matching
+from torchscape.landscape.paths import write_paths
+from torchscape.landscape.reading import Reading
+from torchscape.landscape.screening import REASONS, screen
+from torchscape.landscape.store import Store
+from torchscape.landscape.table import Origin, PointTable
+from torchscape.points import StationaryPoints
+from torchscape.potentials.base import Potential
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["Landscape"]
+
+
+class Landscape(Reading):
+    """Minima, the transition states between them, and how they were found: one file for one potential.
+
+    Adding is idempotent: a point that is already there (see :class:`Matching`) has its hit count raised. Hits
+    count searches that ended in a point, for :func:`torchscape.analysis.coverage`; what is known without such a
+    search (the far end of a downhill path, a point put in by hand) is added with ``hits=0``.
+    Ids count from 0 in the order of discovery and never change; everything that is handed out as arrays is
+    ordered by ascending energy. One process writes, any number reads; whatever was committed survives the death
+    of the process at any moment. The file is meant for a local disk: keep it off network file systems while
+    it is written.
+
+    Example:
+        >>> import torch
+        >>> from torchscape import Landscape, Potential, StationaryPoints, Status
+        >>> class DoubleWell(Potential):
+        ...     ndim = 1
+        ...     def energy(self, x):
+        ...         return ((x**2 - 1) ** 2).sum(1)
+        >>> x = torch.tensor([[-1.0], [1.0], [1.0]], dtype=torch.float64)
+        >>> converged = torch.full((3,), int(Status.CONVERGED))
+        >>> with Landscape.in_memory(DoubleWell()) as landscape:
+        ...     ids = landscape.add_minima(StationaryPoints.of(x, torch.zeros(3).double(), status=converged))
+        ...     ids.tolist(), landscape.n_minima, landscape.network().hits.tolist()
+        ([0, 1, 1], 2, [1, 2])
+    """
+
+    def __init__(self, store: Store, potential: Potential | None, matching: Matching) -> None:
+        super().__init__(store, potential)
+        self.matching = matching
+        if potential is not None:
+            self._minima = PointTable(store, "minimum", potential, matching)
+            self._saddles = PointTable(store, "transition_state", potential, matching)
+            self._higher = PointTable(store, "higher_saddle", potential, matching)
+
+    # --- opening and closing ----------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        potential: Potential | None = None,
+        *,
+        create: bool = True,
+        readonly: bool | None = None,
+        matching: Matching | None = None,
+    ) -> Landscape:
+        """Open the landscape file of ``potential``, or make it.
+
+        Args:
+            path: the file.
+            potential: whose landscape it is; None to look at a file (then nothing can be added).
+            create: make the file where there is none.
+            readonly: read beside whoever is writing; by default True only without a potential.
+            matching: when points are the same; by default as the file was made, and for a new one ``Matching()``.
+
+        Raises:
+            DatabaseError: if the file is missing, truncated, foreign, of another schema, may not be written, or
+                is being written by somebody else.
+            FingerprintMismatch: if it belongs to another potential.
+        """
+        readonly = potential is None if readonly is None else readonly
+        store = Store(Path(path), readonly=readonly, create=create and potential is not None)
+        return cls._of(store, potential, matching)
+
+    @classmethod
+    def in_memory(cls, potential: Potential, *, matching: Matching | None = None) -> Landscape:
+        """A landscape that lives as long as this object."""
+        return cls._of(Store(None), potential, matching)
+
+    @classmethod
+    def _of(cls, store: Store, potential: Potential | None, matching: Matching | None) -> Landscape:
+        try:
+            if store.is_new:
+                _fill(store, potential, matching or Matching())
+            elif potential is not None:
+                identity.expect_same(store, potential)
+            return cls(store, potential, matching or _stored_matching(store))
+        except BaseException:
+            store.close()
+            raise
+
+    def expect(self, potential: Potential) -> None:
+        """Is this the landscape of that potential?
+
+        Raises:
+            FingerprintMismatch: if it is another's.
+        """
+        identity.expect_same(self._store, potential)
+
+    @property
+    def is_readonly(self) -> bool:
+        return self._store.readonly
+
+    def close(self) -> None:
+        """Release the file. Closing twice is fine."""
+        self._store.close()
+
+    def __enter__(self) -> Landscape:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is committed together at the end, or, on any exception, not at all.
+
+        Transactions nest: an inner one that fails undoes its own part only, if its exception is caught.
+        """
+        with self._store.transaction():
+            yield
+
+    # --- adding -----------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        points: StationaryPoints,
+        minus_ids: Int[Tensor, "B"] | None = None,
+        plus_ids: Int[Tensor, "B"] | None = None,
+        *,
+        task: str | None = None,
+    ) -> Int[Tensor, "B"]:
+        """Add every row as what its index says: 1 a transition state (which needs both ends), 2 and more a higher
+        saddle, else a minimum. Each of the three kinds has ids of its own.
+        """
+        saddle, higher = (points.index == 1).cpu(), (points.index >= 2).cpu()
+        ids = torch.full((len(points),), -1)
+        nowhere = torch.full((len(points),), -1)
+        ends = [nowhere if end is None else end.cpu() for end in (minus_ids, plus_ids)]
+        minimum_rows, saddle_rows = (~(saddle | higher)).nonzero()[:, 0], saddle.nonzero()[:, 0]
+        higher_rows = higher.nonzero()[:, 0]
+        with self.transaction():
+            ids[higher_rows] = self.add_higher_saddles(
+                points[higher_rows.to(points.x.device)], task=task, start=higher_rows
+            )
+            ids[minimum_rows] = self.add_minima(
+                points[minimum_rows.to(points.x.device)], task=task, start=minimum_rows
+            )
+            ids[saddle_rows] = self.add_transition_states(
+                points[saddle_rows.to(points.x.device)],
+                *(end[saddle_rows] for end in ends),
+                task=task,
+                start=saddle_rows,
+            )
+        return ids
+
+    def add_minima(
+        self,
+        points: StationaryPoints,
+        *,
+        hits: Int[Tensor, "B"] | None = None,
+        task: str | None = None,
+        start: Int[Tensor, "B"] | None = None,
+    ) -> Int[Tensor, "B"]:
+        """Offer minima; returns the id of each, -1 for the refused (see :meth:`refusals`).
+
+        Refused are rows that are not finite, did not converge, have a known index other than 0, or lie on a wall
+        of the potential's box (unless its bounds say ``keep_walls``).
+
+        Args:
+            points: the candidates.
+            hits: searches that each row stands for, one by default; 0 for a minimum that no search was after.
+            task: key of the task they come from; if that task is recorded already, nothing changes.
+            start: which start of the task each row grew from (default: its position).
+        """
+        self._expect_potential(points)
+        with self.transaction():
+            if self._is_settled(task):
+                return self.find(points)
+            code = screen(points, index=0, inside=self._inside(points))
+            ids = torch.full((len(points),), -1)
+            good = (code == 0).nonzero()[:, 0]
+            start = torch.arange(len(points)) if start is None else start.cpu()
+            chosen = points[good.to(points.x.device)]
+            hits = None if hits is None else hits.cpu()[good]
+            ids[good] = self._minima.offer(chosen, start[good], self._origin(task), hits=hits)
+            ids, turned_out = self._without_saddles(ids)
+            self._refuse("minimum", torch.where(turned_out, REASONS.index("wrong index"), code), task)
+        return ids
+
+    def add_transition_states(
+        self,
+        points: StationaryPoints,
+        minus_ids: Int[Tensor, "E"],
+        plus_ids: Int[Tensor, "E"],
+        *,
+        leaves: Bool[Tensor, "E 2"] | None = None,
+        lowest: Float[Tensor, "E"] | None = None,
+        hits: Int[Tensor, "E"] | None = None,
+        task: str | None = None,
+        start: Int[Tensor, "E"] | None = None,
+    ) -> Int[Tensor, "E"]:
+        """Offer verified transition states with the minima at both ends; returns ids, -1 for the refused.
+
+        Refused are rows that are not finite, did not converge, are not known to have index 1, lack a known
+        minimum at an end, or lie below one of their minima. Both ends may be the same minimum (a degenerate
+        rearrangement). A path that leaves the box has no minimum at its end; its transition state is kept, but
+        is no edge. A known transition state that comes with other ends keeps the first ones; such
+        inconsistencies are counted.
+
+        Args:
+            points: the candidates.
+            minus_ids, plus_ids: ids of the minima that the two downhill paths end in.
+            leaves: whether each of the two paths (minus, plus) leaves the box instead, so that its id is -1.
+            lowest: the negative Hessian eigenvalue, needed for rates; by default from ``points.eigenvalues``.
+            hits, task, start: as in :meth:`add_minima`.
+        """
+        self._expect_potential(points)
+        with self.transaction():
+            if self._is_settled(task):
+                return self._saddles.match(points)
+            ends = torch.stack([minus_ids.cpu(), plus_ids.cpu()], 1)
+            minima = self._without_saddles(ends.reshape(-1))[0]
+            energy = rows.column(self._store, "minimum", "energy", minima).reshape(-1, 2)
+            top = energy.nan_to_num(-torch.inf).max(1).values
+            floor = top - self.matching.window(top, points.energy.dtype)
+            known = energy.isfinite() if leaves is None else energy.isfinite() | leaves.cpu()
+            code = screen(points, index=1, ends_known=known.all(1), floor=floor, inside=self._inside(points))
+            ids = torch.full((len(points),), -1)
+            good = (code == 0).nonzero()[:, 0]
+            start = torch.arange(len(points)) if start is None else start.cpu()
+            ids[good] = self._saddles.offer(
+                points[good.to(points.x.device)],
+                start[good],
+                self._origin(task),
+                lowest=None if lowest is None else lowest.cpu().double()[good],
+                ends=ends[good],
+                hits=None if hits is None else hits.cpu()[good],
+            )
+            self._refuse("transition state", code, task)
+        return ids
+
+    def add_higher_saddles(
+        self,
+        points: StationaryPoints,
+        *,
+        hits: Int[Tensor, "B"] | None = None,
+        task: str | None = None,
+        start: Int[Tensor, "B"] | None = None,
+    ) -> Int[Tensor, "B"]:
+        """Offer stationary points of index 2 or more; returns ids, -1 for the refused.
+
+        They are no part of the network; see :meth:`stationary_points`. Refused are rows that are not finite, did
+        not converge, are not known to have such an index, or lie on a wall. Arguments as in :meth:`add_minima`.
+        """
+        self._expect_potential(points)
+        with self.transaction():
+            if self._is_settled(task):
+                return self._higher.match(points)
+            capped = points.replace(index=points.index.clamp(max=2))
+            code = screen(capped, index=2, inside=self._inside(points))
+            ids = torch.full((len(points),), -1)
+            good = (code == 0).nonzero()[:, 0]
+            start = torch.arange(len(points)) if start is None else start.cpu()
+            ids[good] = self._higher.offer(
+                points[good.to(points.x.device)],
+                start[good],
+                self._origin(task),
+                hits=None if hits is None else hits.cpu()[good],
+            )
+            self._refuse("higher saddle", code, task)
+        return ids
+
+    def find(self, points: StationaryPoints) -> Int[Tensor, "B"]:
+        """The ids of the minima that these points are, -1 where there is none. Changes nothing."""
+        self._expect_potential(points)
+        return self._without_saddles(self._minima.match(points))[0]
+
+    def set_curvature(
+        self,
+        ids: Int[Tensor, "K"],
+        points: StationaryPoints,
+        *,
+        of: Literal["minima", "transition_states"] = "minima",
+        lowest: Float[Tensor, "K"] | None = None,
+    ) -> None:
+        """Fill in index, log_det, number of zero modes and spectrum of stored points, where still unknown.
+
+        A minimum whose index turns out not to be 0 stays in the file under its id but no longer counts as one.
+        """
+        self._expect_potential(points)
+        table = self._minima if of == "minima" else self._saddles
+        with self.transaction():
+            table.set_curvature(ids.cpu(), points, lowest)
+
+    def set_paths(self, ids: Int[Tensor, "K"], arc: Float[Tensor, "K I"], energy: Float[Tensor, "K I"]) -> None:
+        """Store integrated paths over transition states: arc lengths and energies, from ``minus`` to ``plus``.
+
+        :meth:`network` then carries them as ``ts_path``, and ``plots.profile`` draws them. All paths of a
+        landscape have the same number of points. See :func:`torchscape.explore.integrate_paths`, which makes them.
+
+        Raises:
+            TorchscapeError: if the numbers of points differ, values are not finite, or an id is unknown.
+        """
+        if unknown := sorted(set(ids.tolist()) - set(self.transition_state_ids().tolist())):
+            raise TorchscapeError(f"paths of transition states that do not exist: {unknown[:5]}")
+        with self.transaction():
+            write_paths(self._store, ids.cpu(), arc.cpu(), energy.cpu())
+
+    def set_property(
+        self,
+        name: str,
+        values: Mapping[int, float | int] | Shaped[Tensor, "N"] | np.ndarray | Sequence[float | int],
+    ) -> None:
+        """Attach a named number to minima: by id, or one for each minimum in the order of :meth:`minima`.
+
+        Example: ``landscape.set_property("accuracy", accuracy_of(landscape.minima().x))``.
+
+        Raises:
+            TorchscapeError: if there is not one value per minimum, or an id is unknown.
+        """
+        ids = self.minimum_ids()
+        if isinstance(values, Mapping):
+            given = {int(i): float(value) for i, value in values.items()}
+            if unknown := sorted(set(given) - set(ids.tolist())):
+                raise TorchscapeError(f"property {name!r} names minima that do not exist: {unknown[:5]}")
+        else:
+            numbers = torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist()
+            if len(numbers) != len(ids):
+                raise TorchscapeError(
+                    f"property {name!r} has {len(numbers)} values for {len(ids)} minima: give one per minimum in "
+                    "the order of landscape.minima(), or a mapping from id to value"
+                )
+            given = dict(zip(ids.tolist(), numbers, strict=True))
+        self._store.executemany(
+            "INSERT INTO property(name, minimum, value) VALUES (?, ?, ?) "
+            "ON CONFLICT(name, minimum) DO UPDATE SET value = excluded.value",
+            [(name, i, value) for i, value in given.items()],
+        )
+
+    def __repr__(self) -> str:
+        where = "in memory" if self.path is None else str(self.path)
+        if self._store.is_closed:
+            return f"Landscape({where}, closed)"
+        return f"Landscape({where}, {self.n_minima} minima, {self.n_transition_states} transition states)"
+
+    # --- helpers ----------------------------------------------------------------------------------------
+
+    def _expect_potential(self, points: StationaryPoints) -> None:
+        if self.potential is None:
+            raise DatabaseError(
+                "this landscape was opened for reading, without its potential: "
+                "open it as Landscape.open(path, potential)"
+            )
+        if points.ndim != self.potential.ndim:
+            raise TorchscapeError(
+                f"points have {points.ndim} coordinates, the potential {self.potential.ndim}: give rows of its own"
+            )
+
+    def _inside(self, points: StationaryPoints) -> Bool[Tensor, "B"] | None:
+        bounds = None if self.potential is None else self.potential.bounds
+        return None if bounds is None or bounds.keep_walls else bounds.interior(points.x).cpu()
+
+    def _origin(self, task: str | None) -> Origin:
+        return self.current_run, task
+
+    def _without_saddles(self, ids: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], Tensor]:
+        """-1 in place of "minima" that turned out to be saddles, and where that happened."""
+        found = self._store.execute("SELECT id FROM minimum WHERE idx > 0")
+        turned_out = torch.isin(ids, rows.ints([row[0] for row in found]))
+        return torch.where(turned_out, -1, ids), turned_out
+
+    def _refuse(self, kind: str, code: Int[Tensor, "B"], task: str | None) -> None:
+        run, task = self._origin(task)
+        counts = code.bincount(minlength=len(REASONS)).tolist()
+        refused = [(run, task, kind, reason, n) for reason, n in zip(REASONS[1:], counts[1:], strict=True) if n]
+        self._store.executemany("INSERT INTO refusal(run, task, kind, reason, n) VALUES (?, ?, ?, ?, ?)", refused)
+
+
+def _fill(store: Store, potential: Potential | None, matching: Matching) -> None:
+    if potential is None:
+        raise DatabaseError(f"{store.path} is empty: open it with a potential to begin a landscape in it")
+    with store.creation():
+        identity.record(store, potential)
+        settings = json.dumps(dataclasses.asdict(matching))
+        store.execute("INSERT INTO meta(key, value) VALUES ('matching', ?)", (settings,))
+
+
+def _stored_matching(store: Store) -> Matching:
+    return Matching(**json.loads(store.execute("SELECT value FROM meta WHERE key = 'matching'")[0][0]))

@@ -1,0 +1,88 @@
+"""One writer at a time: an advisory lock that dies with its process."""
+
+from __future__ import annotations
+
+import os
+import platform
+import weakref
+from pathlib import Path
+
+from torchscape.errors import DatabaseError
+
+__all__ = ["WriterLock"]
+
+
+class WriterLock:
+    """The right to write ``path``, held from construction to :meth:`release`.
+
+    The operating system keeps the lock (``flock`` on ``path`` + ".lock"), so it vanishes with the process that
+    held it, however that process ended; a lock file that lies about afterwards blocks nobody. Readers need none.
+
+    Raises:
+        DatabaseError: if somebody else is writing (named by process and host), or no lock file can be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.with_name(path.name + ".lock")
+        self._descriptor = self._acquire(path)
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, f"{os.getpid()} {platform.node()}".encode(), 0)
+        self._finalizer = weakref.finalize(self, _release, self._descriptor, str(self.path), os.getpid())
+
+    def release(self) -> None:
+        """Hand the right back (also done when the object is collected)."""
+        self._finalizer()
+
+    def _acquire(self, path: Path) -> int:
+        try:
+            import fcntl
+        except ImportError as error:
+            raise DatabaseError("writing a landscape needs POSIX file locks; on Windows, work in WSL") from error
+        while True:
+            try:
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError as error:
+                reason = (error.strerror or str(error)).lower()
+                raise DatabaseError(
+                    f"cannot write {path}: {reason} ({self.path}); choose a path in a directory that you may "
+                    "write, or open it with readonly=True"
+                ) from error
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = os.pread(descriptor, 200, 0).decode(errors="replace")
+                os.close(descriptor)
+                if not isinstance(error, BlockingIOError):
+                    raise DatabaseError(
+                        f"the file system of {path} has no locks ({error.strerror}), which writing needs: "
+                        "put the file on a local disk"
+                    ) from error
+                raise DatabaseError(_busy(path, holder)) from None
+            if _is_still(descriptor, self.path):
+                return descriptor
+            os.close(descriptor)  # its last holder removed the file between our open and our lock
+
+
+def _busy(path: Path, holder: str) -> str:
+    pid, _, host = holder.partition(" ")
+    if pid == str(os.getpid()) and host == platform.node():
+        return f"{path} is already open for writing in this process: close() that landscape first"
+    return (
+        f"{path} is being written by process {pid or 'unknown'} on {host or 'this machine'}: wait for it, "
+        "stop it, or open the landscape with readonly=True"
+    )
+
+
+def _is_still(descriptor: int, path: Path) -> bool:
+    """Whether ``path`` still names the file behind ``descriptor``."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _release(descriptor: int, path: str, owner: int) -> None:
+    # A forked child shares the lock, but only the process that took it may remove the file.
+    if os.getpid() == owner and _is_still(descriptor, Path(path)):
+        os.unlink(path)
+    os.close(descriptor)

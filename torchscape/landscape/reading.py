@@ -1,0 +1,160 @@
+"""The reading half of a ``Landscape``: arrays, network and summary of what is there."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from torchscape.errors import TorchscapeError
+from torchscape.landscape import identity, rows, view
+from torchscape.landscape.journal import Journal
+from torchscape.landscape.paths import read_paths
+from torchscape.landscape.store import Store
+from torchscape.network import Network
+from torchscape.points import StationaryPoints
+from torchscape.potentials.base import Potential
+from torchscape.types import Float, Int, Tensor
+
+__all__ = ["Reading"]
+
+
+class Reading(Journal):
+    """What a :class:`~torchscape.landscape.Landscape` shows, with or without its potential."""
+
+    def __init__(self, store: Store, potential: Potential | None) -> None:
+        super().__init__(store)
+        self.potential = potential
+
+    @property
+    def path(self) -> Path | None:
+        return self._store.path
+
+    @property
+    def fingerprint(self) -> str:
+        """Which potential the file belongs to."""
+        return self._meta("fingerprint")
+
+    @property
+    def ndim(self) -> int:
+        return int(self._meta("ndim"))
+
+    def _meta(self, key: str) -> Any:
+        return self._store.execute("SELECT value FROM meta WHERE key = ?", (key,))[0][0]
+
+    @property
+    def n_minima(self) -> int:
+        # Asked for often: ids have no gaps, so that nothing needs to be counted one by one.
+        total = "(SELECT COALESCE(MAX(id) + 1, 0) FROM minimum)"
+        return self._store.execute(f"SELECT {total} - (SELECT COUNT(*) FROM minimum WHERE idx > 0)")[0][0]
+
+    @property
+    def n_transition_states(self) -> int:
+        """All of them, degenerate rearrangements included."""
+        return len(view.transition_state_ids(self._store))
+
+    def minimum_ids(self) -> Int[Tensor, "N"]:
+        """Ids of all minima by ascending energy: the order of :meth:`minima` and :meth:`network`."""
+        return view.minimum_ids(self._store)
+
+    def transition_state_ids(self) -> Int[Tensor, "E"]:
+        """Ids of all transition states by ascending energy: the order of :meth:`transition_states`."""
+        return view.transition_state_ids(self._store)
+
+    def uncharacterised(self, of: Literal["minima", "transition_states"] = "minima") -> Int[Tensor, "K"]:
+        """Ids of the points whose curvature is unknown; see :meth:`Landscape.set_curvature`."""
+        known = self.minimum_ids() if of == "minima" else self.transition_state_ids()
+        log_det = rows.column(self._store, "minimum" if of == "minima" else "transition_state", "log_det", known)
+        return known[log_det.isnan()].sort().values
+
+    def minima(self, ids: Int[Tensor, "K"] | None = None) -> StationaryPoints:
+        """All minima by ascending energy, or those with ``ids``, in that order, in the potential's own dtype."""
+        with self._store.snapshot():
+            return self._points("minimum", self.minimum_ids() if ids is None else ids)
+
+    def transition_states(self, ids: Int[Tensor, "K"] | None = None) -> StationaryPoints:
+        """All transition states by ascending energy, or those with ``ids``, in that order."""
+        with self._store.snapshot():
+            return self._points("transition_state", self.transition_state_ids() if ids is None else ids)
+
+    def stationary_points(self) -> StationaryPoints:
+        """All stationary points of every index by ascending energy: minima, transition states, higher saddles.
+
+        A minimum whose curvature is unknown has index -1.
+        """
+        with self._store.snapshot():
+            higher = self._points("higher_saddle", view.higher_saddle_ids(self._store))
+            points = StationaryPoints.cat([self.minima(), self.transition_states(), higher])
+        return points[points.energy.sort(stable=True).indices]
+
+    def counts_by_index(self) -> list[int]:
+        """How many stationary points of index 0, 1, 2, ... are known.
+
+        Where they are complete and none is degenerate, their alternating sum is the Euler characteristic of the
+        domain (Morse theory): 2 for a sphere of even dimension, 0 for one of odd dimension, 1 for a box with the
+        gradient pointing out of every wall.
+        """
+        return view.counts_by_index(self._store)
+
+    def ends(self, ids: Int[Tensor, "K"] | None = None) -> Int[Tensor, "K 2"]:
+        """The two minima (ids) of every transition state, in the order of :meth:`transition_states`; -1 where a
+        path leaves the box."""
+        ids = self.transition_state_ids() if ids is None else ids.cpu()
+        expressions = ("COALESCE(minus, -1)", "COALESCE(plus, -1)")
+        minus, plus = (rows.column(self._store, "transition_state", end, ids) for end in expressions)
+        if bool(minus.isnan().any()):
+            raise TorchscapeError("the landscape has no transition state with some of these ids")
+        return torch.stack([minus, plus], 1).long()
+
+    def paths(self) -> Float[Tensor, "E I 2"] | None:
+        """Arc length and energy along the integrated path of every transition state, in the order of
+        :meth:`transition_states`; NaN where a path was not integrated, None where none was.
+        """
+        with self._store.snapshot():
+            return read_paths(self._store, self.transition_state_ids())
+
+    def network(self, *, coords: bool | Literal["auto"] = "auto") -> Network:
+        """All minima and transition states of the last commit as arrays, by ascending energy.
+
+        ``ids`` are those of this file, parallel edges are kept, degenerate rearrangements are counted but are no
+        edges, properties and integrated paths come along.
+
+        Args:
+            coords: whether to carry coordinates; "auto" does up to ten million numbers.
+        """
+        return view.read_network(self._store, coords=coords)
+
+    def properties(self) -> dict[str, Float[Tensor, "N"]]:
+        """Every named property in the order of :meth:`minima`; NaN where a minimum has none."""
+        with self._store.snapshot():
+            return view.read_properties(self._store, self.minimum_ids())
+
+    def refusals(self) -> dict[str, int]:
+        """How many candidates were refused, by "kind: reason"."""
+        found = self._store.execute("SELECT kind, reason, SUM(n) FROM refusal GROUP BY kind, reason ORDER BY 1, 2")
+        return {f"{kind}: {reason}": n for kind, reason, n in found}
+
+    def summary(self) -> dict[str, Any]:
+        """What there is, as plain numbers: the content of ``torchscape info --json``.
+
+        Minima are numbered as in ``energies`` (ascending, the numbering of :meth:`network`); ``database_ids``
+        translates. ``connections`` are the distinct pairs of minima that transition states join, ``n_edges`` is
+        their number; ``ts_energies`` has all transition states, ascending. ``coverage`` estimates how complete
+        both are (see :func:`torchscape.analysis.coverage`; NaN where nothing was hit). ``complete`` says whether
+        the last run had nothing left to do.
+        """
+        with self._store.snapshot():
+            return view.summarise(self._store, self.network(coords=False), self.runs(), self.refusals())
+
+    def _points(self, table: rows.TableName, ids: Int[Tensor, "K"]) -> StationaryPoints:
+        points = rows.points(self._store, table, ids.cpu(), self.ndim)
+        dtype = identity.stored_dtype(self._store)
+        device = torch.device("cpu") if self.potential is None else self.potential.device
+        floats = {
+            field.name: column.to(device, dtype)
+            for field in dataclasses.fields(points)
+            if (column := getattr(points, field.name)) is not None and column.dtype.is_floating_point
+        }
+        return points.to(device).replace(**floats)

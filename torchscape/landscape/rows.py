@@ -1,0 +1,94 @@
+"""Reading points back from their table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+from torchscape.errors import TorchscapeError
+from torchscape.landscape.codec import from_blobs
+from torchscape.landscape.store import Store
+from torchscape.points import StationaryPoints, Status
+from torchscape.types import Float, Int, Tensor
+
+__all__ = ["TableName", "column", "coordinates", "floats", "ints", "points", "positions"]
+
+TableName = Literal["minimum", "transition_state", "higher_saddle"]
+
+_WANTED = "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+
+
+def column(store: Store, table: TableName, expression: str, ids: Int[Tensor, "K"]) -> Float[Tensor, "K"]:
+    """One numeric column at the given ids; NaN where the table has no such id."""
+    rows = store.execute(f"SELECT id, {expression} FROM {table} {_WANTED}", (json.dumps(ids.unique().tolist()),))
+    if not rows:
+        return torch.full((len(ids),), torch.nan, dtype=torch.float64)
+    found, values = ints([row[0] for row in rows]), floats([row[1] for row in rows])
+    position = torch.searchsorted(found, ids).clamp(max=len(found) - 1)
+    return torch.where(found[position] == ids, values[position], torch.nan)
+
+
+def coordinates(store: Store, table: TableName, ids: Int[Tensor, "K"], ndim: int) -> Float[Tensor, "K D"]:
+    """Coordinates at the given ids, in their order."""
+    unique, inverse = ids.unique(return_inverse=True)
+    rows = store.execute(f"SELECT x FROM {table} {_WANTED}", (json.dumps(unique.tolist()),))
+    x = from_blobs((row[0] for row in rows), ndim)
+    return x if torch.equal(unique, ids) else x[inverse]
+
+
+def points(store: Store, table: TableName, ids: Int[Tensor, "K"], ndim: int) -> StationaryPoints:
+    """The points with these ids, in this order, in float64 on the CPU.
+
+    Raises:
+        TorchscapeError: if there is no such id.
+    """
+    unique, inverse = ids.unique(return_inverse=True)
+    rows = store.execute(
+        "SELECT energy, grad_rms, COALESCE(idx, -1), log_det, COALESCE(n_zero, -1), n_evaluations, x, eigenvalues "
+        f"FROM {table} {_WANTED}",
+        (json.dumps(unique.tolist()),),
+    )
+    if len(rows) != len(unique):
+        raise TorchscapeError(f"the landscape has no {table} with some of these ids; see minimum_ids()")
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 8
+    energy, grad_rms, index, log_det, n_zero, n_evaluations, x, spectra = columns
+    found = StationaryPoints.of(
+        from_blobs(x, ndim),
+        floats(energy),
+        grad_rms=floats(grad_rms),
+        status=torch.full((len(rows),), int(Status.CONVERGED)),
+        index=ints(index),
+        log_det=floats(log_det),
+        n_zero=ints(n_zero),
+        n_evaluations=ints(n_evaluations),
+        eigenvalues=None if not rows or None in spectra else from_blobs(spectra, ndim),
+    )
+    return found[inverse]
+
+
+def positions(ids: Int[Tensor, "N"], wanted: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:
+    """Where each wanted id stands in ``ids``, -1 where it does not.
+
+    Example:
+        >>> positions(torch.tensor([4, 2]), torch.tensor([2, 3, 4])).tolist()
+        [1, -1, 0]
+    """
+    if len(ids) == 0 or wanted.numel() == 0:
+        return torch.full_like(wanted, -1)
+    position = torch.full((int(max(ids.max(), wanted.max())) + 1,), -1)
+    position[ids] = torch.arange(len(ids))
+    return position[wanted]
+
+
+def floats(values: Sequence[float | int | None]) -> Float[Tensor, "B"]:
+    """A column as a tensor; NULL becomes NaN."""
+    return torch.from_numpy(np.array(values, dtype=np.float64))
+
+
+def ints(values: Sequence[int]) -> Int[Tensor, "B"]:
+    """A column without NULLs as a tensor."""
+    return torch.from_numpy(np.array(values, dtype=np.int64))

@@ -1,0 +1,245 @@
+"""``Store``: one SQLite connection, its transactions, and its errors in words that help."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torchscape.errors import DatabaseError
+from torchscape.landscape import schema
+from torchscape.landscape.lock import WriterLock
+
+__all__ = ["Store"]
+
+_MAGIC = b"SQLite format 3\x00"
+_TIMEOUT = 30.0  # seconds to wait for a reader that is in the middle of a checkpoint
+
+
+class Store:
+    """The file (or memory, where ``path`` is None) behind a landscape.
+
+    Write-ahead logging: readers see the last commit while the writer works. Every commit is flushed to the disk
+    (``synchronous = FULL``; one flush per task, which takes seconds anyway), so that neither a killed process nor
+    a power failure loses what was committed.
+
+    Attributes:
+        is_new: there were no tables yet; the creator fills them in :meth:`creation`.
+        on_rollback: called whenever something was undone, so that caches can be dropped.
+        on_end: called when an outermost transaction has ended, either way.
+    """
+
+    def __init__(self, path: Path | None, *, readonly: bool = False, create: bool = True) -> None:
+        self.path = path
+        self.readonly = readonly
+        self.on_rollback: list[Callable[[], None]] = []
+        self.on_end: list[Callable[[], None]] = []
+        self._depth = 0
+        self._lock: WriterLock | None = None
+        self._connection: sqlite3.Connection | None = None
+        if path is not None:
+            _expect_openable(path, create=create and not readonly)
+            self._lock = None if readonly else WriterLock(path)
+        try:
+            self.is_new = self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> bool:
+        with self._explained():
+            self._connection = connection = _connect(self.path, self.readonly)
+            connection.execute("PRAGMA foreign_keys = ON")
+            if schema.is_empty(connection):
+                if self.readonly:
+                    raise DatabaseError(f"{self.path} is empty: explore into it first, or check the path")
+                return True
+            schema.verify(connection, self.path or "memory")
+            if not self.readonly:
+                self._log_ahead()
+        return False
+
+    def _log_ahead(self) -> None:
+        # A file system without shared memory refuses and stays with a rollback journal: as safe, but then
+        # readers wait for the writer.
+        self.execute("PRAGMA journal_mode = WAL")
+        self.execute("PRAGMA synchronous = FULL")
+
+    @contextlib.contextmanager
+    def creation(self) -> Iterator[None]:
+        """All tables and whatever the block adds to them appear at once, or the file stays empty."""
+        with self.transaction():
+            with self._explained():
+                schema.create(self.connection)
+            yield
+        self._log_ahead()
+        self.is_new = False
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        if self._connection is None:
+            raise DatabaseError("this landscape is closed: open it again")
+        return self._connection
+
+    def execute(self, sql: str, values: Iterable[Any] = ()) -> list[tuple]:
+        """Run one statement and return all its rows."""
+        with self._explained():
+            return self.connection.execute(sql, tuple(values)).fetchall()
+
+    def executemany(self, sql: str, rows: Sequence[tuple]) -> None:
+        """Run one statement for every row of values, in this or a new transaction."""
+        if not rows:
+            return
+        with self.transaction(), self._explained():
+            self.connection.executemany(sql, rows)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; an inner transaction that fails undoes its own part only."""
+        if self.readonly:
+            raise DatabaseError(
+                f"{self.path} is open for reading only: open it with its potential (or readonly=False) to write"
+            )
+        name = f"level_{self._depth}"
+        begin, commit = (
+            ("BEGIN IMMEDIATE", "COMMIT") if self._depth == 0 else (f"SAVEPOINT {name}", f"RELEASE {name}")
+        )
+        self.execute(begin)
+        self._depth += 1
+        try:
+            yield
+            self.execute(commit)
+        except BaseException:
+            self._undo(name)
+            raise
+        finally:
+            self._depth -= 1
+            if self._depth == 0:
+                for call in self.on_end:
+                    call()
+
+    @property
+    def depth(self) -> int:
+        """How many transactions are open, one within the other."""
+        return self._depth
+
+    def _undo(self, savepoint: str) -> None:
+        # After a full disk SQLite may have rolled back by itself; then there is nothing left to undo.
+        with contextlib.suppress(sqlite3.Error):
+            if self._connection is not None and self._connection.in_transaction:
+                if self._depth == 1:
+                    self._connection.execute("ROLLBACK")
+                else:
+                    self._connection.execute(f"ROLLBACK TO {savepoint}")
+                    self._connection.execute(f"RELEASE {savepoint}")
+        for forget in self.on_rollback:
+            forget()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._connection is None
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything read inside belongs to the same commit, whatever a writer does meanwhile."""
+        if self.connection.in_transaction:
+            yield
+            return
+        self.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self.connection.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Fold the log into the file and let others write. Closing twice is fine."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):  # a busy reader keeps the log alive: nothing is lost
+                if not self.readonly and not connection.in_transaction:
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.close()
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise DatabaseError(_explain(error, self.path or Path("the landscape in memory"))) from error
+
+
+def _connect(path: Path | None, readonly: bool) -> sqlite3.Connection:
+    if path is None:
+        return sqlite3.connect(":memory:", isolation_level=None)
+    if not readonly:
+        uri = path.absolute().as_uri() + "?mode=rwc"
+    elif os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK):
+        # A connection that may write can clear away the log after a killed writer; query_only keeps it a reader.
+        uri = path.absolute().as_uri() + "?mode=rw"
+    else:
+        has_log = path.with_name(path.name + "-wal").exists()
+        uri = path.absolute().as_uri() + ("?mode=ro" if has_log else "?mode=ro&immutable=1")
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_TIMEOUT)
+    if readonly:
+        connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _expect_openable(path: Path, *, create: bool) -> None:
+    """What can be said before SQLite is asked, in plainer words than SQLite's."""
+    if path.is_dir():
+        raise DatabaseError(f"{path} is a directory: name a file in it, such as {path / 'landscape.db'}")
+    if not path.exists():
+        if not create:
+            raise DatabaseError(f"there is no file {path}: check the path, or explore a potential into it first")
+        parent = path.absolute().parent
+        if not parent.is_dir():
+            raise DatabaseError(f"cannot create {path}: there is no directory {parent}; make it first")
+        if not os.access(parent, os.W_OK):
+            raise DatabaseError(f"cannot create {path}: you may not write in {parent}; choose another directory")
+        return
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except OSError as error:
+        raise DatabaseError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
+    if head and not head.startswith(_MAGIC[: len(head)]):
+        raise DatabaseError(f"{path} is not a landscape (not an SQLite file at all): choose another file name")
+    if 0 < len(head) < 100:
+        raise DatabaseError(_damaged(path, "only the first bytes are there"))
+    if create and not os.access(path, os.W_OK):
+        raise DatabaseError(f"you may not write {path}: change its permissions, or open it with readonly=True")
+
+
+def _explain(error: sqlite3.Error, path: Path) -> str:
+    reason = str(error)
+    if "full" in reason:
+        return (
+            f"no space left for {path} ({reason}); everything committed so far is safe: free some space and "
+            "run again, it resumes from there"
+        )
+    if "disk I/O" in reason:
+        return (
+            f"the disk refused to read or write {path} ({reason}): it may be full, over quota, or gone; "
+            "everything committed so far is safe, run again when it is back"
+        )
+    if "malformed" in reason or "not a database" in reason or "corrupt" in reason:
+        return _damaged(path, reason)
+    if "readonly" in reason or "unable to open" in reason:
+        return f"cannot open or write {path} ({reason}): check the permissions of the file and of its directory"
+    if "locked" in reason or "busy" in reason:
+        return f"{path} is locked by another program ({reason}): close that program, then try again"
+    return f"{path}: {reason}"
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return (
+        f"{path} is truncated or damaged ({reason}): restore a copy, or rescue what is left with "
+        f"sqlite3 {path} .recover | sqlite3 rescued.db"
+    )

@@ -1,0 +1,231 @@
+"""``Network``: minima and the transition states between them, as immutable arrays.
+
+All of :mod:`torchscape.analysis`, :mod:`torchscape.plots` and :mod:`torchscape.export` are functions of this.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+
+from torchscape.errors import TorchscapeError
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["Network"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """N minima and E transition states (edges; parallel edges allowed, self-loops not).
+
+    Units: energies in the potential's own unit, k_B = 1, unit mass. Minima are numbered 0..N-1 in the order
+    of these arrays; a :class:`~torchscape.landscape.Landscape` hands them out by ascending energy.
+
+    Attributes:
+        energy: energies of the minima.
+        log_det: ln of the product of the non-zero Hessian eigenvalues of each minimum.
+        log_degeneracy: ln of the number of distinct symmetric images of each minimum. Logarithms, because a
+            layer of H hidden units already has 2^H H! images.
+        edges: column e holds the two minima that transition state e connects.
+        ts_energy: energies of the transition states.
+        ts_log_det: ln of the product of the *positive* Hessian eigenvalues of each transition state.
+        ts_log_degeneracy: ln of the number of distinct symmetric images of each transition state.
+        n_modes: number of vibrational (non-zero) modes kappa of each minimum.
+        ts_n_modes: number of positive-curvature modes of each transition state (kappa - 1).
+        hits, ts_hits: searches that ended in each point (1 where unknown): quenches for a minimum, candidates or
+            paths for a transition state. 0 for a minimum known only as the end of a downhill path.
+        n_degenerate_rearrangements: transition states whose two ends are images of one minimum; they are kept
+            in the database but are no edges.
+        coords, ts_coords: coordinates, when small enough to carry along.
+        ts_path: integrated paths over the transition states: arc length and energy at I points, from the minimum
+            ``edges[0]`` to ``edges[1]``; NaN where a path was not integrated.
+        ids, ts_ids: the database's ids of the minima and transition states.
+        properties: named per-minimum quantities (test accuracy, AUC, ...), each [N].
+        ts_properties: named quantities of the transition states, each [E].
+
+    Example:
+        >>> import torch
+        >>> net = Network.of(energy=[0.0, 0.5, 0.7], edges=[(0, 1), (1, 2)], ts_energy=[1.0, 1.2])
+        >>> net.n_minima, net.n_edges, net.components().tolist()
+        (3, 2, [0, 0, 0])
+    """
+
+    energy: Float[Tensor, "N"]
+    log_det: Float[Tensor, "N"]
+    log_degeneracy: Float[Tensor, "N"]
+    edges: Int[Tensor, "2 E"]
+    ts_energy: Float[Tensor, "E"]
+    ts_log_det: Float[Tensor, "E"]
+    ts_log_degeneracy: Float[Tensor, "E"]
+    n_modes: Int[Tensor, "N"]
+    ts_n_modes: Int[Tensor, "E"]
+    hits: Int[Tensor, "N"]
+    ts_hits: Int[Tensor, "E"]
+    ids: Int[Tensor, "N"]
+    ts_ids: Int[Tensor, "E"]
+    n_degenerate_rearrangements: int = 0
+    coords: Float[Tensor, "N D"] | None = None
+    ts_coords: Float[Tensor, "E D"] | None = None
+    ts_path: Float[Tensor, "E I 2"] | None = None
+    properties: Mapping[str, Float[Tensor, "N"]] = dataclasses.field(default_factory=dict)
+    ts_properties: Mapping[str, Float[Tensor, "E"]] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        energy,
+        edges,
+        ts_energy,
+        *,
+        log_det=None,
+        ts_log_det=None,
+        log_degeneracy=None,
+        ts_log_degeneracy=None,
+        n_modes: int | Tensor | None = None,
+        ts_n_modes: int | Tensor | None = None,
+        dtype: torch.dtype = torch.float64,
+        **rest,
+    ) -> Network:
+        """A network from lists or tensors; ``edges`` as E pairs or a [2, E] tensor.
+
+        What is not given is neutral: log_det 0, one image per point, ``n_modes`` 1, one hit. ``ts_n_modes``
+        follows ``n_modes`` (one less). All columns are made on the device of ``energy``.
+
+        Raises:
+            TorchscapeError: on inconsistent lengths, self-loops, or edges to minima that do not exist.
+        """
+
+        device = energy.device if isinstance(energy, Tensor) else None
+
+        def floats(values, n: int, default: float = 0.0):
+            if values is None:
+                return torch.full((n,), default, dtype=dtype, device=device)
+            return torch.as_tensor(values, dtype=dtype, device=device).reshape(-1)
+
+        def ints(values, n: int, default: int = 1):
+            if values is None or isinstance(values, int):
+                value = default if values is None else values
+                return torch.full((n,), value, dtype=torch.int64, device=device)
+            return torch.as_tensor(values, dtype=torch.int64, device=device).reshape(-1)
+
+        e, t = floats(energy, 0), floats(ts_energy, 0)
+        n, m = len(e), len(t)
+        pairs = torch.as_tensor(edges, dtype=torch.int64, device=device)
+        if pairs.ndim != 2 or (pairs.shape[0] != 2 or not isinstance(edges, Tensor)):
+            pairs = pairs.reshape(-1, 2).T
+        modes = ints(n_modes, n)
+        if ts_n_modes is None:
+            ts_n_modes = modes[pairs[0]] - 1 if m and n else torch.zeros(m, dtype=torch.int64, device=device)
+        network = cls(
+            energy=e,
+            log_det=floats(log_det, n),
+            log_degeneracy=floats(log_degeneracy, n),
+            edges=pairs.contiguous(),
+            ts_energy=t,
+            ts_log_det=floats(ts_log_det, m),
+            ts_log_degeneracy=floats(ts_log_degeneracy, m),
+            n_modes=modes,
+            ts_n_modes=ints(ts_n_modes, m),
+            hits=ints(rest.pop("hits", None), n),
+            ts_hits=ints(rest.pop("ts_hits", None), m),
+            ids=ints(rest.pop("ids", torch.arange(n)), n),
+            ts_ids=ints(rest.pop("ts_ids", torch.arange(m)), m),
+            **rest,
+        )
+        return network.validated()
+
+    def validated(self) -> Network:
+        """Itself, after a check that lengths agree and edges join two different existing minima."""
+        n, m = self.n_minima, self.n_edges
+        for name in ("log_det", "log_degeneracy", "n_modes", "hits", "ids"):
+            _expect_length(name, getattr(self, name), n, "minima")
+        for name in ("ts_log_det", "ts_log_degeneracy", "ts_n_modes", "ts_hits", "ts_ids"):
+            _expect_length(name, getattr(self, name), m, "transition states")
+        _expect_length("edges", self.edges.T, m, "transition states")
+        for name, values in self.properties.items():
+            _expect_length(f"property {name!r}", values, n, "minima")
+        for name, values in self.ts_properties.items():
+            _expect_length(f"property {name!r}", values, m, "transition states")
+        if self.ts_path is not None:
+            _expect_length("ts_path", self.ts_path, m, "transition states")
+        if m and (int(self.edges.min()) < 0 or int(self.edges.max()) >= n):
+            raise TorchscapeError(
+                f"an edge names a minimum outside 0..{n - 1}: edges are 0-based positions, not ids"
+            )
+        if m and bool((self.edges[0] == self.edges[1]).any()):
+            raise TorchscapeError(
+                "an edge joins a minimum to itself: leave degenerate rearrangements out of edges"
+            )
+        return self
+
+    @property
+    def n_minima(self) -> int:
+        return len(self.energy)
+
+    @property
+    def n_edges(self) -> int:
+        return len(self.ts_energy)
+
+    @property
+    def global_minimum(self) -> int:
+        """Position of the lowest minimum."""
+        return int(self.energy.argmin())
+
+    def components(self) -> Int[Tensor, "N"]:
+        """Label of each minimum's connected component, 0 for the largest, then by descending size."""
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        n = self.n_minima
+        i, j = self.edges.cpu().numpy()
+        graph = coo_array(([True] * self.n_edges, (i, j)), shape=(n, n))
+        labels = torch.as_tensor(connected_components(graph, directed=False)[1]).long()
+        if n == 0:
+            return labels
+        order = labels.bincount().argsort(descending=True, stable=True)
+        return order.argsort()[labels].to(self.energy.device)
+
+    def subset(self, keep: Int[Tensor, "K"]) -> Network:
+        """The network induced on the minima at positions ``keep``, in that order."""
+        position = torch.full((self.n_minima,), -1, dtype=torch.int64, device=self.edges.device)
+        position[keep] = torch.arange(len(keep), device=self.edges.device)
+        edges = position[self.edges]
+        inside = (edges >= 0).all(0)
+        minima = {name: getattr(self, name)[keep] for name in _MIN_COLUMNS if getattr(self, name) is not None}
+        properties = {name: values[keep] for name, values in self.properties.items()}
+        return dataclasses.replace(
+            self.only_edges(inside), edges=edges[:, inside], properties=properties, **minima
+        )
+
+    def only_edges(self, keep: Int[Tensor, "K"] | Bool[Tensor, "E"]) -> Network:
+        """All minima, with only the transition states at ``keep``."""
+        ts = {name: getattr(self, name)[keep] for name in _TS_COLUMNS if getattr(self, name) is not None}
+        properties = {name: values[keep] for name, values in self.ts_properties.items()}
+        return dataclasses.replace(self, edges=self.edges[:, keep], ts_properties=properties, **ts)
+
+    def to(self, device: torch.device | str) -> Network:
+        columns = {name: getattr(self, name) for name in (*_MIN_COLUMNS, *_TS_COLUMNS, "edges")}
+        moved = {name: value.to(device) for name, value in columns.items() if value is not None}
+        for group in ("properties", "ts_properties"):
+            moved[group] = {name: values.to(device) for name, values in getattr(self, group).items()}
+        return dataclasses.replace(self, **moved)
+
+
+_MIN_COLUMNS = ("energy", "log_det", "log_degeneracy", "n_modes", "hits", "ids", "coords")
+_TS_COLUMNS = (
+    "ts_energy",
+    "ts_log_det",
+    "ts_log_degeneracy",
+    "ts_n_modes",
+    "ts_hits",
+    "ts_ids",
+    "ts_coords",
+    "ts_path",
+)
+
+
+def _expect_length(name: str, values: Tensor, n: int, of: str) -> None:
+    if len(values) != n:
+        raise TorchscapeError(f"{name} has {len(values)} entries for {n} {of}: give one for each")

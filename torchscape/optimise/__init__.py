@@ -1,0 +1,23 @@
+"""To a minimum: batched quasi-Newton descents in an in-flight pool."""
+
+from torchscape.optimise.bfgs import BFGS
+from torchscape.optimise.lbfgs import LBFGS
+from torchscape.optimise.newton import Newton, polish
+from torchscape.optimise.pool import Pool, Queue
+from torchscape.optimise.quasi_newton import QuasiNewton, default_tol
+from torchscape.optimise.relax import choose_optimiser, relax
+from torchscape.optimise.search import Armijo
+
+__all__ = [
+    "BFGS",
+    "LBFGS",
+    "Armijo",
+    "Newton",
+    "Pool",
+    "QuasiNewton",
+    "Queue",
+    "choose_optimiser",
+    "default_tol",
+    "polish",
+    "relax",
+]

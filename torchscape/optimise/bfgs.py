@@ -1,0 +1,84 @@
+"""Dense BFGS: the inverse Hessian of every row, updated in place."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape.optimise.quasi_newton import QuasiNewton
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["BFGS"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _InverseHessian:
+    h: Float[Tensor, "B D D"]
+    scale: Float[Tensor, "B"]  # of the identity that H started from; 0 before the first pair
+    age: Int[Tensor, "B"]  # pairs since
+
+
+@dataclasses.dataclass(frozen=True)
+class BFGS(QuasiNewton):
+    """Broyden-Fletcher-Goldfarb-Shanno with a dense inverse Hessian H (Nocedal & Wright, eq. 6.17):
+
+    H <- (I - rho s y^T) H (I - rho y s^T) + rho s s^T,  rho = 1 / s.y
+
+    A row costs D^2 numbers; the update is one product H y and one rank-two correction in place. H starts from
+    gamma I with gamma = s.y / y.y (eq. 6.20) of the first pair, or of a later one that says ``rescale`` times
+    as much while H is younger than D pairs.
+
+    Attributes:
+        rescale: growth of gamma at which a young H starts over.
+
+    Example:
+        >>> from torchscape.optimise import relax
+        >>> from torchscape.potentials.base import Potential
+        >>> class Bowl(Potential):
+        ...     ndim = 3
+        ...     def energy(self, x):
+        ...         return (x**2 * torch.tensor([1.0, 10.0, 100.0], dtype=x.dtype)).sum(1)
+        >>> points = relax(Bowl(), torch.ones(2, 3, dtype=torch.float64), optimiser=BFGS())
+        >>> bool(points.converged.all()), bool((points.energy < 1e-15).all())
+        (True, True)
+    """
+
+    rescale: float = 2.0
+
+    def fresh(self, x: Float[Tensor, "B D"]) -> _InverseHessian:
+        b, d = x.shape
+        h = torch.eye(d, dtype=x.dtype, device=x.device).repeat(b, 1, 1)
+        return _InverseHessian(h, x.new_zeros(b), torch.zeros(b, dtype=torch.int64, device=x.device))
+
+    def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
+        return (2 * ndim * ndim + 12 * ndim) * dtype.itemsize
+
+    def update(self, memory, s, y, grad, push, forget):
+        h = memory.h
+        sy = torch.where(push, (s * y).sum(1), 1.0)
+        gamma = sy / y.pow(2).sum(1).clamp(min=torch.finfo(y.dtype).tiny)
+        # On a steep start the first curvatures are far above those of the valley, and so would be H's scale
+        # in every direction not yet seen: while it is young, H starts over from the larger scale.
+        restart = push & (gamma > self.rescale * memory.scale) & (memory.age < h.shape[1])
+        scale = torch.where(restart, gamma, memory.scale)
+        age = torch.where(restart, 0, memory.age) + push
+        _reset(h, restart, gamma)
+
+        s = torch.where(push[:, None], s, 0.0)
+        y = torch.where(push[:, None], y, 0.0)
+        # H + s (a s - u)^T - u s^T with u = H y / s.y, as one product of two thin matrices
+        u = torch.bmm(h, y[:, :, None])[:, :, 0] / sy[:, None]
+        a = 1 / sy + (y * u).sum(1) / sy
+        h.baddbmm_(torch.stack([s, -u], 2), torch.stack([a[:, None] * s - u, s], 1))
+        _reset(h, forget, torch.ones_like(gamma))
+        memory = _InverseHessian(h, scale.masked_fill(forget, 0.0), age.masked_fill(forget, 0))
+        return memory, -torch.bmm(h, grad[:, :, None])[:, :, 0]
+
+
+def _reset(h: Float[Tensor, "B D D"], rows: Bool[Tensor, "B"], scale: Float[Tensor, "B"]) -> None:
+    """``rows`` become multiples of the identity, in place."""
+    if not rows.is_cuda and not bool(rows.any()):  # whole-matrix work is skipped where asking is free
+        return
+    h.masked_fill_(rows[:, None, None], 0.0)
+    h.diagonal(dim1=1, dim2=2).add_((rows * scale)[:, None])

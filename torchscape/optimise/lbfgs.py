@@ -1,0 +1,148 @@
+"""L-BFGS with a generous memory, in compact form: a few batched matrix products per step."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape.optimise.quasi_newton import QuasiNewton
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["LBFGS"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _History:
+    """Pairs in chronological order in the first ``count`` slots of each row; empty slots are zero."""
+
+    s: Float[Tensor, "B C D"]
+    y: Float[Tensor, "B C D"]
+    r: Float[Tensor, "B C C"]  # s_i . y_j for i <= j; unit diagonal in empty slots
+    yy: Float[Tensor, "B C C"]  # y_i . y_j
+    gamma: Float[Tensor, "B"]
+    count: Int[Tensor, "B"]
+    most: int  # the host's upper bound of count
+
+
+@dataclasses.dataclass(frozen=True)
+class LBFGS(QuasiNewton):
+    """Limited-memory BFGS in the compact inverse form of Byrd, Nocedal & Schnabel (1994), theorem 2.2,
+    doi 10.1007/BF01582063:
+
+    H g = gamma g + S w - gamma Y u,  u = R^-1 S^T g,  w = R^-T [(D + gamma Y^T Y) u - gamma Y^T g]
+
+    with R the upper triangle of S^T Y, D its diagonal and gamma = s.y / y.y of the latest pair. R and
+    Y^T Y grow by one column per step. A step passes over the memory twice, whatever M is: once for the
+    products with the newest pair and the gradient, once for the direction.
+
+    Attributes:
+        memory: M, pairs kept at least (up to 5/4 M are held, so that making room is rare).
+
+    Example:
+        >>> from torchscape.optimise import relax
+        >>> from torchscape.potentials.base import Potential
+        >>> class Bowl(Potential):
+        ...     ndim = 3
+        ...     def energy(self, x):
+        ...         return (x**2 * torch.tensor([1.0, 10.0, 100.0], dtype=x.dtype)).sum(1)
+        >>> points = relax(Bowl(), torch.ones(2, 3, dtype=torch.float64), optimiser=LBFGS(memory=10))
+        >>> bool(points.converged.all())
+        True
+    """
+
+    memory: int = 100
+
+    @property
+    def capacity(self) -> int:
+        return self.memory + max(1, self.memory // 4)
+
+    def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
+        return (2 * self.capacity * ndim + 2 * self.capacity**2 + 12 * ndim) * dtype.itemsize
+
+    def fresh(self, x: Float[Tensor, "B D"]) -> _History:
+        b, d = x.shape
+        c = self.capacity
+        return _History(
+            s=x.new_zeros(b, c, d),
+            y=x.new_zeros(b, c, d),
+            r=torch.eye(c, dtype=x.dtype, device=x.device).repeat(b, 1, 1),
+            yy=x.new_zeros(b, c, c),
+            gamma=x.new_ones(b),
+            count=torch.zeros(b, dtype=torch.int64, device=x.device),
+            most=0,
+        )
+
+    def update(self, memory, s, y, grad, push, forget):
+        if memory.most >= self.capacity:
+            memory = self._make_room(memory)
+        memory = _append(memory, s, y, push)
+        if not forget.is_cuda and not bool(forget.any()):  # asking the host is free there
+            return memory, -_multiply(memory, grad)
+        memory = _forgotten(memory, forget)
+        return memory, -_multiply(memory, grad)
+
+    def _make_room(self, memory: _History) -> _History:
+        """Rows that hold more than M pairs drop their oldest ones; one question to the host per M / 4 steps."""
+        drop = self.capacity - self.memory
+        full = torch.nonzero(memory.count > self.memory)[:, 0]
+        if len(full):
+            for pairs in (memory.s, memory.y):
+                pairs[full, :-drop] = pairs[full, drop:]
+                pairs[full, -drop:] = 0.0
+            eye = torch.eye(self.capacity, dtype=memory.r.dtype, device=memory.r.device)
+            for gram, empty in ((memory.r, eye), (memory.yy, torch.zeros_like(eye))):
+                block = gram[full, drop:, drop:]
+                gram[full] = empty
+                gram[full, :-drop, :-drop] = block
+        count = torch.where(memory.count > self.memory, memory.count - drop, memory.count)
+        most = int(count.max()) if len(count) else 0
+        return dataclasses.replace(memory, count=count, most=most)
+
+
+def _append(
+    memory: _History, s: Float[Tensor, "B D"], y: Float[Tensor, "B D"], push: Bool[Tensor, "B"]
+) -> _History:
+    """The pair (s, y) in the next slot of the rows in ``push``, and its column of both Gram matrices."""
+    rows = torch.arange(len(s), device=s.device)
+    slot, pushed = memory.count, push[:, None]
+    most = memory.most + 1
+    memory.s[rows, slot] = torch.where(pushed, s, memory.s[rows, slot])
+    memory.y[rows, slot] = torch.where(pushed, y, memory.y[rows, slot])
+    sty = torch.bmm(y[:, None], memory.s[:, :most].mT)[:, 0]
+    yty = torch.bmm(y[:, None], memory.y[:, :most].mT)[:, 0]
+    memory.r[rows, :most, slot] = torch.where(pushed, sty, memory.r[rows, :most, slot])
+    memory.yy[rows, :most, slot] = torch.where(pushed, yty, memory.yy[rows, :most, slot])
+    memory.yy[rows, slot, :most] = torch.where(pushed, yty, memory.yy[rows, slot, :most])
+    yy = y.pow(2).sum(1).clamp(min=torch.finfo(y.dtype).tiny)
+    gamma = torch.where(push, (s * y).sum(1) / yy, memory.gamma)
+    return dataclasses.replace(memory, gamma=gamma, count=memory.count + push, most=most)
+
+
+def _multiply(memory: _History, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    """H grad, by the compact formula over the slots in use."""
+    m = memory.most
+    s, y, r = memory.s[:, :m], memory.y[:, :m], memory.r[:, :m, :m]
+    gamma = memory.gamma[:, None]
+    stg = torch.bmm(grad[:, None], s.mT)[:, 0]
+    ytg = torch.bmm(grad[:, None], y.mT)[:, 0]
+    u = torch.linalg.solve_triangular(r, stg[:, :, None], upper=True)
+    inner = torch.bmm(memory.yy[:, :m, :m], u)[:, :, 0] * gamma
+    inner = inner + r.diagonal(dim1=1, dim2=2) * u[:, :, 0] - gamma * ytg
+    w = torch.linalg.solve_triangular(r.mT, inner[:, :, None], upper=False)
+    result = torch.baddbmm(gamma[:, :, None] * grad[:, None], w.mT, s)
+    return torch.baddbmm(result, -gamma[:, :, None] * u.mT, y)[:, 0]
+
+
+def _forgotten(memory: _History, forget: Bool[Tensor, "B"]) -> _History:
+    """The rows in ``forget`` start over with steepest descent."""
+    gone = forget[:, None, None]
+    eye = torch.eye(memory.r.shape[1], dtype=memory.r.dtype, device=memory.r.device)
+    for buffer in (memory.s, memory.y, memory.yy):
+        buffer.masked_fill_(gone, 0.0)
+    memory.r.copy_(torch.where(gone, eye, memory.r))
+    return dataclasses.replace(
+        memory,
+        gamma=torch.where(forget, torch.ones_like(memory.gamma), memory.gamma),
+        count=torch.where(forget, torch.zeros_like(memory.count), memory.count),
+    )

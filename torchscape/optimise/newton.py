@@ -1,0 +1,150 @@
+"""The last digits: Newton steps on the gradient, where the energy can no longer tell two points apart."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape.optimise.quasi_newton import default_tol
+from torchscape.optimise.rows import put_rows
+from torchscape.points import StationaryPoints, Status
+from torchscape.potentials.base import Potential
+from torchscape.types import Bool, Float, Tensor
+
+__all__ = ["Newton", "polish"]
+
+_HESSIAN_NUMBERS = 1 << 25  # of a batch of dense Hessians (256 MiB in float64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Newton:
+    """Newton's method on grad U = 0, dense for few coordinates and by conjugate gradients beyond.
+
+    Each step solves H s = -g, with |mu| in place of every eigenvalue mu in the dense case so that it still goes
+    downhill, known zero modes left out and coordinates on a wall of the box held; it is taken if the RMS gradient
+    falls and the energy does not rise beyond its rounding. A line search sees rounding error once the decrease
+    g.s/2 is below it, at an RMS gradient of about sqrt(eps |U| mu / D); Newton's method only looks at the gradient
+    and doubles the digits with each step (Nocedal & Wright, theorem 3.5; algorithm 7.1 for the iterative case).
+
+    Attributes:
+        max_steps: steps at most.
+        max_step: longest step, in units of ``length_scale``; a row that wants more is not close enough.
+        dense_limit: coordinates up to which Hessians are formed.
+        cg_steps: conjugate-gradient iterations per step at most.
+    """
+
+    max_steps: int = 12
+    max_step: float = 0.3
+    dense_limit: int = 500
+    cg_steps: int = 200
+
+
+def polish(
+    potential: Potential, points: StationaryPoints, *, tol: float | None = None, options: Newton | None = None
+) -> StationaryPoints:
+    """Points that are nearly minima, brought to an RMS gradient of ``tol`` by Newton steps.
+
+    A row for which no step helps is handed back as it was. Every Hessian is charged as D evaluations, every
+    Hessian-vector product as one.
+
+    Args:
+        potential: U; its dtype decides (pass a float64 potential and ``points`` from float32 to gain digits).
+        points: candidates with their RMS gradients.
+        tol: RMS gradient that counts as converged; None for 1e-8 in float64.
+
+    Example:
+        >>> from torchscape.optimise import relax
+        >>> class Quartic(Potential):
+        ...     ndim = 2
+        ...     def energy(self, x):
+        ...         return 1e6 + ((x**2 - 1) ** 2).sum(1)
+        >>> rough = relax(Quartic(), torch.full((1, 2), 0.8).double(), tol=1e-3)
+        >>> polish(Quartic(), rough, tol=1e-12).grad_rms.item() < 1e-12
+        True
+    """
+    options = options or Newton()
+    x = points.x.to(potential.device, potential.dtype)
+    limit = default_tol(x.dtype) if tol is None else tol
+    energy, grad = potential.energy_and_grad(x)
+    current = points.replace(x=x, energy=energy, grad_rms=_rms(potential, x, grad))
+    active = torch.nonzero(torch.isfinite(current.grad_rms) & (current.grad_rms > limit))[:, 0]
+    for _ in range(options.max_steps):
+        if len(active) == 0:
+            break
+        rows = current[active]
+        moved, improved = _step(potential, rows, options)
+        current = put_rows(current, active[improved], moved[improved])
+        active = active[improved & (moved.grad_rms > limit)]
+    converged = current.grad_rms <= limit
+    return current.replace(status=torch.where(converged, int(Status.CONVERGED), current.status))
+
+
+def _step(
+    potential: Potential, rows: StationaryPoints, options: Newton
+) -> tuple[StationaryPoints, Bool[Tensor, "B"]]:
+    """One Newton step of every row, and whether it helped."""
+    dense = potential.ndim <= options.dense_limit
+    step = torch.cat(
+        [
+            _dense_step(potential, part) if dense else _cg_step(potential, part, options.cg_steps)
+            for part in rows.x.split(max(1, _HESSIAN_NUMBERS // potential.ndim**2) if dense else len(rows))
+        ]
+    )
+    length = step.norm(dim=1)
+    fits = length <= options.max_step * potential.length_scale
+    trial = rows.x + torch.where(fits[:, None], step, 0.0)
+    if potential.bounds is not None:
+        trial = potential.bounds.clamp(trial)
+    energy, grad = potential.energy_and_grad(trial)
+    rms = _rms(potential, trial, grad)
+    noise = torch.finfo(energy.dtype).eps ** (2 / 3) * energy.abs().clamp(min=1.0)
+    spent = potential.ndim if dense else options.cg_steps
+    moved = rows.replace(x=trial, energy=energy, grad_rms=rms, n_evaluations=rows.n_evaluations + spent + 1)
+    return moved, fits & (rms < rows.grad_rms) & (energy <= rows.energy + noise)
+
+
+def _dense_step(potential: Potential, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    grad, free = _free_gradient(potential, x)
+    h = potential.hessian(x) * free[:, :, None] * free[:, None, :]
+    mu, v = torch.linalg.eigh(torch.nan_to_num(h, nan=0.0, posinf=0.0, neginf=0.0))
+    flat = mu.abs() <= 1e-12 * mu.abs().amax(1, keepdim=True)
+    along = torch.bmm(v.mT, grad[:, :, None])[:, :, 0]
+    return -torch.bmm(v, torch.where(flat, 0.0, along / mu.abs())[:, :, None])[:, :, 0]
+
+
+def _cg_step(potential: Potential, x: Float[Tensor, "B D"], n_steps: int) -> Float[Tensor, "B D"]:
+    """Conjugate gradients on H s = -g, row by row to min(0.01, |g|^(1/2)) |g|, stopping at negative curvature."""
+    grad, free = _free_gradient(potential, x)
+    norm = grad.norm(dim=1)
+    goal = norm * norm.sqrt().clamp(max=0.01)
+    s, r, p = torch.zeros_like(x), -grad, -grad
+    going = norm > 0
+    for _ in range(n_steps):
+        hp = potential.symmetry.project_out(x, potential.hvp(x, p) * free)
+        curvature = (p * hp).sum(1)
+        going = going & (curvature > 0)
+        rr = r.square().sum(1)
+        alpha = torch.where(going, rr / torch.where(going, curvature, 1.0), 0.0)
+        s = s + alpha[:, None] * p
+        r = r - alpha[:, None] * hp
+        new = r.square().sum(1)
+        going = going & (new.sqrt() > goal)
+        if not bool(going.any()):
+            break
+        p = torch.where(going[:, None], r + (new / rr.clamp(min=1e-300))[:, None] * p, p)
+    return s
+
+
+def _free_gradient(potential: Potential, x: Float[Tensor, "B D"]) -> tuple[Tensor, Tensor]:
+    """The gradient without held coordinates and zero modes, and 1 for every coordinate that is free."""
+    grad = potential.energy_and_grad(x)[1]
+    free = torch.ones_like(grad)
+    if potential.bounds is not None:
+        free = (~potential.bounds.blocked(x, grad)).to(grad.dtype)
+    return potential.symmetry.project_out(x, grad * free), free
+
+
+def _rms(potential: Potential, x: Float[Tensor, "B D"], grad: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+    held = grad if potential.bounds is None else potential.bounds.project_grad(x, grad)
+    return held.square().mean(1).sqrt()

@@ -1,0 +1,237 @@
+"""The quasi-Newton loop: one evaluation per step, every row with its own step, memory and status."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from torchscape.optimise.search import Armijo
+from torchscape.points import StationaryPoints, Status
+from torchscape.potentials.base import Potential
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["Minimisation", "QuasiNewton", "default_tol"]
+
+
+def default_tol(dtype: torch.dtype) -> float:
+    """RMS gradient that counts as converged: about the square root of machine epsilon (1e-8 in float64)."""
+    return 1e-8 if dtype == torch.float64 else torch.finfo(dtype).eps ** 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Minimisation:
+    """State of a batch of descents. ``trial`` is what the next step evaluates."""
+
+    x: Float[Tensor, "B D"]
+    energy: Float[Tensor, "B"]
+    grad: Float[Tensor, "B D"]
+    trial: Float[Tensor, "B D"]
+    stretch: Float[Tensor, "B"]
+    n_evaluations: Int[Tensor, "B"]
+    n_rejected: Int[Tensor, "B"]
+    mark: Float[Tensor, "B 2"]  # energy and RMS gradient when the row last got anywhere
+    n_idle: Int[Tensor, "B"]  # evaluations since
+    status: Int[Tensor, "B"]
+    memory: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class QuasiNewton:
+    """A minimiser is a descent (which way: ``fresh``, ``update``, ``direction`` of a subclass) and a search.
+
+    Attributes:
+        max_step: longest step, in units of the potential's ``length_scale``.
+        search: how far along a direction.
+        tol: RMS gradient below which a row has converged; None for :func:`default_tol`.
+        max_evaluations: evaluations a row may spend.
+        max_idle: evaluations without a lower energy (beyond its rounding) or a gradient smaller by a tenth, after
+            which a row is declared stalled: it sits on a kink, or at the rounding error of its gradient.
+    """
+
+    max_step: float = 1.0
+    search: Armijo = dataclasses.field(default_factory=Armijo)
+    tol: float | None = None
+    max_evaluations: int = 10_000
+    max_idle: int = 200
+
+    # --- which way: a subclass writes these ---------------------------------------------------------------
+
+    def fresh(self, x: Float[Tensor, "B D"]) -> Any:
+        """Empty memory for each row."""
+        raise NotImplementedError
+
+    def update(
+        self,
+        memory: Any,
+        s: Float[Tensor, "B D"],
+        y: Float[Tensor, "B D"],
+        grad: Float[Tensor, "B D"],
+        push: Bool[Tensor, "B"],
+        forget: Bool[Tensor, "B"],
+    ) -> tuple[Any, Float[Tensor, "B D"]]:
+        """The memory after the pairs (s, y) of the rows in ``push``, and the direction -H grad.
+
+        ``forget`` rows start over. The memory's buffers may be reused: the old memory is given away.
+        """
+        raise NotImplementedError
+
+    def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
+        """Memory that one row of the batch takes."""
+        raise NotImplementedError
+
+    # --- the loop ----------------------------------------------------------------------------------------
+
+    def init(self, potential: Potential, x: Float[Tensor, "B D"]) -> Minimisation:
+        """State before any evaluation: the first step evaluates the starting points themselves."""
+        if potential.bounds is not None:
+            x = potential.bounds.clamp(x)
+        zero = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        return Minimisation(
+            x=x.clone(),
+            energy=x.new_full((len(x),), torch.inf),
+            grad=torch.zeros_like(x),
+            trial=x.clone(),
+            stretch=x.new_ones(len(x)),
+            n_evaluations=zero,
+            n_rejected=zero.clone(),
+            mark=x.new_full((len(x), 2), torch.inf),
+            n_idle=zero.clone(),
+            status=torch.full_like(zero, Status.RUNNING),
+            memory=self.fresh(x),
+        )
+
+    def step(self, potential: Potential, state: Minimisation) -> Minimisation:
+        """Evaluate every trial point once; accept or shrink; rows that have finished stay as they are."""
+        energy, grad = potential.energy_and_grad(state.trial)
+        bounds = potential.bounds
+        free_grad = grad if bounds is None else bounds.project_grad(state.trial, grad)
+
+        running = state.status == Status.RUNNING
+        first = torch.isinf(state.energy)
+        s = state.trial - state.x
+        slope, new_slope = (state.grad * s).sum(1), (grad * s).sum(1)
+        finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
+        accepted = first | self.search.accepts(state.energy, slope, energy, new_slope)
+        accepted &= finite & running
+        rejected = running & ~accepted
+        factor = self.search.shrink(state.energy, slope, energy, new_slope)
+
+        take = accepted[:, None]
+        x = torch.where(take, state.trial, state.x)
+        new_grad = torch.where(take, grad, state.grad)
+        held = torch.where(take, free_grad, state.grad if bounds is None else bounds.project_grad(x, state.grad))
+        y = torch.where(take, grad - state.grad, 0.0)
+        if bounds is not None:  # curvature of the free coordinates only
+            y = torch.where(bounds.blocked(x, new_grad), 0.0, y)
+        curvature = (s * y).sum(1)
+        push = accepted & ~first & (curvature > torch.finfo(x.dtype).eps * y.pow(2).sum(1).clamp(min=1e-300))
+
+        n_rejected = torch.where(rejected, state.n_rejected + 1, 0)
+        forget = n_rejected == self.search.max_rejections
+        memory, direction = self.update(state.memory, s, y, held, push, forget)
+
+        # A step that still runs downhill nearly as steeply as before was too short; lengthen the next one.
+        short = accepted & ~first & (new_slope < 0.9 * slope)
+        stretch = torch.where(short, 2 * state.stretch, torch.ones_like(state.stretch))
+        step = self._capped(potential, direction, held, stretch)
+        trial = x + torch.where((accepted | forget)[:, None], step, factor[:, None] * s)
+        trial = self._inside(potential, x, held, trial, accepted | forget)
+
+        rms = held.pow(2).mean(1).sqrt()
+        n_evaluations = state.n_evaluations + running
+        new_energy = torch.where(accepted, energy, state.energy)
+        mark, n_idle = self._progress(state, new_energy, rms, running)
+        stalled = (n_rejected >= 2 * self.search.max_rejections) | (n_idle >= self.max_idle)
+        status = self._status(potential, state, x, rms, running, first & ~finite, stalled, n_evaluations)
+        return Minimisation(
+            x=x,
+            energy=new_energy,
+            grad=new_grad,
+            trial=torch.where((status == Status.RUNNING)[:, None], trial, x),
+            stretch=torch.where(rejected, state.stretch, stretch),
+            n_evaluations=n_evaluations,
+            n_rejected=n_rejected,
+            mark=mark,
+            n_idle=n_idle,
+            status=status,
+            memory=memory,
+        )
+
+    def result(self, potential: Potential, state: Minimisation) -> StationaryPoints:
+        """Where every row stands, as points with their residuals."""
+        grad = state.grad
+        if potential.bounds is not None:
+            grad = potential.bounds.project_grad(state.x, grad)
+        rms = torch.where(torch.isinf(state.energy), torch.nan, grad.pow(2).mean(1).sqrt())
+        status = torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status)
+        return StationaryPoints.of(
+            state.x,
+            torch.where(torch.isinf(state.energy), torch.nan, state.energy),
+            grad_rms=rms,
+            status=status,
+            n_evaluations=state.n_evaluations,
+        )
+
+    # --- parts of a step -----------------------------------------------------------------------------------
+
+    def _capped(
+        self,
+        potential: Potential,
+        direction: Float[Tensor, "B D"],
+        grad: Float[Tensor, "B D"],
+        stretch: Float[Tensor, "B"],
+    ) -> Float[Tensor, "B D"]:
+        """A descent direction no longer than the cap; where the memory points uphill, steepest descent."""
+        if potential.bounds is not None:
+            direction = torch.where(grad == 0, 0.0, direction)
+        uphill = (direction * grad).sum(1) >= 0
+        direction = torch.where(uphill[:, None], -grad, direction)
+        cap = self.max_step * potential.length_scale
+        length = direction.norm(dim=1)
+        scale = torch.minimum(stretch, cap / length.clamp(min=torch.finfo(length.dtype).tiny))
+        return scale[:, None] * direction
+
+    def _inside(
+        self,
+        potential: Potential,
+        x: Float[Tensor, "B D"],
+        grad: Float[Tensor, "B D"],
+        trial: Float[Tensor, "B D"],
+        fresh: Bool[Tensor, "B"],
+    ) -> Float[Tensor, "B D"]:
+        """The trial point in the box; where clamping has spoilt the descent, along the projected gradient."""
+        if potential.bounds is None:
+            return trial
+        inside = potential.bounds.clamp(trial)
+        spoilt = fresh & (((inside - x) * grad).sum(1) >= 0)
+        length = (trial - x).norm(dim=1) / grad.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
+        steepest = potential.bounds.clamp(x - length[:, None] * grad)
+        return torch.where(spoilt[:, None], steepest, inside)
+
+    def _progress(
+        self, state: Minimisation, energy: Float[Tensor, "B"], rms: Float[Tensor, "B"], running: Bool[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B 2"], Int[Tensor, "B"]]:
+        """Where each row last got anywhere, and how many evaluations ago that was."""
+        moved = (
+            (energy < state.mark[:, 0] - self.search.noise(energy))
+            | (rms < 0.9 * state.mark[:, 1])
+            | torch.isinf(energy)
+        )
+        here = torch.stack([energy, torch.minimum(rms, state.mark[:, 1])], 1)
+        return torch.where(moved[:, None], here, state.mark), torch.where(moved | ~running, 0, state.n_idle + 1)
+
+    def _status(self, potential, state, x, rms, running, broken, stalled, n_evaluations) -> Int[Tensor, "B"]:
+        tol = default_tol(x.dtype) if self.tol is None else self.tol
+        far = x.abs().amax(1) > 1e8 * max(1.0, potential.length_scale)
+        status = state.status
+        for condition, code in (
+            (n_evaluations >= self.max_evaluations, Status.MAX_STEPS),
+            (stalled, Status.STALLED),
+            (far, Status.UNBOUNDED),
+            (rms <= tol, Status.CONVERGED),
+            (broken, Status.NOT_FINITE),
+        ):
+            status = torch.where(running & condition, int(code), status)
+        return status

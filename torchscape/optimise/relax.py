@@ -1,0 +1,118 @@
+"""``relax``: from starting points to minima, in the order of the starts."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape.errors import PotentialError
+from torchscape.optimise.bfgs import BFGS
+from torchscape.optimise.lbfgs import LBFGS
+from torchscape.optimise.newton import polish
+from torchscape.optimise.pool import Pool, Queue, available_memory
+from torchscape.optimise.quasi_newton import QuasiNewton
+from torchscape.optimise.rows import put_rows
+from torchscape.points import StationaryPoints, Status
+from torchscape.potentials.base import Potential
+from torchscape.progress import progress_bar
+from torchscape.types import Float, Tensor
+
+__all__ = ["choose_optimiser", "pool_size_for", "relax"]
+
+DENSE_UP_TO = 150  # coordinates: beyond, the D^2 numbers of dense BFGS cost more than 100 pairs
+
+
+def choose_optimiser(potential: Potential) -> QuasiNewton:
+    """Dense BFGS for few coordinates, L-BFGS with about 100 pairs beyond.
+
+    Both need about the same number of evaluations (``scripts/bench/minimise.py``), a half to a third of what a
+    memory of 10 needs; they differ in what a step moves through memory: 3 D^2 against 4 M D numbers.
+    """
+    return BFGS() if potential.ndim <= DENSE_UP_TO else LBFGS(memory=100)
+
+
+def pool_size_for(optimiser: QuasiNewton, potential: Potential, n: int) -> int:
+    """Rows in flight: all ``n`` if their memory fits into what the device has."""
+    per_row = max(1, optimiser.bytes_per_row(potential.ndim, potential.dtype))
+    return max(1, min(n, 4096, available_memory(torch.device(potential.device)) // per_row))
+
+
+def relax(
+    potential: Potential,
+    starts: Float[Tensor, "B D"],
+    *,
+    optimiser: QuasiNewton | None = None,
+    tol: float | None = None,
+    max_steps: int | None = None,
+    pool_size: int | None = None,
+    progress: bool = False,
+) -> StationaryPoints:
+    """Minimise from every start; row i of the result belongs to start i, whatever the pool did.
+
+    Args:
+        potential: U, with or without a box (respected by projection).
+        starts: starting points [B D].
+        optimiser: :class:`LBFGS` or :class:`BFGS`; None chooses by size.
+        tol: RMS gradient |grad U| / sqrt(D) that counts as converged; None for 1e-8 in float64.
+        max_steps: evaluations a row may spend (default 10 000).
+        pool_size: rows in flight; None for as many as memory allows.
+        progress: show a progress bar of finished rows.
+
+    Returns:
+        Points with energy, RMS gradient and a status per row: a row that did not converge says why and never
+        disturbs the others. Rows that stalled at the rounding error of their energy get a :func:`polish`. Index
+        and curvature are not computed here.
+
+    Raises:
+        PotentialError: if ``starts`` is not [B D] for this potential.
+
+    Example:
+        >>> from torchscape.potentials.base import Potential
+        >>> class Wells(Potential):
+        ...     ndim = 1
+        ...     def energy(self, x):
+        ...         return ((x**2 - 1) ** 2).sum(1)
+        >>> relax(Wells(), torch.tensor([[-2.0], [0.5]], dtype=torch.float64)).x.round(decimals=6).tolist()
+        [[-1.0], [1.0]]
+    """
+    if starts.ndim != 2 or starts.shape[1] != potential.ndim:
+        raise PotentialError(
+            f"starts must be [B, {potential.ndim}] for this potential, not {list(starts.shape)}: "
+            "give one row per starting point"
+        )
+    if len(starts) == 0:
+        return StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
+    optimiser = choose_optimiser(potential) if optimiser is None else optimiser
+    changes = {"tol": tol, "max_evaluations": max_steps}
+    optimiser = dataclasses.replace(optimiser, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
+    queue = Queue(starts.to(potential.device, potential.dtype))
+    size = pool_size or pool_size_for(optimiser, potential, len(starts))
+    with _bar(len(starts), progress) as bar:
+        Pool(optimiser, size).run(potential, queue, on_step=lambda running: bar.to(queue.taken - running))
+    return _finished(potential, queue.ordered(), optimiser.tol)
+
+
+def _finished(potential: Potential, points: StationaryPoints, tol: float | None) -> StationaryPoints:
+    """Newton steps for the rows that stalled at the rounding error of their energy: there, and only there, they
+    pay (elsewhere a Hessian costs more than the evaluations it saves)."""
+    stalled = torch.nonzero(points.status == Status.STALLED)[:, 0]
+    if len(stalled) == 0:
+        return points
+    return put_rows(points, stalled, polish(potential, points[stalled], tol=tol))
+
+
+class _bar:
+    """A tqdm bar that follows an absolute count."""
+
+    def __init__(self, total: int, show: bool) -> None:
+        self.bar = progress_bar(show=show, total=total, desc="relax", unit="quench")
+
+    def to(self, n: int) -> None:
+        self.bar.update(n - self.bar.n)
+
+    def __enter__(self) -> _bar:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bar.close()

@@ -1,0 +1,62 @@
+"""Rows of a batched state: select them, exchange them. States are nested frozen dataclasses of tensors.
+
+Tensors carry the batch on their first axis; anything else (a step count on the host, a setting) is shared
+by all rows and kept.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar
+
+from torchscape.types import Bool, Int, Tensor
+
+__all__ = ["n_rows", "put_rows", "take_rows"]
+
+State = TypeVar("State")
+
+
+def n_rows(state: Any) -> int:
+    """Batch size of a state: the length of its first tensor."""
+    for field in dataclasses.fields(state):
+        value = getattr(state, field.name)
+        if isinstance(value, Tensor):
+            return len(value)
+        if dataclasses.is_dataclass(value):
+            return n_rows(value)
+    raise TypeError(f"{type(state).__name__} holds no tensor, so it has no rows")
+
+
+def take_rows(state: State, rows: Int[Tensor, "K"] | Bool[Tensor, "B"]) -> State:
+    """The state of the chosen rows only.
+
+    Example:
+        >>> import torch
+        >>> from torchscape.points import StationaryPoints
+        >>> points = StationaryPoints.of(torch.zeros(3, 2), torch.arange(3.0))
+        >>> take_rows(points, torch.tensor([2, 0])).energy.tolist()
+        [2.0, 0.0]
+    """
+    return _map(lambda value: value[rows], state)
+
+
+def put_rows(state: State, rows: Int[Tensor, "K"], fresh: State) -> State:
+    """``state`` with the given rows exchanged for those of ``fresh``, whose buffers are written in place."""
+
+    def put(value: Tensor, new: Tensor) -> Tensor:
+        value[rows] = new
+        return value
+
+    return _map(put, state, fresh)
+
+
+def _map(f, first: Any, *others: Any) -> Any:
+    """``f`` on corresponding tensors of equally built dataclasses."""
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(first):
+        values = [getattr(state, field.name) for state in (first, *others)]
+        if isinstance(values[0], Tensor):
+            changed[field.name] = f(*values)
+        elif dataclasses.is_dataclass(values[0]):
+            changed[field.name] = _map(f, *values)
+    return dataclasses.replace(first, **changed)

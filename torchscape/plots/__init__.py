@@ -1,0 +1,31 @@
+"""Pictures of a landscape, each one call: ``plots.disconnectivity(network)``."""
+
+from torchscape.plots.coverage import CoveragePlot, coverage
+from torchscape.plots.curves import CurvePlot, entropy, frustration, heat_capacity, occupation
+from torchscape.plots.disconnectivity import DisconnectivityPlot, disconnectivity
+from torchscape.plots.distributions import BarrierPlot, DegreePlot, barriers, degree_distribution
+from torchscape.plots.network import NetworkPlot, network
+from torchscape.plots.peak_trees import PeakTrees, heat_capacity_trees
+from torchscape.plots.profile import ProfilePlot, profile
+
+__all__ = [
+    "BarrierPlot",
+    "CoveragePlot",
+    "CurvePlot",
+    "DegreePlot",
+    "DisconnectivityPlot",
+    "NetworkPlot",
+    "PeakTrees",
+    "ProfilePlot",
+    "barriers",
+    "coverage",
+    "degree_distribution",
+    "disconnectivity",
+    "entropy",
+    "frustration",
+    "heat_capacity",
+    "heat_capacity_trees",
+    "network",
+    "occupation",
+    "profile",
+]

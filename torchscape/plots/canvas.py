@@ -1,0 +1,50 @@
+"""Where pictures go: the axes given, or a figure of its own."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+__all__ = ["axes_of", "counting", "figure_of", "logarithmic", "with_unit"]
+
+
+def axes_of(ax: Axes | None, size: tuple[float, float] = (7.0, 5.0)) -> Axes:
+    """``ax`` itself, or the axes of a new figure that keeps its labels inside."""
+    if ax is not None:
+        return ax
+    return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def figure_of(ax: Axes) -> Figure:
+    """The figure that ``ax`` belongs to."""
+    return cast(Figure, cast(Any, ax.get_figure(root=True)))
+
+
+def with_unit(name: str, unit: str | None) -> str:
+    """An axis label: ``energy (eV)``, or only ``energy`` where the unit is the potential's own."""
+    return f"{name} ({unit})" if unit else name
+
+
+def logarithmic(axes: Axes, low: float, high: float) -> None:
+    """A logarithmic horizontal axis for values from ``low`` to ``high``, whose labels have room.
+
+    Over three decades or fewer 1, 2 and 5 of each decade are written as plain numbers (matplotlib would write
+    2 x 10^-1, 3 x 10^-1, 4 x 10^-1 into each other), over more the powers of ten.
+    """
+    axes.set_xscale("log")
+    if np.log10(high / low) <= 3.0:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def counting(axes: Axes, *, x: bool = False, y: bool = False) -> None:
+    """Ticks at whole numbers only, where an axis counts something."""
+    for axis, wanted in ((axes.xaxis, x), (axes.yaxis, y)):
+        if wanted:
+            axis.set_major_locator(MaxNLocator(integer=True))

@@ -1,0 +1,162 @@
+"""What a colour means: one number or one group per minimum, with the colour bar or legend that explains it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, Normalize
+from matplotlib.lines import Line2D
+
+from torchscape.errors import TorchscapeError, UnknownName
+from torchscape.network import Network
+from torchscape.plots.canvas import figure_of, with_unit
+from torchscape.types import Tensor
+
+__all__ = ["NEUTRAL", "Colouring", "colouring"]
+
+NEUTRAL = (0.25, 0.25, 0.28, 1.0)
+_UNKNOWN = (0.75, 0.75, 0.75, 1.0)
+# The categorical maps without their greys.
+_FEW = mpl.colormaps["tab10"](np.delete(np.arange(10), 7))
+_MANY = mpl.colormaps["tab20"](np.delete(np.arange(20), [14, 15]))
+# Thin lines on white: no colour of a scale may be nearly white.
+_SEQUENTIAL = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.0, 0.92, 256)))
+_SIGNED = LinearSegmentedColormap.from_list("signed", ["#08459c", "#6b9bd6", "#a9a9a9", "#df8664", "#a01216"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Colouring:
+    """A colour for each minimum and what it stands for.
+
+    Attributes:
+        rgba: colours [N 4].
+        groups: group number of each minimum where the colour is a group [N]; otherwise None.
+        mappable: the colour scale where the colour is a number; otherwise None.
+        label: what the colour shows.
+        names: (name, colour) of each group in the legend.
+        unknown: True for the minima without a value, which are grey [N].
+    """
+
+    rgba: np.ndarray
+    groups: np.ndarray | None = None
+    mappable: ScalarMappable | None = None
+    label: str = ""
+    names: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
+    unknown: np.ndarray | None = None
+
+    def explain(self, ax: Axes) -> None:
+        """Draw the colour bar or the legend beside ``ax``; nothing where one colour serves for all."""
+        if self.mappable is not None:
+            figure_of(ax).colorbar(self.mappable, ax=ax, label=self.label, fraction=0.05, pad=0.02)
+        elif self.names:
+            handles = [Line2D([], [], color=colour, lw=4, label=name) for name, colour in self.names]
+            title = f"{self.label} (minima)" if self.label else "(minima)"
+            ax.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+
+
+def colouring(
+    network: Network,
+    colour: str | Tensor | None,
+    *,
+    label: str | None = None,
+    unit: str | None = None,
+    cmap: str | Colormap | None = None,
+    limits: tuple[float, float] | None = None,
+    shown: np.ndarray | None = None,
+) -> Colouring:
+    """Colours for the minima from a quantity: a property's name, a built-in name, or a tensor [N].
+
+    Floating-point values become a colour scale (centred at zero where they have both signs), whole
+    numbers and booleans become groups. Minima without a value (NaN) are grey.
+
+    Args:
+        network: N minima.
+        colour: ``"energy"``, ``"degree"``, ``"hits"``, ``"community"``, ``"funnel"``, ``"component"``, the name
+            of one of ``network.properties``, a tensor [N], or None for a single colour.
+        label: what to write at the colour bar; the name by default.
+        unit: unit to add to the label.
+        cmap: a matplotlib colour map.
+        limits: lowest and highest value of the colour scale.
+        shown: positions of the minima drawn, which set the range of the scale; all by default.
+
+    Raises:
+        UnknownName: for a name that is neither built in nor a property.
+        TorchscapeError: for a tensor of another length.
+    """
+    n = network.n_minima
+    if colour is None:
+        return Colouring(np.tile(NEUTRAL, (n, 1)))
+    if isinstance(colour, str):
+        values, name = _named(network, colour), colour
+    else:
+        values, name = colour, ""
+    if values.shape != (n,):
+        raise TorchscapeError(f"colour has shape {tuple(values.shape)}: give one value for each of {n} minima")
+    text = with_unit(name if label is None else label, unit)
+    data = values.detach().cpu().numpy()
+    if data.dtype.kind in "biu":
+        return _grouped(data, text)
+    return _scaled(data.astype(float), text, cmap, limits or _range(data, shown, name != "energy"))
+
+
+def _named(network: Network, name: str) -> Tensor:
+    if name in network.properties:
+        return network.properties[name]
+    if name in ("energy", "hits"):
+        return getattr(network, name).to(network.energy.dtype)
+    from torchscape import analysis
+
+    derived: dict[str, Any] = {
+        "component": lambda: network.components(),
+        "degree": lambda: analysis.degrees(network).to(network.energy.dtype),
+        "community": lambda: analysis.communities(network).label,
+        "funnel": lambda: analysis.funnels(network).label,
+    }
+    if name not in derived:
+        raise UnknownName.of("colour", name, ["energy", "hits", *derived, *network.properties])
+    return derived[name]()
+
+
+def _range(data: np.ndarray, shown: np.ndarray | None, signed: bool) -> tuple[float, float]:
+    """From the smallest to the largest finite value; symmetric about zero where both signs occur."""
+    chosen = data if shown is None else data[shown]
+    finite = chosen[np.isfinite(chosen)].astype(float)
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    if signed and low < 0.0 < high:
+        return -max(-low, high), max(-low, high)
+    return low, high
+
+
+def _scaled(data: np.ndarray, label: str, cmap: str | Colormap | None, limits: tuple[float, float]) -> Colouring:
+    low, high = limits
+    chosen = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap or (_SIGNED if low == -high else _SEQUENTIAL)
+    mappable = ScalarMappable(Normalize(low, high), chosen)
+    rgba = mappable.to_rgba(np.where(np.isfinite(data), data, low))
+    rgba[~np.isfinite(data)] = _UNKNOWN
+    return Colouring(rgba, mappable=mappable, label=label, unknown=~np.isfinite(data))
+
+
+def _grouped(data: np.ndarray, label: str) -> Colouring:
+    """The largest groups in colours of their own, all the others in grey."""
+    kinds, group, counts = np.unique(data, return_inverse=True, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    rank = np.empty(len(kinds), dtype=int)
+    rank[order] = np.arange(len(kinds))
+    table = np.tile(_UNKNOWN, (len(kinds), 1))
+    palette = _FEW if len(kinds) <= len(_FEW) else _MANY
+    shown = min(len(kinds), len(palette))
+    table[order[:shown]] = palette[:shown]
+    names = [(f"{kinds[k]} ({counts[k]})", _plain(table[k])) for k in order[:shown]]
+    if len(kinds) > shown:
+        names.append((f"{len(kinds) - shown} others ({counts[order[shown:]].sum()})", _UNKNOWN))
+    return Colouring(table[group], groups=group, label=label, names=tuple(names))
+
+
+def _plain(rgba: np.ndarray) -> tuple[float, float, float, float]:
+    r, g, b, a = rgba.tolist()
+    return r, g, b, a

@@ -1,0 +1,125 @@
+"""How the number of distinct minima and transition states grows with the number of searches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from torchscape import analysis
+from torchscape.analysis.coverage import Completeness, HasNetwork, Saturation
+from torchscape.errors import TorchscapeError
+from torchscape.network import Network
+from torchscape.plots.canvas import axes_of, figure_of
+
+__all__ = ["CoveragePlot", "coverage"]
+
+_KINDS = {"minima": ("#1f6fb4", "o"), "transition states": ("#c8382d", "s")}
+_LOG_FROM = 10  # kinds whose numbers of searches differ by more than this factor share a logarithmic axis
+
+
+@dataclasses.dataclass(frozen=True)
+class CoveragePlot:
+    """Saturation curves on one set of axes.
+
+    Attributes:
+        figure, axes: where they were drawn.
+        curves: the curve of each kind of point that was hit at all ("minima", "transition states").
+        estimates: the completeness of each.
+    """
+
+    figure: Figure
+    axes: Axes
+    curves: Mapping[str, Saturation]
+    estimates: Mapping[str, Completeness]
+
+
+def coverage(network: Network | HasNetwork, ax: Axes | None = None, *, level: float = 0.95) -> CoveragePlot:
+    """Saturation curves of minima and transition states, with confidence bands and their asymptotes.
+
+    Solid up to the searches that were made (marked; each kind has its own), dashed where extrapolated. The
+    horizontal line is the Chao1 lower bound of the number of points, with its confidence interval as a bar beside
+    the axes (an arrow where it goes on). A curve that still rises where it is marked has more to find.
+
+    Args:
+        network: a network with hits, or a landscape.
+        ax: axes to draw on; a new figure by default.
+        level: of the confidence limits.
+
+    Raises:
+        TorchscapeError: if nothing was hit.
+
+    Reference: Colwell et al. (2012), doi 10.1093/jpe/rtr044; what the estimates assume is said at
+    :func:`torchscape.analysis.coverage`.
+
+    Example:
+        >>> from torchscape import plots
+        >>> picture = plots.coverage(Network.of([0.0, 0.1, 0.2], [], [], hits=[7, 2, 1]))
+        >>> sorted(picture.curves), picture.estimates["minima"].richness
+        (['minima'], 3.0)
+        >>> import matplotlib.pyplot as plt
+        >>> plt.close(picture.figure)
+    """
+    if not isinstance(network, Network):
+        network = network.network()
+    hits = {"minima": network.hits, "transition states": network.ts_hits}
+    hits = {name: counts for name, counts in hits.items() if int(counts.sum())}
+    if not hits:
+        raise TorchscapeError("no search has hit anything: explore, or give the network its hits")
+    curves = {name: analysis.saturation(counts, level=level) for name, counts in hits.items()}
+    estimates = {name: analysis.completeness(counts, level=level) for name, counts in hits.items()}
+    axes = axes_of(ax, size=(6.5, 4.2))
+    made = [curve.n_searches for curve in curves.values()]
+    if max(made) > _LOG_FROM * min(made):
+        axes.set_xscale("log")
+    axes.set_xlim(1 if axes.get_xscale() == "log" else 0, 2 * max(made))
+    axes.set_ylim(0, _top(curves, estimates))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    for place, (name, curve) in enumerate(curves.items()):
+        colour, marker = _KINDS[name]
+        _draw_curve(axes, curve, estimates[name], name, colour, marker)
+        _draw_asymptote(axes, curve, estimates[name], colour, 1.02 + 0.02 * place)
+    axes.set_xlabel("searches that ended in one of them")
+    axes.set_ylabel("distinct points found")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right", fontsize=9)
+    return CoveragePlot(figure_of(axes), axes, curves, estimates)
+
+
+def _draw_curve(
+    axes: Axes, curve: Saturation, estimate: Completeness, name: str, colour: str, marker: str
+) -> None:
+    x, y = curve.searches.numpy(), curve.found.numpy()
+    done, further = x <= curve.n_searches, x >= curve.n_searches
+    axes.fill_between(x, curve.lower.numpy(), curve.upper.numpy(), color=colour, alpha=0.15, lw=0)
+    axes.plot(x[done], y[done], color=colour, lw=1.6)
+    axes.plot(x[further], y[further], color=colour, lw=1.6, ls="--")
+    at_least = max(estimate.richness, estimate.n_known)
+    label = f"{estimate.n_found} of at least {at_least:.0f} {name}, coverage {estimate.coverage:.1%}"
+    if estimate.n_known > estimate.n_found:
+        label += f"\n({estimate.n_known - estimate.n_found} more known without a hit)"
+    axes.plot([curve.n_searches], [estimate.n_found], marker, ms=6, color=colour, label=label)
+
+
+def _draw_asymptote(axes: Axes, curve: Saturation, estimate: Completeness, colour: str, x: float) -> None:
+    """The richness as a line, and its interval as a bar beside the axes (at the fraction x of their width)."""
+    bound, (low, high) = estimate.richness, estimate.richness_interval
+    axes.plot([curve.n_searches, axes.get_xlim()[1]], [bound, bound], color=colour, lw=0.8, ls=":")
+    top = axes.get_ylim()[1]
+    beside: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "clip_on": False, "color": colour}
+    axes.plot([x, x], [low, min(high, top)], lw=1.2, **beside)
+    axes.plot([x], [low], "_", ms=6, **beside)
+    axes.plot([x], [min(high, top)], "_" if high <= top else "^", ms=6, **beside)
+    axes.plot([x], [bound], ".", ms=6, **beside)
+
+
+def _top(curves: Mapping[str, Saturation], estimates: Mapping[str, Completeness]) -> float:
+    """Above all curves and asymptotes. An interval that reaches far beyond is cut, so as not to flatten them."""
+    curve = max(float(curve.upper.max()) for curve in curves.values())
+    richness = max(estimate.richness for estimate in estimates.values())
+    interval = max(estimate.richness_interval[1] for estimate in estimates.values())
+    return 1.08 * max(curve, richness, min(interval, 1.6 * richness))

@@ -1,0 +1,185 @@
+"""Distributions: how many neighbours minima have, and how high the barriers are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy.special import zeta
+
+from torchscape import analysis
+from torchscape.analysis.degree_law import DegreeLaw
+from torchscape.errors import TorchscapeError
+from torchscape.network import Network
+from torchscape.plots.canvas import axes_of, counting, figure_of, logarithmic, with_unit
+
+__all__ = ["BarrierPlot", "DegreePlot", "barriers", "degree_distribution"]
+
+
+@dataclasses.dataclass(frozen=True)
+class DegreePlot:
+    """A drawn degree distribution.
+
+    Attributes:
+        figure, axes: where it was drawn.
+        degree, at_least: fraction of minima with at least so many neighbours.
+        law: the fitted laws; None where too few different degrees allow none.
+    """
+
+    figure: Figure
+    axes: Axes
+    degree: np.ndarray
+    at_least: np.ndarray
+    law: DegreeLaw | None
+
+
+def degree_distribution(
+    network: Network, *, k_min: int | None = None, n_bootstrap: int = 100, seed: int = 0, ax: Axes | None = None
+) -> DegreePlot:
+    """Fraction of minima with at least k neighbours, with the power law and the exponential fitted by likelihood.
+
+    The cumulative distribution needs no bins. The legend gives both fits with their standard errors, and the
+    title what the likelihood ratio says.
+
+    Args:
+        network: N minima, E transition states.
+        k_min, n_bootstrap, seed: as for :func:`torchscape.analysis.degree_law`.
+        ax: axes to draw on; a new figure by default.
+
+    Example:
+        >>> from torchscape import plots
+        >>> star = [(0, k) for k in range(1, 12)] + [(1, 2)]
+        >>> picture = plots.degree_distribution(Network.of(range(12), star, [20.0] * 12), k_min=1, n_bootstrap=9)
+        >>> picture.degree.tolist(), picture.law.n_tail
+        ([1, 2, 11], 12)
+        >>> import matplotlib.pyplot as plt
+        >>> plt.close(picture.figure)
+    """
+    k = analysis.degrees(network).cpu().numpy()
+    k = k[k > 0]
+    if not len(k):
+        raise TorchscapeError("no two minima are connected: search for transition states first")
+    degree, counts = np.unique(k, return_counts=True)
+    at_least = counts[::-1].cumsum()[::-1] / len(k)
+    axes = axes_of(ax, size=(6.0, 4.2))
+    axes.plot(degree, at_least, "o", ms=4, color="black", label="network")
+    law = None
+    try:
+        law = analysis.degree_law(network, k_min=k_min, n_bootstrap=n_bootstrap, seed=seed)
+    except TorchscapeError as reason:
+        axes.set_title(str(reason).split(":")[0], fontsize=8, loc="right", color="0.35")
+    if law is not None:
+        _draw_laws(axes, law, law.n_tail / len(k), float(degree[-1]))
+        axes.set_title(_verdict(law), fontsize=8, loc="right", color="0.35")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    if degree[-1] < 60:  # whole numbers instead of powers of ten
+        ticks = [t for t in (1, 2, 3, 5, 10, 20, 40) if degree[0] <= t <= degree[-1]] or [int(degree[0])]
+        axes.set_xticks(ticks, [str(t) for t in ticks])
+        axes.set_xticks([], minor=True)
+    axes.set_xlabel("number of neighbours $k$")
+    axes.set_ylabel("fraction of minima with at least $k$")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return DegreePlot(figure_of(axes), axes, degree, at_least, law)
+
+
+def _draw_laws(axes: Axes, law: DegreeLaw, tail: float, last: float) -> None:
+    x = np.geomspace(law.k_min, max(last, law.k_min + 1.0), 200)
+    power = tail * zeta(law.exponent, x) / zeta(law.exponent, law.k_min)
+    exponential = tail * np.exp(-law.rate * (x - law.k_min))
+    floor = 0.3 * tail / law.n_tail
+    label = rf"$k^{{-\alpha}}$, $\alpha$ = {law.exponent:.2f} ± {law.exponent_sd:.2f}"
+    axes.plot(x[power > floor], power[power > floor], color="#c8382d", lw=1.2, label=label)
+    label = rf"$e^{{-\lambda k}}$, $\lambda$ = {law.rate:.2f} ± {law.rate_sd:.2f}"
+    axes.plot(x[exponential > floor], exponential[exponential > floor], color="#1f6fb4", ls="--", label=label)
+
+
+def _verdict(law: DegreeLaw) -> str:
+    what = "undecided" if law.favours == "undecided" else f"{law.favours} likelier"
+    return (
+        f"k ≥ {law.k_min}, {law.n_tail} minima: {what} "
+        f"(log-likelihood ratio {law.log_likelihood_ratio:+.1f}, p = {law.p_value:.2g})"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class BarrierPlot:
+    """A drawn histogram of barriers.
+
+    Attributes:
+        figure, axes: where it was drawn.
+        edges: edges of the bins.
+        counts: number of transition states in each bin, by side.
+    """
+
+    figure: Figure
+    axes: Axes
+    edges: np.ndarray
+    counts: dict[str, np.ndarray]
+
+
+def barriers(
+    network: Network,
+    *,
+    bins: int | None = None,
+    gaps: bool = False,
+    unit: str | None = None,
+    ax: Axes | None = None,
+) -> BarrierPlot:
+    """Histogram of the barriers of all transition states: uphill from the lower, downhill from the higher minimum.
+
+    Args:
+        network: N minima, E transition states.
+        bins: number of bins; by the Freedman-Diaconis rule by default.
+        gaps: also show the energy differences between the two minima.
+        unit: unit of the energy.
+        ax: axes to draw on; a new figure by default.
+
+    Where the barriers span more than three orders of magnitude their logarithms are binned; gaps below the lowest
+    barrier then count in the first bin.
+
+    Example:
+        >>> from torchscape import plots
+        >>> net = Network.of(energy=[0.0, 0.2, 0.1], edges=[(0, 1), (1, 2)], ts_energy=[1.0, 0.5])
+        >>> picture = plots.barriers(net, bins=4)
+        >>> picture.counts["uphill"].tolist(), picture.counts["downhill"].tolist()
+        ([1, 0, 0, 1], [1, 0, 1, 0])
+        >>> import matplotlib.pyplot as plt
+        >>> plt.close(picture.figure)
+    """
+    if network.n_edges == 0:
+        raise TorchscapeError("no transition states, no barriers: search for transition states first")
+    both = analysis.barriers(network)
+    parts = {"uphill": both.uphill, "downhill": both.downhill, **({"energy gap": both.gap} if gaps else {})}
+    data = {name: values.double().cpu().numpy() for name, values in parts.items()}
+    both_sides = np.concatenate([data["uphill"], data["downhill"]])
+    by_decade = bool((both_sides > 0).all()) and both_sides.max() > 1e3 * both_sides.min()
+    sample = np.log10(both_sides) if by_decade else np.concatenate(list(data.values()))
+    edges = np.histogram_bin_edges(sample, bins or _count(sample))
+    if by_decade:
+        edges = 10.0**edges
+        data = {name: np.maximum(values, edges[0]) for name, values in data.items()}
+    axes = axes_of(ax, size=(6.0, 4.2))
+    counts = {}
+    for (name, values), colour in zip(data.items(), ("#1f6fb4", "#c8382d", "0.5"), strict=False):
+        counts[name] = np.histogram(values, edges)[0]
+        axes.stairs(counts[name], edges, fill=name != "energy gap", alpha=0.45, color=colour, label=name)
+        axes.stairs(counts[name], edges, color=colour, lw=1.2)
+    if by_decade:
+        logarithmic(axes, float(edges[0]), float(edges[-1]))
+    counting(axes, y=True)
+    axes.set_xlabel(with_unit("barrier or gap" if gaps else "barrier", unit))
+    axes.set_ylabel("number of transition states")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return BarrierPlot(figure_of(axes), axes, edges, counts)
+
+
+def _count(values: np.ndarray) -> int:
+    """Freedman & Diaconis (doi 10.1007/BF01025868), between 8 and 60 bins."""
+    quartiles = np.quantile(values, [0.25, 0.75])
+    width = 2.0 * (quartiles[1] - quartiles[0]) / len(values) ** (1 / 3)
+    return int(np.clip(np.ptp(values) / width, 8, 60)) if width > 0 else 8

@@ -1,0 +1,38 @@
+"""What is explored: potentials from modules, from functions, analytic ones."""
+
+from torchscape.potentials.analytic import (
+    AnalyticSurface,
+    Himmelblau,
+    KnownPoint,
+    MuellerBrown,
+    Quadratic,
+    Rosenbrock,
+    SixHumpCamel,
+)
+from torchscape.potentials.base import Potential
+from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.clusters import ClusterPotential, Trimer
+from torchscape.potentials.function import FunctionPotential
+from torchscape.potentials.lennard_jones import LennardJones
+from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.separable import DoubleWell, Schwefel, SeparableSurface
+
+__all__ = [
+    "AnalyticSurface",
+    "Bounds",
+    "ClusterPotential",
+    "DoubleWell",
+    "FunctionPotential",
+    "Himmelblau",
+    "KnownPoint",
+    "LennardJones",
+    "ModulePotential",
+    "MuellerBrown",
+    "Potential",
+    "Quadratic",
+    "Rosenbrock",
+    "Schwefel",
+    "SeparableSurface",
+    "SixHumpCamel",
+    "Trimer",
+]

@@ -1,0 +1,196 @@
+"""How one module is evaluated for many rows of parameters at once: the contexts, and how much fits in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from torchscape.types import Tensor
+
+__all__ = ["FeatureMajor", "Plan", "differentiable_twice", "fresh_bytes", "map_rows", "second_derivative"]
+
+# On a CPU, temporaries of this many bytes still live in the last-level cache: measured on a 64-10-10 network,
+# chunks of 20 to 40 MiB are a third faster than chunks of 5 or of 200.
+_CPU_BYTES = 32 * 2**20
+_BACKWARD = 2  # bytes of a forward and backward pass, over those of the forward pass
+
+
+class FeatureMajor(TorchFunctionMode):
+    """Keeps hidden features in rows and samples in columns while a module is mapped over walkers.
+
+    ``linear(x, W, b)`` becomes ``(W x^T + b)^T``. Mapped over B weights W [h, k] that share one input x [n, k],
+    torch then folds the product into a single [B h, k] x [k, n] matrix multiplication, and activations and
+    log-softmax run over long contiguous rows of samples instead of short rows of features: twice as fast
+    on a CPU, with the same numbers up to rounding.
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func is functional.linear:
+            return _linear(*args, **kwargs)
+        if func is functional.cross_entropy:
+            return _cross_entropy(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    if input.ndim != 2 or weight.ndim != 2:
+        return functional.linear(input, weight, bias)
+    product = weight @ input.mT
+    return (product if bias is None else product + bias[:, None]).mT
+
+
+def _cross_entropy(input: Tensor, target: Tensor, *args, **kwargs) -> Tensor:
+    """Logits [n, C] are scored along the fast dimension: as they are, or as one image [1, C, n]."""
+    reduction = kwargs.get("reduction", "mean")
+    if input.ndim != 2 or args or reduction not in ("mean", "sum"):
+        return functional.cross_entropy(input, target, *args, **kwargs)
+    if target.ndim == 1 and kwargs.get("weight") is None and not kwargs.get("label_smoothing"):
+        kept = target != kwargs.get("ignore_index", -100)
+        picked = input.mT.log_softmax(0).gather(0, torch.where(kept, target, 0)[None])[0]
+        total = -torch.where(kept, picked, 0.0).sum()
+        return total / kept.sum() if reduction == "mean" else total
+    return functional.cross_entropy(
+        input.mT[None], target.mT[None] if target.ndim == 2 else target[None], **kwargs
+    )
+
+
+@contextlib.contextmanager
+def differentiable_twice() -> Iterator[None]:
+    """Only kernels with batching rules and second derivatives: no fused attention, no fused encoder layers."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
+def map_rows(f: Callable[..., Tensor], params: dict[str, Tensor], shared: Any, *, vmapped: bool) -> Tensor:
+    """``f(row of params, shared)`` for every row: in one vmap, or (for operations without one) in a loop."""
+    if not vmapped:
+        n_rows = len(next(iter(params.values())))
+        # The loss may call torch.autograd.grad itself, and then needs a graph even where we do not.
+        with differentiable_twice(), torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
+            values = [f({name: p[b] for name, p in params.items()}, shared) for b in range(n_rows)]
+        return torch.stack(values if torch.is_grad_enabled() else [value.detach() for value in values])
+    # Rows of a matrix product fold into one large product only if the rows are contiguous.
+    params = {name: p.contiguous() for name, p in params.items()}
+    with differentiable_twice(), FeatureMajor():
+        return torch.func.vmap(f, in_dims=(0, None))(params, shared)
+
+
+def second_derivative(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, way: str) -> Tensor:
+    """H v of every row, for ``f`` that gives one number per row.
+
+    "reverse": the gradient of (grad f . v), two backward passes. "forward": the directional derivative of grad f,
+    one forward-mode pass through the backward pass, for operations whose backward has no derivative of its own.
+    """
+    with torch.enable_grad():
+        if way == "forward":
+            with forward_ad.dual_level():
+                dual = forward_ad.make_dual(x.detach().requires_grad_(True), v.detach())
+                (grad,) = torch.autograd.grad(f(dual).sum(), dual, create_graph=True)
+                tangent = forward_ad.unpack_dual(grad).tangent
+                return torch.zeros_like(v) if tangent is None else tangent.detach()
+        leaf = x.detach().requires_grad_(True)
+        (grad,) = torch.autograd.grad(f(leaf).sum(), leaf, create_graph=True)
+        if not grad.requires_grad:  # f is linear
+            return torch.zeros_like(v)
+        (product,) = torch.autograd.grad(grad, leaf, v.detach(), allow_unused=True)
+    return torch.zeros_like(v) if product is None else product
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How many rows and samples go through the module at once.
+
+    Attributes:
+        n_samples: samples in the data set.
+        chunk_size, max_rows: samples and rows at once, if the user said so.
+        bytes_per_pair: intermediate results of one sample of one row.
+        bytes_per_row: memory of one row of parameters and its gradients.
+
+    Example:
+        >>> plan = Plan(n_samples=1000, bytes_per_pair=10**4)
+        >>> plan.sizes(8, torch.device("cpu"))  # about 1600 pairs of 2 x 10 kB fit in 32 MiB
+        (1, 1000)
+    """
+
+    n_samples: int
+    chunk_size: int | None = None
+    max_rows: int | None = None
+    bytes_per_pair: int = 0
+    bytes_per_row: int = 0
+
+    def sizes(self, n_rows: int, device: torch.device, *, cost: int = 1) -> tuple[int, int]:
+        """(rows at once, samples at once) for work that needs ``cost`` times the memory of a gradient.
+
+        All samples of few rows rather than few samples of all rows, so that the parameters and gradients
+        of a row pass through memory once.
+        """
+        memory = _free_bytes(device)
+        working = memory if device.type == "cuda" else min(memory, _CPU_BYTES)
+        pairs = max(1, working // (_BACKWARD * cost * max(1, self.bytes_per_pair)))
+        samples = self.chunk_size or _even(self.n_samples, min(self.n_samples, pairs))
+        rows = min(
+            n_rows, self.max_rows or n_rows, pairs // samples, memory // (cost * max(1, self.bytes_per_row))
+        )
+        return _even(n_rows, max(1, rows)), samples
+
+
+def _even(total: int, size: int) -> int:
+    """The chunk size with the same number of chunks, but chunks of nearly equal length."""
+    n_chunks = -(-total // max(1, size))
+    return -(-total // max(1, n_chunks))
+
+
+def _free_bytes(device: torch.device) -> int:
+    """A third of what is free on a GPU, a quarter of what a CPU has."""
+    if device.type == "cuda":
+        # What torch has cached but not handed out is free too.
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (torch.cuda.mem_get_info(device)[0] + idle) // 3
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    except (AttributeError, ValueError, OSError):  # not on this platform
+        return 2**30
+
+
+def fresh_bytes(f: Callable[[], Tensor]) -> int:
+    """Bytes of all intermediate tensors that evaluating ``f`` makes, views aside."""
+    counter = _Counter()
+    with counter:
+        f()
+    return counter.n_bytes
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up the outputs of every operation that do not share storage with its inputs."""
+
+    n_bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        given = {id_of(leaf) for leaf in pytree.tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        for leaf in pytree.tree_leaves(out):
+            if isinstance(leaf, Tensor) and id_of(leaf) not in given:
+                self.n_bytes += leaf.numel() * leaf.element_size()
+        return out
+
+
+def id_of(tensor: Tensor) -> int:
+    """Which memory a tensor looks at."""
+    return tensor.untyped_storage().data_ptr()

@@ -1,0 +1,197 @@
+"""Atomic clusters: what they share, and the Lennard-Jones + Axilrod-Teller trimer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import torch
+
+from torchscape import random
+from torchscape.errors import PotentialError
+from torchscape.potentials.base import Potential
+from torchscape.symmetry.cluster import ClusterSymmetry
+from torchscape.types import Float, Tensor
+
+__all__ = ["ClusterPotential", "Container", "Trimer"]
+
+_CLOSEST = 0.7  # starts keep atoms this far apart where there is room
+_TRIES = 16
+
+
+class ClusterPotential(Potential):
+    """n atoms in three dimensions: U is unchanged by rotation, reflection, translation and exchange of like atoms.
+
+    A row holds (x_1, y_1, z_1, x_2, ...), in units of the pair diameter sigma. A subclass writes
+    :meth:`energy` (and adds :attr:`wall`, if it allows a container); symmetry, zero modes and starting points
+    come from here.
+
+    An optional *container* keeps loose atoms from drifting away, where the forces vanish and anything looks
+    stationary. It adds sum_i max(0, |x_i - centroid|^2/R^2 - 1)^3, twice continuously differentiable and
+    exactly zero while every atom is within R of the centroid: bound clusters have their pure energies, and an
+    atom at the wall is always pulled back, so that no minimum appears there.
+
+    Args:
+        n_atoms: number of atoms n, so that D = 3 n.
+        species: a label per atom, where not all are alike.
+        container: the radius R, or None for no container.
+        dtype, device: of the points.
+
+    Example:
+        >>> import torch
+        >>> class Springs(ClusterPotential):
+        ...     def energy(self, x):
+        ...         p = x.reshape(len(x), -1, 3)
+        ...         return ((p - p.mean(1, keepdim=True)) ** 2).sum((1, 2))
+        >>> Springs(4).ndim
+        12
+    """
+
+    length_scale = 0.4
+
+    def __init__(
+        self,
+        n_atoms: int,
+        *,
+        species: Sequence[object] | None = None,
+        container: float | int | None = None,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ):
+        if n_atoms < 2:
+            raise PotentialError(f"a cluster needs at least two atoms, not {n_atoms}")
+        self.n_atoms, self.ndim = n_atoms, 3 * n_atoms
+        self.species = None if species is None else tuple(species)
+        self.symmetry = ClusterSymmetry(n_atoms, species=species)
+        self.container = None if container is None else float(container)
+        self.dtype, self.device = dtype, torch.device(device)
+        if container is not None and not container > 0:
+            raise PotentialError(f"the container radius must be positive, not {container}; None for no container")
+        # Hessian-vector products by autograd keep several [B n n 3] arrays: about 2^24 numbers each at most.
+        self.max_rows = max(64, 2**24 // (3 * n_atoms**2))
+
+    def settings(self):
+        species = None if self.species is None else [str(label) for label in self.species]
+        return {"ndim": self.ndim, "species": species, "container": self.container}
+
+    @property
+    def wall(self) -> Container | None:
+        """The container, to be added to the energy by subclasses that allow one."""
+        return None if self.container is None else Container(self.container)
+
+    def atoms(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B n 3"]:
+        """The rows as positions of atoms."""
+        return x.reshape(len(x), self.n_atoms, 3)
+
+    @property
+    def packing_radius(self) -> float:
+        """Radius of a close-packed ball of n atoms at the pair minimum 2^(1/6) sigma, plus one such distance."""
+        return 2 ** (1 / 6) * (1 + (3 * self.n_atoms / (4 * math.pi * math.sqrt(2))) ** (1 / 3))
+
+    def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
+        """``n`` random clusters: atom after atom drawn uniformly from the ball of :attr:`packing_radius`.
+
+        Each atom is the first of 16 draws that is at least 0.7 sigma from those before it (or the loneliest of
+        them), because two coincident atoms start at an energy beyond any useful step.
+        """
+        cluster = random.fold(seed, torch.arange(n, device=self.device))
+        placed = torch.zeros(n, 0, 3, dtype=self.dtype, device=self.device)
+        for atom in range(self.n_atoms):
+            draws = self._ball(random.fold(cluster, atom))
+            if atom == 0:
+                placed = draws[:, :1]
+                continue
+            room = torch.cdist(draws, placed).amin(2).clamp_max(_CLOSEST)
+            chosen = draws[torch.arange(n, device=self.device), room.argmax(1)]
+            placed = torch.cat([placed, chosen[:, None]], 1)
+        return placed.flatten(1)
+
+    def _ball(self, key) -> Float[Tensor, "B 16 3"]:
+        """Sixteen points for each key, uniform in the ball."""
+        direction = random.normal(random.fold(key, 0), 3 * _TRIES, self.dtype).reshape(-1, _TRIES, 3)
+        radius = self.packing_radius * random.uniform(random.fold(key, 1), _TRIES, self.dtype) ** (1 / 3)
+        return radius[:, :, None] * torch.nn.functional.normalize(direction, dim=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Container:
+    """W = sum_i max(0, |c_i|^2/R^2 - 1)^3 with c_i = x_i - centroid, and its derivatives.
+
+    Centring is the projector P = 1 - 1/n, so that the gradient is P f' and the Hessian P diag(f'') P.
+    """
+
+    radius: float
+
+    def energy(self, p: Float[Tensor, "B n 3"]) -> Float[Tensor, "B"]:
+        return (self._excess(_centred(p)) ** 3).sum((1, 2))
+
+    def grad(self, p: Float[Tensor, "B n 3"]) -> Float[Tensor, "B n 3"]:
+        c = _centred(p)
+        return _centred(6 / self.radius**2 * self._excess(c) ** 2 * c)
+
+    def hvp(self, p: Float[Tensor, "B n 3"], v: Float[Tensor, "B n 3"]) -> Float[Tensor, "B n 3"]:
+        """P diag(f'') P v, atom by atom without forming f''."""
+        c, v = _centred(p), _centred(v)
+        excess, square = self._excess(c), self.radius**2
+        along = (c * v).sum(2, keepdim=True)
+        return _centred(6 / square * excess**2 * v + 24 / square**2 * excess * along * c)
+
+    def _excess(self, c: Float[Tensor, "B n 3"]) -> Float[Tensor, "B n 1"]:
+        return (c.square().sum(2, keepdim=True) / self.radius**2 - 1).clamp_min(0)
+
+
+def _centred(p: Float[Tensor, "B n 3"]) -> Float[Tensor, "B n 3"]:
+    return p - p.mean(1, keepdim=True)
+
+
+class Trimer(ClusterPotential):
+    """Three atoms with Lennard-Jones and Axilrod-Teller forces.
+
+    U = 4 sum_{i<j} (r_ij^-12 - r_ij^-6) + Z (1 + 3 cos a cos b cos c) / (r_12 r_13 r_23)^3, with a, b, c the
+    angles of the triangle. At Z = 2 an equilateral triangle and a linear chain (one of three, by the atom in the
+    middle) are minima.
+
+    Args:
+        strength: Z, in units of epsilon sigma^9.
+        container: radius of the container; None (the default) for none.
+        dtype, device: of the points.
+
+    Reference: B. M. Axilrod and E. Teller, J. Chem. Phys. 11, 299 (1943), doi 10.1063/1.1723844; as a problem for
+    machine learning: A. J. Ballard et al., Phys. Chem. Chem. Phys. 19, 12585 (2017), doi 10.1039/c7cp01108c.
+
+    Example:
+        >>> import torch
+        >>> r = 1.1087628937
+        >>> chain = torch.tensor([[-r, 0, 0, 0, 0, 0, r, 0, 0]], dtype=torch.float64)
+        >>> round(Trimer().energy(chain).item(), 6)
+        -2.219098
+    """
+
+    def __init__(self, strength: float | int = 2.0, *, container: float | int | None = None, **place):
+        super().__init__(3, container=container, **place)
+        self.strength = float(strength)
+
+    def settings(self):
+        return {**super().settings(), "strength": self.strength}
+
+    def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+        p = self.atoms(x)
+        # 3 cos a cos b cos c from squared distances alone: smooth also where the three atoms are in line.
+        s, t, u = (p - p.roll(1, 1)).square().sum(2).unbind(1)
+        cosines = (s + t - u) * (t + u - s) * (u + s - t) / (8 * s * t * u)
+        inverse = torch.stack([s, t, u], 1) ** -3
+        pairs = 4 * (inverse * inverse - inverse).sum(1)
+        energy = pairs + self.strength * (1 + 3 * cosines) * (s * t * u) ** -1.5
+        return energy if self.wall is None else energy + self.wall.energy(p)
+
+    def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
+        """``n`` trimers with the atoms uniform in a cube of side 2 sqrt(3), as in the published experiments."""
+        u = random.uniform(random.fold(seed, torch.arange(n, device=self.device)), 9, self.dtype)
+        return 2 * math.sqrt(3) * (u - 0.5)
+
+    @staticmethod
+    def distances(x: Float[Tensor, "B 9"]) -> Float[Tensor, "B 3"]:
+        """(r_12, r_13, r_23) of each row."""
+        p = x.reshape(len(x), 3, 3)
+        return torch.stack([(p[:, i] - p[:, j]).norm(dim=1) for i, j in ((0, 1), (0, 2), (1, 2))], 1)

@@ -1,0 +1,204 @@
+"""``Samples``: a data set as tensors with the samples along their first dimension."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import operator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
+
+from torchscape.errors import NotDeterministic, PotentialError
+from torchscape.types import Int, Tensor
+
+__all__ = ["Samples"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """All samples of a data set: a tree (tuple, dict, or single tensor) of tensors.
+
+    Attributes:
+        tree: the tensors, samples along the first dimension.
+        device: where batches are handed out (the leaves may stay in host memory if they are large).
+        separable: whether every leaf has the same length, so that samples can be taken one by one.
+
+    Example:
+        >>> samples = Samples.of((torch.zeros(5, 2), torch.arange(5)))
+        >>> len(samples), [len(y) for (x, y) in samples.chunks(2)]
+        (5, [2, 2, 1])
+    """
+
+    tree: Any
+    device: torch.device
+    separable: bool = True
+
+    @classmethod
+    def of(
+        cls, data: object, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
+    ) -> Samples:
+        """From a tensor, a tuple or dict of tensors, a ``Dataset``, or an iterable of batches (read once).
+
+        Floating-point tensors are cast to ``dtype``; everything is held on ``device`` where it fits.
+
+        Raises:
+            PotentialError: if there are no samples, or what is given are not tensors.
+            NotDeterministic: if a ``Dataset`` gives different items when asked twice (random augmentation).
+        """
+        tree = _tree(data)
+        leaves = pytree.tree_leaves(tree)
+        for leaf in leaves:
+            if not isinstance(leaf, Tensor):
+                raise PotentialError(
+                    f"data must be made of tensors, but a {type(leaf).__name__} was found; "
+                    f"convert it with torch.as_tensor, or give a Dataset or an iterable of batches"
+                )
+        if not leaves or any(leaf.ndim == 0 or len(leaf) == 0 for leaf in leaves):
+            raise PotentialError("the data set is empty: give at least one sample, along the first dimension")
+        device = torch.device(device)
+        separable = len({len(leaf) for leaf in leaves}) == 1
+        home = device if _fits(leaves, device) else torch.device("cpu")
+
+        def cast(leaf: Tensor) -> Tensor:
+            return leaf.detach().to(home, dtype if leaf.is_floating_point() else leaf.dtype).contiguous()
+
+        return cls(pytree.tree_map(cast, tree), device, separable)
+
+    @property
+    def leaves(self) -> list[Tensor]:
+        """The tensors of the tree."""
+        return pytree.tree_leaves(self.tree)
+
+    def __len__(self) -> int:
+        """Number of samples; data that cannot be split counts as one."""
+        return len(self.leaves[0]) if self.separable else 1
+
+    @property
+    def whole(self) -> Any:
+        """The tree with every sample."""
+        return self._each(lambda leaf: leaf)
+
+    def chunks(self, size: int) -> Iterator[Any]:
+        """Consecutive batches of ``size`` samples; the last may be smaller."""
+        if not self.separable or size >= len(self):
+            yield self.whole
+            return
+        for start in range(0, len(self), size):
+            yield self._each(operator.itemgetter(slice(start, start + size)))
+
+    def take(self, indices: Int[Tensor, "K"]) -> Samples:
+        """The samples with the given indices.
+
+        Raises:
+            PotentialError: if the data cannot be split, or an index is out of range.
+        """
+        if not self.separable:
+            raise PotentialError("these data cannot be split: their tensors have different lengths")
+        indices = indices.to("cpu")
+        if len(indices) == 0:
+            raise PotentialError("a minibatch needs at least one sample")
+        if int(indices.min()) < -len(self) or int(indices.max()) >= len(self):
+            raise PotentialError(f"sample indices must lie in 0..{len(self) - 1}")
+        taken = pytree.tree_map(lambda leaf: leaf[indices.to(leaf.device)], self.tree)
+        return dataclasses.replace(self, tree=taken)
+
+    def to(self, *, dtype: torch.dtype, device: torch.device) -> Samples:
+        return Samples.of(self.whole, dtype=dtype, device=device)
+
+    def n_not_finite(self) -> int:
+        """How many numbers in the data are NaN or infinite."""
+        floats = [leaf for leaf in self.leaves if leaf.is_floating_point()]
+        return sum(int((~torch.isfinite(leaf)).sum()) for leaf in floats)
+
+    def digest(self) -> str:
+        """A hash of the samples as a set: neither their order nor float32 against float64 matters.
+
+        A shuffling ``DataLoader`` therefore describes the same landscape every time it is read.
+        """
+        columns = [_canonical(leaf).flatten(1).numpy() for leaf in self.leaves]
+        shapes = repr([tuple(leaf.shape[1:]) for leaf in self.leaves])
+        total = hashlib.sha256(shapes.encode())
+        if self.separable:
+            rows = (b"".join(row.tobytes() for row in sample) for sample in zip(*columns, strict=True))
+            parts = sorted(hashlib.sha256(row).digest() for row in rows)
+        else:
+            parts = [hashlib.sha256(column.tobytes()).digest() for column in columns]
+        for part in parts:
+            total.update(part)
+        return total.hexdigest()
+
+    def _each(self, cut: Callable[[Tensor], Tensor]) -> Any:
+        return pytree.tree_map(lambda leaf: cut(leaf).to(self.device), self.tree)
+
+
+def _tree(data: object) -> Any:
+    """Whatever the user gave, as one tree of tensors."""
+    if isinstance(data, Tensor | dict | tuple):
+        return data
+    if isinstance(data, TensorDataset):
+        return data.tensors
+    if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
+        return _collate(data)
+    if isinstance(data, list) and data and all(isinstance(leaf, Tensor) for leaf in data):
+        return tuple(data)
+    if isinstance(data, DataLoader | Iterable):
+        return _concatenate(list(data))
+    raise PotentialError(
+        f"data must be tensors, a Dataset or an iterable of batches (a DataLoader), not {type(data).__name__}"
+    )
+
+
+def _collate(dataset: Dataset) -> Any:
+    n = len(dataset)  # type: ignore[arg-type]
+    if n == 0:
+        raise PotentialError("the data set is empty: give at least one sample")
+    first, again = (pytree.tree_leaves(default_collate([dataset[0]])) for _ in range(2))
+    if not all(torch.equal(a, b) for a, b in zip(first, again, strict=True) if isinstance(a, Tensor)):
+        raise NotDeterministic(
+            "the Dataset gives another item 0 when asked again (a random transform?); a landscape needs fixed "
+            "data: remove the random transforms, or draw them once and keep the tensors"
+        )
+    whole = default_collate([dataset[i] for i in range(n)])
+    return tuple(whole) if isinstance(whole, list) else whole
+
+
+def _concatenate(batches: list[Any]) -> Any:
+    """Batches of one structure, joined sample after sample."""
+    if not batches:
+        raise PotentialError("the data set is empty: the iterable gave no batches")
+    flat = [pytree.tree_flatten(tuple(batch) if isinstance(batch, list) else batch) for batch in batches]
+    structure = flat[0][1]
+    if any(other != structure for _, other in flat):
+        raise PotentialError(
+            "the batches differ in structure; every batch must be the same tuple or dict of tensors"
+        )
+    leaves = []
+    for parts in zip(*(leaves for leaves, _ in flat), strict=True):
+        if not all(isinstance(part, Tensor) for part in parts):
+            raise PotentialError(f"batches must be made of tensors, not {type(parts[0]).__name__}")
+        if len({part.shape[1:] for part in parts}) != 1:
+            raise PotentialError(
+                "the batches hold samples of different shapes, which cannot be joined; pad them to one shape"
+            )
+        leaves.append(torch.cat(parts))
+    return pytree.tree_unflatten(leaves, structure)
+
+
+def _fits(leaves: list[Tensor], device: torch.device) -> bool:
+    """Whether the data take less than half of what is free on a GPU."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return sum(leaf.numel() * leaf.element_size() for leaf in leaves) < free / 2
+
+
+def _canonical(leaf: Tensor) -> Tensor:
+    leaf = leaf.detach().cpu()
+    if leaf.is_complex():
+        return torch.view_as_real(leaf.to(torch.complex64)).reshape(len(leaf), -1)
+    kind = torch.float32 if leaf.is_floating_point() else torch.int64
+    return leaf.to(kind).reshape(len(leaf), -1)

@@ -1,0 +1,165 @@
+"""``Evaluator``: energy, gradient and curvature of an objective, chunk by chunk of rows and samples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.func import functional_call
+
+from torchscape.errors import PotentialError
+from torchscape.potentials.batching import Plan, map_rows, second_derivative
+from torchscape.potentials.data import Samples
+from torchscape.potentials.objective import Objective
+from torchscape.symmetry.layout import ParameterLayout
+from torchscape.types import Float, Tensor
+
+__all__ = ["Evaluator"]
+
+_BASIS = 32  # columns of a Hessian that share one pass over the data
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """U(x) = sum_k w_k L(chunk k) + sum_i decay_i x_i^2, for rows x.
+
+    Attributes:
+        objective: module, loss and data.
+        layout: which coordinate belongs to which parameter.
+        decay: the regularisation of every coordinate.
+        plan: how much goes through the module at once.
+        vmapped: in one vmap over rows, or in a loop.
+        second: how second derivatives are taken: "reverse", "forward" or "none".
+    """
+
+    objective: Objective
+    layout: ParameterLayout
+    decay: Float[Tensor, "D"]
+    plan: Plan
+    vmapped: bool = True
+    second: str = "reverse"
+
+    def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+        return _cat([self._energy(part, size) for part, size in self._parts(x)], x)
+
+    def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        results = [self._energy_and_grad(part, size) for part, size in self._parts(x)]
+        energies, grads = ([result[k] for result in results] for k in (0, 1))
+        return _cat(energies, x), _cat(grads, x, x.shape[1])
+
+    def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        if self.second == "none":
+            raise PotentialError(
+                "an operation of this module has no second derivative in torch, so there are no Hessian-vector "
+                "products; minimisation works, but transition states need another implementation of it"
+            )
+        parts = self._parts(x, cost=3)
+        along = v.split([len(part) for part, _ in parts])
+        products = [self._product(part, w, size) for (part, size), w in zip(parts, along, strict=True)]
+        return _cat(products, x, x.shape[1])
+
+    def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
+        columns = min(x.shape[1], _BASIS)
+        parts = [self._dense(part, size, columns) for part, size in self._parts(x, cost=3 * columns)]
+        return _cat(parts, x, x.shape[1], x.shape[1])
+
+    @torch.no_grad()
+    def outputs(self, x: Float[Tensor, "B D"], inputs: Samples) -> Tensor:
+        """The module's outputs [B, n, ...] at every row, for all inputs."""
+        module = self.objective.module
+        plan = dataclasses.replace(self.plan, n_samples=len(inputs))
+        rows, size = plan.sizes(max(1, len(x)), x.device)
+
+        def call(row: dict[str, Tensor], batch: tuple[Tensor, ...]) -> Tensor:
+            return functional_call(module, row, batch)
+
+        def at(part: Tensor) -> Tensor:
+            params = self.layout.unflatten(part)
+            return torch.cat([map_rows(call, params, b, vmapped=self.vmapped) for b in inputs.chunks(size)], 1)
+
+        if len(x) == 0:  # the shape of an output is known only from an output
+            return at(x.new_zeros(1, x.shape[1]))[:0]
+        return torch.cat([at(part) for part in x.split(rows)])
+
+    def on(self, samples: Samples) -> Evaluator:
+        """The same evaluation of other samples."""
+        plan = dataclasses.replace(self.plan, n_samples=len(samples))
+        return dataclasses.replace(self, objective=self.objective.on(samples), plan=plan)
+
+    def to(self, *, dtype: torch.dtype, device: torch.device) -> Evaluator:
+        """A copy for another dtype or device."""
+        objective = self.objective.moved(dtype=dtype, device=device)
+        return dataclasses.replace(self, objective=objective, decay=self.decay.to(device, dtype))
+
+    def losses(self, x: Float[Tensor, "B D"], batch: Any, *, vmapped: bool) -> Tensor:
+        """The loss of one batch at every row, as the loss reduces it."""
+        params = {f"module.{name}": value for name, value in self.layout.unflatten(x).items()}
+        return map_rows(self._call, params, batch, vmapped=vmapped)
+
+    # --- one group of rows at a time -------------------------------------------------------------------
+
+    def _call(self, params: dict[str, Tensor], batch: Any) -> Tensor:
+        return functional_call(self.objective, params, (batch,))
+
+    def _parts(self, x: Tensor, *, cost: int = 1) -> list[tuple[Tensor, int]]:
+        """Rows that go together, with the number of samples that go with them."""
+        if len(x) == 0:
+            return []
+        rows, size = self.plan.sizes(len(x), x.device, cost=cost)
+        return [(part, size) for part in x.split(rows)]
+
+    def _terms(self, size: int) -> Iterator[Callable[[Tensor], Tensor]]:
+        """The weighted loss of every chunk, as a function of the rows."""
+        for batch, weight in self.objective.chunks(size):
+
+            def term(x: Tensor, batch: Any = batch, weight: float = weight) -> Tensor:
+                return weight * self.losses(x, batch, vmapped=self.vmapped)
+
+            yield term
+
+    def _energy(self, x: Tensor, size: int) -> Tensor:
+        total = (self.decay * x**2).sum(1)
+        for term in self._terms(size):
+            total = total + term(x)
+        return total
+
+    def _energy_and_grad(self, x: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        x = x.detach()
+        total, slope = (self.decay * x**2).sum(1), 2 * self.decay * x
+        leaf = x.clone().requires_grad_(True)
+        for term in self._terms(size):
+            with torch.enable_grad():
+                energy = term(leaf)
+                (grad,) = torch.autograd.grad(energy.sum(), leaf)
+            total, slope = total + energy.detach(), slope + grad
+        return total, slope
+
+    def _product(self, x: Tensor, v: Tensor, size: int) -> Tensor:
+        product = 2 * self.decay * v.detach()
+        for term in self._terms(size):
+            product = product + second_derivative(term, x, v, self.second)
+        return product
+
+    def _dense(self, x: Tensor, size: int, columns: int) -> Tensor:
+        """One graph of the gradient for all columns, differentiated once more for a few columns at a time."""
+        eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        total = torch.diag_embed(2 * self.decay.expand_as(x)).clone()
+        for term in self._terms(size):
+            leaf = x.detach().clone().requires_grad_(True)
+            with torch.enable_grad():
+                (grad,) = torch.autograd.grad(term(leaf).sum(), leaf, create_graph=True)
+            if not grad.requires_grad:  # linear in the coordinates
+                continue
+            for k, basis in enumerate(eye.split(columns)):
+                directions = basis[:, None].expand(-1, len(x), -1)
+                (rows,) = torch.autograd.grad(grad, leaf, directions, is_grads_batched=True, retain_graph=True)
+                total[:, k * columns : k * columns + len(basis)] += rows.movedim(0, 1)
+        return 0.5 * (total + total.mT)
+
+
+def _cat(parts: list[Tensor], x: Tensor, *columns: int) -> Tensor:
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat(parts) if parts else x.new_zeros(0, *columns)

@@ -1,0 +1,276 @@
+"""``FunctionPotential``: any torch function of a point, or of a batch of points, as a potential."""
+
+from __future__ import annotations
+
+import functools
+import math
+import warnings
+from collections.abc import Callable
+
+import torch
+
+from torchscape import random
+from torchscape.errors import NotDeterministic, PotentialError
+from torchscape.potentials.base import Potential
+from torchscape.potentials.bounds import Bounds
+from torchscape.symmetry.base import Symmetry
+from torchscape.types import Float, Tensor
+
+__all__ = ["FunctionPotential"]
+
+
+class FunctionPotential(Potential):
+    """U(x) = fn(x), for a function written in torch operations.
+
+    ``fn`` takes one point [D] and returns a scalar (it is then vectorised by ``torch.func.vmap``, or called
+    row by row, with one warning, where an operation has no batching rule), or it takes a batch [B, D] and
+    returns [B]. Which of the two is found out by trying; ``batched`` settles it.
+
+    Args:
+        fn: the function.
+        ndim: number of coordinates D.
+        bounds: (low, high) pairs, one per coordinate, or a :class:`Bounds`; None for no box.
+        batched: True if ``fn`` maps [B, D] to [B], False if it maps [D] to a scalar, None to find out.
+        symmetry: which points are the same; None for no symmetry.
+        length_scale: a distance over which U changes appreciably; by default a tenth of the shortest finite
+            side of the box, and 1 without one.
+        name: goes into the fingerprint; by default the function's qualified name. The code of ``fn`` and
+            what it closes over cannot be hashed: name functions that differ only in those.
+        chunk_size: most points evaluated by one vectorised call.
+        dtype, device: of the points.
+
+    Raises:
+        PotentialError: if ``fn`` cannot take a point of ``ndim`` coordinates, returns anything but a scalar,
+            leaves torch's autograd, gives NaN everywhere, or reads both ways with different answers.
+        NotDeterministic: if two evaluations of one point differ, or a row depends on its neighbours.
+
+    Example:
+        >>> import torch
+        >>> u = FunctionPotential(lambda x: (x[0] - 1) ** 2 + 4 * x[1] ** 2, ndim=2, bounds=[(-5, 5), (-5, 5)])
+        >>> energy, grad = u.energy_and_grad(torch.tensor([[0.0, 1.0]], dtype=torch.float64))
+        >>> energy.tolist(), grad.tolist(), u.length_scale
+        ([5.0], [[-2.0, 8.0]], 1.0)
+    """
+
+    def __init__(
+        self,
+        fn: Callable[[Tensor], Tensor],
+        ndim: int,
+        bounds=None,
+        *,
+        batched: bool | None = None,
+        symmetry: Symmetry | None = None,
+        length_scale: float | int | None = None,
+        name: str | None = None,
+        chunk_size: int = 4096,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ):
+        if ndim < 1:
+            raise PotentialError(f"ndim={ndim}: a function needs at least one coordinate")
+        self.fn, self.ndim = fn, int(ndim)
+        self.dtype, self.device = dtype, torch.device(device)
+        self.name = name if name is not None else _qualified_name(fn)
+        self.chunk_size = self.max_rows = int(chunk_size)
+        if symmetry is not None:
+            self.symmetry = symmetry
+        if bounds is not None:
+            self.bounds = Bounds.of(bounds, dtype=dtype, device=self.device)
+            if len(self.bounds.lower) != ndim:
+                raise PotentialError(
+                    f"{len(self.bounds.lower)} bounds for ndim={ndim}: give one pair per coordinate"
+                )
+        self.length_scale = float(length_scale) if length_scale is not None else _length_scale(self.bounds)
+        points = _probe_points(self)
+        self.batched = _detect(fn, points) if batched is None else bool(batched)
+        self._evaluate = self._choose(points)
+        _check(self._evaluate, points)
+
+    def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+        return self._evaluate(x) if len(x) else x.sum(1)
+
+    def settings(self):
+        box = None if self.bounds is None else [self.bounds.lower.tolist(), self.bounds.upper.tolist()]
+        return {"ndim": self.ndim, "name": self.name, "bounds": box}
+
+    def _choose(self, points: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
+        """How to evaluate a batch: as given, vectorised, or row by row."""
+        if self.batched:
+            _expect_batch(_call(self.fn, points, "a batch"), points)
+            return self.fn
+        rows = _by_rows(self.fn)
+        by_rows = rows(points)
+        vectorised = torch.func.vmap(self.fn, chunk_size=self.chunk_size)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # vmap's own fallback announces itself with a warning
+                together = vectorised(points)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+        else:
+            if _close(together, by_rows):
+                return vectorised
+            if not _close(rows(points), by_rows):
+                raise NotDeterministic(_NOT_DETERMINISTIC)
+            reason = "vectorised values differ from those of single points"
+        warnings.warn(
+            f"{self.name} is evaluated row by row, because vmap cannot vectorise it ({reason})", stacklevel=3
+        )
+        return rows
+
+
+_NOT_DETERMINISTIC = (
+    "two evaluations of one point differ: remove the randomness from the function, or fix its draws"
+)
+
+
+def _qualified_name(fn: Callable) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__qualname__", type(fn).__qualname__)
+
+
+def _length_scale(bounds: Bounds | None) -> float:
+    if bounds is None:
+        return 1.0
+    shortest = float((bounds.upper - bounds.lower).min())
+    return 0.1 * shortest if math.isfinite(shortest) else 1.0
+
+
+def _probe_points(potential: FunctionPotential) -> Float[Tensor, "B D"]:
+    """A few points of the box (or around the origin); never D of them, so that shapes [B] and [D] differ."""
+    n = 5 if potential.ndim != 5 else 6
+    normal = random.normal(random.fold(0, torch.arange(n)), potential.ndim).to(potential.device, potential.dtype)
+    if potential.bounds is None:
+        return potential.length_scale * normal
+    finite = bool(torch.isfinite(potential.bounds.upper - potential.bounds.lower).all())
+    return potential.sample(n) if finite else potential.bounds.clamp(potential.length_scale * normal)
+
+
+def _detect(fn: Callable, points: Float[Tensor, "B D"]) -> bool:
+    """Whether ``fn`` takes batches, found out by trying both."""
+    single = together = trouble = None
+    try:
+        single = fn(points[0])
+    except Exception as error:
+        trouble = error
+    try:
+        together = fn(points)
+    except Exception as error:
+        trouble = trouble or error
+    takes_points = isinstance(single, Tensor) and single.shape == ()
+    takes_batches = isinstance(together, Tensor) and together.shape == points.shape[:1]
+    if takes_points and takes_batches:
+        each = torch.stack([fn(point) for point in points])
+        if _close(each, together):
+            return True
+        if not _close(fn(points), together):
+            raise NotDeterministic(_NOT_DETERMINISTIC)
+        raise PotentialError(
+            "the function takes one point [D] as well as a batch [B, D], with different answers: "
+            "pass batched=True if it was written for batches, batched=False if it was written for one point"
+        )
+    if takes_points or takes_batches:
+        return takes_batches
+    if isinstance(together, Tensor) and trouble is not None and together.shape[:1] != points.shape[:1]:
+        together = None  # the batch went through by accident; what went wrong with one point is the news
+    raise PotentialError(_neither(single, together, trouble, points.shape[1]))
+
+
+def _neither(single, together, trouble: Exception | None, ndim: int) -> str:
+    """Why a function is neither [D] -> scalar nor [B, D] -> [B], and what to do."""
+    for value in (single, together):
+        if value is not None and not isinstance(value, Tensor):
+            kind = type(value).__name__
+            return f"the function returns {kind}, not a tensor: compute the energy with torch operations"
+    if single is not None:
+        return (
+            f"the function returns shape {tuple(single.shape)} for one point: the energy must be a scalar; "
+            "reduce it with .sum() or .mean(), or drop a length-one axis with .squeeze()"
+        )
+    if trouble is not None and together is None:
+        return f"the function cannot be evaluated at {ndim} coordinates (is ndim={ndim} right?): {trouble}"
+    return (
+        f"the function returns shape {tuple(together.shape)} for a batch [B, D]: return one energy per row [B]; "
+        "reduce over the last axes only, for example .sum(-1)"
+    )
+
+
+def _by_rows(fn: Callable) -> Callable[[Tensor], Tensor]:
+    """The batch as a loop over single points."""
+
+    def rows(x: Tensor) -> Tensor:
+        return torch.stack([_expect_scalar(_call(fn, point, "one point")) for point in x])
+
+    return rows
+
+
+def _call(fn: Callable, x: Tensor, what: str) -> Tensor:
+    try:
+        value = fn(x)
+    except Exception as error:
+        ndim = x.shape[-1]
+        raise PotentialError(
+            f"the function cannot be evaluated at {what} with {ndim} coordinates (is ndim={ndim} right?): {error}"
+        ) from error
+    if not isinstance(value, Tensor):
+        raise PotentialError(_neither(value, None, None, x.shape[-1]))
+    return value
+
+
+def _expect_scalar(value: Tensor) -> Tensor:
+    if value.shape != ():
+        raise PotentialError(_neither(value, None, None, 0))
+    return value
+
+
+def _expect_batch(value: Tensor, points: Float[Tensor, "B D"]) -> None:
+    if value.shape != points.shape[:1]:
+        raise PotentialError(_neither(None, value, None, points.shape[1]))
+
+
+def _check(evaluate: Callable[[Tensor], Tensor], points: Float[Tensor, "B D"]) -> None:
+    """Finite somewhere, of the points' dtype, differentiable, deterministic, rows independent."""
+    leaf = points.clone().requires_grad_(True)
+    with torch.enable_grad():
+        try:
+            energy = evaluate(leaf)
+        except Exception as error:
+            raise PotentialError(f"the function fails while autograd is recording: {error}") from error
+        if energy.dtype != points.dtype:
+            raise PotentialError(
+                f"the function turns {points.dtype} points into {energy.dtype} energies: "
+                f"keep the dtype of x, or pass dtype={energy.dtype}"
+            )
+        if not energy.requires_grad:
+            raise PotentialError(
+                "the energy does not depend on x through torch operations, so there is no gradient: "
+                "avoid .item(), .detach(), numpy and torch.no_grad() inside the function"
+            )
+        (grad,) = torch.autograd.grad(energy.sum(), leaf, allow_unused=True)
+    energy = energy.detach()
+    if not bool(torch.isfinite(energy).any()):
+        raise PotentialError(
+            "the energy is NaN or infinite at every probe point: check the function and its bounds"
+        )
+    if grad is None or not bool(torch.isfinite(grad).all(1).any()):
+        raise PotentialError(
+            "the gradient is NaN or infinite at every probe point: check the function for 0/0 or sqrt(0)"
+        )
+    if not _close(evaluate(points), energy):
+        raise NotDeterministic(_NOT_DETERMINISTIC)
+    alone = torch.cat([evaluate(points[i : i + 1]) for i in range(len(points))])
+    if not _close(alone, energy):
+        raise NotDeterministic(
+            "a row's energy depends on the other rows of the batch: reduce over the last axis only (dim=-1), "
+            "or write the function for one point and pass batched=False"
+        )
+
+
+def _close(a: Tensor, b: Tensor | None) -> bool:
+    """Equal but for the rounding of a differently ordered sum."""
+    if b is None or a.shape != b.shape:
+        return False
+    a, b = a.detach(), b.detach()
+    scale = torch.nan_to_num(b, nan=0.0, posinf=0.0, neginf=0.0).abs().max()
+    return torch.allclose(a, b, rtol=0.0, atol=float(torch.finfo(b.dtype).eps ** 0.75 * scale), equal_nan=True)

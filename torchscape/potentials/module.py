@@ -1,0 +1,310 @@
+"""``ModulePotential``: the loss of a PyTorch module on a data set, as a function of its parameters."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import nn
+
+from torchscape import random
+from torchscape.errors import PotentialError
+from torchscape.potentials import checks, initial
+from torchscape.potentials.base import Potential
+from torchscape.potentials.batching import Plan
+from torchscape.potentials.data import Samples
+from torchscape.potentials.evaluator import Evaluator
+from torchscape.potentials.objective import Objective
+from torchscape.potentials.selection import ParameterFilter, choose_layout, choose_mask
+from torchscape.symmetry.base import Symmetry
+from torchscape.types import Float, Int, Tensor
+
+__all__ = ["ModulePotential"]
+
+_N_VERIFY = 64  # samples on which a symmetry of the parameters is tried
+
+_BASIS = 32  # columns of a Hessian that share one pass over the data
+
+
+class ModulePotential(Potential):
+    """U(theta) = L(f_theta(X), Y) + l2 |theta_r|^2: what training minimises, as a function of all parameters.
+
+    L is the given loss as it reduces the whole data set at once (a mean or a sum over samples), evaluated in
+    chunks that change nothing but rounding. theta are the trainable parameters of the module, or those that
+    ``parameters`` selects, laid out by ``layout``; tied weights count once; everything else, with the buffers,
+    is constant. theta_r are the coordinates that ``regularise`` selects (default: all). The module is copied and
+    never changed.
+
+    Args:
+        module: the model, in the mode in which it is to be evaluated (``model.eval()`` where that matters).
+        data: (inputs, ..., targets) tensors, a ``Dataset``, or an iterable of batches such as a ``DataLoader``;
+            for a loss(model, batch), any tensor, tuple or dict of tensors. Samples along the first dimension.
+        loss: a functional or criterion called as loss(output, target), or a function loss(model, batch),
+            recognised by the name or annotation of its arguments.
+        l2: the strength of the regularisation.
+        parameters: which parameters are coordinates: f(name, parameter) -> bool, or names, or patterns such as
+            "*.weight"; by default all that require a gradient.
+        regularise: which of them are in the l2 term; given in the same way.
+        reduction: "mean" or "sum" over samples, or "whole" for a loss that needs all samples at once; by
+            default what the loss itself does.
+        symmetry: which points are the same; "auto" finds the permutations, signs and scalings of the module.
+        chunk_size: most samples evaluated at once; by default what memory and caches hold.
+        max_rows: most walkers evaluated at once; by default likewise.
+        dtype: of the coordinates, the constants and floating-point data.
+        device: where to evaluate; by default where the module is.
+
+    Raises:
+        NotDeterministic: if the module or loss is random or depends on the batch (dropout, batch statistics).
+        PotentialError: if module, data and loss do not fit together; the message names the remedy.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+        >>> x, y = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 1, 1])
+        >>> u = ModulePotential(net, (x, y), torch.nn.functional.cross_entropy, l2=1e-3)
+        >>> u.ndim
+        17
+        >>> theta = u.flatten(net)
+        >>> loss = torch.nn.functional.cross_entropy(net(x), y) + 1e-3 * (theta**2).sum()
+        >>> bool(torch.isclose(u.energy(theta[None])[0], loss.double()))
+        True
+    """
+
+    length_scale = 1.0
+
+    def __init__(
+        self,
+        module: nn.Module,
+        data: object,
+        loss: Callable[..., Tensor],
+        l2: float = 0.0,
+        *,
+        parameters: ParameterFilter = None,
+        regularise: ParameterFilter = None,
+        reduction: Literal["mean", "sum", "whole"] | None = None,
+        symmetry: Symmetry | Literal["auto"] | None = "auto",
+        chunk_size: int | None = None,
+        max_rows: int | None = None,
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str | None = None,
+    ) -> None:
+        checks.refuse_unfit(module)
+        self.dtype = dtype
+        self.device = checks.available_device(_device_of(module) if device is None else device)
+        own = copy.deepcopy(module).to(self.device, dtype)
+        self.layout = choose_layout(own, parameters)
+        self.ndim = self.layout.ndim
+        self.initial = self.flatten(own)[None]
+        own.requires_grad_(False)
+        samples = Samples.of(data, dtype=dtype, device=self.device)
+        objective = Objective(own, loss, samples, reduction).to(self.device, dtype)
+        self._l2, self._mask = l2, choose_mask(self.layout, regularise, own).to(self.device, dtype)
+        plan = Plan(len(samples), chunk_size, max_rows)
+        self._evaluator = Evaluator(objective, self.layout, l2 * self._mask, plan)
+        trial = torch.cat([self.initial, self.initial + 0.1 * self._noise(1), self.sample(1)])
+        self._evaluator = checks.tried_out(self._evaluator, trial)
+        self._choice = Symmetry() if symmetry is None else symmetry
+        self._symmetry = None if isinstance(self._choice, str) else self._choice
+
+    def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+        """U of every row; differentiable in x, at the price of keeping every chunk's graph."""
+        return self._evaluator.energy(self._fitting(x))
+
+    def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        """U and its gradient, detached, one chunk of samples after the other."""
+        return self._evaluator.energy_and_grad(self._fitting(x))
+
+    def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """H(x_b) v_b, reverse over reverse (forward over reverse where a backward has no derivative)."""
+        return self._evaluator.hvp(self._fitting(x), v)
+
+    def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
+        """The dense Hessian of every row: one pass over the data for many columns at once."""
+        if self._evaluator.second == "reverse" and self._evaluator.vmapped:
+            return self._evaluator.hessian(self._fitting(x))
+        return super().hessian(self._fitting(x))
+
+    # --- between points and modules --------------------------------------------------------------------
+
+    def flatten(self, module: nn.Module) -> Float[Tensor, "D"]:
+        """The coordinates of a module of the same architecture, for example a trained one."""
+        values = {name: value.detach() for name, value in module.named_parameters()}
+        return self.layout.flatten(values).to(self.device, self.dtype)
+
+    def load_into(self, module: nn.Module, x: Float[Tensor, "*R D"]) -> nn.Module:
+        """Write one point into the parameters of ``module`` (in place, keeping its dtype) and return it.
+
+        Example:
+            >>> import torch
+            >>> net = torch.nn.Linear(1, 1)
+            >>> u = ModulePotential(net, (torch.ones(2, 1), torch.ones(2, 1)), torch.nn.functional.mse_loss)
+            >>> u.load_into(net, torch.tensor([2.0, 3.0], dtype=torch.float64)).weight.item()
+            2.0
+        """
+        if x.numel() != self.ndim:
+            raise PotentialError(f"load_into takes one point of {self.ndim} coordinates, not {tuple(x.shape)}")
+        own = dict(module.named_parameters())
+        with torch.no_grad():
+            for name, value in self.layout.unflatten(x.detach().reshape(-1)).items():
+                if name not in own or own[name].shape != value.shape:
+                    raise PotentialError(f"the module has no parameter {name!r} of shape {tuple(value.shape)}")
+                own[name].copy_(value)
+        return module
+
+    def predict(self, x: Float[Tensor, "B D"], inputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+        """The module's outputs [B, n, ...] for n inputs at every point, without gradients.
+
+        Example:
+            >>> import torch
+            >>> net = torch.nn.Linear(2, 3)
+            >>> u = ModulePotential(net, (torch.ones(4, 2), torch.ones(4, 3)), torch.nn.functional.mse_loss)
+            >>> u.predict(u.sample(5), torch.zeros(7, 2)).shape
+            torch.Size([5, 7, 3])
+        """
+        inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+        given = Samples.of(inputs, dtype=self.dtype, device=self.device)
+        return self._evaluator.outputs(self._fitting(x), given)
+
+    def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
+        """``n`` random starts from the module's own initialisers; row k depends on (seed, k) alone."""
+        return initial.draw(self._evaluator.objective.module, self.layout, n, seed).to(self.device, self.dtype)
+
+    # --- relatives -------------------------------------------------------------------------------------
+
+    def on(self, indices: Int[Tensor, "K"] | Sequence[int] | slice) -> ModulePotential:
+        """The same module and loss on some of the samples: a minibatch is another potential."""
+        if isinstance(indices, slice):
+            indices = range(*indices.indices(self.n_samples))
+        chosen = self._samples.take(torch.as_tensor(indices, dtype=torch.int64))
+        other = copy.copy(self)
+        other._evaluator = self._evaluator.on(chosen)
+        return other
+
+    def with_(
+        self,
+        *,
+        l2: float | None = None,
+        regularise: ParameterFilter = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> ModulePotential:
+        """A relative with another regularisation, dtype or device: l2 is a control parameter of a family.
+
+        Example:
+            >>> import torch
+            >>> data = torch.ones(2, 1), torch.ones(2, 1)
+            >>> u = ModulePotential(torch.nn.Linear(1, 1), data, torch.nn.functional.mse_loss)
+            >>> u.with_(l2=0.5).energy(torch.ones(1, 2, dtype=torch.float64)).item()  # (2 - 1)^2 + 0.5 * 2
+            2.0
+        """
+        other = copy.copy(self)
+        other.dtype = dtype or self.dtype
+        other.device = self.device if device is None else checks.available_device(device)
+        evaluator = self._evaluator
+        if (other.dtype, other.device) != (self.dtype, self.device):
+            evaluator = evaluator.to(dtype=other.dtype, device=other.device)
+        other._l2 = self._l2 if l2 is None else l2
+        if regularise is not None:
+            other._mask = choose_mask(self.layout, regularise, evaluator.objective.module)
+        other._mask, other.initial = (t.to(other.device, other.dtype) for t in (other._mask, self.initial))
+        other._evaluator = dataclasses.replace(evaluator, decay=other._l2 * other._mask)
+        if self._choice == "auto":  # regularisation may break a symmetry, or restore it
+            other._symmetry = None
+        return other
+
+    @property
+    def l2(self) -> float:
+        """Strength of the regularisation."""
+        return self._l2
+
+    @property
+    def module(self) -> nn.Module:
+        """A fresh copy of the module, its parameters as at construction."""
+        return copy.deepcopy(self._evaluator.objective.module)
+
+    @property
+    def n_samples(self) -> int:
+        """How many samples the energy is a mean or sum over."""
+        return len(self._samples)
+
+    def settings(self) -> Mapping[str, object]:
+        """Data, parameters, constants, loss and regularisation; not the code, the dtype, or chunk sizes."""
+        objective = self._evaluator.objective
+        coordinates = {*self.layout.names, *self.layout.aliases}
+        state = {name: value.cpu() for name, value in objective.module.state_dict().items()}
+        return {
+            "ndim": self.ndim,
+            "data": self._samples.digest(),
+            "names": list(self.layout.names),
+            "shapes": [list(shape) for shape in self.layout.shapes],
+            "constants": {
+                name: value.float() if value.is_floating_point() else value
+                for name, value in state.items()
+                if name not in coordinates
+            },
+            "parts": {name: type(part).__name__ for name, part in objective.module.named_modules()},
+            "loss": objective.name,
+            "reduction": objective.reduction,
+            "l2": float(self._l2),
+            "regularised": self._mask.bool().cpu() if self._l2 else None,
+        }
+
+    # --- symmetry --------------------------------------------------------------------------------------
+
+    @property
+    def symmetry(self) -> Symmetry:
+        """Which points are the same; found at first use, and believed only as far as the energy agrees."""
+        if self._symmetry is None:
+            self._symmetry = self._detected()
+        return self._symmetry
+
+    @symmetry.setter
+    def symmetry(self, symmetry: Symmetry) -> None:
+        self._symmetry = symmetry
+
+    def _detected(self) -> Symmetry:
+        from torchscape.symmetry.neural import detect
+
+        objective = self._evaluator.objective
+        proposed = detect(objective.module, self.layout, objective.example(), shift=True)
+        few = self.on(range(min(self.n_samples, _N_VERIFY))) if self._samples.separable else self
+        found = proposed.verified(few.energy, self.initial + 0.3 * self._noise(4))
+        # That regularisation breaks rescalings is as it should be; anything else is news to the user.
+        lost = [note for note in found.notes[len(proposed.notes) :] if not (self._l2 and "l2" in note)]
+        if lost:
+            warnings.warn(
+                f"not every symmetry of the module is one of its loss: {'; '.join(lost)}. Pass symmetry=... to "
+                f"say which hold, or symmetry=None for none",
+                stacklevel=4,
+            )
+        return found
+
+    # --- helpers ---------------------------------------------------------------------------------------
+
+    @property
+    def _samples(self) -> Samples:
+        return self._evaluator.objective.samples
+
+    def _noise(self, n: int) -> Float[Tensor, "n D"]:
+        return random.normal(random.fold(0, torch.arange(n)), self.ndim).to(self.device, self.dtype)
+
+    def _fitting(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """``x``, if it can be evaluated here."""
+        if x.ndim != 2 or x.shape[1] != self.ndim:
+            raise PotentialError(f"points must have shape [B, {self.ndim}], not {tuple(x.shape)}")
+        if x.dtype != self.dtype or x.device.type != self.device.type:
+            raise PotentialError(
+                f"points are {x.dtype} on {x.device}, the potential is {self.dtype} on {self.device}; convert the "
+                f"points, or the potential with potential.with_(dtype=..., device=...)"
+            )
+        return x
+
+
+def _device_of(module: nn.Module) -> torch.device:
+    for tensor in (*module.parameters(), *module.buffers()):
+        return tensor.device
+    return torch.device("cpu")

@@ -1,0 +1,120 @@
+"""``Objective``: a module, a data set and a loss as one function of named parameters, chunk by chunk."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from torchscape.errors import PotentialError
+from torchscape.potentials.criterion import (
+    indexed_settings,
+    loss_name,
+    set_reduction,
+    takes_model,
+    with_reduction,
+)
+from torchscape.potentials.data import Samples
+from torchscape.types import Tensor
+
+__all__ = ["Objective", "batch_size", "describe"]
+
+
+class Objective(nn.Module):
+    """The loss of ``module`` on ``samples``, as a sum over chunks that no chunking changes.
+
+    ``reduction`` says how the loss itself joins its samples, and so with which weight a chunk of n_k among
+    N samples enters: "mean" with n_k / N, "sum" with 1; "whole" never splits the data. For cross entropy and
+    negative log likelihood of class indices, where class weights and ignored targets make "mean" a weighted one,
+    the sum is taken and divided by the total weight, as torch does for the whole set at once.
+    """
+
+    def __init__(
+        self, module: nn.Module, loss: Callable[..., Tensor], samples: Samples, reduction: str | None
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.model_first = takes_model(loss)
+        self.name = loss_name(loss)
+        self._loss, self.reduction = set_reduction(loss, reduction)
+        if not samples.separable:
+            self.reduction = "whole"
+        if not self.model_first and not (isinstance(samples.whole, tuple) and len(samples.whole) > 1):
+            raise PotentialError(
+                "a loss(output, target) needs data (inputs, ..., targets); for other data give a loss whose "
+                "arguments are called loss(model, batch)"
+            )
+        self.samples = samples
+        self.total = self._total()
+
+    def forward(self, batch: Any) -> Tensor:
+        """The loss of one batch, as the loss reduces it."""
+        if self.model_first:
+            return self._loss(self.module, batch)
+        *inputs, target = batch
+        return self._loss(self.module(*inputs), target)
+
+    def chunks(self, size: int) -> Iterator[tuple[Any, float]]:
+        """Batches of at most ``size`` samples, each with the weight of its loss in the energy."""
+        for batch in self.samples.chunks(len(self.samples) if self.reduction == "whole" else size):
+            yield batch, self.weight(batch)
+
+    def weight(self, batch: Any) -> float:
+        """The weight with which the loss of a batch enters the energy."""
+        if self.total is not None:
+            return 1.0 / self.total
+        if self.reduction == "mean":
+            return batch_size(batch) / len(self.samples)
+        return 1.0
+
+    def example(self) -> tuple[Any, ...] | None:
+        """Arguments for the module's forward, two samples long; None where only the loss knows how to call it."""
+        batch = next(iter(self.samples.chunks(2)))
+        if not self.model_first:
+            return tuple(batch[:-1])
+        return (batch,) if isinstance(batch, Tensor) else None
+
+    def on(self, samples: Samples) -> Objective:
+        """The same objective with other samples."""
+        other = copy.copy(self)  # shares module and loss
+        other.samples = samples
+        other.total = other._total()
+        return other
+
+    def moved(self, *, dtype: torch.dtype, device: torch.device) -> Objective:
+        """A copy for another dtype or device."""
+        samples = self.samples.to(dtype=dtype, device=device)
+        return copy.deepcopy(self, {id(self.samples): samples}).to(device, dtype)
+
+    def _total(self) -> float | None:
+        """The sum of target weights, where "mean" divides by that rather than by the number of samples."""
+        settings = indexed_settings(self._loss)
+        if self.model_first or self.reduction != "mean" or settings is None:
+            return None
+        target = self.samples.whole[-1]
+        if target.is_floating_point():  # class probabilities: torch divides by the number of samples
+            return None
+        self._loss = with_reduction(self._loss, "sum")
+        weight, ignored = settings
+        kept = target[target != ignored].cpu()
+        if weight is not None and len(kept) and not 0 <= int(kept.min()) <= int(kept.max()) < len(weight):
+            raise PotentialError(f"targets must be class indices below {len(weight)}, the number of class weights")
+        total = float(len(kept)) if weight is None else float(weight.cpu().double()[kept].sum())
+        if not total > 0:
+            raise PotentialError("every target is ignored or has class weight zero: the loss is 0/0")
+        return total
+
+
+def batch_size(batch: Any) -> int:
+    """The number of samples in a batch."""
+    return len(pytree.tree_leaves(batch)[0])
+
+
+def describe(batch: Any) -> str:
+    """Shapes and dtypes of a batch, for error messages."""
+    shown = pytree.tree_map(lambda leaf: f"{tuple(leaf.shape)} {str(leaf.dtype).removeprefix('torch.')}", batch)
+    return str(shown) if not isinstance(shown, str) else shown

@@ -1,0 +1,59 @@
+"""``Problem``: a potential with what is known about its landscape, and how to explore it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torchscape.potentials.base import Potential
+from torchscape.types import Tensor
+
+__all__ = ["Known", "Problem"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """What others have found, distinct up to the symmetry of the potential; None or empty where nobody says.
+
+    Attributes:
+        minima: energies of minima, ascending; complete if there are ``n_minima`` of them.
+        saddles: energies of index-1 saddles, ascending; complete if there are ``n_saddles`` of them.
+        n_minima, n_saddles: how many there are.
+        n_edges: how many pairs of different minima are joined by at least one saddle.
+        note: what to know about these numbers.
+    """
+
+    minima: tuple[float, ...] = ()
+    saddles: tuple[float, ...] = ()
+    n_minima: int | None = None
+    n_saddles: int | None = None
+    n_edges: int | None = None
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A potential ready to be explored.
+
+    Attributes:
+        name: its name in the registry.
+        potential: what is explored.
+        description: one sentence.
+        source: where it comes from, with DOI.
+        known: what is known about its minima and saddles.
+        suggested: settings that work, under the names of the fields of the strategies (walkers, hops,
+            temperature, step, neighbours, searches), and under "strategy" the names of the strategies where
+            they are not basin-hopping and connect.
+        options: the options it was built with.
+        test: (inputs, targets) that were held back, for problems of machine learning.
+    """
+
+    name: str
+    potential: Potential
+    description: str
+    source: str
+    known: Known = Known()
+    suggested: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    test: tuple[Tensor, Tensor] | None = None

@@ -1,0 +1,38 @@
+"""To a transition state: bands, eigenvector-following, lowest eigenpairs, verification."""
+
+from torchscape.saddles.band import Band
+from torchscape.saddles.characterise import characterise
+from torchscape.saddles.curvature import Dense, Krylov
+from torchscape.saddles.descend import Descent, Quench, choose_descent, descend
+from torchscape.saddles.eigen import Eigenpairs, lowest_eigenpairs
+from torchscape.saddles.follow import Follow, follow
+from torchscape.saddles.search import RandomDirections, SaddleSearch, SoftModes, climb, confirm, connect
+from torchscape.saddles.spectral import LogDet, stochastic_log_det
+from torchscape.saddles.stationary import Newton, find_stationary
+from torchscape.saddles.verify import Outcome
+
+__all__ = [
+    "Band",
+    "Dense",
+    "Descent",
+    "Eigenpairs",
+    "Follow",
+    "Krylov",
+    "LogDet",
+    "Newton",
+    "Outcome",
+    "Quench",
+    "RandomDirections",
+    "SaddleSearch",
+    "SoftModes",
+    "characterise",
+    "choose_descent",
+    "climb",
+    "confirm",
+    "connect",
+    "descend",
+    "find_stationary",
+    "follow",
+    "lowest_eigenpairs",
+    "stochastic_log_det",
+]

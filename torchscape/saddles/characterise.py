@@ -1,0 +1,144 @@
+"""Curvature at stationary points: index, log-determinant, zero modes, and the lowest mode."""
+
+from __future__ import annotations
+
+import torch
+
+from torchscape.points import StationaryPoints
+from torchscape.potentials.base import Potential
+from torchscape.saddles.eigen import dense_spectrum, lowest_eigenpairs, rows_within
+from torchscape.saddles.projector import Projector
+from torchscape.saddles.spectral import stochastic_log_det
+from torchscape.types import Float, Tensor
+
+__all__ = ["characterise", "characterise_with_modes"]
+
+
+def characterise(
+    potential: Potential,
+    points: StationaryPoints,
+    *,
+    dense_limit: int = 2000,
+    zero_tol: float | None = None,
+    n_probes: int = 16,
+    seed: int = 0,
+) -> StationaryPoints:
+    """The points with ``index``, ``log_det``, ``n_zero`` and (dense) ``eigenvalues`` of their Hessians.
+
+    Zero modes that the potential's symmetry knows are projected out exactly and counted. An eigenvalue mu with
+    eigenvector v is an unknown zero mode when |mu| <= max(zero_tol max|mu|, |g| / l, 10 |g.v| / l), l being
+    the ``length_scale``: what the rounding of the Hessian and the gradient g that is left can make of zero,
+    and no more, since a regularisation lambda may well put genuine curvature at 2 lambda. The last term is a
+    stationary point that Newton's step would still move by a tenth of l: a plateau that never ends.
+    Coordinates held by an active bound are left out of the Hessian.
+
+    Args:
+        potential: U.
+        points: stationary points (of any index).
+        dense_limit: coordinates up to which the full spectrum is computed; beyond, the negative eigenvalues
+            come from Lanczos iterations and ``log_det`` from stochastic Lanczos quadrature.
+        zero_tol: relative size of a zero eigenvalue; None for eps^(2/3), 4e-11 in float64.
+        n_probes: random vectors of the quadrature.
+        seed: of its probes.
+
+    Returns:
+        ``eigenvalues`` ascending, with zero for known zero modes, and NaN at the end for held coordinates.
+
+    Example:
+        >>> class Saddle(Potential):
+        ...     ndim = 3
+        ...     def energy(self, x):
+        ...         return x[:, 0] ** 2 - 2 * x[:, 1] ** 2
+        >>> points = StationaryPoints.of(torch.zeros(1, 3).double(), torch.zeros(1).double())
+        >>> done = characterise(Saddle(), points)
+        >>> done.index.item(), done.n_zero.item(), round(done.log_det.exp().item(), 9)
+        (1, 1, 8.0)
+    """
+    return characterise_with_modes(potential, points, dense_limit, zero_tol, n_probes, seed)[0]
+
+
+def characterise_with_modes(
+    potential: Potential,
+    points: StationaryPoints,
+    dense_limit: int = 2000,
+    zero_tol: float | None = None,
+    n_probes: int = 16,
+    seed: int = 0,
+) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
+    """:func:`characterise`, and the eigenvector of the lowest eigenvalue of each row."""
+    x = points.x
+    if len(x) == 0:
+        none = points.index.clone()
+        return points.replace(index=none, n_zero=none.clone(), eigenvalues=x.clone()), x.clone()
+    tol = torch.finfo(x.dtype).eps ** (2 / 3) if zero_tol is None else zero_tol
+    grad = potential.energy_and_grad(x)[1]
+    projector = Projector.at(potential, x, grad)
+    slack = projector.apply_one(grad) / potential.length_scale
+    if x.shape[1] > dense_limit:
+        return _iterative(potential, points, projector, slack, tol, n_probes, seed)
+    parts, modes = [], []
+    for rows in torch.arange(len(x), device=x.device).split(rows_within(x.shape[1], x.dtype)):
+        part, mode = _dense(potential, points[rows], projector.take(rows), slack[rows], tol)
+        parts.append(part)
+        modes.append(mode)
+    return StationaryPoints.cat(parts), torch.cat(modes)
+
+
+def _dense(potential, points, projector, slack, zero_tol) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
+    """From the full spectrum. What was projected out sits at the upper end and is relabelled."""
+    d = points.ndim
+    values, vectors, finite = dense_spectrum(potential.hessian(points.x), projector)
+    n_known, n_held = projector.n_removed(points.x)
+    place = torch.arange(d, device=values.device)
+    kept = place < (d - n_known - n_held)[:, None]
+    size = torch.where(kept, values.abs(), 0.0)
+    floor = _floor(zero_tol * size.amax(1), slack, vectors)
+    zero = kept & (size <= floor)
+    nonzero = kept & ~zero
+    log_det = torch.where(nonzero, torch.where(nonzero, size, 1.0).log(), 0.0).sum(1)
+    held = place >= (d - n_held)[:, None]
+    spectrum = torch.where(kept, values, torch.where(held, torch.nan, 0.0))
+    spectrum = spectrum.sort(1).values  # NaN sorts last
+    index = (nonzero & (values < 0)).sum(1)
+    unknown = torch.full_like(index, -1)
+    done = points.replace(
+        index=torch.where(finite, index, unknown),
+        n_zero=torch.where(finite, n_known + zero.sum(1), unknown),
+        log_det=torch.where(finite, log_det, torch.nan),
+        eigenvalues=torch.where(finite[:, None], spectrum, torch.nan),
+    )
+    return done, vectors[:, 0].contiguous()
+
+
+def _floor(
+    rounding: Float[Tensor, "B"], slack: Float[Tensor, "B D"], vectors: Float[Tensor, "B K D"]
+) -> Float[Tensor, "B K"]:
+    """Size below which an eigenvalue cannot be told from zero; ``slack`` is the gradient over the length scale."""
+    flat = torch.maximum(rounding, slack.norm(dim=1))[:, None]
+    return torch.maximum(flat, 10 * torch.bmm(vectors, slack[:, :, None])[:, :, 0].abs())
+
+
+def _iterative(
+    potential, points, projector, slack, zero_tol, n_probes, seed
+) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
+    """From the lowest eigenpairs, as many as are negative and one more, and a quadrature for the rest."""
+    x = points.x
+    k = 2
+    while True:
+        pairs = lowest_eigenpairs(potential, x, k, projector=projector, seed=seed, tol=1e-7)
+        floor = _floor(zero_tol * pairs.scale, slack, pairs.vectors)
+        # an eigenvalue lies within the residual of its Ritz value: the sign is certain beyond it
+        negative = pairs.values < -torch.maximum(floor, pairs.residuals)
+        if k >= min(64, x.shape[1]) or not bool(negative.all(1).any()):
+            break
+        k = min(4 * k, x.shape[1])
+    index = negative.sum(1)
+    out = torch.where(negative[:, :, None], pairs.vectors, 0.0)
+    zero = out if projector.zero is None else torch.cat([projector.zero, out], 1)
+    rest = stochastic_log_det(
+        potential, x, projector=Projector(zero, projector.held), n_probes=n_probes, zero_tol=zero_tol, seed=seed
+    )
+    log_det = rest.value + torch.where(negative, torch.where(negative, -pairs.values, 1.0).log(), 0.0).sum(1)
+    n_zero = projector.n_removed(x)[0] + (pairs.values.abs() <= floor).sum(1)
+    done = points.replace(index=index, log_det=log_det, n_zero=n_zero, eigenvalues=None)
+    return done, pairs.vectors[:, 0].contiguous()

@@ -1,0 +1,243 @@
+"""What the surface looks like from here: local quadratic models, dense or in a Krylov space.
+
+Both say the same things to the searches built on them: eigenvalues, eigenvectors and the gradient's
+components along them, all in one frozen :class:`Quadratic`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape.potentials.base import Potential
+from torchscape.saddles.eigen import Subspace, dense_spectrum, rows_within
+from torchscape.saddles.projector import Projector
+from torchscape.saddles.steps import saddle_step
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["Curvature", "Dense", "Krylov", "Quadratic", "choose_curvature"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Quadratic:
+    """U(x + V^T c) = U(x) + slope . c + (1/2) sum_k mu_k c_k^2, and how much of it is known.
+
+    Attributes:
+        values: eigenvalues mu, ascending (Ritz values in a Krylov space); what is projected out comes last.
+        vectors: orthonormal eigenvectors, as rows; zeros pad.
+        age: steps since the curvature was last measured rather than updated.
+        stale: rows whose model belongs to another point, or has been found wrong.
+        h: the dense Hessian behind it; None in a Krylov space.
+    """
+
+    values: Float[Tensor, "B K"]
+    vectors: Float[Tensor, "B K D"]
+    age: Int[Tensor, "B"]
+    stale: Bool[Tensor, "B"]
+    h: Float[Tensor, "B D D"] | None
+
+    def along(self, v: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
+        """Components of a vector in the eigenbasis."""
+        return torch.bmm(self.vectors, v[:, :, None])[:, :, 0]
+
+    def back(self, c: Float[Tensor, "B K"]) -> Float[Tensor, "B D"]:
+        """The vector with these components."""
+        return torch.bmm(c[:, None, :], self.vectors)[:, 0]
+
+    def times(self, s: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """The model Hessian times s."""
+        return self.back(self.values * self.along(s))
+
+
+class Curvature:
+    """How a search learns the curvature: :class:`Dense` or :class:`Krylov`."""
+
+    def fresh(self, x: Float[Tensor, "B D"]) -> Quadratic:
+        """An empty model, stale everywhere."""
+        raise NotImplementedError
+
+    def moved(
+        self,
+        model: Quadratic,
+        s: Float[Tensor, "B D"],
+        y: Float[Tensor, "B D"],
+        moved: Bool[Tensor, "B"],
+        surprised: Bool[Tensor, "B"],
+    ) -> Quadratic:
+        """After steps s that changed the gradient by y; ``surprised`` rows found their model wrong."""
+        raise NotImplementedError
+
+    def at(
+        self,
+        potential: Potential,
+        x: Float[Tensor, "B D"],
+        grad: Float[Tensor, "B D"],
+        mode: Float[Tensor, "B D"] | None,
+        model: Quadratic,
+        running: Bool[Tensor, "B"],
+        projector: Projector,
+    ) -> Quadratic:
+        """The model at x, up to date for every running row; ``mode`` is a direction it must resolve."""
+        raise NotImplementedError
+
+    def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
+        """Memory a row takes."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Dense(Curvature):
+    """Dense Hessians, computed anew where the model was surprised and every ``refresh`` steps, else updated.
+
+    Between, the secant pair (s, y) corrects the Hessian by Bofill's mixture of the symmetric-rank-one and
+    the Powell-symmetric-Broyden update, which may become indefinite as a saddle requires
+    (Bofill 1994, doi 10.1002/jcc.540150102):
+
+        H <- H + f r r^T/(r.s) + (1 - f) [(r s^T + s r^T)/s.s - (r.s) s s^T/(s.s)^2],
+        r = y - H s,  f = (r.s)^2 / (r.r s.s)
+
+    Attributes:
+        refresh: most steps between exact Hessians; 1 for an exact Hessian at every step.
+    """
+
+    refresh: int = 6
+
+    def fresh(self, x: Float[Tensor, "B D"]) -> Quadratic:
+        b, d = x.shape
+        age = torch.zeros(b, dtype=torch.int64, device=x.device)
+        stale = torch.ones(b, dtype=torch.bool, device=x.device)
+        eye = torch.eye(d, dtype=x.dtype, device=x.device).repeat(b, 1, 1)
+        return Quadratic(x.new_ones(b, d), eye, age, stale, x.new_zeros(b, d, d))
+
+    def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
+        return 8 * ndim * ndim * dtype.itemsize
+
+    def moved(self, model, s, y, moved, surprised):
+        if self.refresh <= 1:
+            return dataclasses.replace(model, stale=model.stale | moved)
+        h = bofill(model.h, s, y, moved)
+        age = model.age + moved
+        return dataclasses.replace(model, h=h, age=age, stale=model.stale | surprised | (age >= self.refresh))
+
+    def at(self, potential, x, grad, mode, model, running, projector):
+        assert model.h is not None
+        needed = torch.nonzero(model.stale & running)[:, 0]
+        h, age = model.h, model.age
+        if len(needed):
+            h = h.clone()
+            for rows in needed.split(rows_within(x.shape[1], x.dtype)):
+                h[rows] = potential.hessian(x[rows])
+            age = age.index_fill(0, needed, 0)
+        values, vectors, _ = dense_spectrum(h, projector)
+        stale = torch.zeros_like(model.stale)
+        return Quadratic(values, vectors, age, stale, h)
+
+
+def bofill(
+    h: Float[Tensor, "B D D"], s: Float[Tensor, "B D"], y: Float[Tensor, "B D"], moved: Bool[Tensor, "B"]
+) -> Float[Tensor, "B D D"]:
+    """Bofill's update of each moved row; afterwards H s = y."""
+    tiny = torch.finfo(s.dtype).tiny ** 0.5
+    r = y - torch.bmm(h, s[:, :, None])[:, :, 0]
+    rs, rr, ss = (r * s).sum(1), (r * r).sum(1), (s * s).sum(1)
+    usable = moved & (ss > tiny) & (rr > tiny) & torch.isfinite(rr)
+    ss = torch.where(usable, ss, 1.0)
+    f = torch.where(usable, rs.square() / (rr * ss).clamp(min=tiny), 0.0)
+    # f r r^T / (r.s) = (r.s) r r^T / (r.r s.s), which has no small denominator
+    a = rs / (rr * ss).clamp(min=tiny)
+    b = (1 - f) / ss
+    left = torch.stack([a[:, None] * r + b[:, None] * s, b[:, None] * r - (b * rs / ss)[:, None] * s], 1)
+    update = torch.bmm(left.mT, torch.stack([r, s], 1))
+    return h + torch.where(usable[:, None, None], update, 0.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Krylov(Curvature):
+    """Only Hessian-vector products: the model in the space spanned by H^j g and H^j mode, j = 0, 1, ...
+
+    The space contains the gradient, so that what it leaves out has no slope; it grows two vectors at a time
+    until the step has settled, and the carried mode warm-starts the lowest eigenpair.
+
+    Attributes:
+        max_dim: most vectors per row.
+        settled: the space is large enough when H times the step leaves it by at most this times |g| (the
+            residual of Newton's equation), and |H v - mu v| <= this times |mu| for the lowest mode.
+    """
+
+    max_dim: int = 100
+    settled: float = 0.1
+
+    def fresh(self, x: Float[Tensor, "B D"]) -> Quadratic:
+        b, d = x.shape
+        age = torch.zeros(b, dtype=torch.int64, device=x.device)
+        stale = torch.ones(b, dtype=torch.bool, device=x.device)
+        k = min(self.max_dim, d)
+        return Quadratic(x.new_ones(b, k), x.new_zeros(b, k, d), age, stale, None)
+
+    def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
+        return 5 * min(self.max_dim, ndim) * ndim * dtype.itemsize
+
+    def moved(self, model, s, y, moved, surprised):
+        return dataclasses.replace(model, stale=model.stale | moved)
+
+    def at(self, potential, x, grad, mode, model, running, projector):
+        needed = torch.nonzero(model.stale & running)[:, 0]
+        if len(needed) == 0:
+            return model
+        chosen = None if mode is None else mode[needed]
+        values, vectors = self._space(potential, x[needed], grad[needed], chosen, projector.take(needed))
+        return Quadratic(
+            model.values.index_copy(0, needed, values),
+            model.vectors.index_copy(0, needed, vectors),
+            model.age,
+            torch.zeros_like(model.stale),
+            None,
+        )
+
+    def _space(self, potential, x, grad, mode, projector):
+        b, d = x.shape
+        cap = min(self.max_dim, d)
+        start = grad[:, None] if mode is None else torch.stack([grad, mode], 1)
+
+        def hvp(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
+            return potential.hvp(x.repeat_interleave(v.shape[1], 0), v.reshape(-1, d)).reshape(v.shape)
+
+        space = Subspace.empty(x, cap + 2).expanded(start, hvp, projector)
+        followed = torch.zeros(b, dtype=torch.int64, device=x.device)
+        radius = torch.full_like(grad[:, 0], potential.length_scale)
+        while space.dim < cap:
+            values, y = space.decomposed()
+            q, hq = space.q[:, : space.dim], space.hq[:, : space.dim]
+            slope = torch.bmm(y, torch.bmm(q, grad[:, :, None]))[:, :, 0]
+            step = torch.bmm(saddle_step(values, slope, followed, radius)[:, None], y)
+            product = torch.bmm(step, hq)
+            leak = (product - torch.bmm(torch.bmm(product, q.mT), q))[:, 0]
+            done = leak.norm(dim=1) <= self.settled * grad.norm(dim=1)
+            directions = [leak]
+            if mode is not None:
+                lowest = torch.bmm(y[:, :1], hq)[:, 0] - values[:, :1] * torch.bmm(y[:, :1], q)[:, 0]
+                done &= lowest.norm(dim=1) <= self.settled * values[:, 0].abs()
+                directions.append(lowest)
+            if bool(done.all()):
+                break
+            # a row that has settled waits as it is, so that its model does not depend on its neighbours
+            new = torch.where(done[:, None, None], 0.0, torch.stack(directions, 1))
+            grown = space.expanded(new, hvp, projector)
+            if grown.dim == space.dim:
+                break
+            space = grown
+        values, y = space.decomposed()
+        values, y = values[:, :cap], y[:, :cap]  # no more than D are genuine, and what is empty comes last
+        vectors = torch.bmm(y, space.q[:, : space.dim])
+        known = torch.arange(values.shape[1], device=x.device) < space.valid.sum(1, keepdim=True)
+        pad = cap - values.shape[1]
+        # What the space leaves out has no slope: any positive curvature will do there.
+        values = torch.nn.functional.pad(torch.where(known, values, 1.0), (0, pad), value=1.0)
+        vectors = torch.nn.functional.pad(torch.where(known[:, :, None], vectors, 0.0), (0, 0, 0, pad))
+        return values, vectors
+
+
+def choose_curvature(potential: Potential, dense_limit: int = 200) -> Curvature:
+    """Dense Hessians up to ``dense_limit`` coordinates, Krylov spaces beyond."""
+    return Dense() if potential.ndim <= dense_limit else Krylov()

@@ -1,0 +1,240 @@
+"""Downhill along the steepest-descent path, by an integrator that stays in its basin."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape.optimise import LBFGS, Pool, Queue, default_tol, relax
+from torchscape.optimise.pool import available_memory
+from torchscape.optimise.rows import put_rows
+from torchscape.points import StationaryPoints, Status
+from torchscape.potentials.base import Potential
+from torchscape.saddles.curvature import Curvature, Quadratic, choose_curvature
+from torchscape.saddles.projector import Projector
+from torchscape.saddles.steps import flow_response, flow_step
+from torchscape.types import Float, Int, Tensor
+
+__all__ = ["Descent", "Quench", "choose_descent", "descend"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Descending:
+    """State of a batch of descents. ``trial`` is what the next step evaluates, after a time ``time``."""
+
+    x: Float[Tensor, "B D"]
+    energy: Float[Tensor, "B"]
+    grad: Float[Tensor, "B D"]
+    trial: Float[Tensor, "B D"]
+    time: Float[Tensor, "B 1"]
+    radius: Float[Tensor, "B"]
+    n_evaluations: Int[Tensor, "B"]
+    n_rejected: Int[Tensor, "B"]
+    status: Int[Tensor, "B"]
+    model: Quadratic
+
+
+@dataclasses.dataclass(frozen=True)
+class Descent:
+    """Options of the descent, and the stepper that a pool runs.
+
+    The flow dx/dt = -grad U is integrated exactly on local quadratic models (Page & McIver 1988,
+    doi 10.1063/1.454172), so that stiff directions cost nothing. A step is taken when the part of the
+    gradient change that its model missed would have moved the path by less than ``path_tol``; near the
+    minimum the time goes to infinity and the step becomes Newton's.
+
+    Attributes:
+        curvature: :class:`Dense` or :class:`Krylov`; None chooses by size.
+        path_tol: error allowed per step, in units of the potential's ``length_scale``.
+        remeasure: fraction of it above which a dense Hessian is measured anew rather than updated (1: only
+            after a rejection).
+        max_step: longest step, in the same unit.
+        tol: RMS gradient that counts as converged; None for 1e-8 in float64.
+        max_evaluations: evaluations a row may spend on the path; :func:`relax` takes over from there.
+    """
+
+    curvature: Curvature | None = None
+    path_tol: float = 0.02
+    remeasure: float = 1.0
+    max_step: float = 2.0
+    tol: float | None = None
+    max_evaluations: int = 500
+
+    def init(self, potential: Potential, x: Float[Tensor, "B D"]) -> _Descending:
+        """State before any evaluation."""
+        if potential.bounds is not None:
+            x = potential.bounds.clamp(x)
+        b = len(x)
+        zero = torch.zeros(b, dtype=torch.int64, device=x.device)
+        return _Descending(
+            x=x.clone(),
+            energy=x.new_full((b,), torch.inf),
+            grad=torch.zeros_like(x),
+            trial=x.clone(),
+            time=x.new_zeros(b, 1),
+            radius=x.new_full((b,), 0.1 * potential.length_scale),
+            n_evaluations=zero,
+            n_rejected=zero.clone(),
+            status=torch.full_like(zero, Status.RUNNING),
+            model=self._curvature(potential).fresh(x),
+        )
+
+    def step(self, potential: Potential, state: _Descending) -> _Descending:
+        """Evaluate every trial point once; accept or shrink; follow the flow of the model from there."""
+        energy, grad = potential.energy_and_grad(state.trial)
+        running = state.status == Status.RUNNING
+        first = torch.isinf(state.energy)
+        finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
+        s = state.trial - state.x
+        length = s.norm(dim=1)
+        tol = self.path_tol * potential.length_scale
+        error = torch.nan_to_num(self._error(state, s, grad), nan=torch.inf)
+        noise = 100 * torch.finfo(energy.dtype).eps * energy.abs().clamp(min=1.0)
+        accepted = running & finite & (first | ((error <= tol) & (energy <= state.energy + noise)))
+        rejected = running & ~accepted
+
+        # The error of a step grows with the cube of its length.
+        factor = (0.9 * (tol / error.clamp(min=1e-6 * tol)) ** (1 / 3)).clamp(0.2, 2.0)
+        grown = torch.maximum(state.radius, factor * length).clamp(max=self.max_step * potential.length_scale)
+        radius = torch.where(factor > 1, grown, torch.minimum(state.radius, factor * length))
+        radius = torch.where(rejected, length * factor.clamp(max=0.5), radius)
+        radius = torch.where(first | ~running, state.radius, radius)
+
+        take = accepted[:, None]
+        x = torch.where(take, state.trial, state.x)
+        new_grad = torch.where(take, grad, state.grad)
+        y = torch.where(take, grad - state.grad, 0.0)
+        moved = accepted & ~first
+        curvature = self._curvature(potential)
+        model = curvature.moved(state.model, s, y, moved, (rejected | (error > self.remeasure * tol)) & ~first)
+
+        projector = Projector.at(potential, x, new_grad)
+        free = projector.apply_one(new_grad)
+        n_evaluations = state.n_evaluations + running
+        n_rejected = torch.where(accepted, 0, state.n_rejected + rejected)
+        rms = free.square().mean(1).sqrt()
+        status = self._status(potential, state, x, rms, first & ~finite, n_rejected, n_evaluations)
+        running = status == Status.RUNNING
+        model = curvature.at(potential, x, free, None, model, running, projector)
+        c, time, _ = flow_step(model.values, model.along(free), radius)
+        trial = torch.where(running[:, None], x + model.back(c), x)
+        if potential.bounds is not None:
+            trial = potential.bounds.clamp(trial)
+        return _Descending(
+            x=x,
+            energy=torch.where(accepted, energy, state.energy),
+            grad=new_grad,
+            trial=trial,
+            time=time,
+            radius=radius,
+            n_evaluations=n_evaluations,
+            n_rejected=n_rejected,
+            status=status,
+            model=model,
+        )
+
+    def result(self, potential: Potential, state: _Descending) -> StationaryPoints:
+        """Where every row stands, with its residual."""
+        free = Projector.at(potential, state.x, state.grad).apply_one(state.grad)
+        broken = torch.isinf(state.energy)
+        return StationaryPoints.of(
+            state.x,
+            torch.where(broken, torch.nan, state.energy),
+            grad_rms=torch.where(broken, torch.nan, free.square().mean(1).sqrt()),
+            status=torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status),
+            n_evaluations=state.n_evaluations,
+        )
+
+    def _curvature(self, potential: Potential) -> Curvature:
+        return self.curvature if self.curvature is not None else choose_curvature(potential)
+
+    def _error(
+        self, state: _Descending, s: Float[Tensor, "B D"], grad: Float[Tensor, "B D"]
+    ) -> Float[Tensor, "B"]:
+        """How far the gradient change that the model missed would have moved the path meanwhile.
+
+        The missed force grows from zero over the step, hence the factor one half.
+        """
+        missed = state.model.along(grad - state.grad - state.model.times(s))
+        values = state.model.values
+        newton = torch.isinf(state.time)
+        time = torch.where(newton, 1.0, state.time)
+        response = torch.where(newton, 1 / values.abs(), flow_response(values, time))
+        return 0.5 * (missed * response).norm(dim=1)
+
+    def _status(self, potential, state, x, rms, broken, n_rejected, n_evaluations) -> Int[Tensor, "B"]:
+        tol = default_tol(x.dtype) if self.tol is None else self.tol
+        far = x.abs().amax(1) > 1e8 * max(1.0, potential.length_scale)
+        status = state.status
+        running = status == Status.RUNNING
+        for condition, code in (
+            (n_evaluations >= self.max_evaluations, Status.MAX_STEPS),
+            (n_rejected >= 20, Status.STALLED),
+            (far, Status.UNBOUNDED),
+            (rms <= tol, Status.CONVERGED),
+            (broken, Status.NOT_FINITE),
+        ):
+            status = torch.where(running & condition, int(code), status)
+        return status
+
+
+@dataclasses.dataclass(frozen=True)
+class Quench:
+    """A descent by L-BFGS with short steps, as the field follows its downhill paths in many dimensions.
+
+    It costs a tenth of :class:`Descent` on networks of hundreds of parameters. With short steps it nearly always
+    ends where the steepest-descent path does, but nothing guarantees it.
+
+    Attributes:
+        max_step: longest step, in units of the potential's ``length_scale``.
+        tol: RMS gradient that counts as converged; None for 1e-8 in float64.
+    """
+
+    max_step: float = 0.1
+    tol: float | None = None
+
+
+def choose_descent(potential: Potential, dense_limit: int = 200) -> Descent | Quench:
+    """The path itself where local quadratic models are cheap, a quench with short steps beyond."""
+    return Descent() if potential.ndim <= dense_limit else Quench()
+
+
+def descend(
+    potential: Potential, starts: Float[Tensor, "B D"], *, options: Descent | Quench | None = None
+) -> StationaryPoints:
+    """Follow the steepest-descent path from every start to its end; row i of the result belongs to start i.
+
+    What has not converged within the path's budget (a kink, a minimum with an unknown zero mode) is finished by
+    :func:`~torchscape.optimise.relax` from where the path had come to.
+
+    Args:
+        potential: U.
+        starts: points on slopes [B D].
+        options: how; None for :func:`choose_descent`.
+
+    Example:
+        >>> class Wells(Potential):
+        ...     ndim = 2
+        ...     def energy(self, x):
+        ...         return (x[:, 0] ** 2 - 1) ** 2 + 10 * (x[:, 1] - x[:, 0] ** 2) ** 2
+        >>> start = torch.tensor([[0.01, 0.0], [-0.01, 3.0]], dtype=torch.float64)
+        >>> descend(Wells(), start).x.round(decimals=6).tolist()
+        [[1.0, 1.0], [-1.0, 1.0]]
+    """
+    options = options or choose_descent(potential)
+    if len(starts) == 0:
+        return StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
+    if isinstance(options, Quench):
+        return relax(potential, starts, optimiser=LBFGS(max_step=options.max_step), tol=options.tol)
+    per_row = max(1, options._curvature(potential).bytes_per_row(potential.ndim, starts.dtype))
+    size = max(1, min(2048, len(starts), available_memory(torch.device(potential.device)) // per_row))
+    queue = Queue(starts)
+    Pool(options, size).run(potential, queue)
+    ends: StationaryPoints = queue.ordered()
+    left = torch.nonzero(~ends.converged)[:, 0]
+    if len(left) == 0:
+        return ends
+    finished = relax(potential, ends.x[left], tol=options.tol)
+    spent = ends.n_evaluations[left] + finished.n_evaluations
+    return put_rows(ends, left, finished.replace(n_evaluations=spent))

@@ -1,0 +1,61 @@
+"""Which rows of a batch are the same point, up to the potential's symmetry."""
+
+from __future__ import annotations
+
+import torch
+
+from torchscape.points import StationaryPoints
+from torchscape.potentials.base import Potential
+from torchscape.types import Int, Tensor
+
+__all__ = ["first_of_each"]
+
+
+def first_of_each(
+    potential: Potential,
+    points: StationaryPoints,
+    *,
+    energy_tol: float = 1e-8,
+    distance_tol: float = 1e-2,
+) -> Int[Tensor, "B"]:
+    """For each row, the number of the first row that is the same point.
+
+    The same means energies within ``energy_tol`` max(1, |U|) and a distance to the closest symmetric image
+    within ``distance_tol`` length scales. Rows are compared with one representative per round and energy, all
+    in one batch, so that there are as many rounds as different points of equal energy.
+
+    Example:
+        >>> class Bowl(Potential):
+        ...     ndim = 1
+        >>> points = StationaryPoints.of(torch.tensor([[0.0], [3.0], [0.0]]), torch.zeros(3))
+        >>> first_of_each(Bowl(), points).tolist()
+        [0, 1, 0]
+    """
+    n = len(points)
+    first = torch.arange(n, device=points.energy.device)
+    if n < 2:
+        return first
+    order = points.energy.sort(stable=True).indices
+    energy = points.energy[order]
+    gap = (energy[1:] - energy[:-1]) > energy_tol * energy[1:].abs().clamp(min=1.0)
+    level = torch.zeros(n, dtype=torch.int64, device=order.device)
+    level[order[1:]] = gap.long().cumsum(0)
+    invariants = potential.symmetry.invariants(points.x)
+    tol = distance_tol * potential.length_scale
+    open_rows = first.clone()
+    while len(open_rows):
+        # the first open row of every level stands for itself, and is compared with the others of its level
+        head = torch.full((n,), n, dtype=torch.int64, device=order.device)
+        head = head.scatter_reduce(0, level[open_rows], open_rows, "amin")
+        leader = head[level[open_rows]]
+        others = leader != open_rows
+        a, b = leader[others], open_rows[others]
+        near = (invariants[a] - invariants[b]).norm(dim=1) <= tol
+        a, b = a[near], b[near]
+        same = potential.symmetry.distance(points.x[a], points.x[b]) <= tol if len(a) else near[near]
+        first[b[same]] = a[same]
+        settled = torch.zeros(n, dtype=torch.bool, device=order.device)
+        settled[leader] = True
+        settled[b[same]] = True
+        open_rows = open_rows[~settled[open_rows]]
+    return first

@@ -1,0 +1,251 @@
+"""Lowest eigenpairs of batches of Hessians: dense where D is small, by Hessian-vector products beyond."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+
+from torchscape import random
+from torchscape.potentials.base import Potential
+from torchscape.saddles.projector import Projector
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["Eigenpairs", "Subspace", "dense_spectrum", "finite_rows", "lowest_eigenpairs", "rows_within"]
+
+DENSE_BYTES = 1 << 29  # of Hessians decomposed at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Eigenpairs:
+    """The K lowest eigenpairs of each row, with the evidence.
+
+    Attributes:
+        values: eigenvalues mu, ascending.
+        vectors: unit eigenvectors v.
+        residuals: |H v - mu v|; some eigenvalue lies within this of mu.
+        scale: largest |mu| seen, which residuals are measured against.
+        n_hvps: Hessian-vector products spent on the row.
+    """
+
+    values: Float[Tensor, "B K"]
+    vectors: Float[Tensor, "B K D"]
+    residuals: Float[Tensor, "B K"]
+    scale: Float[Tensor, "B"]
+    n_hvps: Int[Tensor, "B"]
+
+
+def lowest_eigenpairs(
+    potential: Potential,
+    x: Float[Tensor, "B D"],
+    k: int = 1,
+    *,
+    guess: Float[Tensor, "B G D"] | None = None,
+    tol: float = 1e-6,
+    max_dim: int | None = None,
+    max_hvps: int = 2000,
+    projector: Projector | None = None,
+    seed: int = 0,
+) -> Eigenpairs:
+    """The ``k`` lowest eigenpairs of P H(x) P by a thick-restarted block Lanczos method on products H v.
+
+    The search space grows by the residuals H v - mu v of the k lowest Ritz pairs and of one guard pair, with
+    full reorthogonalisation, and is restarted from its lower half when it is full (Wu & Simon 2000,
+    doi 10.1137/S0895479898334605). The guard starts from a random vector, so that a warm start that happens
+    to be an exact eigenvector of a higher mode cannot pass for the lowest one.
+
+    Args:
+        potential: U; only its Hessian-vector products are used.
+        x: points [B D].
+        k: number of eigenpairs.
+        guess: approximate eigenvectors, for instance those of a nearby point.
+        tol: a row is done when every |H v - mu v| <= tol max|mu|.
+        max_dim: vectors kept per row (default 30 + 4 k).
+        max_hvps: products a row may spend; pairs that are not converged by then show it in ``residuals``.
+        projector: directions to leave out; None for the known zero modes at x.
+        seed: of the random guard vector.
+
+    Example:
+        >>> class Bowl(Potential):
+        ...     ndim = 50
+        ...     def energy(self, x):
+        ...         return 0.5 * (x**2 * torch.arange(1.0, 51.0, dtype=x.dtype)).sum(1)
+        >>> pairs = lowest_eigenpairs(Bowl(), torch.zeros(1, 50, dtype=torch.float64), k=2)
+        >>> pairs.values.round(decimals=5).tolist()
+        [[1.0, 2.0]]
+    """
+    b, d = x.shape
+    projector = Projector.at(potential, x) if projector is None else projector
+    k = min(k, d)
+    block = k + 1
+    cap = min(d, max(max_dim or 30 + 4 * k, 3 * block)) + block
+    key = random.fold(seed, torch.arange(1, device=x.device)).expand(b)
+    n_random = 1 if guess is not None else block
+    noise = [random.normal(random.fold(key, j), d, x.dtype)[:, None, :] for j in range(n_random)]
+    start = torch.cat([*([] if guess is None else [guess]), *noise], 1)
+
+    products = _products(potential, x)
+    space = Subspace.empty(x, max(cap, start.shape[1])).expanded(start, products, projector)
+    least = start.shape[1] + 4 * block  # the guard needs a few products before it can tell anything
+    while True:
+        values, vectors, residual = space.ritz(min(block, space.dim))
+        norms = residual.norm(dim=2)
+        scale = space.largest()
+        done = (norms[:, :k] <= tol * scale[:, None]).all(1) & (space.n_hvps >= least)
+        done |= space.n_hvps >= max_hvps
+        if bool(done.all()):
+            break
+        residual = torch.where(done[:, None, None], 0.0, residual)  # a finished row waits as it is
+        if space.dim + residual.shape[1] > cap:
+            space = space.restarted(min(max(cap // 2, block), space.dim))
+        grown = space.expanded(residual, products, projector)
+        if grown.dim == space.dim:  # the space is invariant in every row: nothing is left to be found
+            break
+        space = grown
+    return Eigenpairs(values[:, :k], vectors[:, :k], norms[:, :k], scale, space.n_hvps)
+
+
+def _products(potential: Potential, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
+    """H v for a block of vectors of each row, as one batch."""
+
+    def hvp(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
+        k = v.shape[1]
+        return potential.hvp(x.repeat_interleave(k, 0), v.reshape(-1, x.shape[1])).reshape(v.shape)
+
+    return hvp
+
+
+@dataclasses.dataclass(frozen=True)
+class Subspace:
+    """An orthonormal basis Q of each row with the products H Q: all that Rayleigh-Ritz needs.
+
+    A vector that adds nothing new (breakdown: the space is invariant) is kept as zeros and masked.
+
+    Attributes:
+        q, hq: basis and products, the first ``dim`` vectors in use.
+        t: Q H Q^T, which grows by a block at a time.
+        valid: which of them are not zero.
+        dim: vectors in use, the same number for every row.
+        n_hvps: products spent on each row.
+    """
+
+    q: Float[Tensor, "B M D"]
+    hq: Float[Tensor, "B M D"]
+    t: Float[Tensor, "B M M"]
+    valid: Bool[Tensor, "B M"]
+    dim: int
+    n_hvps: Int[Tensor, "B"]
+
+    @classmethod
+    def empty(cls, x: Float[Tensor, "B D"], capacity: int) -> Subspace:
+        b, d = x.shape
+        valid = torch.zeros(b, capacity, dtype=torch.bool, device=x.device)
+        n = torch.zeros(b, dtype=torch.int64, device=x.device)
+        q, t = x.new_zeros(b, capacity, d), x.new_zeros(b, capacity, capacity)
+        return cls(q, torch.zeros_like(q), t, valid, 0, n)
+
+    def expanded(
+        self, new: Float[Tensor, "B K D"], hvp: Callable[[Tensor], Tensor], projector: Projector
+    ) -> Subspace:
+        """With a block of new directions, those that add something to some row; the buffers are given away."""
+        room = self.q.shape[1] - self.dim
+        new, valid = orthonormalised(new[:, :room], self.q[:, : self.dim], projector)
+        useful = torch.nonzero(valid.any(0))[:, 0]
+        if len(useful) == 0:
+            return self
+        new, valid = new[:, useful], valid[:, useful]
+        stop = self.dim + new.shape[1]
+        self.q[:, self.dim : stop] = new
+        self.hq[:, self.dim : stop] = projector.apply(hvp(new))
+        cross = torch.bmm(self.q[:, :stop], self.hq[:, self.dim : stop].mT)
+        self.t[:, :stop, self.dim : stop] = cross
+        self.t[:, self.dim : stop, :stop] = cross.mT
+        self.valid[:, self.dim : stop] = valid
+        return dataclasses.replace(self, dim=stop, n_hvps=self.n_hvps + valid.sum(1))
+
+    def decomposed(self) -> tuple[Float[Tensor, "B m"], Float[Tensor, "B m m"]]:
+        """Ritz values, ascending, and their coordinates in the basis, as rows. Empty directions come last."""
+        t, valid = self._t(), self.valid[:, : self.dim]
+        top = 2 * t.abs().sum(2).amax(1, keepdim=True) + 1
+        values, y = torch.linalg.eigh(t + torch.diag_embed(torch.where(valid, 0.0, top)))
+        return values, y.mT
+
+    def largest(self) -> Float[Tensor, "B"]:
+        """Largest |Ritz value|."""
+        return torch.linalg.eigvalsh(self._t()).abs().amax(1)
+
+    def _t(self) -> Float[Tensor, "B m m"]:
+        t = self.t[:, : self.dim, : self.dim]
+        return finite_rows(0.5 * (t + t.mT))[0]
+
+    def ritz(self, n: int) -> tuple[Float[Tensor, "B n"], Float[Tensor, "B n D"], Float[Tensor, "B n D"]]:
+        """The ``n`` lowest Ritz values, vectors and residuals H v - mu v."""
+        values, y = self.decomposed()
+        values, y = values[:, :n], y[:, :n]
+        vectors = torch.bmm(y, self.q[:, : self.dim])
+        residual = torch.bmm(y, self.hq[:, : self.dim]) - values[:, :, None] * vectors
+        return values, vectors, residual
+
+    def restarted(self, keep: int) -> Subspace:
+        """Only the ``keep`` lowest Ritz vectors, which costs no product."""
+        values, y = self.decomposed()
+        y = y[:, :keep]
+        fresh = Subspace.empty(self.q[:, 0], self.q.shape[1])
+        fresh.q[:, :keep] = torch.bmm(y, self.q[:, : self.dim])
+        fresh.hq[:, :keep] = torch.bmm(y, self.hq[:, : self.dim])
+        n_valid = self.valid[:, : self.dim].sum(1, keepdim=True)
+        fresh.t[:, :keep, :keep] = torch.diag_embed(values[:, :keep])
+        fresh.valid[:, :keep] = torch.arange(keep, device=values.device) < n_valid
+        return dataclasses.replace(fresh, dim=keep, n_hvps=self.n_hvps)
+
+
+def orthonormalised(
+    new: Float[Tensor, "B K D"], basis: Float[Tensor, "B m D"], projector: Projector
+) -> tuple[Float[Tensor, "B K D"], Bool[Tensor, "B K"]]:
+    """P ``new`` made orthonormal to the basis and within itself; what vanishes becomes zero, and is marked.
+
+    Two passes of Gram-Schmidt: "twice is enough" (Giraud et al. 2005, doi 10.1007/s00211-005-0615-4). Each
+    projects again, because normalising what little is left would blow up its rounding errors outside P.
+    """
+    kept: list[Tensor] = []
+    floor = torch.finfo(new.dtype).eps ** 0.5
+    for v in new.unbind(1):
+        before = v.norm(dim=1, keepdim=True)
+        v = v / before.clamp(min=torch.finfo(v.dtype).tiny)
+        alive = before > 0
+        others = torch.cat([basis, *(u[:, None] for u in kept)], 1)
+        for _ in range(2):
+            v = projector.apply_one(v)
+            v = v - torch.bmm(torch.bmm(v[:, None], others.mT), others)[:, 0]
+            after = v.norm(dim=1, keepdim=True)
+            alive = alive & (after > floor) & torch.isfinite(after)
+            v = torch.where(alive, v / after, 0.0)
+        kept.append(v)
+    out = torch.stack(kept, 1)
+    return out, out.abs().amax(2) > 0
+
+
+def dense_spectrum(
+    h: Float[Tensor, "B D D"], projector: Projector
+) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D D"], Bool[Tensor, "B"]]:
+    """All eigenvalues (ascending) and eigenvectors (as rows) of P H P, and whether the row was finite.
+
+    Directions that were removed come last, with eigenvalues above all others.
+    """
+    h, finite = finite_rows(h)
+    shifted, _ = projector.shifted(h)
+    values, vectors = torch.linalg.eigh(shifted)
+    return values, vectors.mT, finite
+
+
+def finite_rows(h: Float[Tensor, "B m m"]) -> tuple[Float[Tensor, "B m m"], Bool[Tensor, "B"]]:
+    """Rows with NaN or infinity exchanged for the identity, which LAPACK would refuse; and which were fine."""
+    finite = torch.isfinite(h).all(2).all(1)
+    eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+    return torch.where(finite[:, None, None], h, eye), finite
+
+
+def rows_within(ndim: int, dtype: torch.dtype, budget: int = DENSE_BYTES) -> int:
+    """How many dense Hessians fit into the budget, workspace included."""
+    return max(1, budget // (6 * ndim * ndim * dtype.itemsize))

@@ -1,0 +1,62 @@
+"""A potential that counts what is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torchscape.potentials.base import Potential
+from torchscape.types import Float, Tensor
+
+__all__ = ["Metered"]
+
+
+class Metered(Potential):
+    """The same potential, with counters of rows evaluated: gradients, Hessians, Hessian-vector products.
+
+    Example:
+        >>> import torch
+        >>> class Bowl(Potential):
+        ...     ndim = 2
+        ...     def energy(self, x):
+        ...         return (x**2).sum(1)
+        >>> counted = Metered(Bowl())
+        >>> _ = counted.energy_and_grad(torch.ones(3, 2))
+        >>> counted.n_gradients
+        3
+    """
+
+    def __init__(self, potential: Potential):
+        self.potential = potential
+        self.n_gradients = self.n_hessians = self.n_hvps = 0
+        for name in ("ndim", "dtype", "device", "bounds", "symmetry", "length_scale", "max_rows"):
+            setattr(self, name, getattr(potential, name))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "potential":
+            raise AttributeError(name)
+        return getattr(self.potential, name)
+
+    def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+        return self.potential.energy(x)
+
+    def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        self.n_gradients += len(x)
+        return self.potential.energy_and_grad(x)
+
+    def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        self.n_hvps += len(x)
+        return self.potential.hvp(x, v)
+
+    def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
+        self.n_hessians += len(x)
+        return self.potential.hessian(x)
+
+    def settings(self) -> Mapping[str, object]:
+        return self.potential.settings()
+
+    def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
+        return self.potential.sample(n, seed)
+
+    def fingerprint(self) -> str:
+        return self.potential.fingerprint()

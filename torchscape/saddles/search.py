@@ -1,0 +1,314 @@
+"""``connect`` and ``climb``: verified transition states from pairs of minima, or from single ones."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape import random
+from torchscape.errors import PotentialError
+from torchscape.points import StationaryPoints
+from torchscape.potentials.base import Potential
+from torchscape.saddles.band import Band, find_paths
+from torchscape.saddles.descend import Descent, Quench, choose_descent
+from torchscape.saddles.eigen import dense_spectrum, lowest_eigenpairs, rows_within
+from torchscape.saddles.follow import Follow, follow
+from torchscape.saddles.meter import Metered
+from torchscape.saddles.peaks import Peaks, find_peaks
+from torchscape.saddles.projector import Projector
+from torchscape.saddles.verify import Outcome, Verified, verify
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["RandomDirections", "SaddleSearch", "SoftModes", "climb", "confirm", "connect"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SaddleSearch:
+    """What a search for transition states has found, and what became of everything it tried.
+
+    Attributes:
+        ts: E distinct verified transition states, characterised (index 1).
+        minus, plus: the minima at the two ends of each one's downhill paths, converged. Both may be images of
+            one minimum (a degenerate rearrangement), or one and the same point.
+        mode: the unstable mode of each.
+        pair: the input pair (or start) whose candidate found it first.
+        hits: candidates that ended in it.
+        outcome: an :class:`Outcome` per candidate.
+        candidate_pair: the input pair (or start) of each candidate.
+        candidate_ts: the row of ``ts`` each candidate ended in, -1 where none.
+        n_evaluations, n_hessians, n_hvps: energy-and-gradient evaluations, dense Hessians and Hessian-vector
+            products in all.
+    """
+
+    ts: StationaryPoints
+    minus: StationaryPoints
+    plus: StationaryPoints
+    mode: Float[Tensor, "E D"]
+    pair: Int[Tensor, "E"]
+    hits: Int[Tensor, "E"]
+    outcome: Int[Tensor, "C"]
+    candidate_pair: Int[Tensor, "C"]
+    candidate_ts: Int[Tensor, "C"]
+    n_evaluations: int
+    n_hessians: int
+    n_hvps: int
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    @property
+    def outcomes(self) -> dict[str, int]:
+        """Number of candidates per outcome, by name."""
+        counts = torch.bincount(self.outcome, minlength=len(Outcome)).tolist()
+        return {outcome.name: counts[outcome] for outcome in Outcome if counts[outcome]}
+
+    @property
+    def success_rate(self) -> float:
+        """Fraction of the candidates that entered refinement and ended in a verified transition state."""
+        entered = int((self.outcome != Outcome.KINK).sum())
+        return int((self.outcome == Outcome.VERIFIED).sum()) / entered if entered else float("nan")
+
+
+def connect(
+    potential: Potential,
+    a: Float[Tensor, "P D"],
+    b: Float[Tensor, "P D"],
+    *,
+    band: Band | None = None,
+    refine: Follow | None = None,
+    descent: Descent | Quench | None = None,
+    tol: float | None = None,
+    align: bool = True,
+) -> SaddleSearch:
+    """Double-ended search: the transition states between the minima a and b of every pair.
+
+    The ends are aligned to their closest symmetric images and joined by doubly-nudged elastic bands, all of
+    them one batch. The highest maximum of a band, and every other one at which the surface curves downwards
+    along the band, is refined by eigenvector-following and then verified (residual, index exactly one, both
+    downhill paths). The transition states found need not join a with b: ``minus`` and ``plus`` say what they join.
+
+    Args:
+        potential: U.
+        a, b: minima, row by row the ends of one pair. For a path between two particular images of one minimum
+            give both and ``align=False``.
+        band: options of the bands.
+        refine: options of the eigenvector-following.
+        descent: options of the downhill paths.
+        tol: RMS gradient of transition states and ends; None for 1e-8 in float64.
+        align: whether b is replaced by its image that is closest to a.
+
+    Raises:
+        PotentialError: if a and b are not both [P, D].
+
+    Example:
+        >>> class Wells(Potential):
+        ...     ndim = 2
+        ...     def energy(self, x):
+        ...         return (x[:, 0] ** 2 - 1) ** 2 + (x[:, 1] - x[:, 0] ** 2) ** 2
+        >>> ends = torch.tensor([[-1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+        >>> found = connect(Wells(), ends[:1], ends[1:])
+        >>> found.ts.energy.tolist(), found.minus.x[:, 0].abs().round(decimals=6).tolist()
+        ([1.0], [1.0])
+    """
+    for points in (a, b):
+        if points.ndim != 2 or points.shape[1] != potential.ndim or len(a) != len(b):
+            raise PotentialError(
+                f"a and b must both be [P, {potential.ndim}], not {list(a.shape)} and {list(b.shape)}: "
+                "give the two ends of pair p in row p of each"
+            )
+    u = Metered(potential)
+    if align and len(a):
+        b = potential.symmetry.align(a, b)
+    apart = torch.nonzero((b - a).norm(dim=1) > 1e-6 * potential.length_scale)[:, 0]
+    parts = []
+    for rows, path in find_paths(u, a[apart], b[apart], band):
+        found = find_peaks(path)
+        parts.append(dataclasses.replace(found, owner=apart[rows[found.owner]]))
+    if not parts:
+        parts = [Peaks(apart, a[apart], a[apart], a[apart].sum(1))]
+    peaks = Peaks.cat(parts)
+    order = peaks.owner.argsort(stable=True)
+    owner, x, tangent = peaks.owner[order], peaks.x[order], peaks.tangent[order]
+    enters = (u.hvp(x, tangent) * tangent).sum(1) < 0 if len(x) else owner < 0
+    enters |= _highest(owner, peaks.energy[order])
+    return _refined(u, owner, x, tangent, enters, refine, descent, tol)
+
+
+def _highest(owner: Int[Tensor, "C"], energy: Float[Tensor, "C"]) -> Bool[Tensor, "C"]:
+    """Whether each peak is the highest of its path: some barrier there must be."""
+    order = energy.argsort(descending=True, stable=True)
+    order = order[owner[order].argsort(stable=True)]
+    chosen = torch.ones_like(owner, dtype=torch.bool)
+    chosen[order[1:]] = owner[order[1:]] != owner[order[:-1]]
+    return chosen
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomDirections:
+    """Displace each start ``count`` times along random directions of length ``size`` length scales."""
+
+    count: int = 1
+    size: float = 1.0
+
+    def directions(
+        self, potential: Potential, x: Float[Tensor, "B D"], keys: Int[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B K D"], float]:
+        """Unit directions without zero modes, and the length of the displacement."""
+        keys = random.fold(keys[:, None], torch.arange(self.count, device=x.device)).flatten()
+        v = random.normal(keys, x.shape[1], x.dtype).reshape(len(x), self.count, x.shape[1])
+        v = Projector.at(potential, x).apply(v)
+        return v / v.norm(dim=2, keepdim=True), self.size
+
+
+@dataclasses.dataclass(frozen=True)
+class SoftModes:
+    """Climb from each start both ways along its ``count`` softest modes, after a first step of ``size``."""
+
+    count: int = 2
+    size: float = 0.3
+    dense_limit: int = 500
+
+    def directions(
+        self, potential: Potential, x: Float[Tensor, "B D"], keys: Int[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B K D"], float]:
+        """The softest modes and their opposites, and the length of the displacement."""
+        k = min(self.count, x.shape[1])
+        if x.shape[1] > self.dense_limit:
+            v = lowest_eigenpairs(potential, x, k, tol=1e-4).vectors
+        else:
+            parts = x.split(rows_within(x.shape[1], x.dtype))
+            v = torch.cat(
+                [dense_spectrum(potential.hessian(p), Projector.at(potential, p))[1][:, :k] for p in parts]
+            )
+        return torch.cat([v, -v], 1), self.size
+
+
+def climb(
+    potential: Potential,
+    starts: Float[Tensor, "B D"],
+    *,
+    directions: RandomDirections | SoftModes | Float[Tensor, "B D"] | None = None,
+    size: float = 0.3,
+    seed: int = 0,
+    keys: Int[Tensor, "B"] | None = None,
+    refine: Follow | None = None,
+    descent: Descent | Quench | None = None,
+    tol: float | None = None,
+) -> SaddleSearch:
+    """Single-ended search: transition states that are reached by climbing from minima.
+
+    Every start is displaced along each of its directions and followed uphill along it until the lowest
+    curvature turns negative, and along the lowest mode from there; what converges is verified.
+
+    Args:
+        potential: U.
+        starts: minima [B, D] (any points will do).
+        directions: a :class:`RandomDirections` or :class:`SoftModes`, or one direction per start; None for one
+            random direction each.
+        size: displacement along given directions, in units of ``length_scale``.
+        seed: of random directions: start i draws the same ones in any batch in which it is row i.
+        keys: a random key per start instead, for directions that do not depend on the row either.
+        refine, descent, tol: as for :func:`connect`.
+
+    Returns:
+        As :func:`connect`; ``pair`` is the start.
+
+    Example:
+        >>> class Wells(Potential):
+        ...     ndim = 1
+        ...     def energy(self, x):
+        ...         return (x[:, 0] ** 2 - 1) ** 2
+        >>> found = climb(Wells(), torch.ones(1, 1).double(), directions=SoftModes(count=1))
+        >>> found.ts.energy.tolist(), found.outcomes
+        ([1.0], {'VERIFIED': 1, 'LOST': 1})
+    """
+    if starts.ndim != 2 or starts.shape[1] != potential.ndim:
+        raise PotentialError(f"starts must be [B, {potential.ndim}], not {list(starts.shape)}: one row per start")
+    u = Metered(potential)
+    if isinstance(directions, Tensor):
+        v = (directions / directions.norm(dim=1, keepdim=True))[:, None]
+    else:
+        if keys is None:
+            keys = random.fold(seed, torch.arange(len(starts), device=starts.device))
+        v, size = (directions or RandomDirections()).directions(u, starts, keys)
+    n = v.shape[1]
+    owner = torch.arange(len(starts), device=starts.device).repeat_interleave(n)
+    mode = v.flatten(0, 1)
+    x = starts.repeat_interleave(n, 0) + size * potential.length_scale * mode
+    refine = refine or Follow(retry=False)  # another start is worth more than another try
+    return _refined(u, owner, x, mode, torch.ones_like(owner, dtype=torch.bool), refine, descent, tol)
+
+
+def confirm(
+    potential: Potential,
+    points: StationaryPoints,
+    *,
+    descent: Descent | Quench | None = None,
+    tol: float | None = None,
+) -> SaddleSearch:
+    """Verify stationary points that were found by other means: index exactly one, both downhill paths followed.
+
+    Args:
+        potential: U.
+        points: candidates; those that are not converged, or not of index one, come back with that outcome.
+        descent, tol: as for :func:`connect`.
+
+    Returns:
+        As :func:`connect`; ``pair`` is the row of ``points``.
+
+    Example:
+        >>> class Wells(Potential):
+        ...     ndim = 1
+        ...     def energy(self, x):
+        ...         return (x[:, 0] ** 2 - 1) ** 2
+        >>> top = StationaryPoints.of(torch.zeros(1, 1).double(), torch.ones(1).double(),
+        ...                           grad_rms=torch.zeros(1).double(), status=torch.ones(1).long())
+        >>> confirm(Wells(), top).minus.energy.round(decimals=9).tolist()
+        [0.0]
+    """
+    u = Metered(potential)
+    descent = descent or choose_descent(potential)
+    if tol is not None:
+        descent = dataclasses.replace(descent, tol=tol)
+    rows = torch.arange(len(points), device=points.x.device)
+    outcome = torch.full_like(rows, int(Outcome.WRONG_INDEX))
+    return _told(u, rows, outcome, rows, verify(u, points, descent))
+
+
+def _refined(u: Metered, owner, x, mode, enters, refine, descent, tol) -> SaddleSearch:
+    """Follow the candidates that enter refinement, verify them, and tell what became of each."""
+    refine, descent = refine or Follow(), descent or choose_descent(u)
+    if tol is not None:
+        refine, descent = dataclasses.replace(refine, tol=tol), dataclasses.replace(descent, tol=tol)
+    outcome = torch.full_like(owner, int(Outcome.KINK))
+    enters = torch.nonzero(enters)[:, 0]
+    found = follow(u, x[enters], mode[enters], options=refine)
+    return _told(u, owner, outcome, enters, verify(u, found.points, descent))
+
+
+def _told(u: Metered, owner, outcome, enters: Int[Tensor, "R"], checked: Verified) -> SaddleSearch:
+    """What became of every candidate, those included that did not enter verification."""
+    outcome[enters] = checked.outcome
+    candidate_ts = torch.full_like(owner, -1)
+    candidate_ts[enters] = checked.candidate_ts
+
+    hit = torch.nonzero(candidate_ts >= 0)[:, 0]
+    n = len(checked.ts)
+    hits = torch.bincount(candidate_ts[hit], minlength=n)
+    pair = torch.full((n,), torch.iinfo(torch.int64).max, dtype=torch.int64, device=owner.device)
+    pair = pair.scatter_reduce(0, candidate_ts[hit], owner[hit], "amin")
+    return SaddleSearch(
+        ts=checked.ts,
+        minus=checked.minus,
+        plus=checked.plus,
+        mode=checked.mode,
+        pair=pair,
+        hits=hits,
+        outcome=outcome,
+        candidate_pair=owner,
+        candidate_ts=candidate_ts,
+        n_evaluations=u.n_gradients,
+        n_hessians=u.n_hessians,
+        n_hvps=u.n_hvps,
+    )

@@ -1,0 +1,267 @@
+"""Stationary points of every index: Newton's method within a trust radius, many starts at once."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape.errors import PotentialError
+from torchscape.optimise import Pool, Queue, default_tol
+from torchscape.optimise.pool import available_memory
+from torchscape.optimise.rows import put_rows
+from torchscape.points import StationaryPoints, Status
+from torchscape.potentials.base import Potential
+from torchscape.saddles.characterise import characterise
+from torchscape.saddles.curvature import Curvature, Dense, Quadratic
+from torchscape.saddles.projector import Projector
+from torchscape.saddles.steps import gradient_step, index_step
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["Newton", "find_stationary"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Searching:
+    """State of a batch of searches. ``trial`` is what the next step evaluates, ``expected`` its gradient."""
+
+    x: Float[Tensor, "B D"]
+    energy: Float[Tensor, "B"]
+    grad: Float[Tensor, "B D"]
+    trial: Float[Tensor, "B D"]
+    expected: Float[Tensor, "B D"]
+    target: Int[Tensor, "B"]
+    radius: Float[Tensor, "B"]
+    n_evaluations: Int[Tensor, "B"]
+    n_rejected: Int[Tensor, "B"]
+    n_outside: Int[Tensor, "B"]
+    n_lost: Int[Tensor, "B"]
+    status: Int[Tensor, "B"]
+    model: Quadratic
+
+
+@dataclasses.dataclass(frozen=True)
+class Newton:
+    """Options of the search for stationary points of any index, and the stepper that a pool runs.
+
+    Close to a stationary point both ways of searching are Newton's method; they differ further out.
+
+    *Without a target* the length of the gradient g is minimised by steps -(H^2 + nu)^-1 H g (Levenberg and
+    Marquardt; More 1978, doi 10.1007/BFb0067700), towards whichever stationary point is near. Where |g| is
+    shortest but not zero such a search ends, with a status that says so.
+
+    *With a target index k* steps go uphill along the k lowest modes and downhill along all others (Yin, Zhang &
+    Zhang 2019, doi 10.1137/19M1253356), which reaches the few points of lowest and highest index as easily as
+    the many in between.
+
+    Known zero modes take no part. A step is taken when enough of what its model promised comes true: of the
+    decrease of |g|^2, or, with a target, of the change of g.
+
+    Attributes:
+        curvature: where Hessians come from; by default a fresh dense one at every step.
+        max_step: largest trust radius, in units of the potential's ``length_scale``.
+        first_step: initial trust radius, in the same unit.
+        tol: RMS gradient that counts as converged; None for 1e-8 in float64.
+        max_evaluations: evaluations a row may spend.
+        accept: least part of the promise that must come true for a step to be taken.
+        least_promise: without a target, a promised decrease below this part of |g|^2 ends the search.
+        max_outside: steps in a row that would leave the box before the search is given up as ``OUTSIDE``.
+        max_lost: steps in a row with fewer negative curvatures than the target index before the search is given
+            up as ``UNBOUNDED``: it climbs where nothing will ever turn down.
+    """
+
+    curvature: Curvature = dataclasses.field(default_factory=lambda: Dense(refresh=1))
+    max_step: float = 1.0
+    first_step: float = 0.5
+    tol: float | None = None
+    max_evaluations: int = 100
+    accept: float = 1e-3
+    least_promise: float = 1e-6
+    max_outside: int = 5
+    max_lost: int = 25
+
+    def init(self, potential: Potential, x: Float[Tensor, "B D1"]) -> _Searching:
+        """From rows that hold a point and its target index (-1 for none), before any evaluation."""
+        x, target = x[:, :-1], x[:, -1].round().long()
+        if potential.bounds is not None:
+            x = potential.bounds.clamp(x)
+        b = len(x)
+        zero = torch.zeros(b, dtype=torch.int64, device=x.device)
+        return _Searching(
+            x=x.clone(),
+            energy=x.new_full((b,), torch.inf),
+            grad=torch.zeros_like(x),
+            trial=x.clone(),
+            expected=torch.zeros_like(x),
+            target=target,
+            radius=x.new_full((b,), self.first_step * potential.length_scale),
+            n_evaluations=zero,
+            n_rejected=zero.clone(),
+            n_outside=zero.clone(),
+            n_lost=zero.clone(),
+            status=torch.full_like(zero, Status.RUNNING),
+            model=self.curvature.fresh(x),
+        )
+
+    def step(self, potential: Potential, state: _Searching) -> _Searching:
+        """Evaluate every trial point once; accept or shrink; model the surface there and step again."""
+        energy, grad = potential.energy_and_grad(state.trial)
+        grad = Projector.at(potential, state.trial).apply_one(grad)
+        running = state.status == Status.RUNNING
+        first = torch.isinf(state.energy)
+        finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
+        kept = _promise_kept(state, grad)
+        accepted = running & finite & (first | (kept >= self.accept))
+        rejected = running & ~accepted
+        radius = self._radius(potential, state, kept, accepted & ~first, rejected)
+
+        take = accepted[:, None]
+        s = state.trial - state.x
+        y = torch.where(take, grad - state.grad, 0.0)
+        x = torch.where(take, state.trial, state.x)
+        grad = torch.where(take, grad, state.grad)
+        energy = torch.where(accepted, energy, state.energy)
+        model = self.curvature.moved(state.model, s, y, accepted & ~first, running & ~first & (kept < 0.5))
+        n_evaluations = state.n_evaluations + running
+        n_rejected = torch.where(accepted, 0, state.n_rejected + rejected)
+        status = self._status(potential, state, x, grad, first & ~finite, n_rejected, n_evaluations)
+
+        running = status == Status.RUNNING
+        model = self.curvature.at(potential, x, grad, None, model, running, Projector.at(potential, x))
+        n_lost = torch.where((model.values < 0).sum(1) < state.target, state.n_lost + running, 0)
+        status = torch.where(running & (n_lost > self.max_lost), int(Status.UNBOUNDED), status)
+        slope = model.along(grad)
+        aims = (state.target >= 0)[:, None]
+        c = gradient_step(model.values, slope, radius)
+        c = torch.where(aims, index_step(model.values, slope, state.target, radius), c)
+        trial = torch.where(running[:, None], x + model.back(c), x)
+        n_outside = state.n_outside
+        if potential.bounds is not None:
+            inside = potential.bounds.clamp(trial)
+            n_outside = torch.where((inside != trial).any(1), n_outside + running, 0)
+            status = torch.where(running & (n_outside > self.max_outside), int(Status.OUTSIDE), status)
+            c, trial = model.along(inside - x), inside
+        after = slope + model.values * c
+        # A wall in the way is another story.
+        trapped = self._trapped(slope, after) & ~aims[:, 0] & (status == Status.RUNNING) & (n_outside == 0)
+        return _Searching(
+            x=x,
+            energy=energy,
+            grad=grad,
+            trial=trial,
+            expected=model.back(after),
+            target=state.target,
+            radius=radius,
+            n_evaluations=n_evaluations,
+            n_rejected=n_rejected,
+            n_outside=n_outside,
+            n_lost=n_lost,
+            status=torch.where(trapped, int(Status.TRAPPED), status),
+            model=model,
+        )
+
+    def result(self, potential: Potential, state: _Searching) -> StationaryPoints:
+        """Where every row stands, with its residual."""
+        broken = torch.isinf(state.energy)
+        return StationaryPoints.of(
+            state.x,
+            torch.where(broken, torch.nan, state.energy),
+            grad_rms=torch.where(broken, torch.nan, state.grad.square().mean(1).sqrt()),
+            status=torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status),
+            n_evaluations=state.n_evaluations,
+        )
+
+    # --- parts of a step ------------------------------------------------------------------------------------
+
+    def _trapped(self, before: Float[Tensor, "B K"], after: Float[Tensor, "B K"]) -> Bool[Tensor, "B"]:
+        """Whether the model sees nearly no way to shorten the gradient."""
+        square = before.square().sum(1)
+        return ~(square - after.square().sum(1) > self.least_promise * square)
+
+    def _radius(self, potential, state, kept, accepted, rejected) -> Float[Tensor, "B"]:
+        """Longer after a kept promise on a step that used the radius up, shorter after a broken one."""
+        length = (state.trial - state.x).norm(dim=1)
+        most = self.max_step * potential.length_scale
+        longer = accepted & (kept > 0.75) & (length > 0.7 * state.radius)
+        radius = torch.where(longer, (2 * state.radius).clamp(max=most), state.radius)
+        radius = torch.where(accepted & (kept < 0.25), 0.5 * torch.minimum(length, radius), radius)
+        return torch.where(rejected, 0.25 * torch.minimum(length, radius), radius)
+
+    def _status(self, potential, state, x, grad, broken, n_rejected, n_evaluations) -> Int[Tensor, "B"]:
+        tol = default_tol(x.dtype) if self.tol is None else self.tol
+        rms = grad.square().mean(1).sqrt()
+        far = x.abs().amax(1) > 1e8 * max(1.0, potential.length_scale)
+        status = state.status
+        running = status == Status.RUNNING
+        for condition, code in (
+            (n_evaluations >= self.max_evaluations, Status.MAX_STEPS),
+            (n_rejected >= 20, Status.STALLED),
+            (far, Status.UNBOUNDED),
+            (rms <= tol, Status.CONVERGED),
+            (broken, Status.NOT_FINITE),
+        ):
+            status = torch.where(running & condition, int(code), status)
+        return status
+
+
+def _promise_kept(state: _Searching, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+    """What part of the promise has come true: 1 for a perfect model, negative for a misleading one."""
+    before = state.grad.square().sum(1)
+    decrease = (before - grad.square().sum(1)) / (before - state.expected.square().sum(1))
+    change = (grad - state.expected).norm(dim=1) / (state.expected - state.grad).norm(dim=1)
+    return torch.nan_to_num(torch.where(state.target < 0, decrease, 1 - change), nan=-torch.inf)
+
+
+def find_stationary(
+    potential: Potential,
+    starts: Float[Tensor, "B D"],
+    *,
+    target: Int[Tensor, "K"] | None = None,
+    options: Newton | None = None,
+    pool_size: int | None = None,
+) -> StationaryPoints:
+    """From every start to a stationary point of whatever index; row i of the result belongs to start i.
+
+    Converged rows are characterised (:func:`~torchscape.saddles.characterise`); the others have index -1 and a
+    status. Dense Hessians are used: this is for hundreds of coordinates, not for thousands.
+
+    Args:
+        potential: U.
+        starts: starting points [B D].
+        target: the index that each search aims for, -1 for none; None for none anywhere. A search may end at
+            another index.
+        options: of the search.
+        pool_size: rows in flight; None for as many as memory allows.
+
+    Raises:
+        PotentialError: if ``starts`` is not [B D] for this potential, or ``target`` not one number for each.
+
+    Example:
+        >>> class Wells(Potential):
+        ...     ndim = 2
+        ...     def energy(self, x):
+        ...         return ((x**2 - 1) ** 2).sum(1)
+        >>> starts = torch.tensor([[-0.9, 0.8], [0.1, 0.9], [0.1, 0.9]], dtype=torch.float64)
+        >>> found = find_stationary(Wells(), starts, target=torch.tensor([-1, -1, 2]))
+        >>> found.index.tolist(), found.energy.round(decimals=9).tolist()
+        ([0, 1, 2], [0.0, 1.0, 2.0])
+    """
+    if starts.ndim != 2 or starts.shape[1] != potential.ndim:
+        raise PotentialError(f"starts must be [B, {potential.ndim}], not {list(starts.shape)}: one row per start")
+    target = torch.full((len(starts),), -1) if target is None else target
+    if target.shape != starts.shape[:1]:
+        raise PotentialError(
+            f"target has shape {list(target.shape)} for {len(starts)} starts: give one index each"
+        )
+    if len(starts) == 0:
+        return StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
+    options = options or Newton()
+    per_row = max(1, options.curvature.bytes_per_row(potential.ndim, starts.dtype))
+    size = available_memory(torch.device(potential.device)) // per_row
+    starts = starts.to(potential.device, potential.dtype)
+    queue = Queue(torch.cat([starts, target.to(starts)[:, None]], 1))
+    Pool(options, max(1, min(pool_size or 2048, size, len(starts)))).run(potential, queue)
+    found: StationaryPoints = queue.ordered()
+    found = found.replace(eigenvalues=torch.full_like(found.x, torch.nan))
+    rows = torch.nonzero(found.converged)[:, 0]
+    return put_rows(found, rows, characterise(potential, found[rows])) if len(rows) else found

@@ -1,0 +1,194 @@
+"""From a refined guess to a verified transition state: index exactly one, and both downhill paths followed."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import IntEnum
+
+import torch
+
+from torchscape.optimise.rows import put_rows
+from torchscape.points import StationaryPoints, Status
+from torchscape.potentials.base import Potential
+from torchscape.saddles.characterise import characterise, characterise_with_modes
+from torchscape.saddles.descend import Descent, Quench, choose_descent, descend
+from torchscape.saddles.distinct import first_of_each
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["Outcome", "Verified", "push_off", "verify"]
+
+
+class Outcome(IntEnum):
+    """How a candidate ended. ``Outcome(k).message`` says what it means."""
+
+    VERIFIED = 0
+    KINK = 1
+    MAX_STEPS = 2
+    STALLED = 3
+    NOT_FINITE = 4
+    LOST = 5
+    WRONG_INDEX = 6
+    OUTSIDE = 7
+    PATH_OPEN = 8
+    PATH_UPHILL = 9
+
+    @property
+    def message(self) -> str:
+        return _MESSAGES[self]
+
+
+_MESSAGES = {
+    Outcome.VERIFIED: "a transition state: converged, index one, both downhill paths end in lower minima",
+    Outcome.KINK: "not searched: the surface curves upwards along the path there, so that this lesser maximum is "
+    "a kink of the band; use a finer Band if a barrier is missing",
+    Outcome.MAX_STEPS: "not converged within max_evaluations: raise it in Follow",
+    Outcome.STALLED: "no step agrees with the local model: the gradient is at its rounding error, or not smooth",
+    Outcome.NOT_FINITE: "the energy or a derivative is NaN or infinite there",
+    Outcome.LOST: "ran away over a surface without negative curvature: the barrier fades out towards infinity",
+    Outcome.WRONG_INDEX: "a stationary point whose Hessian does not have exactly one negative eigenvalue",
+    Outcome.OUTSIDE: "left the box: the saddle lies outside the bounds",
+    Outcome.PATH_OPEN: "a transition state, but a downhill path did not converge to a minimum",
+    Outcome.PATH_UPHILL: "a downhill path ended no lower than the saddle: its barrier is below the rounding error",
+}
+
+_FROM_STATUS = {
+    Status.RUNNING: Outcome.MAX_STEPS,
+    Status.CONVERGED: Outcome.VERIFIED,
+    Status.MAX_STEPS: Outcome.MAX_STEPS,
+    Status.STALLED: Outcome.STALLED,
+    Status.NOT_FINITE: Outcome.NOT_FINITE,
+    Status.UNBOUNDED: Outcome.LOST,
+    Status.WRONG_INDEX: Outcome.WRONG_INDEX,
+    Status.OUTSIDE: Outcome.OUTSIDE,
+    Status.TRAPPED: Outcome.STALLED,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Verified:
+    """Distinct verified transition states with their ends, and what became of every candidate.
+
+    Attributes:
+        ts: transition states, characterised.
+        minus, plus: the minima at the ends of the downhill paths along the negative mode.
+        mode: the negative mode of each transition state.
+        outcome: an :class:`Outcome` per candidate.
+        candidate_ts: the row of ``ts`` that a candidate ended in, -1 where none.
+    """
+
+    ts: StationaryPoints
+    minus: StationaryPoints
+    plus: StationaryPoints
+    mode: Float[Tensor, "E D"]
+    outcome: Int[Tensor, "C"]
+    candidate_ts: Int[Tensor, "C"]
+
+
+def verify(
+    potential: Potential, candidates: StationaryPoints, descent: Descent | Quench | None = None
+) -> Verified:
+    """Check every candidate: residual, index, and both downhill paths. Duplicates are followed once."""
+    table = torch.zeros(len(Status), dtype=torch.int64, device=candidates.x.device)
+    for status, meaning in _FROM_STATUS.items():
+        table[status] = meaning
+    outcome = table[candidates.status]
+    rows = torch.nonzero(candidates.converged)[:, 0]
+    points, mode = characterise_with_modes(potential, candidates[rows])
+    outcome[rows[points.index != 1]] = int(Outcome.WRONG_INDEX)
+    outcome[rows[points.index < 0]] = int(Outcome.NOT_FINITE)
+    good = points.index == 1
+    rows, points, mode = rows[good], points[good], mode[good]
+
+    first = first_of_each(potential, points)
+    leaders = torch.nonzero(first == torch.arange(len(first), device=first.device))[:, 0]
+    ts, mode = points[leaders], mode[leaders]
+    minus, plus, failure = _ends(potential, ts, mode, descent or choose_descent(potential))
+
+    place = torch.full((len(points),), -1, dtype=torch.int64, device=first.device)
+    place[leaders] = torch.arange(len(leaders), device=first.device)
+    outcome[rows] = failure[place[first]]
+    kept = torch.nonzero(failure == Outcome.VERIFIED)[:, 0]
+    renumber = torch.full((len(leaders),), -1, dtype=torch.int64, device=first.device)
+    renumber[kept] = torch.arange(len(kept), device=first.device)
+    candidate_ts = torch.full_like(outcome, -1)
+    candidate_ts[rows] = renumber[place[first]]
+    return Verified(ts[kept], minus[kept], plus[kept], mode[kept], outcome, candidate_ts)
+
+
+def _ends(
+    potential: Potential, ts: StationaryPoints, mode: Float[Tensor, "E D"], descent: Descent | Quench
+) -> tuple[StationaryPoints, StationaryPoints, Int[Tensor, "E"]]:
+    """The two minima below each saddle (or where its paths leave the box), and an outcome for each saddle."""
+    n = len(ts)
+    both = _to_minima(potential, push_off(potential, ts, mode), descent)
+    minus, plus = both[:n], both[n:]
+    noise = 100 * torch.finfo(ts.energy.dtype).eps * ts.energy.abs().clamp(min=1.0)
+    outcome = torch.full((n,), int(Outcome.VERIFIED), dtype=torch.int64, device=ts.x.device)
+    for end in (minus, plus):
+        lower = ts.energy - end.energy > noise
+        outcome = torch.where(~lower & (outcome == 0), int(Outcome.PATH_UPHILL), outcome)
+        outcome = torch.where(~end.converged, int(Outcome.PATH_OPEN), outcome)
+    return minus, plus, outcome
+
+
+def push_off(
+    potential: Potential, ts: StationaryPoints, mode: Float[Tensor, "E D"], n_tries: int = 12
+) -> Float[Tensor, "E2 D"]:
+    """Points just off each saddle along -mode (first E rows) and +mode, from which the energy goes down.
+
+    The displacement delta starts where the residual gradient and the rounding of the energy cannot decide the
+    side, delta = 10 |g| / |mu|, and is adapted until U(x) - U(x +- delta v) is a real decrease: at least a tenth
+    of the mu delta^2 / 2 that the curvature promises.
+    """
+    length = potential.length_scale
+    curvature = (potential.hvp(ts.x, mode) * mode).sum(1).abs().clamp(min=torch.finfo(ts.x.dtype).tiny ** 0.5)
+    noise = 100 * torch.finfo(ts.x.dtype).eps * ts.energy.abs().clamp(min=1.0)
+    residual = ts.grad_rms * ts.ndim**0.5
+    delta = torch.maximum(10 * residual / curvature, (20 * noise / curvature).sqrt()).clamp(
+        1e-3 * length, 0.1 * length
+    )
+    x, energy, mu, noise = ts.x.repeat(2, 1), ts.energy.repeat(2), curvature.repeat(2), noise.repeat(2)
+    direction, delta = torch.cat([-mode, mode]), delta.repeat(2)
+    out = x + delta[:, None] * direction
+    pending = torch.arange(len(out), device=x.device)
+    for _ in range(n_tries):
+        if len(pending) == 0:
+            break
+        out[pending] = x[pending] + delta[pending, None] * direction[pending]
+        lowered = energy[pending] - potential.energy_and_grad(out[pending])[0]
+        promised = 0.5 * mu[pending] * delta[pending].square()
+        done = (lowered > 0.1 * promised) & (lowered > noise[pending])
+        too_small = lowered.abs() <= noise[pending]
+        delta[pending] = torch.where(done, 1.0, torch.where(too_small, 2.0, 0.3)) * delta[pending]
+        pending = pending[~done]
+    return out if potential.bounds is None else potential.bounds.clamp(out)
+
+
+def _to_minima(
+    potential: Potential, starts: Float[Tensor, "B D"], descent: Descent | Quench, n_rounds: int = 3
+) -> StationaryPoints:
+    """The minima below the starts. A path that symmetry has led to another saddle is pushed off that too."""
+    ends = descend(potential, starts, options=descent)
+    for _ in range(n_rounds):
+        rows = torch.nonzero(ends.converged)[:, 0]
+        ends_there, mode = characterise_with_modes(potential, ends[rows])
+        ends = _with_curvature(ends, rows, ends_there)
+        stuck: Bool[Tensor, "R"] = ends_there.index > 0
+        if not bool(stuck.any()):
+            return ends
+        again = rows[stuck]
+        off = push_off(potential, ends_there[stuck], mode[stuck])[: len(again)]
+        lower = descend(potential, off, options=descent)
+        lower = lower.replace(n_evaluations=lower.n_evaluations + ends.n_evaluations[again])
+        ends = _with_curvature(ends, again, lower)
+    unresolved = ends.converged & (characterise(potential, ends).index > 0)
+    return ends.replace(status=torch.where(unresolved, int(Status.WRONG_INDEX), ends.status))
+
+
+def _with_curvature(points: StationaryPoints, rows: Int[Tensor, "R"], new: StationaryPoints) -> StationaryPoints:
+    """``points`` with the given rows exchanged; eigenvalues only where all of them have some."""
+    if points.eigenvalues is None and new.eigenvalues is not None:
+        points = points.replace(eigenvalues=torch.full_like(points.x, torch.nan))
+    if new.eigenvalues is None and points.eigenvalues is not None:
+        new = new.replace(eigenvalues=torch.full_like(new.x, torch.nan))
+    return put_rows(points, rows, new)

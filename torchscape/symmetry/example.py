@@ -1,0 +1,52 @@
+"""An input that a module is likely to accept, when none is given."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ["guess_example"]
+
+_SPACES = (8, 28, 32, 16, 64, 4, 12, 14, 20, 24, 48, 96, 128, 224)
+
+
+@torch.no_grad()
+def guess_example(module: nn.Module) -> tuple[Any, ...] | None:
+    """Two rows of input for the first layer that has parameters; None if nothing that was tried is accepted.
+
+    Example:
+        >>> guess_example(nn.Sequential(nn.Flatten(), nn.Linear(5, 2)))[0].shape
+        torch.Size([2, 5])
+    """
+    first = next((m for m in module.modules() if any(True for _ in m.parameters(recurse=False))), None)
+    if first is None:
+        return None
+    parameter = next(first.parameters(recurse=False))
+    for candidate in _candidates(first, parameter):
+        try:
+            module(candidate)
+        except Exception:  # whatever forward raises, this was not the shape
+            continue
+        return (candidate,)
+    return None
+
+
+def _candidates(first: nn.Module, parameter: torch.Tensor):
+    """Inputs for this first layer, the likeliest first."""
+
+    def normal(*shape: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(parameter)
+
+    if isinstance(first, nn.Embedding):
+        yield torch.zeros(2, 3, dtype=torch.int64, device=parameter.device)
+    elif isinstance(first, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        for space in _SPACES:
+            yield normal(2, first.in_channels, *[space] * len(first.kernel_size))
+    elif parameter.ndim == 2:
+        yield normal(2, parameter.shape[1])
+        yield normal(2, 3, parameter.shape[1])
+    elif parameter.ndim == 1:
+        yield normal(2, len(parameter))

@@ -1,0 +1,197 @@
+"""Continuous freedom taken out: the image of least norm under rescaling of units and shifts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+
+from torchscape.symmetry.action import Action
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["Gauge", "Shift", "balance", "centre", "scale_modes"]
+
+_NEWTON = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Shift:
+    """Sets of coordinates to each of which one constant may be added (the softmax shift).
+
+    Attributes:
+        name: of the parameter.
+        coordinates: one set per row.
+    """
+
+    name: str
+    coordinates: Int[Tensor, "Z k"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Gauge:
+    """A row of least norm, and the way back: x = (y + shift) / factor, where factor is not zero."""
+
+    y: Float[Tensor, "B D"]
+    factor: Float[Tensor, "B D"]
+    shift: Float[Tensor, "B D"]
+
+    def undo(self, y: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """``y`` with the scales and shifts that this row had."""
+        return (y + self.shift) / torch.where(self.factor > 0, self.factor, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """All rescalings of all units: coordinate d is multiplied by exp(sum_z E_dz t_z).
+
+    Coordinates with the same row of E are one bin; only bins and the non-zero entries of E are kept.
+
+    Attributes:
+        n_scales: number of generators Z.
+        coordinates: those that any of them moves.
+        bins: for each of these the number of its bin.
+        generators, exponents: the non-zero entries of the row of E of each bin, padded with exponent 0.
+    """
+
+    n_scales: int
+    coordinates: Int[Tensor, "d"]
+    bins: Int[Tensor, "d"]
+    generators: Int[Tensor, "R k"]
+    exponents: Float[Tensor, "R k"]
+
+    @classmethod
+    def of(cls, actions: Sequence[Action], ndim: int) -> Scaling:
+        """The rescalings of these groups."""
+        rows: list[dict[int, float]] = [{} for _ in range(ndim)]
+        start = 0
+        for action in actions:
+            n = action.group.size
+            for bundle in action.bundles:
+                for j, e in enumerate(bundle.scales):
+                    for unit, places in enumerate(bundle.coordinates.tolist() if e else []):
+                        z = start + j * n + unit
+                        for d in places:
+                            rows[d][z] = rows[d].get(z, 0.0) + e
+            start += n * action.group.n_scales
+        kinds: dict[tuple, int] = {}
+        cleaned = [tuple(sorted((z, e) for z, e in row.items() if e)) for row in rows]
+        bins = [(d, kinds.setdefault(row, len(kinds))) for d, row in enumerate(cleaned) if row]
+        width = max((len(row) for row in kinds), default=1)
+        padded = [[*row, *[(0, 0.0)] * (width - len(row))] for row in kinds]
+        table = torch.tensor(padded, dtype=torch.float64).reshape(len(kinds), width, 2)
+        pairs = torch.tensor(bins, dtype=torch.int64).reshape(-1, 2)
+        return cls(start, pairs[:, 0], pairs[:, 1], table[..., 0].long(), table[..., 1].contiguous())
+
+    def to(self, x: Tensor) -> Scaling:
+        """On the device and in the precision of x."""
+        if self.exponents.device == x.device and self.exponents.dtype == x.dtype:
+            return self
+        return Scaling(
+            self.n_scales,
+            self.coordinates.to(x.device),
+            self.bins.to(x.device),
+            self.generators.to(x.device),
+            self.exponents.to(x),
+        )
+
+
+def balance(scaling: Scaling, shifts: Sequence[Shift], x: Float[Tensor, "B D"]) -> Gauge:
+    """The image of least norm under the rescalings of the units and the shifts.
+
+    The squared norm sum_r q_r exp(2 E_r t) is convex in the logarithms t, with one minimum: Newton's method. For a
+    unit whose incoming weights v scale with c and outgoing weights w with 1/c, the minimum is at c^2 = |w| / |v|,
+    in and out equally long. Where v or w vanishes the infimum is at c -> 0 or infinity, and the unit becomes zero
+    altogether (U is the same there, being constant along the orbit and continuous).
+    """
+    factor = torch.ones_like(x)
+    if scaling.n_scales:
+        scaling = scaling.to(x)
+        q = x.new_zeros(len(x), len(scaling.generators))
+        q.index_add_(1, scaling.bins, x[:, scaling.coordinates].square())
+        q, alive = _without_dead(scaling, q)
+        exponent = _exponents(scaling, _least_norm(scaling, q))
+        factor[:, scaling.coordinates] = torch.where(alive, exponent.exp(), 0.0)[:, scaling.bins]
+    y, shift = centre(shifts, x * factor)
+    return Gauge(y, factor, shift)
+
+
+def _without_dead(scaling: Scaling, q: Float[Tensor, "B R"]) -> tuple[Float[Tensor, "B R"], Bool[Tensor, "B R"]]:
+    """q without the bins that some rescaling can shrink to nothing, and which bins are left."""
+    alive = torch.ones_like(q, dtype=torch.bool)
+    while True:
+        grown, shrunk = (
+            _gather(scaling, q[:, :, None] * (sign * scaling.exponents > 0)) > 0 for sign in (1.0, -1.0)
+        )
+        dead = (grown ^ shrunk)[:, scaling.generators] & (scaling.exponents != 0)
+        vanishing = dead.any(2) & (q > 0)
+        if not bool(vanishing.any()):
+            return q, alive
+        alive = alive & ~vanishing
+        q = q * alive
+
+
+def _least_norm(scaling: Scaling, q: Float[Tensor, "B R"]) -> Float[Tensor, "B Z"]:
+    """The t that minimises sum_r q_r exp(2 E_r t), by Newton's method with steps of at most a factor e."""
+    z, e = scaling.n_scales, scaling.exponents
+    pairs = (scaling.generators[:, :, None] * z + scaling.generators[:, None, :]).flatten()
+    t = q.new_zeros(len(q), z)
+    eye = torch.eye(z, dtype=q.dtype, device=q.device)
+    eps = torch.finfo(q.dtype).eps
+    running = torch.ones(len(q), dtype=torch.bool, device=q.device)
+    for _ in range(_NEWTON):
+        p = q * torch.exp(2.0 * _exponents(scaling, t))
+        slope = _gather(scaling, p[:, :, None] * e)
+        weights = (2.0 * p[:, :, None, None] * e[:, :, None] * e[:, None, :]).flatten(1)
+        curvature = q.new_zeros(len(q), z * z).index_add_(1, pairs, weights).reshape(-1, z, z)
+        size = curvature.diagonal(dim1=1, dim2=2).rsqrt().nan_to_num(posinf=0.0)
+        scaled = (
+            curvature * size[:, :, None] * size[:, None, :] + 8 * eps * eye + torch.diag_embed((size == 0).to(q))
+        )
+        step = size * torch.linalg.solve_ex(scaled, size * slope).result.nan_to_num()
+        largest = _exponents(scaling, step).abs().amax(1)
+        t = t - torch.where(running, 1.0 / largest.clamp(min=1.0), 0.0)[:, None] * step
+        running = running & (largest > 64 * eps)
+        if not bool(running.any()):
+            break
+    return t
+
+
+def _gather(scaling: Scaling, values: Float[Tensor, "B R k"]) -> Float[Tensor, "B Z"]:
+    """Sums over bins for each generator."""
+    zero = values.new_zeros(len(values), scaling.n_scales)
+    return zero.index_add_(1, scaling.generators.flatten(), values.flatten(1))
+
+
+def _exponents(scaling: Scaling, t: Float[Tensor, "B Z"]) -> Float[Tensor, "B R"]:
+    return (t[:, scaling.generators] * scaling.exponents).sum(2)
+
+
+def centre(shifts: Sequence[Shift], x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"]]:
+    """x without the mean of every shiftable set, and what was taken away."""
+    shift = torch.zeros_like(x)
+    for one in shifts:
+        values = x[:, one.coordinates]
+        shift[:, one.coordinates] = values.mean(2, keepdim=True).expand(values.shape)
+    return x - shift, shift
+
+
+def scale_modes(
+    actions: Sequence[Action], shifts: Sequence[Shift], x: Float[Tensor, "B D"]
+) -> Float[Tensor, "B Z D"]:
+    """The tangents of all rescalings and shifts at x, not normalised."""
+    modes = [x.new_zeros(len(x), 0, x.shape[1])]
+    for action in actions:
+        n = action.group.size
+        for j in range(action.group.n_scales):
+            mode = x.new_zeros(len(x), n, x.shape[1])
+            unit = torch.arange(n, device=x.device)[:, None]
+            for bundle in action.bundles:
+                if bundle.scales[j]:
+                    mode[:, unit, bundle.coordinates] += bundle.scales[j] * x[:, bundle.coordinates]
+            modes.append(mode)
+    for shift in shifts:
+        mode = x.new_zeros(len(x), len(shift.coordinates), x.shape[1])
+        mode[:, torch.arange(len(shift.coordinates), device=x.device)[:, None], shift.coordinates] = 1.0
+        modes.append(mode)
+    return torch.cat(modes, 1)

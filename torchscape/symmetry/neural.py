@@ -1,0 +1,266 @@
+"""The symmetry of a neural network: permutations, signs and scales of its hidden units, found by tracing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from torchscape import random
+from torchscape.symmetry.action import Action
+from torchscape.symmetry.alignment import closest_image, known_order
+from torchscape.symmetry.base import Symmetry
+from torchscape.symmetry.example import guess_example
+from torchscape.symmetry.gauge import Gauge, Scaling, Shift, balance, scale_modes
+from torchscape.symmetry.groups import Block, UnitGroup, blocks_and_groups, bundles
+from torchscape.symmetry.invariants import Invariants
+from torchscape.symmetry.layout import ParameterLayout
+from torchscape.symmetry.stabiliser import log_stabiliser
+from torchscape.symmetry.trace import Trace, trace
+from torchscape.symmetry.verification import verify
+from torchscape.types import Float, Int, Tensor
+
+__all__ = ["NeuralSymmetry", "detect"]
+
+_CHUNK = 1 << 24  # numbers held at once while aligning
+
+
+def detect(
+    module: torch.nn.Module,
+    layout: ParameterLayout,
+    example: Sequence[Any] | Mapping[str, Any] | None = None,
+    *,
+    shift: bool = False,
+) -> NeuralSymmetry:
+    """The symmetries that one traced forward pass of ``module`` shows.
+
+    Hidden units and channels may be permuted; units in front of an odd activation may change sign, in front of a
+    positively homogeneous one their scale; attention heads may be permuted. Streams that are summed (residual
+    connections) move together; parameters that are not in ``layout`` and buffers (the running statistics of
+    batch-norm) are constants, so that only units for which they agree may be exchanged. Oddness and homogeneity
+    of activations are found by trying them. What is not understood is left out, and listed in ``notes``.
+
+    Args:
+        module: in evaluation mode; it is not changed.
+        layout: which parameters are coordinates, and where.
+        example: arguments of ``forward`` (a sequence, or a mapping of keywords) with a small batch; without it,
+            the shape is guessed from the first layer.
+        shift: also propose adding a constant to all outputs (the shift that a softmax does not see, where biases
+            or last weights are not regularised). Only :meth:`NeuralSymmetry.verified` can tell whether the loss
+            sees it.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        >>> layout = ParameterLayout.of({name: p.shape for name, p in net.named_parameters()})
+        >>> print(detect(net, layout).describe())
+        0.weight: permutations and signs of 3 units
+    """
+    if example is None:
+        example = guess_example(module)
+    if example is None:
+        return NeuralSymmetry(layout.ndim, notes=("no example input is known: pass example=(inputs,)",))
+    try:
+        found = trace(module, layout.names, example)
+    except Exception as trouble:  # whatever the user's forward raises
+        note = f"the module could not be run on the example input ({type(trouble).__name__}: {trouble})"
+        return NeuralSymmetry(layout.ndim, notes=(note,))
+    blocks, groups, unused = blocks_and_groups(found, layout)
+    shifts = _shifts(found, layout) if shift else ()
+    return NeuralSymmetry(layout.ndim, groups=groups, blocks=blocks, shifts=shifts, notes=(*found.notes, *unused))
+
+
+def _shifts(found: Trace, layout: ParameterLayout) -> list[Shift]:
+    """Adding one number to all outputs: to the whole bias of the last layer, or to a column of its weight."""
+    shifts = []
+    for name in found.head:
+        shape = layout.shapes[layout.names.index(name)]
+        places = torch.arange(shape.numel()) + layout.coordinates(name).start
+        if shape[0] > 1:
+            shifts.append(Shift(name, places.reshape(shape[0], -1).T.contiguous()))
+    for name, rows in found.idle:
+        places = torch.arange(rows.start, rows.stop) + layout.coordinates(name).start
+        shifts.append(Shift(name, places[:, None]))
+    return shifts
+
+
+class NeuralSymmetry(Symmetry):
+    """Permutations, signs and scales of groups of units, acting on rows of coordinates.
+
+    Distances are Euclidean between images of least norm: where units can be rescaled, or outputs shifted, every
+    point is first brought to the image of its orbit that is shortest (in a unit with homogeneous activation, in-
+    and outgoing weights are then equally long), which makes the distance a metric on orbits.
+
+    Args:
+        ndim: number of coordinates D.
+        groups, blocks: the groups of units and the coordinates they own (see ``symmetry.groups``).
+        shifts: sets of coordinates to which a constant may be added.
+        notes: what was left out, and why, in sentences.
+        restarts: random starts of the search for the closest image (several groups of units).
+        tolerance: units count as equal, in :meth:`log_degeneracy`, if they differ by less than this times the norm
+            of the largest unit of their group.
+        max_invariants: how many invariants at most.
+
+    Example:
+        >>> import torch
+        >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        >>> layout = ParameterLayout.of({name: p.shape for name, p in net.named_parameters()})
+        >>> symmetry = detect(net, layout)
+        >>> x = torch.linspace(-1.0, 1.0, layout.ndim, dtype=torch.float64)[None]
+        >>> image = symmetry.random_image(x, random.fold(0, torch.arange(1)))
+        >>> bool(symmetry.distance(x, image) < 1e-12), round(symmetry.log_degeneracy(x).exp().item())
+        (True, 48)
+    """
+
+    def __init__(
+        self,
+        ndim: int,
+        *,
+        groups: Sequence[UnitGroup] = (),
+        blocks: Sequence[Block] = (),
+        shifts: Sequence[Shift] = (),
+        notes: Sequence[str] = (),
+        restarts: int = 4,
+        tolerance: float = 1e-3,
+        max_invariants: int = 128,
+    ) -> None:
+        self.ndim = ndim
+        self.groups = tuple(groups)
+        self.blocks = tuple(blocks)
+        self.shifts = tuple(shifts)
+        self.notes = tuple(notes)
+        self.restarts = restarts
+        self.tolerance = tolerance
+        self.max_invariants = max_invariants
+        actions = tuple(Action(g, tuple(bundles(self.blocks, k)), k) for k, g in enumerate(self.groups))
+        self._invariants = Invariants(self.blocks, max_invariants)
+        self._scaling = Scaling.of(actions, ndim)
+        self._on = {torch.device("cpu"): (actions, self.shifts)}
+
+    def parts(self, x: Tensor) -> tuple[tuple[Action, ...], tuple[Shift, ...]]:
+        """Actions and shifts on the device of x."""
+        if x.device not in self._on:
+            actions, shifts = self._on[torch.device("cpu")]
+            there = tuple(Shift(s.name, s.coordinates.to(x.device)) for s in shifts)
+            self._on[x.device] = tuple(action.to(x.device) for action in actions), there
+        return self._on[x.device]
+
+    @property
+    def has_gauge(self) -> bool:
+        """Whether there is continuous freedom: scales or shifts."""
+        return bool(self.shifts) or any(group.n_scales for group in self.groups)
+
+    def describe(self) -> str:
+        """One line for people: which symmetries are known."""
+        parts = [str(group) for group in self.groups] + [f"{shift.name}: shift" for shift in self.shifts]
+        return "; ".join(parts) or "none"
+
+    def __repr__(self) -> str:
+        return f"NeuralSymmetry({self.describe()})"
+
+    # --- images -----------------------------------------------------------------------------------------
+
+    def gauge(self, x: Float[Tensor, "B D"]) -> Gauge:
+        """Every row at least norm under scales and shifts, and the way back."""
+        return balance(self._scaling, self.parts(x)[1], x)
+
+    def align(self, reference: Float[Tensor, "B D"], x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """The image of each x that lies closest to its reference, with the scales and shifts of the reference.
+
+        Exact for one hidden layer (a linear assignment over units, each pair under its best sign); for more, the
+        best of several local searches, see :func:`torchscape.symmetry.alignment.closest_image`.
+        """
+        if not self.has_gauge:
+            return self._closest(reference, x)
+        gauge = self.gauge(reference)
+        return gauge.undo(self._closest(gauge.y, self.gauge(x).y))
+
+    def distance(self, a: Float[Tensor, "B D"], b: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+        """Euclidean distance between ``a`` and the closest image of ``b`` (both at least norm)."""
+        if len(a) > 1 and a.stride(0) == 0:
+            a = a[:1]  # one point against many: its side is worked out once
+        if self.has_gauge:
+            a, b = self.gauge(a).y, self.gauge(b).y
+        return (self._closest(a, b) - a).norm(dim=1)
+
+    def _closest(self, a: Float[Tensor, "A D"], x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        actions, _ = self.parts(x)
+        width = self.ndim + sum((1 << group.n_signs) * group.size**2 for group in self.groups)
+        rows = max(1, _CHUNK // (width * (3 + self.restarts)))
+        parts = []
+        for start in range(0, max(len(x), 1), rows):
+            mine = a if len(a) == 1 else a[start : start + rows]
+            parts.append(closest_image(actions, mine, x[start : start + rows], restarts=self.restarts))
+        return torch.cat(parts) if len(parts) != 1 else parts[0]
+
+    def canonical(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Least norm; then group after group, units sorted and their signs fixed by a random projection."""
+        actions, _ = self.parts(x)
+        x = self.gauge(x).y if self.has_gauge else x
+        for action, known in known_order(actions):
+            x = action.apply(x, action.canonical(x, known))
+        return x
+
+    def random_image(self, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> Float[Tensor, "B D"]:
+        """A random permutation and random signs, scales and shifts for every row."""
+        actions, shifts = self.parts(x)
+        for action in actions:
+            x = action.apply(x, action.random(random.fold(key, action.number), x.dtype))
+        for k, shift in enumerate(shifts):
+            amount = random.normal(random.fold(key, -1 - k), len(shift.coordinates), x.dtype)
+            x = x.clone()
+            x[:, shift.coordinates] += amount[:, :, None]
+        return x
+
+    # --- numbers ----------------------------------------------------------------------------------------
+
+    def invariants(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
+        """Sorted sizes of what the units own: equal for all images, 1-Lipschitz in the point."""
+        x = self.gauge(x).y if self.has_gauge else x
+        return self._invariants(x)
+
+    def log_degeneracy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+        """ln of the number of distinct images under permutations and signs: ln |G| - ln |stabiliser of x|."""
+        actions, _ = self.parts(x)
+        y = self.gauge(x).y if self.has_gauge else x
+        order = sum(group.log_order for group in self.groups)
+        return order - log_stabiliser(actions, self.blocks, y, self.tolerance)
+
+    def zero_modes(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B Z D"]:
+        """Orthonormal tangents of the scales and shifts; rows of zeros where units are dead."""
+        actions, shifts = self.parts(x)
+        modes = scale_modes(actions, shifts, x)
+        if modes.shape[1] == 0:
+            return modes
+        _, size, basis = torch.linalg.svd(modes, full_matrices=False)
+        alive = size > 1e-8 * size.amax(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+        short = modes.shape[1] - basis.shape[1]  # more generators than coordinates
+        basis = torch.where(alive[:, :, None], basis, 0.0)
+        return torch.nn.functional.pad(basis, (0, 0, 0, short)) if short > 0 else basis
+
+    # --- verification -----------------------------------------------------------------------------------
+
+    def verified(
+        self, energy: Callable[[Tensor], Tensor], x: Float[Tensor, "B D"], key: Int[Tensor, "B"] | int = 0
+    ) -> NeuralSymmetry:
+        """What of this symmetry ``energy`` really has: every part is tried on random images of x by itself.
+
+        Permutations, each sign change, each rescaling and each shift of every group are applied alone; a part that
+        changes any energy is dropped, with a note (an l2 term breaks rescalings, for instance).
+
+        Args:
+            energy: [B D] -> [B].
+            x: points in general position (several, not stationary points with vanishing weights).
+            key: of the random images.
+        """
+        keys = random.fold(key, torch.arange(len(x), device=x.device))
+        passed = verify(*self.parts(x), self.blocks, energy, x, keys)
+        return self.replaced(
+            groups=passed.groups, blocks=passed.blocks, shifts=passed.shifts, notes=(*self.notes, *passed.notes)
+        )
+
+    def replaced(self, **changes: Any) -> NeuralSymmetry:
+        """A copy with other groups, blocks, shifts, notes or settings."""
+        names = ("groups", "blocks", "shifts", "notes", "restarts", "tolerance", "max_invariants")
+        return NeuralSymmetry(self.ndim, **{name: getattr(self, name) for name in names} | changes)
