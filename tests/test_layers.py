@@ -20,7 +20,7 @@ LAYERS = {
     "points": 1, "network": 1, "symmetry": 1, "potentials": 1,
     "optimise": 2, "saddles": 2, "analysis": 2,
     "landscape": 3, "problems": 3,
-    "explore": 4,
+    "explore": 4, "learning": 4,
     "plots": 5, "export": 5, "cli": 5,
     "__main__": 6, "__init__": 6,
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """torchscape: explore the energy landscapes of PyTorch models."""
 
 import torchscape._openmp  # noqa: F401
-from torchscape import errors, optimise, problems, random, saddles
+from torchscape import errors, learning, optimise, problems, random, saddles
 from torchscape.explore import BasinHopping, Budget, ClimbFromMinima, ConnectMinima, StationarySearch, explore
 from torchscape.landscape import Landscape
 from torchscape.network import Network
@@ -30,6 +30,7 @@ __all__ = [
     "Symmetry",
     "errors",
     "explore",
+    "learning",
     "optimise",
     "problems",
     "random",

@@ -11,6 +11,15 @@ from torchscape.analysis.capacity import (
 )
 from torchscape.analysis.communities import Communities, communities, modularity, rate_weights
 from torchscape.analysis.compare import Comparison, Difference, compare, landscape_summary
+from torchscape.analysis.correlation import (
+    MantelTest,
+    RankCorrelation,
+    kendall,
+    mantel,
+    rank_correlation,
+    ranks,
+    spearman,
+)
 from torchscape.analysis.coverage import (
     Completeness,
     Coverage,
@@ -42,6 +51,17 @@ from torchscape.analysis.peaks import (
     Peak,
     crossing_temperatures,
     heat_capacity_peaks,
+)
+from torchscape.analysis.predictions import (
+    JointDensity,
+    MisclassificationDistances,
+    accuracy,
+    cluster_order,
+    joint_density,
+    misclassification_distances,
+    misclassification_index,
+    misclassified,
+    predicted_classes,
 )
 from torchscape.analysis.random_graphs import rewired
 from torchscape.analysis.rates import Rates, rates
@@ -94,18 +114,24 @@ __all__ = [
     "GraphStatistics",
     "HeatCapacity",
     "Hubs",
+    "JointDensity",
     "Lumping",
+    "MantelTest",
     "MergeTree",
+    "MisclassificationDistances",
     "MonotonicBasins",
     "NetFlux",
     "Peak",
+    "RankCorrelation",
     "RateConstants",
     "Rates",
     "RelaxationSpectrum",
     "Route",
     "Saturation",
+    "accuracy",
     "annotated",
     "barriers",
+    "cluster_order",
     "clustering",
     "committors",
     "communities",
@@ -132,6 +158,8 @@ __all__ = [
     "heat_capacity_contributions",
     "heat_capacity_peaks",
     "hubs",
+    "joint_density",
+    "kendall",
     "kinetic_lumping",
     "landscape_summary",
     "log_committors",
@@ -140,6 +168,7 @@ __all__ = [
     "log_partition",
     "log_partition_by_minimum",
     "lpphe",
+    "mantel",
     "mean_energy",
     "mean_first_passage_times",
     "merge_minima",
@@ -148,6 +177,9 @@ __all__ = [
     "minimax_between",
     "minimax_path",
     "minimax_to",
+    "misclassification_distances",
+    "misclassification_index",
+    "misclassified",
     "modularity",
     "monotonic_basins",
     "neighbour_pairs",
@@ -155,6 +187,9 @@ __all__ = [
     "occupation",
     "partial_heat_capacities",
     "persistence",
+    "predicted_classes",
+    "rank_correlation",
+    "ranks",
     "rate_constants",
     "rate_weights",
     "rates",
@@ -164,5 +199,6 @@ __all__ = [
     "shannon_entropy",
     "slow_memberships",
     "spanning_forest",
+    "spearman",
     "superbasins",
 ]

@@ -6,6 +6,7 @@ from torchscape.plots.disconnectivity import DisconnectivityPlot, disconnectivit
 from torchscape.plots.distributions import BarrierPlot, DegreePlot, barriers, degree_distribution
 from torchscape.plots.network import NetworkPlot, network
 from torchscape.plots.peak_trees import PeakTrees, heat_capacity_trees
+from torchscape.plots.predictions import DensityPlot, HeatMap, distance_densities, misclassification
 from torchscape.plots.profile import ProfilePlot, profile
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "CoveragePlot",
     "CurvePlot",
     "DegreePlot",
+    "DensityPlot",
     "DisconnectivityPlot",
+    "HeatMap",
     "NetworkPlot",
     "PeakTrees",
     "ProfilePlot",
@@ -21,10 +24,12 @@ __all__ = [
     "coverage",
     "degree_distribution",
     "disconnectivity",
+    "distance_densities",
     "entropy",
     "frustration",
     "heat_capacity",
     "heat_capacity_trees",
+    "misclassification",
     "network",
     "occupation",
     "profile",

@@ -184,6 +184,20 @@ class ModulePotential(Potential):
         other._evaluator = self._evaluator.on(chosen)
         return other
 
+    def with_data(self, data: object) -> ModulePotential:
+        """The same module and loss on other data, for instance on a test set.
+
+        Example:
+            >>> import torch
+            >>> data = torch.ones(2, 1), torch.ones(2, 1)
+            >>> u = ModulePotential(torch.nn.Linear(1, 1), data, torch.nn.functional.mse_loss)
+            >>> u.with_data((torch.zeros(1, 1), torch.ones(1, 1))).energy(torch.zeros(1, 2).double()).item()
+            1.0
+        """
+        other = copy.copy(self)
+        other._evaluator = self._evaluator.on(Samples.of(data, dtype=self.dtype, device=self.device))
+        return other
+
     def with_(
         self,
         *,

@@ -1,0 +1,173 @@
+"""What the networks at the minima predict: misclassification distances, ROC curves, lines, ensembles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+
+from torchscape import analysis
+from torchscape.analysis.correlation import MantelTest
+from torchscape.analysis.predictions import JointDensity, MisclassificationDistances, linkage_of
+from torchscape.plots.canvas import axes_of, figure_of
+from torchscape.types import Float, Int, Tensor
+
+__all__ = ["DensityPlot", "HeatMap", "distance_densities", "misclassification"]
+
+
+@dataclasses.dataclass(frozen=True)
+class HeatMap:
+    """A drawn matrix of distances.
+
+    Attributes:
+        figure, axes: where it was drawn.
+        order: the minima along the sides [N].
+    """
+
+    figure: Figure
+    axes: Axes
+    order: Int[Tensor, "N"]
+
+
+def misclassification(
+    distances: MisclassificationDistances,
+    *,
+    relative: bool = False,
+    ids: Int[Tensor, "N"] | None = None,
+    method: str = "average",
+    ax: Axes | None = None,
+) -> HeatMap:
+    """Heat map of the misclassification distances, minima that err alike side by side, with their dendrogram.
+
+    Args:
+        distances: from :func:`torchscape.analysis.misclassification_distances`.
+        relative: show l_ij / l_max instead of l_ij.
+        ids: what to call the minima; written along the sides up to 40 of them.
+        method: of the clustering (:func:`torchscape.analysis.cluster_order`).
+        ax: axes to draw on; a new figure by default.
+
+    Reference: Ballard et al., Phys. Chem. Chem. Phys. 19, 12585 (2017), doi 10.1039/c7cp01108c, Fig. 8.
+
+    Example:
+        >>> from torchscape import plots
+        >>> wrong = torch.tensor([[True, False, False], [False, True, False], [True, False, False]])
+        >>> picture = plots.misclassification(analysis.misclassification_distances(wrong))
+        >>> picture.order.tolist() in ([1, 0, 2], [1, 2, 0], [0, 2, 1], [2, 0, 1])
+        True
+        >>> plt.close(picture.figure)
+    """
+    matrix = distances.relative if relative else distances.value
+    n = len(matrix)
+    order = analysis.cluster_order(matrix, method)
+    axes = axes_of(ax, size=(6.4, 5.8))
+    image = axes.imshow(_numpy(matrix[order][:, order]), cmap="viridis", interpolation="nearest")
+    label = r"$\ell_{ij}\,/\,\ell_{\max}$" if relative else r"misclassification distance $\ell_{ij}$"
+    figure_of(axes).colorbar(image, ax=axes, label=label, fraction=0.045, pad=0.02)
+    names = (torch.arange(n) if ids is None else ids)[order.cpu()].tolist()
+    if n <= 40:
+        axes.set_xticks(range(n), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(n), names, fontsize=7)
+    else:
+        axes.set_xticks([])
+        axes.set_yticks([])
+    axes.set_xlabel("minimum")
+    axes.set_ylabel("minimum")
+    if n > 1:
+        _dendrogram(axes, matrix, method)
+    return HeatMap(figure_of(axes), axes, order)
+
+
+def _dendrogram(axes: Axes, matrix: Float[Tensor, "N N"], method: str) -> None:
+    """The clustering above the heat map, its leaves over the columns."""
+    from scipy.cluster.hierarchy import dendrogram
+
+    above = axes.inset_axes((0.0, 1.01, 1.0, 0.14))
+    tree = dendrogram(linkage_of(matrix, method), no_plot=True)
+    for x, y in zip(tree["icoord"], tree["dcoord"], strict=True):
+        above.plot(np.asarray(x) / 10 - 0.5, y, color="0.3", lw=0.8)  # SciPy puts leaf k at 10 k + 5
+    above.set_xlim(-0.5, len(matrix) - 0.5)
+    above.set_ylim(bottom=0)
+    above.axis("off")
+
+
+@dataclasses.dataclass(frozen=True)
+class DensityPlot:
+    """Joint densities side by side.
+
+    Attributes:
+        figure: where they were drawn.
+        axes: one for each distance in parameter space, by its name.
+        densities: what was drawn, by name.
+        tests: rank correlation of the two distances with the p-value of the Mantel test, by name.
+    """
+
+    figure: Figure
+    axes: Mapping[str, Axes]
+    densities: Mapping[str, JointDensity]
+    tests: Mapping[str, MantelTest]
+
+
+def distance_densities(
+    misclassification: Float[Tensor, "N N"],
+    parameters: Mapping[str, Float[Tensor, "N N"]],
+    *,
+    bins: int = 40,
+    n_permutations: int = 999,
+) -> DensityPlot:
+    """Joint density of misclassification distance and distance in parameter space, one panel for each of these.
+
+    With the symmetry of the network left in and taken out, the two panels show what removing it changes. Above
+    each stands the rank correlation over pairs, with the p-value of the Mantel test.
+
+    Args:
+        misclassification: l_ij between minima.
+        parameters: distances between the same minima by name, for instance ``{"as found": ...,
+            "symmetry removed": ...}`` from :func:`torchscape.learning.parameter_distances`.
+        bins: cells along each side.
+        n_permutations: of the test.
+
+    Reference: Ballard et al. (2017), doi 10.1039/c7cp01108c, Fig. 9 and the discussion of symmetry after it.
+
+    Example:
+        >>> from torchscape import plots
+        >>> d = torch.cdist(torch.arange(5.0)[:, None], torch.arange(5.0)[:, None])
+        >>> picture = plots.distance_densities(d / 10, {"as found": d}, n_permutations=9)
+        >>> round(picture.tests["as found"].value, 6)
+        1.0
+        >>> plt.close(picture.figure)
+    """
+    n = len(parameters)
+    figure, panels = plt.subplots(
+        1, n, figsize=(1.0 + 4.2 * n, 4.0), layout="constrained", squeeze=False, sharey=True, sharex=True
+    )
+    far = max(float(distance.max()) for distance in parameters.values()) or 1.0
+    densities = {
+        name: analysis.joint_density(distance, misclassification, bins, x_range=(0.0, far))
+        for name, distance in parameters.items()
+    }
+    tests = {
+        name: analysis.mantel(distance, misclassification, n_permutations=n_permutations)
+        for name, distance in parameters.items()
+    }
+    # One logarithmic scale for all: close pairs crowd into few cells and would leave the rest black.
+    some = torch.cat([found.density[found.density > 0] for found in densities.values()])
+    scale = LogNorm(float(some.min()), float(some.max()) * 1.01)
+    for panel, (name, found) in zip(panels[0], densities.items(), strict=True):
+        density = np.ma.masked_equal(_numpy(found.density).T, 0.0)
+        mesh = panel.pcolormesh(_numpy(found.x_edges), _numpy(found.y_edges), density, cmap="viridis", norm=scale)
+        test = tests[name]
+        panel.set_title(f"{name}: rank correlation {test.value:.2f} (p = {test.p_value:.2g})", fontsize=9)
+        panel.set_xlabel("distance in parameter space")
+    figure.colorbar(mesh, ax=list(panels[0]), label="density of pairs", fraction=0.05, pad=0.02)
+    panels[0][0].set_ylabel(r"misclassification distance $\ell_{ij}$")
+    return DensityPlot(figure, dict(zip(parameters, panels[0], strict=True)), densities, tests)
+
+
+def _numpy(values: Tensor) -> np.ndarray:
+    return values.detach().double().cpu().numpy()
