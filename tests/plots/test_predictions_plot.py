@@ -52,3 +52,22 @@ def test_densities_stand_side_by_side_on_one_scale():
     assert left.get_xlim() == right.get_xlim()
     assert picture.tests["as found"] == picture.tests["removed"]  # ranks do not see the factor of two
     picture.figure.savefig(io.BytesIO())
+
+
+def test_roc_names_its_areas_and_draws_the_others_in_grey():
+    random = np.random.default_rng(0)
+    labels = torch.as_tensor(random.integers(0, 3, 50))
+    probability = torch.as_tensor(random.random((4, 50, 3))).softmax(2)
+    figure, ax = plt.subplots(figsize=(8, 5), layout="constrained")
+    picture = plots.roc(probability, labels, minimum=2, names=["a", "b", "c"], ax=ax)
+    texts = [text.get_text() for text in ax.get_legend().get_texts()]
+    areas = analysis.auc(probability, labels)
+    assert texts[1] == f"b ({areas.per_class[2, 1]:.3f})"
+    assert texts[3:] == [
+        f"macro average ({areas.macro[2]:.3f})",
+        f"micro average ({areas.micro[2]:.3f})",
+        "other minima (macro)",
+    ]
+    assert torch.equal(picture.areas.macro, areas.macro)
+    assert sum(line.get_color() == "0.8" for line in ax.get_lines()) == 4  # three minima and the legend
+    figure.savefig(io.BytesIO())

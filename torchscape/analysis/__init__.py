@@ -66,6 +66,7 @@ from torchscape.analysis.predictions import (
 from torchscape.analysis.random_graphs import rewired
 from torchscape.analysis.rates import Rates, rates
 from torchscape.analysis.relaxation import RelaxationSpectrum, evolve, relaxation_spectrum
+from torchscape.analysis.roc import ROC, ClassAreas, auc, class_roc, macro_roc, micro_roc, roc
 from torchscape.analysis.small_world import AgainstRandom, GraphStatistics, Hubs, graph_statistics, hubs
 from torchscape.analysis.thermodynamics import (
     free_energy,
@@ -99,8 +100,10 @@ from torchscape.analysis.topology import (
 )
 
 __all__ = [
+    "ROC",
     "AgainstRandom",
     "Barriers",
+    "ClassAreas",
     "Communities",
     "Comparison",
     "Completeness",
@@ -130,7 +133,9 @@ __all__ = [
     "Saturation",
     "accuracy",
     "annotated",
+    "auc",
     "barriers",
+    "class_roc",
     "cluster_order",
     "clustering",
     "committors",
@@ -168,11 +173,13 @@ __all__ = [
     "log_partition",
     "log_partition_by_minimum",
     "lpphe",
+    "macro_roc",
     "mantel",
     "mean_energy",
     "mean_first_passage_times",
     "merge_minima",
     "merge_tree",
+    "micro_roc",
     "minimax",
     "minimax_between",
     "minimax_path",
@@ -195,6 +202,7 @@ __all__ = [
     "rates",
     "relaxation_spectrum",
     "rewired",
+    "roc",
     "saturation",
     "shannon_entropy",
     "slow_memberships",

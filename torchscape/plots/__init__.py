@@ -6,7 +6,7 @@ from torchscape.plots.disconnectivity import DisconnectivityPlot, disconnectivit
 from torchscape.plots.distributions import BarrierPlot, DegreePlot, barriers, degree_distribution
 from torchscape.plots.network import NetworkPlot, network
 from torchscape.plots.peak_trees import PeakTrees, heat_capacity_trees
-from torchscape.plots.predictions import DensityPlot, HeatMap, distance_densities, misclassification
+from torchscape.plots.predictions import DensityPlot, HeatMap, ROCPlot, distance_densities, misclassification, roc
 from torchscape.plots.profile import ProfilePlot, profile
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "NetworkPlot",
     "PeakTrees",
     "ProfilePlot",
+    "ROCPlot",
     "barriers",
     "coverage",
     "degree_distribution",
@@ -33,4 +34,5 @@ __all__ = [
     "network",
     "occupation",
     "profile",
+    "roc",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +18,7 @@ from torchscape.analysis.predictions import JointDensity, MisclassificationDista
 from torchscape.plots.canvas import axes_of, figure_of
 from torchscape.types import Float, Int, Tensor
 
-__all__ = ["DensityPlot", "HeatMap", "distance_densities", "misclassification"]
+__all__ = ["DensityPlot", "HeatMap", "ROCPlot", "distance_densities", "misclassification", "roc"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +167,80 @@ def distance_densities(
     figure.colorbar(mesh, ax=list(panels[0]), label="density of pairs", fraction=0.05, pad=0.02)
     panels[0][0].set_ylabel(r"misclassification distance $\ell_{ij}$")
     return DensityPlot(figure, dict(zip(parameters, panels[0], strict=True)), densities, tests)
+
+
+@dataclasses.dataclass(frozen=True)
+class ROCPlot:
+    """Drawn ROC curves.
+
+    Attributes:
+        figure, axes: where they were drawn.
+        areas: under the curves of all minima.
+    """
+
+    figure: Figure
+    axes: Axes
+    areas: analysis.ClassAreas
+
+
+def roc(
+    probability: Float[Tensor, "N n C"],
+    labels: Int[Tensor, "n"],
+    *,
+    minimum: int = 0,
+    names: Sequence[str] | None = None,
+    ax: Axes | None = None,
+) -> ROCPlot:
+    """ROC curves of one minimum, class by class and averaged, before the averages of the other minima in grey.
+
+    Args:
+        probability: of the classes at every minimum (``held_out(...).probability``).
+        labels: the true classes.
+        minimum: position of the one that is drawn in full.
+        names: of the classes.
+        ax: axes to draw on; a new figure by default.
+
+    Reference: Ballard et al. (2017), doi 10.1039/c7cp01108c, III.
+
+    Example:
+        >>> from torchscape import plots
+        >>> p = torch.tensor([[[0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]])
+        >>> picture = plots.roc(p, torch.tensor([0, 1, 1]))
+        >>> picture.areas.macro.tolist()
+        [1.0]
+        >>> plt.close(picture.figure)
+    """
+    axes = axes_of(ax, size=(6.4, 4.8))
+    curves = analysis.class_roc(probability, labels)
+    macro, areas = analysis.macro_roc(curves), analysis.auc(probability, labels)
+    for k in range(len(probability)):
+        if k != minimum:
+            axes.plot(
+                _numpy(macro.false_positive[k]), _numpy(macro.true_positive[k]), color="0.8", lw=0.6, zorder=1
+            )
+    micro = analysis.micro_roc(probability[minimum : minimum + 1], labels)
+    present = areas.per_class[minimum].isfinite().nonzero()[:, 0].tolist()
+    for c in present:
+        label = f"{names[c] if names else f'class {c}'} ({_numpy(areas.per_class)[minimum, c]:.3f})"
+        x, y = curves.false_positive[minimum, c], curves.true_positive[minimum, c]
+        axes.plot(_numpy(x), _numpy(y), lw=0.9, label=label, zorder=2)
+    for curve, k, name, style in ((macro, minimum, "macro", "-"), (micro, 0, "micro", "--")):
+        label = f"{name} average ({float(curve.area[k]):.3f})"
+        axes.plot(
+            _numpy(curve.false_positive[k]), _numpy(curve.true_positive[k]), color="black", lw=1.8, ls=style,
+            label=label, zorder=3,
+        )  # fmt: skip
+    if len(probability) > 1:
+        axes.plot([], [], color="0.8", lw=0.6, label="other minima (macro)")
+    axes.plot([0, 1], [0, 1], color="0.5", lw=0.8, ls=":", zorder=1)
+    axes.set_xlabel("false positive rate")
+    axes.set_ylabel("true positive rate")
+    axes.set_aspect("equal")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(
+        frameon=False, fontsize=8, title="area under the curve", loc="upper left", bbox_to_anchor=(1.0, 1.0)
+    )
+    return ROCPlot(figure_of(axes), axes, areas)
 
 
 def _numpy(values: Tensor) -> np.ndarray:
