@@ -5,6 +5,7 @@
     scripts/bench/minimise.py --quick          # fewer starts, about two minutes
     scripts/bench/minimise.py --json FILE      # also write the figures, with machine, versions and date
     scripts/bench/minimise.py --device cuda    # on a GPU
+    scripts/bench/minimise.py --data FILE      # the trimer networks on the arrays `distances` and `label` of an .npz
 
 Evaluations are energy-and-gradient evaluations of one point. SciPy is charged up to the first point whose RMS
 gradient is below the same tolerance. The overhead is everything in ``relax`` that is not the potential, as a
@@ -131,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer starts, no SciPy on the networks")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--data", help="train the trimer networks on this file; default: data made on the spot")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
     device = args.device
@@ -139,7 +141,7 @@ def main() -> None:
 
     print("== trimer network, 28 parameters, to RMS 1e-8")
     for l2 in (1e-4, 1e-5):
-        potential = problems.get("trimer-network", l2=l2, device=device).potential
+        potential = problems.get("trimer-network", l2=l2, data=args.data, device=device).potential
         starts = torch.randn(n_starts, 28, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
         starts = starts.to(device)
         choices = [BFGS(), LBFGS(memory=100)] + ([] if args.quick else [LBFGS(memory=60), LBFGS(memory=30)])
@@ -165,7 +167,8 @@ def main() -> None:
         costs.append(overhead(f"digits 64-{hidden}-10, D = {potential.ndim}", potential, 64))
 
     if args.json:
-        record(args.json, device, evaluations=evaluations, overhead=costs)
+        source = Path(args.data).name if args.data else "made on the spot"
+        record(args.json, device, trimer_data=source, evaluations=evaluations, overhead=costs)
 
 
 if __name__ == "__main__":

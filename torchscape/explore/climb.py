@@ -11,7 +11,8 @@ from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
-from torchscape.saddles import Follow, RandomDirections, SoftModes, climb
+from torchscape.saddles import Follow, ModesAndRandom, climb
+from torchscape.saddles.directions import Directions
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["ClimbFromMinima"]
@@ -27,7 +28,7 @@ class ClimbFromMinima(Strategy):
 
     Attributes:
         searches: climbs per minimum.
-        directions: how a climb starts: random displacements or soft modes.
+        directions: how a climb starts: along modes and random displacements by turns, or one of the two.
         patience: climbs without a new transition state after which to stop; None never does.
         round_searches: climbs between commits; at most this much is lost when the run is killed.
         max_minima: only from the lowest so many minima; None for all.
@@ -45,7 +46,7 @@ class ClimbFromMinima(Strategy):
     """
 
     searches: int = 50
-    directions: RandomDirections | SoftModes = dataclasses.field(default_factory=RandomDirections)
+    directions: Directions = dataclasses.field(default_factory=ModesAndRandom)
     patience: int | None = None
     round_searches: int = 256
     max_minima: int | None = None
@@ -80,9 +81,10 @@ class ClimbFromMinima(Strategy):
         rows, column = torch.nonzero(number < self.searches, as_tuple=True)
         order = number[rows, column].argsort(stable=True)[: self.round_searches]
         chosen = ids[rows[order]]
-        key = random.fold(state["seed"], chosen, number[rows, column][order])
+        before = number[rows, column][order]
+        key = random.fold(state["seed"], chosen, before)
         x = landscape.minima(chosen).x
-        return Round([Climbs(x, key, self.directions, self.refine, self.tol)], {"ids": chosen})
+        return Round([Climbs(x, key, before, self.directions, self.refine, self.tol)], {"ids": chosen})
 
     def absorb(self, landscape: Landscape, state, round, found, ids):
         chosen = round.detail["ids"]
@@ -98,19 +100,21 @@ class ClimbFromMinima(Strategy):
 
 @dataclasses.dataclass(frozen=True)
 class Climbs:
-    """One climb from each row of ``x``, with a random key of its own."""
+    """One climb from each row of ``x``, with a random key of its own and the number of climbs before it."""
 
     x: Float[Tensor, "B D"]
     key: Int[Tensor, "B"]
-    directions: RandomDirections | SoftModes
+    number: Int[Tensor, "B"]
+    directions: Directions
     refine: Follow
     tol: float | None
     kind = "climb"
 
     def run(self, potential: Potential) -> Found:
         x = self.x.to(potential.device, potential.dtype)
-        keys = self.key.to(potential.device)
-        saddles = climb(potential, x, directions=self.directions, keys=keys, refine=self.refine, tol=self.tol)
+        keys, number = self.key.to(potential.device), self.number.to(potential.device)
+        options = {"directions": self.directions, "refine": self.refine, "tol": self.tol}
+        saddles = climb(potential, x, keys=keys, number=number, **options)
         return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)
 
 

@@ -4,9 +4,10 @@ from torchscape.saddles.band import Band
 from torchscape.saddles.characterise import characterise
 from torchscape.saddles.curvature import Dense, Krylov
 from torchscape.saddles.descend import Descent, Quench, choose_descent, descend
+from torchscape.saddles.directions import ModesAndRandom, RandomDirections, SoftModes
 from torchscape.saddles.eigen import Eigenpairs, lowest_eigenpairs
 from torchscape.saddles.follow import Follow, follow
-from torchscape.saddles.search import RandomDirections, SaddleSearch, SoftModes, climb, confirm, connect
+from torchscape.saddles.search import SaddleSearch, climb, confirm, connect
 from torchscape.saddles.spectral import LogDet, stochastic_log_det
 from torchscape.saddles.stationary import Newton, find_stationary
 from torchscape.saddles.verify import Outcome
@@ -19,6 +20,7 @@ __all__ = [
     "Follow",
     "Krylov",
     "LogDet",
+    "ModesAndRandom",
     "Newton",
     "Outcome",
     "Quench",

@@ -12,15 +12,14 @@ from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles.band import Band, find_paths
 from torchscape.saddles.descend import Descent, Quench, choose_descent
-from torchscape.saddles.eigen import dense_spectrum, lowest_eigenpairs, rows_within
+from torchscape.saddles.directions import Directions, RandomDirections
 from torchscape.saddles.follow import Follow, follow
 from torchscape.saddles.meter import Metered
 from torchscape.saddles.peaks import Peaks, find_peaks
-from torchscape.saddles.projector import Projector
 from torchscape.saddles.verify import Outcome, Verified, verify
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["RandomDirections", "SaddleSearch", "SoftModes", "climb", "confirm", "connect"]
+__all__ = ["SaddleSearch", "climb", "confirm", "connect"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,54 +143,15 @@ def _highest(owner: Int[Tensor, "C"], energy: Float[Tensor, "C"]) -> Bool[Tensor
     return chosen
 
 
-@dataclasses.dataclass(frozen=True)
-class RandomDirections:
-    """Displace each start ``count`` times along random directions of length ``size`` length scales."""
-
-    count: int = 1
-    size: float = 1.0
-
-    def directions(
-        self, potential: Potential, x: Float[Tensor, "B D"], keys: Int[Tensor, "B"]
-    ) -> tuple[Float[Tensor, "B K D"], float]:
-        """Unit directions without zero modes, and the length of the displacement."""
-        keys = random.fold(keys[:, None], torch.arange(self.count, device=x.device)).flatten()
-        v = random.normal(keys, x.shape[1], x.dtype).reshape(len(x), self.count, x.shape[1])
-        v = Projector.at(potential, x).apply(v)
-        return v / v.norm(dim=2, keepdim=True), self.size
-
-
-@dataclasses.dataclass(frozen=True)
-class SoftModes:
-    """Climb from each start both ways along its ``count`` softest modes, after a first step of ``size``."""
-
-    count: int = 2
-    size: float = 0.3
-    dense_limit: int = 500
-
-    def directions(
-        self, potential: Potential, x: Float[Tensor, "B D"], keys: Int[Tensor, "B"]
-    ) -> tuple[Float[Tensor, "B K D"], float]:
-        """The softest modes and their opposites, and the length of the displacement."""
-        k = min(self.count, x.shape[1])
-        if x.shape[1] > self.dense_limit:
-            v = lowest_eigenpairs(potential, x, k, tol=1e-4).vectors
-        else:
-            parts = x.split(rows_within(x.shape[1], x.dtype))
-            v = torch.cat(
-                [dense_spectrum(potential.hessian(p), Projector.at(potential, p))[1][:, :k] for p in parts]
-            )
-        return torch.cat([v, -v], 1), self.size
-
-
 def climb(
     potential: Potential,
     starts: Float[Tensor, "B D"],
     *,
-    directions: RandomDirections | SoftModes | Float[Tensor, "B D"] | None = None,
+    directions: Directions | Float[Tensor, "B D"] | None = None,
     size: float = 0.3,
     seed: int = 0,
     keys: Int[Tensor, "B"] | None = None,
+    number: Int[Tensor, "B"] | None = None,
     refine: Follow | None = None,
     descent: Descent | Quench | None = None,
     tol: float | None = None,
@@ -204,11 +164,12 @@ def climb(
     Args:
         potential: U.
         starts: minima [B, D] (any points will do).
-        directions: a :class:`RandomDirections` or :class:`SoftModes`, or one direction per start; None for one
-            random direction each.
+        directions: :class:`RandomDirections`, :class:`SoftModes`, :class:`ModesAndRandom`, or one direction per
+            start; None for one random direction each.
         size: displacement along given directions, in units of ``length_scale``.
         seed: of random directions: start i draws the same ones in any batch in which it is row i.
         keys: a random key per start instead, for directions that do not depend on the row either.
+        number: climbs from each start before this one, for directions that go on from there; default none.
         refine, descent, tol: as for :func:`connect`.
 
     Returns:
@@ -219,6 +180,7 @@ def climb(
         ...     ndim = 1
         ...     def energy(self, x):
         ...         return (x[:, 0] ** 2 - 1) ** 2
+        >>> from torchscape.saddles import SoftModes
         >>> found = climb(Wells(), torch.ones(1, 1).double(), directions=SoftModes(count=1))
         >>> found.ts.energy.tolist(), found.outcomes
         ([1.0], {'VERIFIED': 1, 'LOST': 1})
@@ -228,14 +190,17 @@ def climb(
     u = Metered(potential)
     if isinstance(directions, Tensor):
         v = (directions / directions.norm(dim=1, keepdim=True))[:, None]
+        length = v.new_full(v.shape[:2], size)
     else:
         if keys is None:
             keys = random.fold(seed, torch.arange(len(starts), device=starts.device))
-        v, size = (directions or RandomDirections()).directions(u, starts, keys)
+        if number is None:
+            number = torch.zeros_like(keys)
+        v, length = (directions or RandomDirections()).directions(u, starts, keys, number)
     n = v.shape[1]
     owner = torch.arange(len(starts), device=starts.device).repeat_interleave(n)
     mode = v.flatten(0, 1)
-    x = starts.repeat_interleave(n, 0) + size * potential.length_scale * mode
+    x = starts.repeat_interleave(n, 0) + potential.length_scale * length.flatten()[:, None] * mode
     refine = refine or Follow(retry=False)  # another start is worth more than another try
     return _refined(u, owner, x, mode, torch.ones_like(owner, dtype=torch.bool), refine, descent, tol)
 
