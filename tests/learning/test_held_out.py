@@ -9,7 +9,7 @@ import torch
 from learning_models import blobs, classifier
 from torch.nn import functional as F
 
-from torchscape import ModulePotential, learning
+from torchscape import ModulePotential, analysis, learning, random
 from torchscape.errors import TorchscapeError
 
 
@@ -94,3 +94,19 @@ def test_alignment_never_spreads_the_points():
     assert spread[0] < spread[1] < spread[2]
     mean = aligned.mean(0, keepdim=True).expand_as(x)
     assert torch.allclose(u.symmetry.distance(mean, x), (aligned - mean).norm(dim=1))
+
+
+def test_after_alignment_a_planted_funnel_is_conserved_and_random_sets_are_not():
+    """Ten noisy images of one solution among forty others, all scrambled. Without alignment, little is seen."""
+    u = classifier(hidden=4)
+    x = 2 * u.sample(50)
+    x[:10] = x[:1] + 0.05 * u.sample(10, seed=1)
+    scrambled = u.symmetry.random_image(x, torch.arange(50))
+    aligned = learning.align_all(scrambled, u.symmetry)
+    funnel = torch.arange(10)
+    options = {"n_permutations": 499, "control": "by"}
+    assert analysis.conserved_parameters(aligned, funnel, **options).is_conserved.double().mean() > 0.9
+    assert analysis.conserved_parameters(scrambled, funnel, **options).is_conserved.double().mean() < 0.5
+    sets = random.permutation(torch.arange(40), 50)[:, :10]
+    p_values = torch.stack([analysis.conserved_parameters(aligned, s, **options).p_value for s in sets])
+    assert (p_values <= 0.1).double().mean().item() == pytest.approx(0.1, abs=0.04)

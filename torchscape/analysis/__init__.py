@@ -11,6 +11,7 @@ from torchscape.analysis.capacity import (
 )
 from torchscape.analysis.communities import Communities, communities, modularity, rate_weights
 from torchscape.analysis.compare import Comparison, Difference, compare, landscape_summary
+from torchscape.analysis.conserved import ConservedParameters, conserved_parameters, false_discovery
 from torchscape.analysis.correlation import (
     MantelTest,
     RankCorrelation,
@@ -107,6 +108,7 @@ __all__ = [
     "Communities",
     "Comparison",
     "Completeness",
+    "ConservedParameters",
     "Contributions",
     "Coverage",
     "DegreeLaw",
@@ -142,6 +144,7 @@ __all__ = [
     "communities",
     "compare",
     "completeness",
+    "conserved_parameters",
     "coverage",
     "crossing_temperatures",
     "degree_distribution",
@@ -150,6 +153,7 @@ __all__ = [
     "edge_betweenness",
     "edge_features",
     "evolve",
+    "false_discovery",
     "fastest_path",
     "fastest_paths",
     "free_energy",

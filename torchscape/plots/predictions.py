@@ -210,7 +210,7 @@ def roc(
         [1.0]
         >>> plt.close(picture.figure)
     """
-    axes = axes_of(ax, size=(6.4, 4.8))
+    axes = axes_of(ax, size=(7.2, 4.8))
     curves = analysis.class_roc(probability, labels)
     macro, areas = analysis.macro_roc(curves), analysis.auc(probability, labels)
     for k in range(len(probability)):
@@ -235,7 +235,7 @@ def roc(
     axes.plot([0, 1], [0, 1], color="0.5", lw=0.8, ls=":", zorder=1)
     axes.set_xlabel("false positive rate")
     axes.set_ylabel("true positive rate")
-    axes.set_aspect("equal")
+    axes.set_box_aspect(1)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(
         frameon=False, fontsize=8, title="area under the curve", loc="upper left", bbox_to_anchor=(1.0, 1.0)
