@@ -38,6 +38,8 @@ class Network:
             paths for a transition state. 0 for a minimum known only as the end of a downhill path.
         n_degenerate_rearrangements: transition states whose two ends are images of one minimum; they are kept
             in the database but are no edges.
+        loose_ts_hits: searches that ended in each transition state that is no edge: degenerate rearrangements,
+            and those one side of which leaves the box.
         coords, ts_coords: coordinates, when small enough to carry along.
         ts_path: integrated paths over the transition states: arc length and energy at I points, from the minimum
             ``edges[0]`` to ``edges[1]``; NaN where a path was not integrated.
@@ -66,6 +68,7 @@ class Network:
     ids: Int[Tensor, "N"]
     ts_ids: Int[Tensor, "E"]
     n_degenerate_rearrangements: int = 0
+    loose_ts_hits: Int[Tensor, "F"] | None = None
     coords: Float[Tensor, "N D"] | None = None
     ts_coords: Float[Tensor, "E D"] | None = None
     ts_path: Float[Tensor, "E I 2"] | None = None
@@ -169,6 +172,11 @@ class Network:
         return len(self.ts_energy)
 
     @property
+    def all_ts_hits(self) -> Int[Tensor, "K"]:
+        """Searches that ended in each transition state, those that are no edges last."""
+        return self.ts_hits if self.loose_ts_hits is None else torch.cat([self.ts_hits, self.loose_ts_hits])
+
+    @property
     def global_minimum(self) -> int:
         """Position of the lowest minimum."""
         return int(self.energy.argmin())
@@ -206,7 +214,7 @@ class Network:
         return dataclasses.replace(self, edges=self.edges[:, keep], ts_properties=properties, **ts)
 
     def to(self, device: torch.device | str) -> Network:
-        columns = {name: getattr(self, name) for name in (*_MIN_COLUMNS, *_TS_COLUMNS, "edges")}
+        columns = {name: getattr(self, name) for name in (*_MIN_COLUMNS, *_TS_COLUMNS, "edges", "loose_ts_hits")}
         moved = {name: value.to(device) for name, value in columns.items() if value is not None}
         for group in ("properties", "ts_properties"):
             moved[group] = {name: values.to(device) for name, values in getattr(self, group).items()}

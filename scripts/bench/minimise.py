@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Minimisation: evaluations to convergence, beside SciPy's L-BFGS-B, and what the optimiser itself costs.
 
-    scripts/bench/minimise.py                  # everything, about ten minutes on 2 cores
+    scripts/bench/minimise.py                  # everything, about ten minutes
     scripts/bench/minimise.py --quick          # fewer starts, about two minutes
     scripts/bench/minimise.py --json FILE      # also write the figures, with machine, versions and date
     scripts/bench/minimise.py --device cuda    # on a GPU
@@ -132,10 +132,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer starts, no SciPy on the networks")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU; SciPy is faster with one too")
     parser.add_argument("--data", help="train the trimer networks on this file; default: data made on the spot")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
     device = args.device
+    torch.set_num_threads(args.threads)
     n_starts, n_scipy = (64, 20) if args.quick else (512, 200)
     evaluations: list[dict] = []
 

@@ -263,7 +263,7 @@ def wells() -> tsc.FunctionPotential:
 
 def test_only_searches_count():
     """One quench finds one well; climbing out of it makes the other known, as the end of a path, without a hit."""
-    strategies = [tsc.BasinHopping(walkers=1, hops=0), tsc.ClimbFromMinima(searches=3, max_minima=1)]
+    strategies = [tsc.BasinHopping(walkers=1, hops=0), tsc.ClimbFromMinima(searches=5, max_minima=1)]
     with tsc.Landscape.in_memory(wells()) as landscape:
         report = tsc.explore(landscape, wells(), strategies=strategies, progress=False)
         network = landscape.network()

@@ -101,7 +101,7 @@ class Completeness:
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """Completeness of the minima and of the transition states (degenerate rearrangements left out)."""
+    """Completeness of the minima and of the transition states, degenerate rearrangements included."""
 
     minima: Completeness
     transition_states: Completeness
@@ -152,7 +152,7 @@ def coverage(network: Network | HasNetwork, *, level: float = 0.95) -> Coverage:
     """
     if not isinstance(network, Network):
         network = network.network()
-    return Coverage(completeness(network.hits, level=level), completeness(network.ts_hits, level=level))
+    return Coverage(completeness(network.hits, level=level), completeness(network.all_ts_hits, level=level))
 
 
 def completeness(hits: Int[Tensor, "N"], *, level: float = 0.95) -> Completeness:

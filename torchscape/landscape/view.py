@@ -75,9 +75,10 @@ def read_network(store: Store, *, coords: bool | Literal["auto"] = "auto") -> Ne
             ),
             9,
         )
-        (degenerate,) = store.execute(
-            f"SELECT COUNT(*) FROM transition_state WHERE minus = plus AND {_IS_TRANSITION_STATE}"
-        )[0]
+        loose = store.execute(
+            "SELECT hits, COALESCE(minus = plus, 0) FROM transition_state "
+            f"WHERE COALESCE(minus = plus, 1) AND {_IS_TRANSITION_STATE} ORDER BY energy, id"
+        )
         ids = minima.ints(0)
         if coords == "auto":
             coords = (len(ids) + len(saddles)) * ndim <= _COORDS_AUTO
@@ -96,7 +97,8 @@ def read_network(store: Store, *, coords: bool | Literal["auto"] = "auto") -> Ne
             ts_hits=saddles.ints(5),
             ids=ids,
             ts_ids=saddles.ints(0),
-            n_degenerate_rearrangements=degenerate,
+            n_degenerate_rearrangements=sum(row[1] for row in loose),
+            loose_ts_hits=torch.tensor([row[0] for row in loose], dtype=torch.int64),
             coords=rows.coordinates(store, "minimum", ids, ndim) if coords else None,
             ts_coords=rows.coordinates(store, "transition_state", saddles.ints(0), ndim) if coords else None,
             ts_path=read_paths(store, saddles.ints(0)),

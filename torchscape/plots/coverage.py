@@ -66,7 +66,7 @@ def coverage(network: Network | HasNetwork, ax: Axes | None = None, *, level: fl
     """
     if not isinstance(network, Network):
         network = network.network()
-    hits = {"minima": network.hits, "transition states": network.ts_hits}
+    hits = {"minima": network.hits, "transition states": network.all_ts_hits}
     hits = {name: counts for name, counts in hits.items() if int(counts.sum())}
     if not hits:
         raise TorchscapeError("no search has hit anything: explore, or give the network its hits")

@@ -61,7 +61,15 @@ def schwefel(ndim: int = 2, bounded: bool = True, **place) -> Problem:
             note="one saddle in seven leads out of the box on one side and joins no two minima inside",
         ),
         # A uniform start falls into every well; what is left for the hops are wells that the starts have missed.
-        suggested={"walkers": 256, "hops": 5, "temperature": 200.0, "step": 5.0, "neighbours": 4 * ndim},
+        suggested={
+            "walkers": 256,
+            "hops": 5,
+            "temperature": 200.0,
+            "step": 5.0,
+            "neighbours": 4 * ndim,
+            "strategy": ("basin-hopping", "connect", "climb"),
+            "searches": 12,
+        },  # fmt: skip
     )
 
 
