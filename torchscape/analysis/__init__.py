@@ -46,6 +46,7 @@ from torchscape.analysis.kinetics import (
     net_flux,
     rate_constants,
 )
+from torchscape.analysis.lines import LossLines, loss_lines
 from torchscape.analysis.lumping import Lumping, kinetic_lumping, slow_memberships
 from torchscape.analysis.paths import FastestPath, fastest_path, fastest_paths
 from torchscape.analysis.peaks import (
@@ -120,6 +121,7 @@ __all__ = [
     "HeatCapacity",
     "Hubs",
     "JointDensity",
+    "LossLines",
     "Lumping",
     "MantelTest",
     "MergeTree",
@@ -176,6 +178,7 @@ __all__ = [
     "log_occupation",
     "log_partition",
     "log_partition_by_minimum",
+    "loss_lines",
     "lpphe",
     "macro_roc",
     "mantel",

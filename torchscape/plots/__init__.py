@@ -4,6 +4,7 @@ from torchscape.plots.coverage import CoveragePlot, coverage
 from torchscape.plots.curves import CurvePlot, entropy, frustration, heat_capacity, occupation
 from torchscape.plots.disconnectivity import DisconnectivityPlot, disconnectivity
 from torchscape.plots.distributions import BarrierPlot, DegreePlot, barriers, degree_distribution
+from torchscape.plots.generalisation import CorrelationPlot, LinesPlot, correlations, loss_lines, robustness
 from torchscape.plots.network import NetworkPlot, network
 from torchscape.plots.peak_trees import PeakTrees, heat_capacity_trees
 from torchscape.plots.predictions import DensityPlot, HeatMap, ROCPlot, distance_densities, misclassification, roc
@@ -11,17 +12,20 @@ from torchscape.plots.profile import ProfilePlot, profile
 
 __all__ = [
     "BarrierPlot",
+    "CorrelationPlot",
     "CoveragePlot",
     "CurvePlot",
     "DegreePlot",
     "DensityPlot",
     "DisconnectivityPlot",
     "HeatMap",
+    "LinesPlot",
     "NetworkPlot",
     "PeakTrees",
     "ProfilePlot",
     "ROCPlot",
     "barriers",
+    "correlations",
     "coverage",
     "degree_distribution",
     "disconnectivity",
@@ -30,9 +34,11 @@ __all__ = [
     "frustration",
     "heat_capacity",
     "heat_capacity_trees",
+    "loss_lines",
     "misclassification",
     "network",
     "occupation",
     "profile",
+    "robustness",
     "roc",
 ]

@@ -1,0 +1,61 @@
+"""Straight lines through parameter space, from initial points to minima or from minimum to minimum."""
+
+from __future__ import annotations
+
+import torch
+
+from torchscape.analysis.lines import LossLines, loss_lines
+from torchscape.errors import TorchscapeError
+from torchscape.potentials.base import Potential
+from torchscape.types import Float, Tensor
+
+__all__ = ["interpolate"]
+
+_NUMBERS = 1 << 23  # coordinates made at once
+
+
+def interpolate(
+    potential: Potential,
+    starts: Float[Tensor, "B D"],
+    ends: Float[Tensor, "B D"],
+    *,
+    n_points: int = 51,
+    align: bool = False,
+    tol: float | None = None,
+) -> LossLines:
+    """The potential along the line from each start to its end, all lines in one batch.
+
+    From where training began to the minimum that it found, the loss of many networks falls monotonically, although
+    training never walked that line.
+
+    Args:
+        potential: U.
+        starts: initial points, or other minima.
+        ends: the minimum that belongs to each.
+        n_points: places along each line, ends included.
+        align: first replace each end by its symmetric image closest to the start: for lines between minima that
+            number their units differently. A minimum is already the right image for the start that fell into it.
+        tol: how much a monotone loss may rise.
+
+    Reference: as for :func:`torchscape.analysis.loss_lines`.
+
+    Example:
+        >>> from torchscape import problems
+        >>> u = problems.get("himmelblau").potential
+        >>> starts = torch.tensor([[5.0, 4.0], [-2.8, 3.1]], dtype=torch.float64)
+        >>> found = interpolate(u, starts, torch.tensor([[3.0, 2.0], [3.0, 2.0]], dtype=torch.float64))
+        >>> found.is_monotone.tolist()
+        [True, False]
+    """
+    if starts.shape != ends.shape:
+        raise TorchscapeError(f"{len(starts)} starts and {len(ends)} ends: give one end for each start")
+    ends = potential.symmetry.align(starts, ends) if align else ends
+    t = torch.linspace(0.0, 1.0, n_points, dtype=starts.dtype, device=starts.device)
+    rows = max(1, _NUMBERS // max(1, n_points * starts.shape[1]))
+    losses = []
+    with torch.no_grad():
+        for a, b in zip(starts.split(rows), ends.split(rows), strict=True):
+            places = a[:, None] + t[:, None] * (b - a)[:, None]
+            places[:, -1] = b  # to the last digit
+            losses.append(potential.energy(places.flatten(0, 1)).reshape(len(a), n_points))
+    return loss_lines(t, torch.cat(losses), tol=tol)
