@@ -5,7 +5,7 @@
     scripts/bench/minimise.py --quick          # fewer starts, about two minutes
     scripts/bench/minimise.py --json FILE      # also write the figures, with machine, versions and date
     scripts/bench/minimise.py --device cuda    # on a GPU
-    scripts/bench/minimise.py --data FILE      # the trimer networks on the arrays `distances` and `label` of an .npz
+    scripts/bench/minimise.py --data FILE      # trimer networks on `distances` and `label` of an .npz
 
 Evaluations are energy-and-gradient evaluations of one point. SciPy is charged up to the first point whose RMS
 gradient is below the same tolerance. The overhead is everything in ``relax`` that is not the potential, as a

@@ -69,7 +69,7 @@ def schwefel(ndim: int = 2, bounded: bool = True, **place) -> Problem:
             "neighbours": 4 * ndim,
             "strategy": ("basin-hopping", "connect", "climb"),
             "searches": 12,
-        },  # fmt: skip
+        },
     )
 
 
