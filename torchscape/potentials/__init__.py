@@ -13,6 +13,9 @@ from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.clusters import ClusterPotential, Trimer
 from torchscape.potentials.function import FunctionPotential
+from torchscape.potentials.gaussian_process import GaussianProcessPotential
+from torchscape.potentials.gpytorch_adapter import from_gpytorch
+from torchscape.potentials.kernels import Matern, SquaredExponential
 from torchscape.potentials.lennard_jones import LennardJones
 from torchscape.potentials.module import ModulePotential
 from torchscape.potentials.separable import DoubleWell, Schwefel, SeparableSurface
@@ -23,9 +26,11 @@ __all__ = [
     "ClusterPotential",
     "DoubleWell",
     "FunctionPotential",
+    "GaussianProcessPotential",
     "Himmelblau",
     "KnownPoint",
     "LennardJones",
+    "Matern",
     "ModulePotential",
     "MuellerBrown",
     "Potential",
@@ -34,5 +39,7 @@ __all__ = [
     "Schwefel",
     "SeparableSurface",
     "SixHumpCamel",
+    "SquaredExponential",
     "Trimer",
+    "from_gpytorch",
 ]

@@ -1,0 +1,63 @@
+"""The problem ``gp``: its data, and the known minima of a reference data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from torchscape import problems
+from torchscape.errors import TorchscapeError, UnknownName
+from torchscape.optimise import relax
+
+DATA = Path(__file__).parents[3] / "shared" / "data" / "gp_schwefel_2d_n60.csv"
+
+
+def test_known_minima_of_the_reference_data():
+    """Matern 5/2 on 60 points: exactly two minima inside the box, found independently."""
+    if not DATA.exists():
+        pytest.skip(f"reference data {DATA.name} are not beside this checkout")
+    u = problems.get("gp", data=str(DATA)).potential
+    points = relax(u, u.sample(60))
+    assert points.converged.all()
+    energies = points.energy[u.bounds.interior(points.x, 1e-6)]
+    assert np.unique(energies.numpy().round(5)).tolist() == [69.36769, 72.41933]
+
+
+def test_generated_data_are_schwefels_function():
+    problem = problems.get("gp", ndim=3, n=20, n_test=7, seed=4)
+    u, (points, values) = problem.potential, problem.test
+    assert (u.ndim, points.shape, values.shape) == (5, (7, 3), (7,))
+    x = torch.cat([u.inputs, points]) * 1000 - 500
+    y = 418.9829 * 3 - (x * x.abs().sqrt().sin()).sum(1)
+    expected = (y - y[:20].mean()) / y[:20].std(correction=0)
+    assert torch.allclose(torch.cat([u.targets, values]), expected, atol=1e-6)
+    assert problems.get("gp", ndim=3, n=20, n_test=7, seed=5).potential.fingerprint() != u.fingerprint()
+
+
+def test_options_reach_the_kernel():
+    nu = problems.parse("gp:nu=1.7,n=10").potential.kernel
+    assert (nu.name, nu.nu) == ("matern", 1.7)
+    assert problems.parse("gp:kernel=squared-exponential,n=10").potential.kernel.name == "squared-exponential"
+    with pytest.raises(UnknownName, match="squared-exponential"):
+        problems.parse("gp:kernel=exponential")
+
+
+def test_files(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("a,b,y\n0,2,1\n10,4,3\n5,3,-1\n")
+    problem = problems.parse(f"gp:data={path},low=none,high=none")
+    assert problem.potential.inputs.tolist() == [[0, 0], [1, 1], [0.5, 0.5]]
+    assert problem.test is None
+    with pytest.raises(TorchscapeError, match="low=none"):
+        problems.parse(f"gp:data={path},low=0,high=5")
+    with pytest.raises(TorchscapeError, match="no file"):
+        problems.parse("gp:data=/nowhere.csv")
+    path.write_text("a,y\n0,one\n")
+    with pytest.raises(TorchscapeError, match="no table of numbers"):
+        problems.parse(f"gp:data={path}")
+    path.write_text("y\n0\n1\n")
+    with pytest.raises(TorchscapeError, match="one column"):
+        problems.parse(f"gp:data={path}")
