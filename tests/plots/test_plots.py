@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import time
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from torchscape import Network, analysis, plots
 from torchscape.errors import TorchscapeError, UnknownName
+from torchscape.plots.canvas import Picture
 from torchscape.plots.layout import default_levels, tree_layout
 from torchscape.plots.springs import spring_layout
 
@@ -70,6 +72,16 @@ def test_every_picture_draws_on_its_own_and_on_given_axes(name, tmp_path):
     assert given.figure is figure
     figure.savefig(tmp_path / "given.png")
     assert (tmp_path / "own.png").stat().st_size > 5000
+
+
+def test_pictures_are_shown_in_a_line():
+    """Their arrays would fill the screen of a notebook."""
+    assert repr(plots.disconnectivity(landscape())) == "DisconnectivityPlot(40 minima, figure 7.5x5.5 in)"
+    for name, draw in PICTURES.items():
+        assert len(repr(draw(landscape(), None))) < 120, name
+    kinds = [kind for kind in vars(plots).values() if isinstance(kind, type)]
+    assert len(kinds) > 8
+    assert all(kind.__repr__ is Picture.__repr__ and "_content" in vars(kind) for kind in kinds)
 
 
 @settings(deadline=None, max_examples=60)
@@ -131,6 +143,35 @@ def test_branches_end_at_the_energies_of_the_minima():
     for x, minimum in zip(picture.x, picture.minima, strict=True):
         alone = bool((network.edges != minimum).all())
         assert (float(x), float(network.energy[minimum])) in ends or alone
+
+
+def test_minima_that_nothing_connects_stand_in_their_colour_within_the_axes():
+    """They were black, and those above the highest transition state were cut off."""
+    energy = [0.0, 1.0, 0.5, 2.0, 0.25, 9.0]
+    picture = plots.disconnectivity(Network.of(energy, [(0, 1), (1, 2)], [1.5, 1.25]), colour="energy")
+    stems = picture.axes.collections[1]
+    begins = [segment[0, 1] for segment in stems.get_segments()]
+    assert begins[1:] == [0.25, 2.0, 9.0]
+    alone = [energy.index(e) for e in begins[1:]]
+    assert stems.get_colors()[1:] == pytest.approx(picture.colouring.rgba[alone])
+    assert all(low < picture.axes.get_ylim()[1] for low in begins)
+    cut = plots.disconnectivity(Network.of(energy, [(0, 1), (1, 2)], [1.5, 1.25]), levels=[0.5, 1.0, 1.5])
+    assert cut.axes.get_ylim()[1] < 3.0
+
+
+def test_every_disc_is_seen():
+    """A minimum without neighbours beside a hub was a dot of 3 % of its area."""
+    star = Network.of(range(102), [(0, k) for k in range(1, 101)], [200.0] * 100)
+    area = plots.network(star).nodes.get_sizes()
+    assert area.min() == pytest.approx(0.1 * area.max())
+    crowd = plots.network(Network.of(range(3000), [(0, k) for k in range(1, 2000)], [4000.0] * 1999))
+    assert crowd.nodes.get_sizes().min() >= 6.0
+
+
+def test_whole_numbers_have_whole_ticks():
+    picture = plots.network(Network.of([0.0, 1.0, 2.0], [(0, 1), (1, 2)], [3.0, 3.0]), colour="degree")
+    ticks = picture.figure.axes[1].get_yticks()
+    assert (ticks == np.round(ticks)).all()
 
 
 def test_labels_do_not_overlap():
@@ -231,6 +272,32 @@ def test_occupations_and_contributions_add_up():
     baseline = 3.0  # six modes
     both = c["emptying minima"][1] + c["filling minima"][1]
     assert c["total"][1] == pytest.approx(baseline + both)
+
+
+def test_many_modes_do_not_flatten_the_peaks():
+    """With hundreds of parameters the constant kappa / 2 left the peaks a ripple at the top of the picture."""
+    network = dataclasses.replace(landscape(), n_modes=torch.full((40,), 600))
+    picture = plots.heat_capacity(network, lowest=[2, 40])
+    c = {name: y for name, (_, y) in picture.curves.items()}
+    assert c["total"] == pytest.approx(c["emptying minima"] + c["filling minima"])
+    assert c["lowest 40 minima"] == pytest.approx(c["total"], abs=1e-9)
+    assert "above 300" in picture.axes.get_ylabel()
+    whole = plots.heat_capacity(network, excess=False)
+    assert whole.curves["total"][1] == pytest.approx(300.0 + c["total"])
+    peaks = [line.get_xydata()[0] for line in picture.axes.get_lines() if line.get_marker() == "o"]
+    found = analysis.heat_capacity_peaks(network)
+    assert [y for _, y in peaks] == pytest.approx([peak.value - 300.0 for peak in found])
+
+
+@pytest.mark.parametrize("draw", ["barriers", "heat_capacity", "coverage", "profile"])
+def test_legends_below_cover_no_curve_and_no_label(draw):
+    network = dataclasses.replace(landscape(), hits=torch.arange(1, 41))
+    ends = connected_pair(network) if draw == "profile" else ()
+    picture = getattr(plots, draw)(network, *ends)
+    picture.figure.draw_without_rendering()
+    legend = picture.axes.get_legend().get_window_extent()
+    assert legend.y1 <= picture.axes.xaxis.label.get_window_extent().y0
+    assert legend.y0 >= 0.0
 
 
 def test_a_stored_leg_is_drawn_from_either_side():

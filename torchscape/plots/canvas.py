@@ -9,8 +9,23 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 
-__all__ = ["axes_of", "counting", "figure_of", "logarithmic", "with_unit"]
+__all__ = ["Picture", "axes_of", "counting", "figure_of", "legend_below", "logarithmic", "with_unit"]
+
+
+class Picture:
+    """What a plot returns; shown by what it holds and its size, not by its arrays."""
+
+    figure: Figure
+
+    @property
+    def _content(self) -> str:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        width, height = self.figure.get_size_inches()
+        return f"{type(self).__name__}({self._content}, figure {width:g}x{height:g} in)"
 
 
 def axes_of(ax: Axes | None, size: tuple[float, float] = (7.0, 5.0)) -> Axes:
@@ -30,17 +45,27 @@ def with_unit(name: str, unit: str | None) -> str:
     return f"{name} ({unit})" if unit else name
 
 
-def logarithmic(axes: Axes, low: float, high: float) -> None:
-    """A logarithmic horizontal axis for values from ``low`` to ``high``, whose labels have room.
+def legend_below(axes: Axes, n_columns: int, **style: Any) -> None:
+    """A legend under the axes and their label, where it covers nothing however the curves run."""
+    down = ScaledTranslation(0.0, -36.0 / 72.0, figure_of(axes).dpi_scale_trans)
+    axes.legend(
+        frameon=False, loc="upper left", bbox_to_anchor=(0.0, 0.0), bbox_transform=axes.transAxes + down,
+        borderaxespad=0.0, ncols=n_columns, **style,
+    )  # fmt: skip
+
+
+def logarithmic(axes: Axes, low: float, high: float, *, vertical: bool = False) -> None:
+    """A logarithmic axis for values from ``low`` to ``high``, horizontal by default, whose labels have room.
 
     Over three decades or fewer 1, 2 and 5 of each decade are written as plain numbers (matplotlib would write
     2 x 10^-1, 3 x 10^-1, 4 x 10^-1 into each other), over more the powers of ten.
     """
-    axes.set_xscale("log")
+    axis = axes.yaxis if vertical else axes.xaxis
+    axes.set_yscale("log") if vertical else axes.set_xscale("log")
     if np.log10(high / low) <= 3.0:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def counting(axes: Axes, *, x: bool = False, y: bool = False) -> None:

@@ -11,15 +11,17 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, Normalize
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.network import Network
 from torchscape.plots.canvas import figure_of, with_unit
 from torchscape.types import Tensor
 
-__all__ = ["NEUTRAL", "Colouring", "colouring"]
+__all__ = ["FAINT", "NEUTRAL", "Colouring", "colouring"]
 
 NEUTRAL = (0.25, 0.25, 0.28, 1.0)
+FAINT = (0.6, 0.6, 0.62, 1.0)
 _UNKNOWN = (0.75, 0.75, 0.75, 1.0)
 # The categorical maps without their greys.
 _FEW = mpl.colormaps["tab10"](np.delete(np.arange(10), 7))
@@ -40,6 +42,7 @@ class Colouring:
         label: what the colour shows.
         names: (name, colour) of each group in the legend.
         unknown: True for the minima without a value, which are grey [N].
+        is_count: whether the numbers are whole: then so are those at the colour bar.
     """
 
     rgba: np.ndarray
@@ -48,11 +51,15 @@ class Colouring:
     label: str = ""
     names: tuple[tuple[str, tuple[float, float, float, float]], ...] = ()
     unknown: np.ndarray | None = None
+    is_count: bool = False
 
     def explain(self, ax: Axes) -> None:
         """Draw the colour bar or the legend beside ``ax``; nothing where one colour serves for all."""
         if self.mappable is not None:
-            figure_of(ax).colorbar(self.mappable, ax=ax, label=self.label, fraction=0.05, pad=0.02)
+            bar = figure_of(ax).colorbar(self.mappable, ax=ax, label=self.label, fraction=0.05, pad=0.02)
+            if self.is_count:
+                bar.locator = MaxNLocator(integer=True)
+                bar.update_ticks()
         elif self.names:
             handles = [Line2D([], [], color=colour, lw=4, label=name) for name, colour in self.names]
             title = f"{self.label} (minima)" if self.label else "(minima)"
@@ -136,9 +143,11 @@ def _scaled(data: np.ndarray, label: str, cmap: str | Colormap | None, limits: t
     low, high = limits
     chosen = mpl.colormaps[cmap] if isinstance(cmap, str) else cmap or (_SIGNED if low == -high else _SEQUENTIAL)
     mappable = ScalarMappable(Normalize(low, high), chosen)
-    rgba = mappable.to_rgba(np.where(np.isfinite(data), data, low))
-    rgba[~np.isfinite(data)] = _UNKNOWN
-    return Colouring(rgba, mappable=mappable, label=label, unknown=~np.isfinite(data))
+    known = np.isfinite(data)
+    rgba = mappable.to_rgba(np.where(known, data, low))
+    rgba[~known] = _UNKNOWN
+    is_count = bool((data[known] == np.round(data[known])).all()) and high - low >= 1.0
+    return Colouring(rgba, mappable=mappable, label=label, unknown=~known, is_count=is_count)
 
 
 def _grouped(data: np.ndarray, label: str) -> Colouring:

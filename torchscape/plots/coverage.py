@@ -14,7 +14,7 @@ from torchscape import analysis
 from torchscape.analysis.coverage import Completeness, HasNetwork, Saturation
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
-from torchscape.plots.canvas import axes_of, figure_of
+from torchscape.plots.canvas import Picture, axes_of, figure_of, legend_below
 
 __all__ = ["CoveragePlot", "coverage"]
 
@@ -22,8 +22,8 @@ _KINDS = {"minima": ("#1f6fb4", "o"), "transition states": ("#c8382d", "s")}
 _LOG_FROM = 10  # kinds whose numbers of searches differ by more than this factor share a logarithmic axis
 
 
-@dataclasses.dataclass(frozen=True)
-class CoveragePlot:
+@dataclasses.dataclass(frozen=True, repr=False)
+class CoveragePlot(Picture):
     """Saturation curves on one set of axes.
 
     Attributes:
@@ -36,6 +36,10 @@ class CoveragePlot:
     axes: Axes
     curves: Mapping[str, Saturation]
     estimates: Mapping[str, Completeness]
+
+    @property
+    def _content(self) -> str:
+        return ", ".join(f"{estimate.n_found} {name}" for name, estimate in self.estimates.items())
 
 
 def coverage(network: Network | HasNetwork, ax: Axes | None = None, *, level: float = 0.95) -> CoveragePlot:
@@ -86,7 +90,7 @@ def coverage(network: Network | HasNetwork, ax: Axes | None = None, *, level: fl
     axes.set_xlabel("searches that ended in one of them")
     axes.set_ylabel("distinct points found")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="lower right", fontsize=9)
+    legend_below(axes, 1, fontsize=9)
     return CoveragePlot(figure_of(axes), axes, curves, estimates)
 
 

@@ -15,17 +15,18 @@ from matplotlib.figure import Figure
 from torchscape import analysis
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
-from torchscape.plots.canvas import axes_of, figure_of, logarithmic, with_unit
+from torchscape.plots.canvas import Picture, axes_of, figure_of, legend_below, logarithmic, with_unit
 from torchscape.types import Float, Tensor
 
 __all__ = ["CurvePlot", "entropy", "frustration", "heat_capacity", "occupation", "temperature_grid"]
 
 _LOSING, _GAINING = "#1f6fb4", "#c8382d"
+_DWARFS = 3.0  # so many times the height of the peaks
 _LOG_FROM = 15.0  # a range of temperatures wider than this factor is drawn on a logarithmic axis
 
 
-@dataclasses.dataclass(frozen=True)
-class CurvePlot:
+@dataclasses.dataclass(frozen=True, repr=False)
+class CurvePlot(Picture):
     """Curves on one set of axes.
 
     Attributes:
@@ -37,6 +38,10 @@ class CurvePlot:
     axes: Axes
     curves: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
+    @property
+    def _content(self) -> str:
+        return ", ".join(self.curves) if len(self.curves) < 4 else f"{len(self.curves)} curves"
+
 
 def heat_capacity(
     network: Network,
@@ -45,6 +50,7 @@ def heat_capacity(
     contributions: bool = True,
     lowest: Sequence[int] = (),
     peaks: bool = True,
+    excess: bool | None = None,
     unit: str | None = None,
     ax: Axes | None = None,
 ) -> CurvePlot:
@@ -56,6 +62,8 @@ def heat_capacity(
         contributions: also draw the sums over the minima whose population falls and grows with temperature.
         lowest: also draw the heat capacity of only the lowest m minima, for each m here.
         peaks: mark the peaks with their temperatures.
+        excess: draw what the exchange between minima adds to the heat capacity of a single one, half the number of
+            its modes. By default where this would dwarf the peaks, as it does with many parameters.
         unit: unit of the temperature, for the axis label.
         ax: axes to draw on; a new figure by default.
 
@@ -73,12 +81,16 @@ def heat_capacity(
     grid = temperature_grid(network, temperatures)
     t, result = _numpy(grid), analysis.heat_capacity(network, grid)
     axes = axes_of(ax, size=(6.5, 4.2))
-    curves = {"total": (t, _numpy(result.value))}
+    exchange, single = result.losing + result.gaining, result.baseline
+    if excess is None:
+        excess = bool(single.max() > _DWARFS * exchange.max())
+    curves = {"total": (t, _numpy(exchange if excess else result.value))}
     if contributions:
         curves["emptying minima"] = t, _numpy(result.losing)
         curves["filling minima"] = t, _numpy(result.gaining)
     if len(lowest):
         partial = analysis.partial_heat_capacities(network, grid, [int(m) for m in lowest])
+        partial = partial - single if excess else partial
         curves.update({f"lowest {m} minima": (t, _numpy(row)) for m, row in zip(lowest, partial, strict=True)})
     styles: dict[str, dict[str, Any]] = {
         "total": {"color": "black", "lw": 1.8},
@@ -88,10 +100,12 @@ def heat_capacity(
     for name, (x, y) in curves.items():
         axes.plot(x, y, label=name, **styles.get(name, {"lw": 1.0}))
     if peaks:
-        _mark_peaks(axes, network, t)
-    _label(axes, t, "heat capacity ($k_B$)", unit)
+        _mark_peaks(axes, network, t, excess)
+    low, high = float(single.min()), float(single.max())
+    less = f" above {low:g}" if high - low < 1e-9 * high else " above that of single minima"
+    _label(axes, t, f"heat capacity{less if excess else ''} ($k_B$)", unit)
     if len(curves) > 1:
-        axes.legend(frameon=False)
+        legend_below(axes, 3)
     return CurvePlot(figure_of(axes), axes, curves)
 
 
@@ -227,16 +241,17 @@ def temperature_grid(
     return torch.as_tensor(np.unique(np.concatenate([grid, at]))).to(network.energy)
 
 
-def _mark_peaks(axes: Axes, network: Network, t: np.ndarray) -> None:
+def _mark_peaks(axes: Axes, network: Network, t: np.ndarray, excess: bool) -> None:
     found = analysis.heat_capacity_peaks(network, t_min=float(t.min()), t_max=float(t.max()))
     if not found:
         return
-    highest = max(peak.value for peak in found)
-    for peak in found:
-        axes.plot(peak.temperature, peak.value, "o", ms=4, color="black")
-        if peak.value > 0.1 * highest:
+    rises = [float(peak.contribution.sum()) for peak in found]
+    for peak, rise in zip(found, rises, strict=True):
+        height = rise if excess else peak.value
+        axes.plot(peak.temperature, height, "o", ms=4, color="black")
+        if rise > 0.1 * max(rises):
             axes.annotate(
-                f"{peak.temperature:.3g}", (peak.temperature, peak.value), xytext=(0, 5),
+                f"{peak.temperature:.3g}", (peak.temperature, height), xytext=(0, 5),
                 textcoords="offset points", ha="center", fontsize=8,
             )  # fmt: skip
     axes.margins(y=0.12)

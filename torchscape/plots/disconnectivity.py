@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from torchscape.analysis.topology import MergeTree, merge_tree
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
-from torchscape.plots.canvas import axes_of, figure_of, with_unit
-from torchscape.plots.colours import NEUTRAL, Colouring, colouring
+from torchscape.plots.canvas import Picture, axes_of, figure_of, with_unit
+from torchscape.plots.colours import FAINT, NEUTRAL, Colouring, colouring
 from torchscape.plots.labels import place_labels
 from torchscape.plots.layout import TreeLayout, default_levels, tree_layout
 from torchscape.types import Tensor
@@ -25,8 +25,8 @@ __all__ = ["DisconnectivityPlot", "disconnectivity"]
 _MOST_BRANCHES = 1000
 
 
-@dataclasses.dataclass(frozen=True)
-class DisconnectivityPlot:
+@dataclasses.dataclass(frozen=True, repr=False)
+class DisconnectivityPlot(Picture):
     """A drawn disconnectivity graph.
 
     Attributes:
@@ -47,6 +47,10 @@ class DisconnectivityPlot:
     colouring: Colouring
     n_trees: int
     labelled: tuple[int, ...] = ()
+
+    @property
+    def _content(self) -> str:
+        return f"{len(self.minima)} minima"
 
 
 def disconnectivity(
@@ -118,14 +122,19 @@ def disconnectivity(
     layout = tree_layout(energy[minima], gap, thresholds)
     joined = np.isfinite(gap)
     tree_of_leaf = np.concatenate([[0], (~joined).cumsum()])  # by connection, not by the last threshold
+    # A minimum that nothing connects may lie above every merger: thresholds of one's own may cut it off.
+    own = levels is not None and not isinstance(levels, int)
+    top = thresholds[-1] if own else max(thresholds[-1], energy[minima].max())
+    top += thresholds[-1] - thresholds[-2]
 
     axes = axes_of(ax, size=(7.5, 5.5))
     width = linewidth if linewidth is not None else float(np.clip(20.0 / len(minima) ** 0.5, 0.3, 1.4))
     segments, owner = _branches(layout, thresholds)
-    axes.add_collection(LineCollection(list(segments), colors=_shades(layout, minima, colours)[owner], lw=width))
+    shade = _shades(layout, minima, colours)
+    axes.add_collection(LineCollection(list(segments), colors=shade[owner], lw=width))
     _tips(axes, layout, minima, colours)
-    _stems(axes, layout, thresholds, tree_of_leaf, width)
-    _frame(axes, layout, thresholds, unit)
+    _stems(axes, layout, thresholds, top, tree_of_leaf, width, shade[layout.roots])
+    _frame(axes, layout, thresholds, top, unit)
     _note(axes, len(minima), network.n_minima, lowest, min_barrier)
     colours.explain(axes)
     drawn = np.argsort(layout.x[: len(minima)])
@@ -197,9 +206,13 @@ def _branches(layout: TreeLayout, levels: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _shades(layout: TreeLayout, minima: np.ndarray, colours: Colouring) -> np.ndarray:
-    """Each minimum in its colour; a superbasin in the colour of its group if it has only one, else neutral."""
+    """Each minimum in its colour; a superbasin in the colour of its group if it has only one, else neutral.
+
+    Neutral is a light grey where only some minima have a value, so that black stems do not outshine those.
+    """
     total, n = len(layout.x), layout.n_leaves
-    shade = np.tile(np.asarray(NEUTRAL), (total, 1))
+    some_grey = colours.unknown is not None and bool(colours.unknown[minima].any())
+    shade = np.tile(np.asarray(FAINT if some_grey else NEUTRAL), (total, 1))
     shade[:n] = colours.rgba[minima]
     if colours.groups is not None:
         group = np.full(total, -1)
@@ -225,10 +238,19 @@ def _tips(axes: Axes, layout: TreeLayout, minima: np.ndarray, colours: Colouring
     axes.scatter(layout.x[order], layout.y[order], s=14, c=colours.rgba[minima[order]], lw=0, zorder=3)
 
 
-def _stems(axes: Axes, layout: TreeLayout, levels: np.ndarray, tree: np.ndarray, width: float) -> None:
-    """A stem above each root: solid if the trees are only cut apart, dotted above those that no path connects."""
+def _stems(
+    axes: Axes,
+    layout: TreeLayout,
+    levels: np.ndarray,
+    top: float,
+    tree: np.ndarray,
+    width: float,
+    shade: np.ndarray,
+) -> None:
+    """A stem above each root, in its shade: solid if the trees are only cut apart, dotted above those that no path
+    connects. A minimum by itself is nothing but its stem.
+    """
     step = levels[-1] - levels[-2]
-    top = levels[-1] + step
     solid, dotted = [], []
     main = tree[layout.lowest[layout.roots[0]]]
     for root in layout.roots:
@@ -239,17 +261,17 @@ def _stems(axes: Axes, layout: TreeLayout, levels: np.ndarray, tree: np.ndarray,
             short = min(y + step, top)
             solid.append([(x, y), (x, max(short, y))])
             dotted.append([(x, short), (x, top)])
-    axes.add_collection(LineCollection(solid, colors=[NEUTRAL], lw=width))
+    axes.add_collection(LineCollection(solid, colors=shade, lw=width))
     if dotted:
         axes.add_collection(LineCollection(dotted, colors="0.7", lw=0.7 * width, linestyles="dotted"))
 
 
-def _frame(axes: Axes, layout: TreeLayout, levels: np.ndarray, unit: str | None) -> None:
+def _frame(axes: Axes, layout: TreeLayout, levels: np.ndarray, top: float, unit: str | None) -> None:
     step = levels[-1] - levels[-2]
     n = layout.x.max() + 1.0
     low = layout.y.min()
     axes.set_xlim(-0.5 - 0.02 * n, n - 0.5 + 0.02 * n)
-    axes.set_ylim(low - 0.05 * (levels[-1] - low), levels[-1] + 1.4 * step)
+    axes.set_ylim(low - 0.05 * (levels[-1] - low), top + 0.4 * step)
     axes.set_xticks([])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.set_ylabel(with_unit("energy", unit))

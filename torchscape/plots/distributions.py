@@ -13,13 +13,13 @@ from torchscape import analysis
 from torchscape.analysis.degree_law import DegreeLaw
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
-from torchscape.plots.canvas import axes_of, counting, figure_of, logarithmic, with_unit
+from torchscape.plots.canvas import Picture, axes_of, counting, figure_of, legend_below, logarithmic, with_unit
 
 __all__ = ["BarrierPlot", "DegreePlot", "barriers", "degree_distribution"]
 
 
-@dataclasses.dataclass(frozen=True)
-class DegreePlot:
+@dataclasses.dataclass(frozen=True, repr=False)
+class DegreePlot(Picture):
     """A drawn degree distribution.
 
     Attributes:
@@ -33,6 +33,10 @@ class DegreePlot:
     degree: np.ndarray
     at_least: np.ndarray
     law: DegreeLaw | None
+
+    @property
+    def _content(self) -> str:
+        return f"degrees {self.degree[0]} to {self.degree[-1]}"
 
 
 def degree_distribution(
@@ -74,9 +78,10 @@ def degree_distribution(
         _draw_laws(axes, law, law.n_tail / len(k), float(degree[-1]))
         axes.set_title(_verdict(law), fontsize=8, loc="right", color="0.35")
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    logarithmic(axes, float(at_least[-1]), 1.0, vertical=True)
     if degree[-1] < 60:  # whole numbers instead of powers of ten
-        ticks = [t for t in (1, 2, 3, 5, 10, 20, 40) if degree[0] <= t <= degree[-1]] or [int(degree[0])]
+        shown = range(1, 60) if degree[-1] - degree[0] < 10 else (1, 2, 3, 5, 10, 20, 40)
+        ticks = [t for t in shown if degree[0] <= t <= degree[-1]] or [int(degree[0]), int(degree[-1])]
         axes.set_xticks(ticks, [str(t) for t in ticks])
         axes.set_xticks([], minor=True)
     axes.set_xlabel("number of neighbours $k$")
@@ -105,8 +110,8 @@ def _verdict(law: DegreeLaw) -> str:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class BarrierPlot:
+@dataclasses.dataclass(frozen=True, repr=False)
+class BarrierPlot(Picture):
     """A drawn histogram of barriers.
 
     Attributes:
@@ -119,6 +124,10 @@ class BarrierPlot:
     axes: Axes
     edges: np.ndarray
     counts: dict[str, np.ndarray]
+
+    @property
+    def _content(self) -> str:
+        return f"{int(self.counts['uphill'].sum())} transition states"
 
 
 def barriers(
@@ -174,7 +183,7 @@ def barriers(
     axes.set_xlabel(with_unit("barrier or gap" if gaps else "barrier", unit))
     axes.set_ylabel("number of transition states")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    legend_below(axes, 3)
     return BarrierPlot(figure_of(axes), axes, edges, counts)
 
 

@@ -15,7 +15,7 @@ from torchscape import analysis
 from torchscape.analysis.correlation import RankCorrelation
 from torchscape.analysis.lines import LossLines
 from torchscape.errors import TorchscapeError
-from torchscape.plots.canvas import axes_of, figure_of
+from torchscape.plots.canvas import Picture, axes_of, figure_of
 from torchscape.types import Float, Tensor
 
 __all__ = ["CorrelationPlot", "LinesPlot", "correlations", "loss_lines", "robustness"]
@@ -23,8 +23,8 @@ __all__ = ["CorrelationPlot", "LinesPlot", "correlations", "loss_lines", "robust
 _MONOTONE, _BUMPY = "#1f6fb4", "#c8382d"
 
 
-@dataclasses.dataclass(frozen=True)
-class LinesPlot:
+@dataclasses.dataclass(frozen=True, repr=False)
+class LinesPlot(Picture):
     """Curves of many minima on one set of axes.
 
     Attributes:
@@ -33,6 +33,10 @@ class LinesPlot:
 
     figure: Figure
     axes: Axes
+
+    @property
+    def _content(self) -> str:
+        return f"{self.axes.get_ylabel()} of many minima"
 
 
 def loss_lines(
@@ -110,8 +114,8 @@ def robustness(
     return LinesPlot(figure_of(axes), axes)
 
 
-@dataclasses.dataclass(frozen=True)
-class CorrelationPlot:
+@dataclasses.dataclass(frozen=True, repr=False)
+class CorrelationPlot(Picture):
     """Measures against a target, side by side.
 
     Attributes:
@@ -123,6 +127,10 @@ class CorrelationPlot:
     figure: Figure
     axes: Mapping[str, Axes]
     correlation: RankCorrelation
+
+    @property
+    def _content(self) -> str:
+        return ", ".join(self.axes)
 
 
 def correlations(

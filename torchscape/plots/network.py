@@ -17,7 +17,7 @@ from scipy.sparse.csgraph import dijkstra
 from torchscape.analysis.graph import degrees, neighbour_pairs
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.network import Network
-from torchscape.plots.canvas import axes_of, figure_of
+from torchscape.plots.canvas import Picture, axes_of, figure_of
 from torchscape.plots.colours import Colouring, colouring
 from torchscape.plots.springs import spring_layout
 from torchscape.types import Tensor
@@ -29,8 +29,8 @@ _MOST_BY_STRESS = 120
 _N_PIVOTS = 50
 
 
-@dataclasses.dataclass(frozen=True)
-class NetworkPlot:
+@dataclasses.dataclass(frozen=True, repr=False)
+class NetworkPlot(Picture):
     """A drawn network.
 
     Attributes:
@@ -47,6 +47,10 @@ class NetworkPlot:
     xy: np.ndarray
     nodes: PathCollection
     colouring: Colouring
+
+    @property
+    def _content(self) -> str:
+        return f"{len(self.minima)} minima"
 
 
 def network(
@@ -72,7 +76,7 @@ def network(
         network: N minima, E transition states.
         colour: as for :func:`~torchscape.plots.disconnectivity`.
         size: what the area of a disc is proportional to: ``"degree"``, a property's name, a tensor [N] of
-            non-negative numbers, or ``"equal"``.
+            non-negative numbers, or ``"equal"``; down to a tenth of the largest disc, so that all are seen.
         labels: write the database ids beside the discs (of up to 150 minima).
         lowest: draw only this many of the lowest minima; 3000 by default.
         seed: of the starting positions.
@@ -105,10 +109,12 @@ def network(
 
     axes = axes_of(ax, size=(7.5, 6.0))
     n = len(minima)
-    biggest = float(np.clip(9000.0 / n, 8.0, 320.0))
-    area = biggest * np.clip(weight / max(weight.max(), 1e-300), 0.03, 1.0)
-    width = float(np.clip(25.0 / np.sqrt(max(len(pairs), 1)), 0.3, 1.0))
-    axes.add_collection(LineCollection(list(xy[pairs]), colors="0.55", lw=width, alpha=0.6, zorder=1))
+    biggest = float(np.clip(36_000.0 / n, 12.0, 320.0))
+    # What is drawn must be seen: a minimum without neighbours too.
+    area = biggest * np.clip(weight / max(weight.max(), 1e-300), max(0.1, 6.0 / biggest), 1.0)
+    crowding = 1.0 / np.sqrt(max(len(pairs), 1))
+    width, alpha = float(np.clip(25.0 * crowding, 0.3, 1.0)), float(np.clip(20.0 * crowding, 0.35, 0.6))
+    axes.add_collection(LineCollection(list(xy[pairs]), colors="0.45", lw=width, alpha=alpha, zorder=1))
     nodes = axes.scatter(
         xy[:, 0], xy[:, 1], s=area, c=colours.rgba[minima], edgecolors="white", linewidths=0.3, zorder=2
     )

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torchscape import analysis
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
-from torchscape.plots.canvas import figure_of
+from torchscape.plots.canvas import Picture, figure_of
 from torchscape.plots.curves import CurvePlot, heat_capacity
 from torchscape.plots.disconnectivity import DisconnectivityPlot, disconnectivity
 
@@ -25,8 +25,8 @@ __all__ = ["PeakTrees", "heat_capacity_trees"]
 _NEGLIGIBLE = 0.01  # per cent of the peak
 
 
-@dataclasses.dataclass(frozen=True)
-class PeakTrees:
+@dataclasses.dataclass(frozen=True, repr=False)
+class PeakTrees(Picture):
     """A heat-capacity curve and its matching pair of coloured trees.
 
     Attributes:
@@ -41,6 +41,10 @@ class PeakTrees:
     emptying: DisconnectivityPlot
     filling: DisconnectivityPlot
     temperature: float
+
+    @property
+    def _content(self) -> str:
+        return f"peak at T = {self.temperature:.4g}"
 
 
 def heat_capacity_trees(

@@ -9,20 +9,21 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from torchscape import analysis
 from torchscape.analysis.correlation import MantelTest
 from torchscape.analysis.predictions import JointDensity, MisclassificationDistances, linkage_of
-from torchscape.plots.canvas import axes_of, figure_of
+from torchscape.plots.canvas import Picture, axes_of, figure_of
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["DensityPlot", "HeatMap", "ROCPlot", "distance_densities", "misclassification", "roc"]
 
 
-@dataclasses.dataclass(frozen=True)
-class HeatMap:
+@dataclasses.dataclass(frozen=True, repr=False)
+class HeatMap(Picture):
     """A drawn matrix of distances.
 
     Attributes:
@@ -33,6 +34,10 @@ class HeatMap:
     figure: Figure
     axes: Axes
     order: Int[Tensor, "N"]
+
+    @property
+    def _content(self) -> str:
+        return f"{len(self.order)} minima"
 
 
 def misclassification(
@@ -96,8 +101,8 @@ def _dendrogram(axes: Axes, matrix: Float[Tensor, "N N"], method: str) -> None:
     above.axis("off")
 
 
-@dataclasses.dataclass(frozen=True)
-class DensityPlot:
+@dataclasses.dataclass(frozen=True, repr=False)
+class DensityPlot(Picture):
     """Joint densities side by side.
 
     Attributes:
@@ -111,6 +116,10 @@ class DensityPlot:
     axes: Mapping[str, Axes]
     densities: Mapping[str, JointDensity]
     tests: Mapping[str, MantelTest]
+
+    @property
+    def _content(self) -> str:
+        return ", ".join(self.densities)
 
 
 def distance_densities(
@@ -169,8 +178,8 @@ def distance_densities(
     return DensityPlot(figure, dict(zip(parameters, panels[0], strict=True)), densities, tests)
 
 
-@dataclasses.dataclass(frozen=True)
-class ROCPlot:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ROCPlot(Picture):
     """Drawn ROC curves.
 
     Attributes:
@@ -181,6 +190,10 @@ class ROCPlot:
     figure: Figure
     axes: Axes
     areas: analysis.ClassAreas
+
+    @property
+    def _content(self) -> str:
+        return f"{len(self.areas.macro)} minima"
 
 
 def roc(
@@ -213,11 +226,8 @@ def roc(
     axes = axes_of(ax, size=(7.2, 4.8))
     curves = analysis.class_roc(probability, labels)
     macro, areas = analysis.macro_roc(curves), analysis.auc(probability, labels)
-    for k in range(len(probability)):
-        if k != minimum:
-            axes.plot(
-                _numpy(macro.false_positive[k]), _numpy(macro.true_positive[k]), color="0.8", lw=0.6, zorder=1
-            )
+    others = np.delete(np.stack([_numpy(macro.false_positive), _numpy(macro.true_positive)], -1), minimum, 0)
+    axes.add_collection(LineCollection(list(others), colors="0.8", lw=0.6, zorder=1))
     micro = analysis.micro_roc(probability[minimum : minimum + 1], labels)
     present = areas.per_class[minimum].isfinite().nonzero()[:, 0].tolist()
     for c in present:

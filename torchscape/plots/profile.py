@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torchscape import analysis
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
-from torchscape.plots.canvas import axes_of, counting, figure_of, with_unit
+from torchscape.plots.canvas import Picture, axes_of, counting, figure_of, legend_below, with_unit
 from torchscape.plots.labels import place_labels
 from torchscape.types import Float, Int, Tensor
 
@@ -30,8 +30,8 @@ class Path(Protocol):
     def transition_states(self) -> Int[Tensor, "J"]: ...
 
 
-@dataclasses.dataclass(frozen=True)
-class ProfilePlot:
+@dataclasses.dataclass(frozen=True, repr=False)
+class ProfilePlot(Picture):
     """A drawn energy profile.
 
     Attributes:
@@ -46,6 +46,10 @@ class ProfilePlot:
     transition_states: np.ndarray
     x: np.ndarray
     energy: np.ndarray
+
+    @property
+    def _content(self) -> str:
+        return f"{len(self.minima)} minima, {len(self.transition_states)} transition states"
 
 
 def profile(
@@ -102,7 +106,7 @@ def profile(
     axes.set_xlabel("arc length along the path" if legs else "stationary point along the path")
     axes.set_ylabel(with_unit("energy", unit))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0.0, -0.12), ncols=3)
+    legend_below(axes, 2)
     axes.margins(y=0.12)
     counting(axes, x=not legs)
     if labels:
