@@ -90,7 +90,10 @@ def trimer_network(
         description=f"3-{hidden}-4 tanh network on {n_train} trimers, l2 = {l2:g}",
         source="A. J. Ballard et al., Phys. Chem. Chem. Phys. 19, 12585 (2017), doi 10.1039/c7cp01108c, III",
         known=Known(note="published counts (162 minima and more) depend on unpublished l2 and normalisation"),
-        suggested={"walkers": 64, "hops": 10, "temperature": 0.02, "step": 0.5, "neighbours": 8},
+        suggested={
+            **{"walkers": 64, "hops": 10, "temperature": 0.02, "step": 0.5, "neighbours": 8},
+            **{"strategy": ("basin-hopping", "connect", "climb"), "searches": 16},
+        },
         test=(x[n_train:n], y[n_train:n]) if n_test else None,
     )
 
