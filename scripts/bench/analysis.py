@@ -40,7 +40,7 @@ from torchscape import Network, analysis, plots
 
 SIZES = [100, 316, 1000, 3162, 10_000, 31_623, 100_000]
 TEMPERATURE = 0.3
-QUADRATIC, CUBIC = 10_000, 2000  # largest N for what is stated to grow so
+QUADRATIC, CUBIC = 10_000, 2000  # largest N for what is stated to grow so, or draws each minimum
 
 
 def landscape(n: int, seed: int = 0) -> Network:
@@ -76,6 +76,7 @@ def functions(network: Network) -> dict[str, Callable[[], object]]:
         **graph(network),
         **kinetics(network, joined),
         **pictures(network, joined),
+        **predictions(network.n_minima, network.energy.device),
     }
 
 
@@ -204,6 +205,56 @@ def pictures(network: Network, joined: Network) -> dict[str, Callable[[], object
         "plots.profile": lambda: plots.profile(joined, *ends, temperature=TEMPERATURE),
         "plots.coverage": lambda: plots.coverage(network),
     }
+
+
+def predictions(n: int, device: torch.device) -> dict[str, Callable[[], object]]:
+    """Of n minima on 30 items of 3 classes, and of numbers that go with minima."""
+    random = torch.Generator().manual_seed(0)
+    probability = torch.rand(n, 30, 3, generator=random, dtype=torch.float64).softmax(2).to(device)
+    labels = torch.randint(3, (30,), generator=random).to(device)
+    x, y = torch.rand(2, n, generator=random, dtype=torch.float64).to(device)
+    t = torch.linspace(0.0, 1.0, 20, dtype=torch.float64, device=device)
+    wrong, first, curves = (
+        analysis.misclassified(probability, labels), probability[:, :, 0], analysis.class_roc(probability, labels)
+    )  # fmt: skip
+    calls: dict[str, Callable[[], object]] = {
+        "predicted_classes": lambda: analysis.predicted_classes(probability),
+        "misclassified": lambda: analysis.misclassified(probability, labels),
+        "accuracy": lambda: analysis.accuracy(wrong),
+        "misclassification_index": lambda: analysis.misclassification_index(wrong, 0),
+        "roc": lambda: analysis.roc(first, labels == 0),
+        "class_roc": lambda: analysis.class_roc(probability, labels),
+        "micro_roc": lambda: analysis.micro_roc(probability, labels),
+        "macro_roc": lambda: analysis.macro_roc(curves),
+        "auc": lambda: analysis.auc(probability, labels),
+        "loss_lines, 20 places": lambda: analysis.loss_lines(t, first[:, :20]),
+        "ranks": lambda: analysis.ranks(x),
+        "spearman": lambda: analysis.spearman(x, y),
+        "rank_correlation, 20 permutations": lambda: analysis.rank_correlation(
+            x[None], y, n_permutations=20, n_bootstrap=20
+        ),
+        "conserved_parameters, 20 permutations": lambda: analysis.conserved_parameters(
+            first, torch.arange(n // 2, device=device), n_permutations=20
+        ),
+        "false_discovery": lambda: analysis.false_discovery(x),
+        "plots.correlations, 20 permutations": lambda: plots.correlations({"x": x}, y, n_permutations=20),
+    }
+    if n <= QUADRATIC:  # with tables of all pairs
+        far = analysis.misclassification_distances(wrong)
+        calls["misclassification_distances"] = lambda: analysis.misclassification_distances(wrong)
+        calls["cluster_order"] = lambda: analysis.cluster_order(far.value)
+        calls["joint_density"] = lambda: analysis.joint_density(far.value, far.value)
+        calls["kendall"] = lambda: analysis.kendall(x, y)
+        calls["mantel, 5 permutations"] = lambda: analysis.mantel(far.value, far.value, n_permutations=5)
+    if n <= CUBIC:  # with a line or a column for each minimum
+        calls["plots.misclassification"] = lambda: plots.misclassification(far)
+        calls["plots.distance_densities"] = lambda: plots.distance_densities(
+            far.value, {"x": far.value}, n_permutations=5
+        )
+        calls["plots.roc"] = lambda: plots.roc(probability, labels)
+        calls["plots.loss_lines"] = lambda: plots.loss_lines(analysis.loss_lines(t, first[:, :20]))
+        calls["plots.robustness"] = lambda: plots.robustness(t[1:], first[:, 1:20])
+    return calls
 
 
 def seconds(call: Callable[[], object], device: str) -> float:

@@ -152,6 +152,8 @@ def cluster_order(distances: Float[Tensor, "N N"], method: str = "average") -> I
         distances: symmetric, zero on the diagonal.
         method: how groups are joined, in SciPy's words ("average", "complete", "single", "ward").
 
+    O(N^2); the optimal order O(N^3).
+
     Example:
         >>> far = torch.tensor([[0.0, 9.0, 1.0], [9.0, 0.0, 9.0], [1.0, 9.0, 0.0]])
         >>> cluster_order(far).tolist() in ([0, 2, 1], [2, 0, 1], [1, 0, 2], [1, 2, 0])
@@ -202,6 +204,8 @@ def joint_density(
         x, y: symmetric matrices, for instance the distance in parameter space and the misclassification distance.
         bins: cells along each side.
         x_range, y_range: limits; by default from zero to the largest value.
+
+    O(N^2), the number of pairs.
 
     Reference: Ballard et al. (2017), doi 10.1039/c7cp01108c, Fig. 9.
 

@@ -57,13 +57,15 @@ def legend_below(axes: Axes, n_columns: int, **style: Any) -> None:
 def logarithmic(axes: Axes, low: float, high: float, *, vertical: bool = False) -> None:
     """A logarithmic axis for values from ``low`` to ``high``, horizontal by default, whose labels have room.
 
-    Over three decades or fewer 1, 2 and 5 of each decade are written as plain numbers (matplotlib would write
-    2 x 10^-1, 3 x 10^-1, 4 x 10^-1 into each other), over more the powers of ten.
+    Over three decades or fewer 1, 2 and 5 of each decade (3 and 7 too within one) are written as plain numbers
+    (matplotlib would write 2 x 10^-1, 3 x 10^-1, 4 x 10^-1 into each other), over more the powers of ten.
     """
     axis = axes.yaxis if vertical else axes.xaxis
     axes.set_yscale("log") if vertical else axes.set_xscale("log")
     if np.log10(high / low) <= 3.0:
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.set_major_locator(
+            LogLocator(subs=(1.0, 2.0, 5.0) if high > 10.0 * low else (1.0, 2.0, 3.0, 5.0, 7.0))
+        )
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
 
