@@ -9,6 +9,7 @@ from torchscape.analysis.capacity import (
     heat_capacity_contributions,
     partial_heat_capacities,
 )
+from torchscape.analysis.combination import Stacking, boltzmann_weights, mean_probability, stacking_weights, vote
 from torchscape.analysis.communities import Communities, communities, modularity, rate_weights
 from torchscape.analysis.compare import Comparison, Difference, compare, landscape_summary
 from torchscape.analysis.conserved import ConservedParameters, conserved_parameters, false_discovery
@@ -30,6 +31,7 @@ from torchscape.analysis.coverage import (
     saturation,
 )
 from torchscape.analysis.degree_law import DegreeLaw, degree_distribution, degree_law
+from torchscape.analysis.ensembles import EnsembleComparison, compare_ensembles
 from torchscape.analysis.frustration import (
     Frustration,
     frustration,
@@ -69,6 +71,14 @@ from torchscape.analysis.random_graphs import rewired
 from torchscape.analysis.rates import Rates, rates
 from torchscape.analysis.relaxation import RelaxationSpectrum, evolve, relaxation_spectrum
 from torchscape.analysis.roc import ROC, ClassAreas, auc, class_roc, macro_roc, micro_roc, roc
+from torchscape.analysis.selection import (
+    select_at_random,
+    select_by_group,
+    select_by_peaks,
+    select_diverse,
+    select_greedily,
+    select_lowest,
+)
 from torchscape.analysis.small_world import AgainstRandom, GraphStatistics, Hubs, graph_statistics, hubs
 from torchscape.analysis.thermodynamics import (
     free_energy,
@@ -114,6 +124,7 @@ __all__ = [
     "Coverage",
     "DegreeLaw",
     "Difference",
+    "EnsembleComparison",
     "FastestPath",
     "Frustration",
     "Funnels",
@@ -135,16 +146,19 @@ __all__ = [
     "RelaxationSpectrum",
     "Route",
     "Saturation",
+    "Stacking",
     "accuracy",
     "annotated",
     "auc",
     "barriers",
+    "boltzmann_weights",
     "class_roc",
     "cluster_order",
     "clustering",
     "committors",
     "communities",
     "compare",
+    "compare_ensembles",
     "completeness",
     "conserved_parameters",
     "coverage",
@@ -184,6 +198,7 @@ __all__ = [
     "mantel",
     "mean_energy",
     "mean_first_passage_times",
+    "mean_probability",
     "merge_minima",
     "merge_tree",
     "micro_roc",
@@ -211,9 +226,17 @@ __all__ = [
     "rewired",
     "roc",
     "saturation",
+    "select_at_random",
+    "select_by_group",
+    "select_by_peaks",
+    "select_diverse",
+    "select_greedily",
+    "select_lowest",
     "shannon_entropy",
     "slow_memberships",
     "spanning_forest",
     "spearman",
+    "stacking_weights",
     "superbasins",
+    "vote",
 ]

@@ -4,6 +4,7 @@ from torchscape.plots.coverage import CoveragePlot, coverage
 from torchscape.plots.curves import CurvePlot, entropy, frustration, heat_capacity, occupation
 from torchscape.plots.disconnectivity import DisconnectivityPlot, disconnectivity
 from torchscape.plots.distributions import BarrierPlot, DegreePlot, barriers, degree_distribution
+from torchscape.plots.ensembles import EnsemblePlot, ensembles
 from torchscape.plots.generalisation import CorrelationPlot, LinesPlot, correlations, loss_lines, robustness
 from torchscape.plots.network import NetworkPlot, network
 from torchscape.plots.peak_trees import PeakTrees, heat_capacity_trees
@@ -18,6 +19,7 @@ __all__ = [
     "DegreePlot",
     "DensityPlot",
     "DisconnectivityPlot",
+    "EnsemblePlot",
     "HeatMap",
     "LinesPlot",
     "NetworkPlot",
@@ -30,6 +32,7 @@ __all__ = [
     "degree_distribution",
     "disconnectivity",
     "distance_densities",
+    "ensembles",
     "entropy",
     "frustration",
     "heat_capacity",

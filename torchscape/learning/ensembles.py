@@ -1,0 +1,171 @@
+"""What an explored landscape gives to ensembles: every way of choosing and combining minima, on one test set."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import torch
+
+from torchscape import analysis, random
+from torchscape.errors import TorchscapeError
+from torchscape.learning.held_out import HeldOut, held_out
+from torchscape.network import Network
+from torchscape.optimise import relax
+from torchscape.potentials.module import ModulePotential
+from torchscape.types import Float, Int, Tensor
+
+__all__ = ["EnsembleReport", "ensemble_report"]
+
+
+@dataclasses.dataclass(frozen=True)
+class EnsembleReport:
+    """Ensembles of minima beside single minima and independently trained networks.
+
+    Attributes:
+        comparison: loss and accuracy of each on the test items; printed as a table.
+        members: positions of the minima of each ensemble that has fixed ones, by name.
+        weights: of these members, where they are not equal.
+        temperature: of the Boltzmann weights.
+    """
+
+    comparison: analysis.EnsembleComparison
+    members: Mapping[str, Int[Tensor, "K"]]
+    weights: Mapping[str, Float[Tensor, "K"]]
+    temperature: float
+
+    def __str__(self) -> str:
+        return self.comparison.table()
+
+
+def ensemble_report(
+    potential: ModulePotential,
+    network: Network,
+    validation: tuple[Tensor | tuple[Tensor, ...], Tensor],
+    test: tuple[Tensor | tuple[Tensor, ...], Tensor],
+    *,
+    size: int = 10,
+    n_draws: int = 4,
+    temperature: float | None = None,
+    independent: Float[Tensor, "M D"] | None = None,
+    n_bootstrap: int = 2000,
+    seed: int = 0,
+    progress: bool = False,
+) -> EnsembleReport:
+    """Select minima, combine them, and compare the ensembles on data that neither training nor selection saw.
+
+    Single networks: the lowest minimum (the baseline) and the one with the least loss on the validation data.
+    Mean probabilities of ``size`` minima selected by energy, at random, by heat-capacity peaks, by community, by
+    funnel, greedily on the validation data, and for diversity (farthest-first in misclassification distance among
+    the better half on the validation data, from the best one). The lowest ``size`` minima combined by vote, by
+    Boltzmann weights, and by stacking; all minima, by mean and by stacking. As many networks trained independently
+    from random starts, combined by mean probability.
+
+    Selections that the landscape does not offer (no peak, fewer than two communities or funnels) are left out.
+    Where there are fewer groups than members, groups hand over their second lowest minima too.
+
+    Args:
+        potential: the model, whose outputs are class scores.
+        network: of its minima, with coordinates.
+        validation: (inputs, labels) for choices and weights.
+        test: (inputs, labels) for the comparison, and for nothing else.
+        size: members of an ensemble; all minima if there are fewer.
+        n_draws: realisations of what is random: the selections at random, and the trained ensembles.
+        temperature: of the Boltzmann weights; None for the one with the least validation loss.
+        independent: parameters of networks trained elsewhere, a multiple of the number of members; None to train
+            them here, n_draws times as many as an ensemble has members.
+        n_bootstrap: samples of test items.
+        seed: of the draws, starts and samples.
+        progress: show a progress bar while training.
+
+    Raises:
+        TorchscapeError: if the network has no coordinates, or fewer than two minima.
+
+    Reference: Niroomand et al., Digital Discovery 3, 637 (2024), doi 10.1039/d3dd00204g, 5.2; independent
+    training: Lakshminarayanan, Pritzel & Blundell, NeurIPS (2017), doi 10.48550/arXiv.1612.01474.
+    """
+    if network.coords is None or network.n_minima < 2:
+        raise TorchscapeError(
+            "ensembles need two minima or more, with coordinates: landscape.network(coords=True)"
+        )
+    x = network.coords.to(potential.device, potential.dtype)
+    network = network.to(x.device)
+    known, unknown = (held_out(potential, x, *data) for data in (validation, test))
+    labels = _labels(known)
+    k = min(size, network.n_minima)
+    p, q = known.probability, unknown.probability
+    members = _selections(network, known, k)
+    lowest, everyone = members["lowest"], torch.arange(network.n_minima, device=x.device)
+    if temperature is None:
+        temperature = _best_temperature(network, lowest, p, labels)
+    weights = {
+        "lowest, Boltzmann": analysis.boltzmann_weights(network, lowest, temperature),
+        "lowest, stacked": analysis.stacking_weights(p[lowest], labels).weights,
+        "all, stacked": analysis.stacking_weights(p, labels).weights,
+    }
+    best = known.loss.nan_to_num(nan=torch.inf).argmin()
+    predictions = {"lowest minimum": q[network.global_minimum], "best on validation": q[best]}
+    predictions |= {name: analysis.mean_probability(q[chosen]) for name, chosen in members.items()}
+    draws = analysis.select_at_random(network.n_minima, k, n_draws=n_draws, seed=seed).to(x.device)
+    predictions["random"] = torch.stack([analysis.mean_probability(q[chosen]) for chosen in draws])
+    predictions["lowest, vote"] = analysis.vote(q[lowest])
+    members |= {"lowest, vote": lowest, "lowest, Boltzmann": lowest, "lowest, stacked": lowest}
+    members |= {"all": everyone, "all, stacked": everyone}
+    predictions["all"] = analysis.mean_probability(q)
+    predictions |= {name: analysis.mean_probability(q[members[name]], w) for name, w in weights.items()}
+    if independent is None:
+        starts = potential.sample(n_draws * k, int(random.fold(seed, 1)))
+        independent = relax(potential, starts, progress=progress).x
+    predictions["trained independently"] = _in_groups(potential, independent, test, k)
+    comparison = analysis.compare_ensembles(
+        predictions, _labels(unknown), n_bootstrap=n_bootstrap, seed=seed, baseline="lowest minimum"
+    )
+    return EnsembleReport(comparison, members, weights, temperature)
+
+
+def _selections(network: Network, known: HeldOut, k: int) -> dict[str, Int[Tensor, "K"]]:
+    """The members by every rule that the landscape has an answer for."""
+    p, labels = known.probability, _labels(known)
+    chosen = {"lowest": analysis.select_lowest(network, k)}
+    if analysis.heat_capacity_peaks(network):
+        chosen["heat-capacity peaks"] = analysis.select_by_peaks(network, k)
+    for name, label in (
+        ("communities", analysis.communities(network).label),
+        ("funnels", analysis.funnels(network).label),
+    ):
+        if len(label.unique()) > 1:
+            chosen[name] = analysis.select_by_group(network.energy, label, k)
+    chosen["greedy"] = analysis.select_greedily(p, labels, k)
+    good = known.loss <= known.loss.nanmedian()
+    distances = analysis.misclassification_distances(known.wrong).value
+    first = int(known.loss.nan_to_num(nan=torch.inf).argmin())
+    chosen["diverse"] = analysis.select_diverse(distances, k, first=first, among=good)
+    return chosen
+
+
+def _best_temperature(
+    network: Network, members: Int[Tensor, "K"], p: Float[Tensor, "N n C"], labels: Int[Tensor, "n"]
+) -> float:
+    """Of temperatures from a hundredth to a hundred times the range of the members' energies, the best one."""
+    energy = network.energy[members]
+    scale = float(energy.max() - energy.min()) or 1.0
+    grid = [scale * 10.0 ** (k / 10) for k in range(-20, 21)]
+    weights = torch.stack([analysis.boltzmann_weights(network, members, t) for t in grid]).to(p)
+    of_truth = p[members].gather(2, labels[None, :, None].expand(len(members), -1, 1))[:, :, 0]
+    return grid[int((weights @ of_truth).log().mean(1).argmax())]
+
+
+def _in_groups(
+    potential: ModulePotential, x: Float[Tensor, "M D"], test: tuple[Tensor | tuple[Tensor, ...], Tensor], k: int
+) -> Float[Tensor, "S n C"]:
+    """Mean probabilities of consecutive ensembles of k networks."""
+    if len(x) < k:
+        raise TorchscapeError(f"{len(x)} independently trained networks for ensembles of {k}: give {k} or more")
+    x = x[: len(x) // k * k].to(potential.device, potential.dtype)
+    return analysis.mean_probability(held_out(potential, x, *test).probability.unflatten(0, (-1, k)))
+
+
+def _labels(data: HeldOut) -> Int[Tensor, "n"]:
+    if data.labels is None:
+        raise TorchscapeError("ensembles are compared as classifiers: the targets must be class indices")
+    return data.labels
