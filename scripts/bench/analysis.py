@@ -104,6 +104,11 @@ def thermodynamics(network: Network, joined: Network) -> dict[str, Callable[[], 
         "crossing_temperatures": lambda: analysis.crossing_temperatures(network),
         "lpphe": lambda: analysis.lpphe(network, zero_mode_curvature=1e-3),
         "frustration, 50 T": lambda: analysis.frustration(joined, t),
+        "select_lowest, 10 members": lambda: analysis.select_lowest(network, 10),
+        "select_by_peaks, 10 members": lambda: analysis.select_by_peaks(network, 10),
+        "boltzmann_weights, 10 members": lambda: analysis.boltzmann_weights(
+            network, torch.arange(10), TEMPERATURE
+        ),
     }
 
 
@@ -237,6 +242,12 @@ def predictions(n: int, device: torch.device) -> dict[str, Callable[[], object]]
             first, torch.arange(n // 2, device=device), n_permutations=20
         ),
         "false_discovery": lambda: analysis.false_discovery(x),
+        "select_by_group, 10 members": lambda: analysis.select_by_group(x, (10 * y).long(), 10),
+        "select_at_random, 10 members": lambda: analysis.select_at_random(n, 10),
+        "select_greedily, 10 members": lambda: analysis.select_greedily(probability, labels, 10),
+        "mean_probability": lambda: analysis.mean_probability(probability),
+        "vote": lambda: analysis.vote(probability),
+        "stacking_weights, 20 steps": lambda: analysis.stacking_weights(probability, labels, max_steps=20),
         "plots.correlations, 20 permutations": lambda: plots.correlations({"x": x}, y, n_permutations=20),
     }
     if n <= QUADRATIC:  # with tables of all pairs
@@ -244,6 +255,7 @@ def predictions(n: int, device: torch.device) -> dict[str, Callable[[], object]]
         calls["misclassification_distances"] = lambda: analysis.misclassification_distances(wrong)
         calls["cluster_order"] = lambda: analysis.cluster_order(far.value)
         calls["joint_density"] = lambda: analysis.joint_density(far.value, far.value)
+        calls["select_diverse, 10 members"] = lambda: analysis.select_diverse(far.value, 10, first=0)
         calls["kendall"] = lambda: analysis.kendall(x, y)
         calls["mantel, 5 permutations"] = lambda: analysis.mantel(far.value, far.value, n_permutations=5)
     if n <= CUBIC:  # with a line or a column for each minimum
