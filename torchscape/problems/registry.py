@@ -11,6 +11,7 @@ from typing import Any
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.problems import clusters, surfaces
 from torchscape.problems.gaussian_process import gp
+from torchscape.problems.kmeans import kmeans
 from torchscape.problems.networks import digits, trimer_network
 from torchscape.problems.problem import Problem
 from torchscape.problems.pspin import pspin
@@ -36,6 +37,7 @@ _BUILDERS: dict[str, Callable[..., Problem]] = {
     "regression": regression,
     "p-spin": pspin,
     "gp": gp,
+    "kmeans": kmeans,
 }
 
 

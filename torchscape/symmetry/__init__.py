@@ -1,8 +1,9 @@
 """Which points are the same: the symmetry groups of potentials."""
 
 from torchscape.symmetry.base import Symmetry
+from torchscape.symmetry.blocks import BlockPermutation
 from torchscape.symmetry.cluster import ClusterSymmetry
 from torchscape.symmetry.inversion import Inversion
 from torchscape.symmetry.sines import SineProductSymmetry
 
-__all__ = ["ClusterSymmetry", "Inversion", "SineProductSymmetry", "Symmetry"]
+__all__ = ["BlockPermutation", "ClusterSymmetry", "Inversion", "SineProductSymmetry", "Symmetry"]
