@@ -113,7 +113,7 @@ class KMeans(Potential):
         }
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
-        """Centres on k points of the data (different ones, if there are enough), moved towards others by up to half."""
+        """Centres on k points of the data (different ones, if enough), moved towards others by up to half."""
         key = random.fold(seed, torch.arange(n, device=self.device))
         turns = math.ceil(self.k / len(self._x))
         near = torch.cat([random.permutation(random.fold(key, t), len(self._x)) for t in range(turns)], 1)
