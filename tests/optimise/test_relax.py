@@ -63,7 +63,7 @@ def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion():
     """The compact form and Nocedal & Wright's algorithm 7.4 give the same direction."""
     generator = torch.Generator().manual_seed(0)
     b, d, m = 3, 8, 5
-    optimiser = LBFGS(memory=10)
+    optimiser = LBFGS(memory=10, pairs=None)
     memory = optimiser.fresh(torch.zeros(b, d, dtype=torch.float64))
     a = torch.randn(d, d, generator=generator, dtype=torch.float64)
     a = a @ a.T + torch.eye(d)

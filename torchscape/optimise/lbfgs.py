@@ -14,7 +14,10 @@ __all__ = ["LBFGS"]
 
 @dataclasses.dataclass(frozen=True)
 class _History:
-    """Pairs in chronological order in the first ``count`` slots of each row; empty slots are zero."""
+    """Pairs in chronological order in the first ``count`` slots of each row; empty slots are zero.
+
+    A pair is divided by |s|, which changes nothing in the formula and keeps it within the range of float32.
+    """
 
     s: Float[Tensor, "B C D"]
     y: Float[Tensor, "B C D"]
@@ -34,10 +37,13 @@ class LBFGS(QuasiNewton):
 
     with R the upper triangle of S^T Y, D its diagonal and gamma = s.y / y.y of the latest pair. R and
     Y^T Y grow by one column per step. A step passes over the memory twice, whatever M is: once for the
-    products with the newest pair and the gradient, once for the direction.
+    products with the newest pair and the gradient, once for the direction. These passes are what a step costs
+    beside the potential, so the pairs are kept in single precision: that halves them, and costs a few per cent
+    more evaluations at most. Everything of size M is in the precision of the potential.
 
     Attributes:
         memory: M, pairs kept at least (up to 5/4 M are held, so that making room is rare).
+        pairs: precision in which they are kept; None for that of the potential.
 
     Example:
         >>> from torchscape.optimise import relax
@@ -52,20 +58,22 @@ class LBFGS(QuasiNewton):
     """
 
     memory: int = 100
+    pairs: torch.dtype | None = torch.float32
 
     @property
     def capacity(self) -> int:
         return self.memory + max(1, self.memory // 4)
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
-        return (2 * self.capacity * ndim + 2 * self.capacity**2 + 12 * ndim) * dtype.itemsize
+        pairs = 2 * self.capacity * ndim * (self.pairs or dtype).itemsize
+        return pairs + (2 * self.capacity**2 + 12 * ndim) * dtype.itemsize
 
     def fresh(self, x: Float[Tensor, "B D"]) -> _History:
         b, d = x.shape
         c = self.capacity
         return _History(
-            s=x.new_zeros(b, c, d),
-            y=x.new_zeros(b, c, d),
+            s=torch.zeros(b, c, d, dtype=self.pairs or x.dtype, device=x.device),
+            y=torch.zeros(b, c, d, dtype=self.pairs or x.dtype, device=x.device),
             r=torch.eye(c, dtype=x.dtype, device=x.device).repeat(b, 1, 1),
             yy=x.new_zeros(b, c, c),
             gamma=x.new_ones(b),
@@ -76,11 +84,10 @@ class LBFGS(QuasiNewton):
     def update(self, memory, s, y, grad, push, forget):
         if memory.most >= self.capacity:
             memory = self._make_room(memory)
-        memory = _append(memory, s, y, push)
-        if not forget.is_cuda and not bool(forget.any()):  # asking the host is free there
-            return memory, -_multiply(memory, grad)
-        memory = _forgotten(memory, forget)
-        return memory, -_multiply(memory, grad)
+        if forget.is_cuda or bool(forget.any()):  # asking the host is free on the CPU
+            memory = _forgotten(memory, forget)
+        memory, stg, ytg = _append(memory, s, y, grad, push)
+        return memory, -_multiply(memory, grad, stg, ytg)
 
     def _make_room(self, memory: _History) -> _History:
         """Rows that hold more than M pairs drop their oldest ones; one question to the host per M / 4 steps."""
@@ -101,37 +108,48 @@ class LBFGS(QuasiNewton):
 
 
 def _append(
-    memory: _History, s: Float[Tensor, "B D"], y: Float[Tensor, "B D"], push: Bool[Tensor, "B"]
-) -> _History:
-    """The pair (s, y) in the next slot of the rows in ``push``, and its column of both Gram matrices."""
+    memory: _History, s: Float[Tensor, "B D"], y: Float[Tensor, "B D"], grad: Float[Tensor, "B D"], push
+) -> tuple[_History, Float[Tensor, "B m"], Float[Tensor, "B m"]]:
+    """The pair (s, y) in the next slot of the rows in ``push``; S^T grad and Y^T grad, from the same pass."""
     rows = torch.arange(len(s), device=s.device)
     slot, pushed = memory.count, push[:, None]
     most = memory.most + 1
-    memory.s[rows, slot] = torch.where(pushed, s, memory.s[rows, slot])
-    memory.y[rows, slot] = torch.where(pushed, y, memory.y[rows, slot])
-    sty = torch.bmm(y[:, None], memory.s[:, :most].mT)[:, 0]
-    yty = torch.bmm(y[:, None], memory.y[:, :most].mT)[:, 0]
+    tiny = torch.finfo(s.dtype).tiny
+    yy = y.pow(2).sum(1).clamp(min=tiny)
+    gamma = torch.where(push, (s * y).sum(1) / yy, memory.gamma)
+    length = s.norm(dim=1, keepdim=True).clamp(min=tiny)
+    unit, change = (s / length).to(memory.s), (y / length).to(memory.s)
+    memory.s[rows, slot] = torch.where(pushed, unit, memory.s[rows, slot])
+    memory.y[rows, slot] = torch.where(pushed, change, memory.y[rows, slot])
+
+    slope = grad.norm(dim=1, keepdim=True).clamp(min=tiny)
+    both = torch.stack([change, (grad / slope).to(memory.s)], 2)
+    sty, stg = torch.bmm(memory.s[:, :most], both).to(s.dtype).unbind(2)
+    yty, ytg = torch.bmm(memory.y[:, :most], both).to(s.dtype).unbind(2)
     memory.r[rows, :most, slot] = torch.where(pushed, sty, memory.r[rows, :most, slot])
     memory.yy[rows, :most, slot] = torch.where(pushed, yty, memory.yy[rows, :most, slot])
     memory.yy[rows, slot, :most] = torch.where(pushed, yty, memory.yy[rows, slot, :most])
-    yy = y.pow(2).sum(1).clamp(min=torch.finfo(y.dtype).tiny)
-    gamma = torch.where(push, (s * y).sum(1) / yy, memory.gamma)
-    return dataclasses.replace(memory, gamma=gamma, count=memory.count + push, most=most)
+    memory = dataclasses.replace(memory, gamma=gamma, count=memory.count + push, most=most)
+    return memory, slope * stg, slope * ytg
 
 
-def _multiply(memory: _History, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+def _multiply(
+    memory: _History, grad: Float[Tensor, "B D"], stg: Float[Tensor, "B m"], ytg: Float[Tensor, "B m"]
+) -> Float[Tensor, "B D"]:
     """H grad, by the compact formula over the slots in use."""
     m = memory.most
     s, y, r = memory.s[:, :m], memory.y[:, :m], memory.r[:, :m, :m]
     gamma = memory.gamma[:, None]
-    stg = torch.bmm(grad[:, None], s.mT)[:, 0]
-    ytg = torch.bmm(grad[:, None], y.mT)[:, 0]
     u = torch.linalg.solve_triangular(r, stg[:, :, None], upper=True)
     inner = torch.bmm(memory.yy[:, :m, :m], u)[:, :, 0] * gamma
     inner = inner + r.diagonal(dim1=1, dim2=2) * u[:, :, 0] - gamma * ytg
     w = torch.linalg.solve_triangular(r.mT, inner[:, :, None], upper=False)
-    result = torch.baddbmm(gamma[:, :, None] * grad[:, None], w.mT, s)
-    return torch.baddbmm(result, -gamma[:, :, None] * u.mT, y)[:, 0]
+    u = gamma[:, :, None] * u
+    # float32 has a range of 1e-38 to 1e38: both sums are taken in units of their largest coefficient
+    unit = torch.maximum(w.abs().amax(1), u.abs().amax(1)).clamp(min=torch.finfo(w.dtype).tiny)[:, :, None]
+    step = torch.bmm((w / unit).to(s).mT, s)
+    step = torch.baddbmm(step, (u / -unit).to(s).mT, y)
+    return gamma * grad + (unit * step)[:, 0]
 
 
 def _forgotten(memory: _History, forget: Bool[Tensor, "B"]) -> _History:
