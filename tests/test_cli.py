@@ -182,6 +182,8 @@ def test_info_is_readable(explored, capsys):
     assert "Himmelblau, 2 coordinates" in told
     assert "4, joining 4 pairs of minima" in told
     assert "13.31192627" in told
+    with Landscape.open(explored) as landscape:
+        assert landscape.describe() == told.strip("\n")
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,17 @@ def test_degenerate_images_equal_copies():
     torch.testing.assert_close(thermo.free_energy(single, t), thermo.group_free_energy(copies, t, groups))
 
 
+def test_group_free_energy_is_that_of_the_group_by_itself():
+    network, t = mixed(), torch.tensor([0.02, 0.2, 3.0], dtype=torch.float64)
+    label = torch.arange(network.n_minima) % 3
+    groups = thermo.group_free_energy(network, t, label)
+    for k in range(3):
+        alone = network.subset((label == k).nonzero()[:, 0])
+        torch.testing.assert_close(groups[:, k], -t * thermo.log_partition(alone, t), rtol=1e-13, atol=0)
+    single = thermo.group_free_energy(network, t, torch.arange(network.n_minima))
+    torch.testing.assert_close(single, thermo.free_energy(network, t), rtol=1e-13, atol=0)
+
+
 def test_group_free_energy_of_everything_is_the_total():
     network, t = mixed(), torch.tensor([0.2, 3.0], dtype=torch.float64)
     zero = torch.zeros(network.n_minima, dtype=torch.int64)

@@ -359,9 +359,13 @@ def test_reports_and_states(landscape):
     assert report.n_minima == landscape.n_minima
     assert report.n_transition_states == landscape.n_transition_states
     assert report.outcomes["VERIFIED"] > 0
+    told, ended = str(report).split("; saddle searches: ")
     assert re.fullmatch(
-        r"complete: \d+ minima, \d+ transition states; 3 quenches, \d+ evaluations in \d+\.\d s", str(report)
+        r"complete: \d+ minima, \d+ transition states; 3 quenches, \d+ evaluations in \d+\.\d s", told
     )
+    assert f"{report.outcomes['VERIFIED']} verified" in ended.split(", ")
+    assert sum(int(part.split()[0]) for part in ended.split(", ")) == sum(report.outcomes.values())
+    assert "saddle searches" not in str(dataclasses.replace(report, outcomes={}))
     keys = [row[0] for row in landscape._store.execute("SELECT key FROM state")]
     assert len(keys) == 4  # three strategies and whose turn it is
     hopping = landscape.load_state(next(key for key in keys if key.startswith("basin-hopping")))

@@ -53,10 +53,13 @@ class ExploreReport:
         return self.status == "complete"
 
     def __str__(self) -> str:
-        return (
+        told = (
             f"{self.status}: {self.n_minima} minima, {self.n_transition_states} transition states; "
             f"{self.n_quenches} quenches, {self.n_evaluations} evaluations in {self.seconds:.1f} s"
         )
+        most_first = sorted(self.outcomes.items(), key=lambda item: (-item[1], item[0]))
+        ended = ", ".join(f"{n} {name.lower().replace('_', ' ')}" for name, n in most_first)
+        return f"{told}; saddle searches: {ended}" if ended else told
 
 
 def explore(

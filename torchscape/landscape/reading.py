@@ -10,6 +10,7 @@ import torch
 
 from torchscape.errors import TorchscapeError
 from torchscape.landscape import identity, rows, view
+from torchscape.landscape.description import described
 from torchscape.landscape.journal import Journal
 from torchscape.landscape.paths import read_paths
 from torchscape.landscape.store import Store
@@ -147,6 +148,10 @@ class Reading(Journal):
         """
         with self._store.snapshot():
             return view.summarise(self._store, self.network(coords=False), self.runs(), self.refusals())
+
+    def describe(self) -> str:
+        """Counts, energies, connectivity, coverage and work in a few lines: what ``torchscape info`` prints."""
+        return described(self.summary())
 
     def _points(self, table: rows.TableName, ids: Int[Tensor, "K"]) -> StationaryPoints:
         points = rows.points(self._store, table, ids.cpu(), self.ndim)
