@@ -21,7 +21,7 @@ class _History:
 
     s: Float[Tensor, "B C D"]
     y: Float[Tensor, "B C D"]
-    r: Float[Tensor, "B C C"]  # s_i . y_j for i <= j; unit diagonal in empty slots
+    inverse: Float[Tensor, "B C C"]  # of R, with R_ij = s_i . y_j for i <= j; unit diagonal in empty slots
     yy: Float[Tensor, "B C C"]  # y_i . y_j
     gamma: Float[Tensor, "B"]
     count: Int[Tensor, "B"]
@@ -35,7 +35,7 @@ class LBFGS(QuasiNewton):
 
     H g = gamma g + S w - gamma Y u,  u = R^-1 S^T g,  w = R^-T [(D + gamma Y^T Y) u - gamma Y^T g]
 
-    with R the upper triangle of S^T Y, D its diagonal and gamma = s.y / y.y of the latest pair. R and
+    with R the upper triangle of S^T Y, D its diagonal and gamma = s.y / y.y of the latest pair. R^-1 and
     Y^T Y grow by one column per step. A step passes over the memory twice, whatever M is: once for the
     products with the newest pair and the gradient, once for the direction. These passes are what a step costs
     beside the potential, so the pairs are kept in single precision: that halves them, and costs a few per cent
@@ -74,7 +74,7 @@ class LBFGS(QuasiNewton):
         return _History(
             s=torch.zeros(b, c, d, dtype=self.pairs or x.dtype, device=x.device),
             y=torch.zeros(b, c, d, dtype=self.pairs or x.dtype, device=x.device),
-            r=torch.eye(c, dtype=x.dtype, device=x.device).repeat(b, 1, 1),
+            inverse=torch.eye(c, dtype=x.dtype, device=x.device).repeat(b, 1, 1),
             yy=x.new_zeros(b, c, c),
             gamma=x.new_ones(b),
             count=torch.zeros(b, dtype=torch.int64, device=x.device),
@@ -97,9 +97,9 @@ class LBFGS(QuasiNewton):
             for pairs in (memory.s, memory.y):
                 pairs[full, :-drop] = pairs[full, drop:]
                 pairs[full, -drop:] = 0.0
-            eye = torch.eye(self.capacity, dtype=memory.r.dtype, device=memory.r.device)
-            for gram, empty in ((memory.r, eye), (memory.yy, torch.zeros_like(eye))):
-                block = gram[full, drop:, drop:]
+            eye = torch.eye(self.capacity, dtype=memory.yy.dtype, device=memory.yy.device)
+            for gram, empty in ((memory.inverse, eye), (memory.yy, torch.zeros_like(eye))):
+                block = gram[full, drop:, drop:]  # of R^-1, too: it is triangular
                 gram[full] = empty
                 gram[full, :-drop, :-drop] = block
         count = torch.where(memory.count > self.memory, memory.count - drop, memory.count)
@@ -115,20 +115,24 @@ def _append(
     slot, pushed = memory.count, push[:, None]
     most = memory.most + 1
     tiny = torch.finfo(s.dtype).tiny
-    yy = y.pow(2).sum(1).clamp(min=tiny)
-    gamma = torch.where(push, (s * y).sum(1) / yy, memory.gamma)
+    sy, yy = (s * y).sum(1), y.pow(2).sum(1).clamp(min=tiny)
     length = s.norm(dim=1, keepdim=True).clamp(min=tiny)
+    slope = grad.norm(dim=1, keepdim=True).clamp(min=tiny)
     unit, change = (s / length).to(memory.s), (y / length).to(memory.s)
     memory.s[rows, slot] = torch.where(pushed, unit, memory.s[rows, slot])
     memory.y[rows, slot] = torch.where(pushed, change, memory.y[rows, slot])
 
-    slope = grad.norm(dim=1, keepdim=True).clamp(min=tiny)
-    both = torch.stack([change, (grad / slope).to(memory.s)], 2)
-    sty, stg = torch.bmm(memory.s[:, :most], both).to(s.dtype).unbind(2)
-    yty, ytg = torch.bmm(memory.y[:, :most], both).to(s.dtype).unbind(2)
-    memory.r[rows, :most, slot] = torch.where(pushed, sty, memory.r[rows, :most, slot])
-    memory.yy[rows, :most, slot] = torch.where(pushed, yty, memory.yy[rows, :most, slot])
+    both = torch.stack([change, (grad / slope).to(memory.s)], 1).mT
+    sty, stg = torch.bmm(memory.s[:, :most], both).to(s).unbind(2)
+    yty, ytg = torch.bmm(memory.y[:, :most], both).to(s).unbind(2)
+    diagonal = torch.where(push, sy / length[:, 0].square(), 1.0)
+    above = sty.scatter(1, slot[:, None], 0.0)
+    column = torch.bmm(memory.inverse[:, :most, :most], above[:, :, None])[:, :, 0]
+    column = (-column / diagonal[:, None]).scatter(1, slot[:, None], 1 / diagonal[:, None])
+    for gram, new in ((memory.inverse, column), (memory.yy, yty)):
+        gram[rows, :most, slot] = torch.where(pushed, new, gram[rows, :most, slot])
     memory.yy[rows, slot, :most] = torch.where(pushed, yty, memory.yy[rows, slot, :most])
+    gamma = torch.where(push, sy / yy, memory.gamma)
     memory = dataclasses.replace(memory, gamma=gamma, count=memory.count + push, most=most)
     return memory, slope * stg, slope * ytg
 
@@ -138,27 +142,27 @@ def _multiply(
 ) -> Float[Tensor, "B D"]:
     """H grad, by the compact formula over the slots in use."""
     m = memory.most
-    s, y, r = memory.s[:, :m], memory.y[:, :m], memory.r[:, :m, :m]
+    s, y, inverse = memory.s[:, :m], memory.y[:, :m], memory.inverse[:, :m, :m]
     gamma = memory.gamma[:, None]
-    u = torch.linalg.solve_triangular(r, stg[:, :, None], upper=True)
-    inner = torch.bmm(memory.yy[:, :m, :m], u)[:, :, 0] * gamma
-    inner = inner + r.diagonal(dim1=1, dim2=2) * u[:, :, 0] - gamma * ytg
-    w = torch.linalg.solve_triangular(r.mT, inner[:, :, None], upper=False)
-    u = gamma[:, :, None] * u
+    u = torch.bmm(inverse, stg[:, :, None])[:, :, 0]
+    inner = gamma * (torch.bmm(memory.yy[:, :m, :m], u[:, :, None])[:, :, 0] - ytg)
+    inner = inner + u / inverse.diagonal(dim1=1, dim2=2)
+    w = torch.bmm(inner[:, None], inverse)[:, 0]
+    u = gamma * u
     # float32 has a range of 1e-38 to 1e38: both sums are taken in units of their largest coefficient
-    unit = torch.maximum(w.abs().amax(1), u.abs().amax(1)).clamp(min=torch.finfo(w.dtype).tiny)[:, :, None]
-    step = torch.bmm((w / unit).to(s).mT, s)
-    step = torch.baddbmm(step, (u / -unit).to(s).mT, y)
-    return gamma * grad + (unit * step)[:, 0]
+    unit = torch.maximum(w.abs().amax(1), u.abs().amax(1)).clamp(min=torch.finfo(w.dtype).tiny)[:, None]
+    step = torch.bmm((w / unit).to(s)[:, None], s)
+    step = torch.baddbmm(step, (-u / unit).to(s)[:, None], y)[:, 0]
+    return gamma * grad + unit * step
 
 
 def _forgotten(memory: _History, forget: Bool[Tensor, "B"]) -> _History:
     """The rows in ``forget`` start over with steepest descent."""
     gone = forget[:, None, None]
-    eye = torch.eye(memory.r.shape[1], dtype=memory.r.dtype, device=memory.r.device)
+    eye = torch.eye(memory.yy.shape[1], dtype=memory.yy.dtype, device=memory.yy.device)
     for buffer in (memory.s, memory.y, memory.yy):
         buffer.masked_fill_(gone, 0.0)
-    memory.r.copy_(torch.where(gone, eye, memory.r))
+    memory.inverse.copy_(torch.where(gone, eye, memory.inverse))
     return dataclasses.replace(
         memory,
         gamma=torch.where(forget, torch.ones_like(memory.gamma), memory.gamma),
