@@ -135,6 +135,35 @@ def test_contributions_sum_to_the_heat_capacity():
     torch.testing.assert_close(parts.derivative.sum(1), torch.zeros_like(t), atol=1e-14, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(), (1,), (3,), (2, 3)])
+def test_results_have_the_shape_of_the_temperatures(shape):
+    """A single number gives results without an axis of temperatures."""
+    network = mixed()
+    count = math.prod(shape)
+    flat = torch.logspace(-1, 1, count, dtype=torch.float64)
+    t = float(flat) if shape == () else flat.reshape(shape)
+    label = torch.arange(network.n_minima) % 4
+    by_minimum = (*shape, network.n_minima)
+    sizes = {
+        "log_partition_by_minimum": by_minimum, "log_occupation": by_minimum, "occupation": by_minimum,
+        "free_energy": by_minimum, "log_partition": shape, "mean_energy": shape, "shannon_entropy": shape,
+    }  # fmt: skip
+    for name, size in sizes.items():
+        function = getattr(thermo, name)
+        assert function(network, t).shape == size
+        assert torch.equal(function(network, t).reshape(count, *size[len(shape) :]), function(network, flat))
+    assert thermo.group_free_energy(network, t, label).shape == (*shape, 4)
+    result, every = hc.heat_capacity(network, t), hc.heat_capacity(network, flat)
+    for name in ("temperatures", "value", "baseline", "gaining", "losing", "mean_energy"):
+        assert torch.equal(getattr(result, name), getattr(every, name).reshape(shape))
+    parts, all_parts = hc.heat_capacity_contributions(network, t), hc.heat_capacity_contributions(network, flat)
+    assert torch.equal(parts.derivative, all_parts.derivative.reshape(by_minimum))
+    assert torch.equal(parts.gaining(count - 1), all_parts.gaining(count - 1))
+    partial = hc.partial_heat_capacities(network, t, [1, 40])
+    assert partial.shape == (2, *shape)
+    torch.testing.assert_close(partial[1], result.value)
+
+
 def test_chunks_change_nothing(monkeypatch):
     network, t = mixed(), torch.logspace(-1, 1, 50, dtype=torch.float64)
     whole = hc.heat_capacity(network, t).value, thermo.occupation(network, t)
@@ -165,7 +194,7 @@ def test_invariances(seed, n, shift, log_det_shift, t):
     )
     rtol = 1e-11 * (1 + abs(shift)) / min(t, 1.0)
     torch.testing.assert_close(
-        thermo.occupation(moved, t), thermo.occupation(network, t)[:, order], rtol=rtol, atol=1e-14
+        thermo.occupation(moved, t), thermo.occupation(network, t)[order], rtol=rtol, atol=1e-14
     )
     torch.testing.assert_close(
         hc.heat_capacity(moved, t).value, hc.heat_capacity(network, t).value, rtol=10 * rtol, atol=1e-13

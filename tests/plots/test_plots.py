@@ -256,7 +256,7 @@ def test_the_trees_of_a_peak_show_who_empties_and_who_fills():
     network = landscape()
     picture = plots.heat_capacity_trees(network)
     assert picture.temperature in [peak.temperature for peak in analysis.heat_capacity_peaks(network)]
-    change = analysis.heat_capacity_contributions(network, picture.temperature).derivative[0].numpy()
+    change = analysis.heat_capacity_contributions(network, picture.temperature).derivative.numpy()
     empties, fills = ~picture.emptying.colouring.unknown, ~picture.filling.colouring.unknown
     assert empties.any()
     assert fills.any()

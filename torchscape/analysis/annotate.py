@@ -38,7 +38,7 @@ def graph_features(network: Network, *, temperature: float | None = None, seed: 
         "funnel": funnels(network).label,
     }
     if temperature is not None:
-        features["occupation"] = occupation(network, temperature)[0]
+        features["occupation"] = occupation(network, temperature)
     return features
 
 

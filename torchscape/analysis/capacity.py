@@ -11,7 +11,13 @@ import dataclasses
 
 import torch
 
-from torchscape.analysis.thermodynamics import exponents, internal_energy, log_occupation, over_temperatures
+from torchscape.analysis.thermodynamics import (
+    exponents,
+    internal_energy,
+    like_energies,
+    log_occupation,
+    over_temperatures,
+)
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
@@ -30,22 +36,25 @@ class Contributions:
     """What each minimum adds to C_V at each temperature.
 
     Attributes:
-        temperatures: [T].
-        derivative: [T N], g_a(T) = dp_a/dT.
-        value: [T N], g_a (U_a - <U>), never negative; their sum over minima is C_V less its baseline.
+        temperatures: [*T], one or any number of them.
+        derivative: [*T N], g_a(T) = dp_a/dT.
+        value: [*T N], g_a (U_a - <U>), never negative; their sum over minima is C_V less its baseline.
     """
 
-    temperatures: Float[Tensor, "T"]
-    derivative: Float[Tensor, "T N"]
-    value: Float[Tensor, "T N"]
+    temperatures: Float[Tensor, "*T"]
+    derivative: Float[Tensor, "*T N"]
+    value: Float[Tensor, "*T N"]
 
     def gaining(self, row: int = 0, share: float = 0.99) -> Int[Tensor, "K"]:
         """The minima whose population grows with T, fastest first, that carry ``share`` of the growth."""
-        return leading(self.derivative[row].clamp(min=0), share)
+        return leading(self._at(row).clamp(min=0), share)
 
     def losing(self, row: int = 0, share: float = 0.99) -> Int[Tensor, "K"]:
         """The minima whose population shrinks with T, fastest first, that carry ``share`` of the loss."""
-        return leading((-self.derivative[row]).clamp(min=0), share)
+        return leading((-self._at(row)).clamp(min=0), share)
+
+    def _at(self, row: int) -> Float[Tensor, "N"]:
+        return self.derivative.reshape(-1, self.derivative.shape[-1])[row]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,24 +62,24 @@ class HeatCapacity:
     """C_V on a grid of temperatures, split by the sign of dp_a/dT.
 
     Attributes:
-        temperatures: [T].
-        value: [T], C_V = baseline + gaining + losing.
-        baseline: [T], sum_a p_a k_a: constant where all minima have equally many modes.
-        gaining: [T], the sum over minima with dp_a/dT > 0 (C+ of EL4ML eq. 5).
-        losing: [T], the sum over minima with dp_a/dT < 0 (C-).
-        mean_energy: [T].
+        temperatures: [*T], one or any number of them.
+        value: [*T], C_V = baseline + gaining + losing.
+        baseline: [*T], sum_a p_a k_a: constant where all minima have equally many modes.
+        gaining: [*T], the sum over minima with dp_a/dT > 0 (C+ of EL4ML eq. 5).
+        losing: [*T], the sum over minima with dp_a/dT < 0 (C-).
+        mean_energy: [*T].
     """
 
-    temperatures: Float[Tensor, "T"]
-    value: Float[Tensor, "T"]
-    baseline: Float[Tensor, "T"]
-    gaining: Float[Tensor, "T"]
-    losing: Float[Tensor, "T"]
-    mean_energy: Float[Tensor, "T"]
+    temperatures: Float[Tensor, "*T"]
+    value: Float[Tensor, "*T"]
+    baseline: Float[Tensor, "*T"]
+    gaining: Float[Tensor, "*T"]
+    losing: Float[Tensor, "*T"]
+    mean_energy: Float[Tensor, "*T"]
 
 
 def heat_capacity(
-    network: Network, temperatures: float | list[float] | Float[Tensor, "T"], *, momenta: bool = False
+    network: Network, temperatures: float | list[float] | Float[Tensor, "*T"], *, momenta: bool = False
 ) -> HeatCapacity:
     """C_V(T) = d<U>/dT = sum_a p_a k_a + sum_a g_a (U_a - <U>), with g_a = dp_a/dT = p_a (U_a - <U>) / T^2.
 
@@ -80,7 +89,7 @@ def heat_capacity(
 
     Args:
         network: the minima.
-        temperatures: [T], in units of the energy (k_B = 1).
+        temperatures: in units of the energy (k_B = 1).
         momenta: adds the kinetic max kappa / 2 to the baseline.
 
     Raises:
@@ -102,15 +111,15 @@ def heat_capacity(
         gaining, losing = torch.where(g > 0, value, zero).sum(1), torch.where(g < 0, value, zero).sum(1)
         return torch.stack([baseline, gaining, losing, mean + kinetic], 1)
 
-    baseline, gaining, losing, mean = over_temperatures(network, temperatures, columns).unbind(1)
-    t = torch.as_tensor(temperatures, dtype=network.energy.dtype, device=network.energy.device).reshape(-1)
+    baseline, gaining, losing, mean = over_temperatures(network, temperatures, columns).unbind(-1)
+    t = like_energies(network, temperatures)
     return HeatCapacity(t, baseline + gaining + losing, baseline, gaining, losing, mean)
 
 
 def heat_capacity_contributions(
-    network: Network, temperatures: float | list[float] | Float[Tensor, "T"]
+    network: Network, temperatures: float | list[float] | Float[Tensor, "*T"]
 ) -> Contributions:
-    """The contribution g_a (U_a - <U>) of every minimum to C_V, and g_a = dp_a/dT itself, as [T N] tables.
+    """The contribution g_a (U_a - <U>) of every minimum to C_V, and g_a = dp_a/dT itself, as [*T N] tables.
 
     Example:
         >>> net = Network.of([0.0, 1.0, 1.0], [], [])
@@ -123,18 +132,18 @@ def heat_capacity_contributions(
         _, _, spread, g = _moments(network, t)
         return torch.stack([g, g * spread], 1)
 
-    derivative, value = over_temperatures(network, temperatures, both).unbind(1)
-    t = torch.as_tensor(temperatures, dtype=network.energy.dtype, device=network.energy.device).reshape(-1)
+    derivative, value = over_temperatures(network, temperatures, both).unbind(-2)
+    t = like_energies(network, temperatures)
     return Contributions(t, derivative, value)
 
 
 def partial_heat_capacities(
     network: Network,
-    temperatures: float | list[float] | Float[Tensor, "T"],
+    temperatures: float | list[float] | Float[Tensor, "*T"],
     counts: list[int],
     *,
     momenta: bool = False,
-) -> Float[Tensor, "M T"]:
+) -> Float[Tensor, "M *T"]:
     """C_V from the lowest m minima only, for each m in ``counts``: which minima does a peak need?
 
     As in Ballard et al. (2017), doi 10.1039/c7cp01108c, Fig. 3. Cost O(T sum(counts)).

@@ -60,7 +60,7 @@ def boltzmann_weights(network: Network, members: Int[Tensor, "K"], temperature: 
         >>> boltzmann_weights(net, torch.tensor([0, 2]), 0.1).tolist()
         [0.5, 0.5]
     """
-    return log_occupation(network, temperature)[0, members].softmax(0)
+    return log_occupation(network, temperature)[members].softmax(0)
 
 
 @dataclasses.dataclass(frozen=True)

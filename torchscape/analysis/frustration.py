@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from torchscape.analysis.thermodynamics import log_occupation, over_temperatures
+from torchscape.analysis.thermodynamics import like_energies, log_occupation, over_temperatures
 from torchscape.analysis.topology import minimax_to
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
@@ -20,19 +20,19 @@ class Frustration:
     """The frustration index on a grid of temperatures.
 
     Attributes:
-        temperatures: [T].
-        value: [T], F(T).
-        normalised: [T], F~(T), with p_a / (1 - p_gmin) in the place of p_a: comparable between landscapes.
+        temperatures: [*T], one or any number of them.
+        value: [*T], F(T).
+        normalised: [*T], F~(T), with p_a / (1 - p_gmin) in the place of p_a: comparable between landscapes.
         ratio: [N], (E_a^ts - E_gmin) / (E_a - E_gmin) of every minimum, at least 1; NaN for the global minimum.
     """
 
-    temperatures: Float[Tensor, "T"]
-    value: Float[Tensor, "T"]
-    normalised: Float[Tensor, "T"]
+    temperatures: Float[Tensor, "*T"]
+    value: Float[Tensor, "*T"]
+    normalised: Float[Tensor, "*T"]
     ratio: Float[Tensor, "N"]
 
 
-def frustration(network: Network, temperatures: float | list[float] | Float[Tensor, "T"]) -> Frustration:
+def frustration(network: Network, temperatures: float | list[float] | Float[Tensor, "*T"]) -> Frustration:
     """The frustration index of de Souza et al. over temperatures, as in Niroomand et al. (2024), eq. 3.
 
     F(T) = sum_{a != gmin} p_a(T) (E_a^ts - E_gmin) / (E_a - E_gmin),
@@ -44,7 +44,7 @@ def frustration(network: Network, temperatures: float | list[float] | Float[Tens
 
     Args:
         network: connected: every minimum needs a path to the global one.
-        temperatures: [T], in units of the energy.
+        temperatures: in units of the energy.
 
     Raises:
         TorchscapeError: if some minima have no path to the global minimum, if there are fewer than two minima,
@@ -78,7 +78,7 @@ def frustration(network: Network, temperatures: float | list[float] | Float[Tens
         log_f = torch.where(torch.isneginf(log_p), log_p, log_p + log_ratio).logsumexp(1)
         return torch.stack([log_f, log_f - log_p.logsumexp(1)], 1).exp()
 
-    value, normalised = over_temperatures(network, temperatures, indices).unbind(1)
-    t = torch.as_tensor(temperatures, dtype=network.energy.dtype, device=network.energy.device).reshape(-1)
+    value, normalised = over_temperatures(network, temperatures, indices).unbind(-1)
+    t = like_energies(network, temperatures)
     ratio = torch.where(others, ratio, torch.full_like(ratio, torch.nan))
     return Frustration(t, value, normalised, ratio)

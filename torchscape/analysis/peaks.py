@@ -158,6 +158,6 @@ def _root(network: Network, low: float, high: float) -> float:
 
 
 def _peak(network: Network, temperature: float, momenta: bool) -> Peak:
-    value = float(heat_capacity(network, temperature, momenta=momenta).value[0])
+    value = float(heat_capacity(network, temperature, momenta=momenta).value)
     parts = heat_capacity_contributions(network, temperature)
-    return Peak(temperature, value, parts.derivative[0], parts.value[0])
+    return Peak(temperature, value, parts.derivative, parts.value)

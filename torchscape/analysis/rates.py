@@ -113,7 +113,7 @@ def rates(network: Network, temperature: float) -> Rates:
             "eigenvalues (saddles.characterise) before asking for rates"
         )
     shifted = _in_float64(network)
-    log_p = log_occupation(shifted, float(temperature))[0]
+    log_p = log_occupation(shifted, float(temperature))
     conductance = log_conductances(network, temperature)
     low, high = network.edges.amin(0), network.edges.amax(0)
     pairs, which = torch.unique(low * network.n_minima + high, return_inverse=True)

@@ -5,7 +5,8 @@ Every quantity is a function of the per-minimum log partition functions
     ln Z_a(T) = ln g_a - E_a / T - 1/2 sum_i ln mu_i + k_a ln T,
 
 so that nothing overflows, whatever the temperature. All of it is differentiable in T. Units: k_B = 1; a
-vibrational mode of curvature mu counts (T / mu)^(1/2), a zero mode counts 1.
+vibrational mode of curvature mu counts (T / mu)^(1/2), a zero mode counts 1. Temperatures may be one number or any
+number of them; results have their shape, followed by the minima where there is a result for each.
 
 References: Wales, *Energy Landscapes* (2003), doi 10.1017/CBO9780511721724; Ballard et al. (2017),
 doi 10.1039/c7cp01108c, eq. 5.
@@ -45,8 +46,7 @@ def as_temperatures(network: Network, temperatures: float | list[float] | Tensor
     """
     if network.n_minima == 0:
         raise TorchscapeError("the network has no minima: add some before asking for its thermodynamics")
-    like = network.energy
-    t = torch.as_tensor(temperatures, dtype=like.dtype, device=like.device).reshape(-1)
+    t = like_energies(network, temperatures).reshape(-1)
     wrong = t[~((t > 0) & torch.isfinite(t))]
     if len(wrong):
         raise TorchscapeError(
@@ -57,8 +57,8 @@ def as_temperatures(network: Network, temperatures: float | list[float] | Tensor
 
 
 def log_partition_by_minimum(
-    network: Network, temperatures: float | list[float] | Float[Tensor, "T"], *, momenta: bool = False
-) -> Float[Tensor, "T N"]:
+    network: Network, temperatures: float | list[float] | Float[Tensor, "*T"], *, momenta: bool = False
+) -> Float[Tensor, "*T N"]:
     """ln Z_a(T) of every minimum in the harmonic approximation.
 
     ln Z_a = ln g_a - E_a / T - log_det_a / 2 + k_a ln T, with k_a = kappa_a / 2.
@@ -68,11 +68,11 @@ def log_partition_by_minimum(
 
     Args:
         network: the minima; ``log_det``, ``log_degeneracy`` and ``n_modes`` enter.
-        temperatures: [T] in units of the energy.
+        temperatures: in units of the energy.
         momenta: whether to count the kinetic degrees of freedom.
 
     Returns:
-        [T N]; for many minima and temperatures this is large, the other functions here work in chunks.
+        [*T N]; for many minima and temperatures this is large, the other functions here work in chunks.
 
     Raises:
         TorchscapeError: if a temperature is not positive, or a ``log_det`` is NaN.
@@ -80,16 +80,16 @@ def log_partition_by_minimum(
     Example:
         >>> net = Network.of([0.0, 1.0], [], [], log_det=[0.0, 2.0], n_modes=2)
         >>> log_partition_by_minimum(net, 1.0).tolist()
-        [[0.0, -2.0]]
+        [0.0, -2.0]
     """
     t = as_temperatures(network, temperatures)
     _expect_log_det(network)
-    return _log_z(network, t, momenta)
+    return _shaped(_log_z(network, t, momenta), temperatures)
 
 
 def log_partition(
-    network: Network, temperatures: float | list[float] | Float[Tensor, "T"], *, momenta: bool = False
-) -> Float[Tensor, "T"]:
+    network: Network, temperatures: float | list[float] | Float[Tensor, "*T"], *, momenta: bool = False
+) -> Float[Tensor, "*T"]:
     """ln Z(T) = ln sum_a Z_a(T), the harmonic superposition partition function (doi 10.1039/c7cp01108c, eq. 5).
 
     Example:
@@ -101,13 +101,13 @@ def log_partition(
 
 
 def log_occupation(
-    network: Network, temperatures: float | list[float] | Float[Tensor, "T"]
-) -> Float[Tensor, "T N"]:
+    network: Network, temperatures: float | list[float] | Float[Tensor, "*T"]
+) -> Float[Tensor, "*T N"]:
     """ln p_a(T): finite even where p_a itself underflows."""
     return over_temperatures(network, temperatures, lambda t: _log_z(network, t).log_softmax(1))
 
 
-def occupation(network: Network, temperatures: float | list[float] | Float[Tensor, "T"]) -> Float[Tensor, "T N"]:
+def occupation(network: Network, temperatures: float | list[float] | Float[Tensor, "*T"]) -> Float[Tensor, "*T N"]:
     """Equilibrium occupation probabilities p_a(T) = Z_a(T) / Z(T).
 
     Example:
@@ -119,8 +119,8 @@ def occupation(network: Network, temperatures: float | list[float] | Float[Tenso
 
 
 def mean_energy(
-    network: Network, temperatures: float | list[float] | Float[Tensor, "T"], *, momenta: bool = False
-) -> Float[Tensor, "T"]:
+    network: Network, temperatures: float | list[float] | Float[Tensor, "*T"], *, momenta: bool = False
+) -> Float[Tensor, "*T"]:
     """<E>(T) = sum_a p_a (E_a + k_a T) = T^2 d ln Z / dT; the kinetic energy is included with ``momenta``.
 
     Example:
@@ -136,16 +136,16 @@ def mean_energy(
 
 
 def shannon_entropy(
-    network: Network, temperatures: float | list[float] | Float[Tensor, "T"]
-) -> Float[Tensor, "T"]:
+    network: Network, temperatures: float | list[float] | Float[Tensor, "*T"]
+) -> Float[Tensor, "*T"]:
     """S(T) = -sum_a p_a ln p_a: how many minima share the population (Niroomand et al. 2024, eq. 2).
 
     exp(S) is the effective number of occupied minima. doi 10.1039/d3dd00204g.
 
     Example:
         >>> net = Network.of([0.0] * 8, [], [])
-        >>> shannon_entropy(net, 0.1).exp().round(decimals=9).tolist()
-        [8.0]
+        >>> round(float(shannon_entropy(net, 0.1).exp()), 9)
+        8.0
     """
 
     def entropy(t: Float[Tensor, "T"]) -> Float[Tensor, "T"]:
@@ -156,34 +156,34 @@ def shannon_entropy(
 
 
 def free_energy(
-    network: Network, temperatures: float | list[float] | Float[Tensor, "T"], *, momenta: bool = False
-) -> Float[Tensor, "T N"]:
+    network: Network, temperatures: float | list[float] | Float[Tensor, "*T"], *, momenta: bool = False
+) -> Float[Tensor, "*T N"]:
     """F_a(T) = -T ln Z_a(T) of every minimum, in units of the energy.
 
     Example:
         >>> free_energy(Network.of([2.0], [], [], n_modes=2), 1.0).tolist()
-        [[2.0]]
+        [2.0]
     """
     return over_temperatures(network, temperatures, lambda t: -t[:, None] * _log_z(network, t, momenta))
 
 
 def group_free_energy(
     network: Network,
-    temperatures: float | list[float] | Float[Tensor, "T"],
+    temperatures: float | list[float] | Float[Tensor, "*T"],
     groups: Int[Tensor, "N"],
     *,
     momenta: bool = False,
-) -> Float[Tensor, "T G"]:
+) -> Float[Tensor, "*T G"]:
     """F_G(T) = -T ln sum_{a in G} Z_a(T) of groups of minima: superbasins, communities, funnels.
 
     Args:
         network: the minima.
-        temperatures: [T].
+        temperatures: in units of the energy.
         groups: a label 0..G-1 for every minimum; negative labels are left out.
         momenta: as in :func:`log_partition`.
 
     Returns:
-        [T G]; +inf for a label that no minimum has.
+        [*T G]; +inf for a label that no minimum has.
 
     Raises:
         TorchscapeError: if no minimum carries a label.
@@ -192,7 +192,7 @@ def group_free_energy(
         >>> import torch
         >>> net = Network.of([0.0, 0.0, 1.0], [], [])
         >>> (-group_free_energy(net, 1.0, torch.tensor([0, 0, 1]))).exp().round(decimals=6).tolist()
-        [[2.0, 0.367879]]
+        [2.0, 0.367879]
     """
     inside = groups >= 0
     if not bool(inside.any()):
@@ -251,11 +251,20 @@ def exponents(network: Network, momenta: bool = False) -> Float[Tensor, "N"]:
 def over_temperatures(
     network: Network, temperatures: float | list[float] | Tensor, f: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """f(T) for chunks of temperatures, small enough that a [T N] temporary fits, joined along T."""
+    """f of a vector of temperatures, in chunks whose [T N] temporaries fit; the result has their own shape."""
     t = as_temperatures(network, temperatures)
     _expect_log_det(network)
     parts = [f(chunk) for chunk in chunks(network, t)]
-    return torch.cat(parts) if len(parts) != 1 else parts[0]
+    return _shaped(torch.cat(parts) if len(parts) != 1 else parts[0], temperatures)
+
+
+def like_energies(network: Network, temperatures: float | list[float] | Tensor) -> Float[Tensor, "*T"]:
+    """The temperatures as a tensor of their own shape, in the network's dtype and on its device."""
+    return torch.as_tensor(temperatures, dtype=network.energy.dtype, device=network.energy.device)
+
+
+def _shaped(values: Float[Tensor, "T *S"], temperatures: float | list[float] | Tensor) -> Float[Tensor, "..."]:
+    return values.reshape(torch.as_tensor(temperatures).shape + values.shape[1:])
 
 
 def chunks(network: Network, t: Float[Tensor, "T"]) -> Iterator[Float[Tensor, "C"]]:

@@ -10,15 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from torchscape.analysis.ensembles import EnsembleComparison
-from torchscape.plots.canvas import axes_of, figure_of
+from torchscape.plots.canvas import Picture, axes_of, figure_of
 
 __all__ = ["EnsemblePlot", "ensembles"]
 
 _BASELINE, _OTHER = "#c8382d", "#1f6fb4"
 
 
-@dataclasses.dataclass(frozen=True)
-class EnsemblePlot:
+@dataclasses.dataclass(frozen=True, repr=False)
+class EnsemblePlot(Picture):
     """A drawn comparison.
 
     Attributes:
@@ -27,6 +27,10 @@ class EnsemblePlot:
 
     figure: Figure
     axes: Axes
+
+    @property
+    def _content(self) -> str:
+        return self.axes.get_xlabel()
 
 
 def ensembles(

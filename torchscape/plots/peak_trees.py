@@ -94,7 +94,7 @@ def heat_capacity_trees(
     curve = heat_capacity(network, unit=unit, ax=axes[0])
     axes[0].axvline(temperature, color="0.6", lw=0.8, ls=":")
     parts = analysis.heat_capacity_contributions(network, temperature)
-    change, value = parts.derivative[0], parts.value[0]
+    change, value = parts.derivative, parts.value
     share = 100.0 * value / value.sum()
     rank = network.energy.argsort(stable=True).argsort()
     if lowest is None:
