@@ -37,6 +37,15 @@ def test_generated_data_are_schwefels_function():
     assert problems.get("gp", ndim=3, n=20, n_test=7, seed=5).potential.fingerprint() != u.fingerprint()
 
 
+def test_noise_is_added_to_the_data_alone():
+    clean, noisy = problems.get("gp", n=200), problems.get("gp", n=200, noise=0.5)
+    spread = (noisy.potential.targets * 1.25**0.5 - clean.potential.targets).std()
+    assert spread == pytest.approx(0.5, abs=0.1)
+    assert torch.equal(clean.test[0], noisy.test[0])
+    ratio = (noisy.test[1] - noisy.test[1].mean()) / (clean.test[1] - clean.test[1].mean())
+    assert torch.allclose(ratio, ratio.mean())
+
+
 def test_options_reach_the_kernel():
     nu = problems.parse("gp:nu=1.7,n=10").potential.kernel
     assert (nu.name, nu.nu) == ("matern", 1.7)

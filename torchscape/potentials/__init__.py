@@ -17,10 +17,12 @@ from torchscape.potentials.gaussian_process import GaussianProcessPotential
 from torchscape.potentials.gpytorch_adapter import from_gpytorch
 from torchscape.potentials.kernels import Matern, SquaredExponential
 from torchscape.potentials.lennard_jones import LennardJones
+from torchscape.potentials.losses import AUCLoss
 from torchscape.potentials.module import ModulePotential
 from torchscape.potentials.separable import DoubleWell, Schwefel, SeparableSurface
 
 __all__ = [
+    "AUCLoss",
     "AnalyticSurface",
     "Bounds",
     "ClusterPotential",

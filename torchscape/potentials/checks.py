@@ -103,7 +103,9 @@ def tried_out(evaluator: Evaluator, x: Float[Tensor, "B D"]) -> Evaluator:
         first = _first_pass(objective, losses, x[:1], batch)
         _compare_passes(objective, losses, x[:1], batch, first)
         objective.reduction = _reduction(objective, losses, x, batch)
-        n_bytes = fresh_bytes(lambda: losses(x[:1], batch, vmapped=False)) // batch_size(batch)
+        # Where samples interact, memory may grow faster than their number: all of them are counted.
+        sized = objective.samples.whole if objective.reduction == "whole" else batch
+        n_bytes = fresh_bytes(lambda: losses(x[:1], sized, vmapped=False)) // batch_size(sized)
         vmapped, why_not, second = _derivatives(losses, x[:2], batch)
     row = 8 * x.shape[1] * x.element_size()
     plan = dataclasses.replace(evaluator.plan, bytes_per_pair=n_bytes, bytes_per_row=row)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from torchscape import random
-from torchscape.errors import MissingExtra, TorchscapeError
+from torchscape.errors import MissingExtra, TorchscapeError, UnknownName
 from torchscape.potentials.clusters import Trimer
+from torchscape.potentials.losses import AUCLoss
 from torchscape.potentials.module import ModulePotential
 from torchscape.problems.problem import Known, Problem
 from torchscape.types import Float, Int, Tensor
 
-__all__ = ["digits", "isomer", "trimer_data", "trimer_network"]
+__all__ = ["choose_loss", "digits", "isomer", "tanh_network", "trimer_data", "trimer_network"]
 
 
 def digits(
     hidden: int = 10,
     n_train: int = 1000,
     l2: float = 1e-3,
+    loss: str = "cross-entropy",
     seed: int = 0,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
@@ -29,10 +32,12 @@ def digits(
 
     The 1797 images that scikit-learn ships are scaled to [0, 1] and split by a permutation that depends on
     ``seed`` alone: the first ``n_train`` are the data, the others are ``Problem.test``. The energy is the mean
-    cross-entropy plus l2 times the sum of the squares of all parameters.
+    cross-entropy plus l2 times the sum of the squares of all parameters; with ``loss`` "auc" or "auc-hinge", a
+    smooth bound of one minus the area under the ROC curve takes the place of the cross-entropy.
 
     Raises:
         MissingExtra: without scikit-learn.
+        UnknownName: for another loss.
         TorchscapeError: if ``n_train`` does not leave a test set.
     """
     try:
@@ -45,12 +50,12 @@ def digits(
     order = random.permutation(random.fold(seed, torch.arange(1)), len(labels))[0]
     x = (torch.as_tensor(images) / 16)[order].to(device, dtype)
     y = torch.as_tensor(labels)[order].to(device)
-    net = _tanh_network(64, hidden, 10, seed)
+    net = tanh_network(64, hidden, 10, seed)
     data = (x[:n_train], y[:n_train])
     return Problem(
         name="digits",
-        potential=ModulePotential(net, data, torch.nn.functional.cross_entropy, l2, dtype=dtype, device=device),
-        description=f"64-{hidden}-10 tanh network on {n_train} handwritten digits, l2 = {l2:g}",
+        potential=ModulePotential(net, data, choose_loss(loss), l2, dtype=dtype, device=device),
+        description=f"64-{hidden}-10 tanh network on {n_train} handwritten digits, {loss}, l2 = {l2:g}",
         source="E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits (UCI, 1998), "
         "doi 10.24432/C50P49, as shipped by scikit-learn",
         suggested={"walkers": 32, "hops": 5, "temperature": 0.02, "step": 0.5, "neighbours": 8},
@@ -63,6 +68,7 @@ def trimer_network(
     n_train: int = 500,
     l2: float = 1e-4,
     n_test: int = 500,
+    loss: str = "cross-entropy",
     seed: int = 0,
     data: str | None = None,
     dtype: torch.dtype = torch.float64,
@@ -73,21 +79,22 @@ def trimer_network(
     The classes are the triangle (0) and the linear chain with atom 1, 2 or 3 in the middle. Without a file the
     data are made on the spot, by :func:`trimer_data`; with one, they are read from the arrays ``distances``
     [n 3] and ``label`` [n] of an .npz file. The energy is the mean cross-entropy plus l2 times the sum of the
-    squares of all parameters.
+    squares of all parameters; ``loss`` may be "auc" or "auc-hinge" as for :func:`digits`.
 
     Raises:
+        UnknownName: for another loss.
         TorchscapeError: if the file is missing, has no such arrays, or too few rows.
     """
     n = n_train + n_test
     inputs, labels = trimer_data(n, seed) if data is None else _read(Path(data), n)
     x, y = inputs.to(device, dtype), labels.to(device)
     # The counts hold for one published data set; another sample of trimers has its own landscape.
-    net = _tanh_network(3, hidden, 4, seed)
+    net = tanh_network(3, hidden, 4, seed)
     train = (x[:n_train], y[:n_train])
     return Problem(
         name="trimer-network",
-        potential=ModulePotential(net, train, torch.nn.functional.cross_entropy, l2, dtype=dtype, device=device),
-        description=f"3-{hidden}-4 tanh network on {n_train} trimers, l2 = {l2:g}",
+        potential=ModulePotential(net, train, choose_loss(loss), l2, dtype=dtype, device=device),
+        description=f"3-{hidden}-4 tanh network on {n_train} trimers, {loss}, l2 = {l2:g}",
         source="A. J. Ballard et al., Phys. Chem. Chem. Phys. 19, 12585 (2017), doi 10.1039/c7cp01108c, III",
         known=Known(note="published counts (162 minima and more) depend on unpublished l2 and normalisation"),
         suggested={
@@ -151,7 +158,26 @@ def _read(path: Path, n: int) -> tuple[Float[Tensor, "n 3"], Int[Tensor, "n"]]:
     return torch.as_tensor(inputs, dtype=torch.float64), torch.as_tensor(labels.astype(np.int64))
 
 
-def _tanh_network(n_in: int, hidden: int, n_out: int, seed: int) -> torch.nn.Module:
+_LOSSES: dict[str, Callable[[], Callable[..., Tensor]]] = {
+    "cross-entropy": lambda: torch.nn.functional.cross_entropy,
+    "auc": AUCLoss,
+    "auc-hinge": lambda: AUCLoss("squared-hinge"),
+}
+
+
+def choose_loss(name: str) -> Callable[..., Tensor]:
+    """The loss of that name, on outputs and class indices.
+
+    Example:
+        >>> choose_loss("auc-hinge").surrogate
+        'squared-hinge'
+    """
+    if name not in _LOSSES:
+        raise UnknownName.of("loss", name, list(_LOSSES))
+    return _LOSSES[name]()
+
+
+def tanh_network(n_in: int, hidden: int, n_out: int, seed: int) -> torch.nn.Module:
     """One hidden tanh layer, initialised from ``seed`` without touching the global random state."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -12,6 +12,7 @@ from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.problems import clusters, surfaces
 from torchscape.problems.gaussian_process import gp
 from torchscape.problems.kmeans import kmeans
+from torchscape.problems.mnist import mnist
 from torchscape.problems.networks import digits, trimer_network
 from torchscape.problems.problem import Problem
 from torchscape.problems.pspin import pspin
@@ -33,6 +34,7 @@ _BUILDERS: dict[str, Callable[..., Problem]] = {
     "lj38": clusters.lj38,
     "trimer": clusters.trimer,
     "digits": digits,
+    "mnist": mnist,
     "trimer-network": trimer_network,
     "regression": regression,
     "p-spin": pspin,
