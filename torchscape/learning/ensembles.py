@@ -27,12 +27,15 @@ class EnsembleReport:
         members: positions of the minima of each ensemble that has fixed ones, by name.
         weights: of these members, where they are not equal.
         temperature: of the Boltzmann weights.
+        predictions: probabilities on the test items by name, to be compared with another baseline by
+            :func:`torchscape.analysis.compare_ensembles`.
     """
 
     comparison: analysis.EnsembleComparison
     members: Mapping[str, Int[Tensor, "K"]]
     weights: Mapping[str, Float[Tensor, "K"]]
     temperature: float
+    predictions: Mapping[str, Tensor]
 
     def __str__(self) -> str:
         return self.comparison.table()
@@ -120,7 +123,7 @@ def ensemble_report(
     comparison = analysis.compare_ensembles(
         predictions, _labels(unknown), n_bootstrap=n_bootstrap, seed=seed, baseline="lowest minimum"
     )
-    return EnsembleReport(comparison, members, weights, temperature)
+    return EnsembleReport(comparison, members, weights, temperature, predictions)
 
 
 def _selections(network: Network, known: HeldOut, k: int) -> dict[str, Int[Tensor, "K"]]:

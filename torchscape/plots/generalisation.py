@@ -60,12 +60,11 @@ def loss_lines(
     axes = axes_of(ax, size=(6.2, 4.2))
     t, loss, falls = _numpy(lines.t), _numpy(lines.loss), lines.is_monotone.cpu().numpy()
     bumps = _numpy(lines.bump)[~falls]
-    labels = f"{falls.sum()} monotone", f"{(~falls).sum()} with a bump"
-    if len(bumps):
-        labels = labels[0], f"{labels[1]} (median height {np.median(bumps):.2g})"
-    for which, colour, label in ((falls, _MONOTONE, labels[0]), (~falls, _BUMPY, labels[1])):
-        axes.plot(t, loss[which].T, color=colour, lw=0.8, alpha=max(0.15, min(1.0, 12 / len(loss))))
-        axes.plot([], [], color=colour, label=label)
+    height = f" (median height {np.median(bumps):.2g})" if len(bumps) else ""
+    for which, colour, label in ((falls, _MONOTONE, "monotone"), (~falls, _BUMPY, f"with a bump{height}")):
+        if which.any():
+            axes.plot(t, loss[which].T, color=colour, lw=0.8, alpha=max(0.15, min(1.0, 12 / len(loss))))
+            axes.plot([], [], color=colour, label=f"{which.sum()} {label}")
     axes.set_xticks([0.0, 0.25, 0.5, 0.75, 1.0], [ends[0], "0.25", "0.5", "0.75", ends[1]])
     axes.set_xlabel("along the line")
     axes.set_ylabel("energy")
