@@ -19,7 +19,7 @@ from torchscape.problems.networks import isomer, trimer_data
 DATA = Path(__file__).parents[3] / "shared" / "data" / "triatomic_database.npz"
 SURFACES = ["himmelblau", "mueller-brown", "six-hump-camel", "schwefel", "rosenbrock", "double-well"]
 CLUSTERS = ["lj6", "lj7", "lj13", "lj38", "lj", "trimer"]
-OTHERS = ["digits", "trimer-network", "regression", "p-spin", "gp", "kmeans", "mnist"]
+OTHERS = ["digits", "trimer-network", "regression", "p-spin", "gp", "kmeans", "mnist", "student-teacher"]
 
 
 def published_trimers() -> str:

@@ -16,7 +16,7 @@ from torchscape.potentials.module import ModulePotential
 from torchscape.problems.problem import Known, Problem
 from torchscape.types import Float, Int, Tensor
 
-__all__ = ["choose_loss", "digits", "isomer", "tanh_network", "trimer_data", "trimer_network"]
+__all__ = ["choose_loss", "digits", "digits_data", "isomer", "tanh_network", "trimer_data", "trimer_network"]
 
 
 def digits(
@@ -40,16 +40,11 @@ def digits(
         UnknownName: for another loss.
         TorchscapeError: if ``n_train`` does not leave a test set.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise MissingExtra.of("scikit-learn", "demo") from error
-    images, labels = load_digits(return_X_y=True)
+    images, labels = digits_data()
     if not 1 <= n_train < len(labels):
         raise TorchscapeError(f"n_train={n_train} of {len(labels)} images: choose 1 to {len(labels) - 1}")
     order = random.permutation(random.fold(seed, torch.arange(1)), len(labels))[0]
-    x = (torch.as_tensor(images) / 16)[order].to(device, dtype)
-    y = torch.as_tensor(labels)[order].to(device)
+    x, y = images[order].to(device, dtype), labels[order].to(device)
     net = tanh_network(64, hidden, 10, seed)
     data = (x[:n_train], y[:n_train])
     return Problem(
@@ -61,6 +56,20 @@ def digits(
         suggested={"walkers": 32, "hops": 5, "temperature": 0.02, "step": 0.5, "neighbours": 8},
         test=(x[n_train:], y[n_train:]),
     )
+
+
+def digits_data() -> tuple[Float[Tensor, "n 64"], Int[Tensor, "n"]]:
+    """The 1797 images of digits that scikit-learn ships, scaled to [0, 1], and their labels.
+
+    Raises:
+        MissingExtra: without scikit-learn.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise MissingExtra.of("scikit-learn", "demo") from error
+    images, labels = load_digits(return_X_y=True)
+    return torch.as_tensor(images) / 16, torch.as_tensor(labels)
 
 
 def trimer_network(

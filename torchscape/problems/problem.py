@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torchscape.potentials.base import Potential
-from torchscape.types import Tensor
+from torchscape.types import Float, Tensor
 
 __all__ = ["Known", "Problem"]
 
@@ -22,6 +22,7 @@ class Known:
         n_minima, n_saddles: how many there are.
         n_edges: how many pairs of different minima are joined by at least one saddle.
         note: what to know about these numbers.
+        lowest: the coordinates of a lowest minimum, where others have them.
     """
 
     minima: tuple[float, ...] = ()
@@ -30,6 +31,7 @@ class Known:
     n_saddles: int | None = None
     n_edges: int | None = None
     note: str = ""
+    lowest: Float[Tensor, "D"] | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True)

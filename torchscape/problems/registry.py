@@ -17,6 +17,7 @@ from torchscape.problems.networks import digits, trimer_network
 from torchscape.problems.problem import Problem
 from torchscape.problems.pspin import pspin
 from torchscape.problems.regression import regression
+from torchscape.problems.student import student_teacher
 
 __all__ = ["describe", "get", "names", "parse"]
 
@@ -35,6 +36,7 @@ _BUILDERS: dict[str, Callable[..., Problem]] = {
     "trimer": clusters.trimer,
     "digits": digits,
     "mnist": mnist,
+    "student-teacher": student_teacher,
     "trimer-network": trimer_network,
     "regression": regression,
     "p-spin": pspin,
