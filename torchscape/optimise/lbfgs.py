@@ -86,8 +86,8 @@ class LBFGS(QuasiNewton):
             memory = self._make_room(memory)
         if forget.is_cuda or bool(forget.any()):  # asking the host is free on the CPU
             memory = _forgotten(memory, forget)
-        memory, stg, ytg = _append(memory, s, y, grad, push)
-        return memory, -_multiply(memory, grad, stg, ytg)
+        memory, u, ytg = _append(memory, s, y, grad, push)
+        return memory, -_multiply(memory, grad, u, ytg)
 
     def _make_room(self, memory: _History) -> _History:
         """Rows that hold more than M pairs drop their oldest ones; one question to the host per M / 4 steps."""
@@ -110,7 +110,7 @@ class LBFGS(QuasiNewton):
 def _append(
     memory: _History, s: Float[Tensor, "B D"], y: Float[Tensor, "B D"], grad: Float[Tensor, "B D"], push
 ) -> tuple[_History, Float[Tensor, "B m"], Float[Tensor, "B m"]]:
-    """The pair (s, y) in the next slot of the rows in ``push``; S^T grad and Y^T grad, from the same pass."""
+    """The pair (s, y) in the next slot of the rows in ``push``; u and Y^T grad, from the same pass."""
     rows = torch.arange(len(s), device=s.device)
     slot, pushed = memory.count, push[:, None]
     most = memory.most + 1
@@ -125,26 +125,28 @@ def _append(
     both = torch.stack([change, (grad / slope).to(memory.s)], 1).mT
     sty, stg = torch.bmm(memory.s[:, :most], both).to(s).unbind(2)
     yty, ytg = torch.bmm(memory.y[:, :most], both).to(s).unbind(2)
+    # The new column of R^-1, and u = R^-1 S^T grad, from one product with the columns that are there.
     diagonal = torch.where(push, sy / length[:, 0].square(), 1.0)
-    above = sty.scatter(1, slot[:, None], 0.0)
-    column = torch.bmm(memory.inverse[:, :most, :most], above[:, :, None])[:, :, 0]
-    column = (-column / diagonal[:, None]).scatter(1, slot[:, None], 1 / diagonal[:, None])
+    here = slot[:, None]
+    old = torch.stack([sty.scatter(1, here, 0.0), stg.scatter(1, here, 0.0)], 1).mT
+    column, u = torch.bmm(memory.inverse[:, :most, :most], old).unbind(2)
+    column = (-column / diagonal[:, None]).scatter(1, here, 1 / diagonal[:, None])
+    u = slope * torch.where(pushed, u + column * stg.gather(1, here), u)
     for gram, new in ((memory.inverse, column), (memory.yy, yty)):
         gram[rows, :most, slot] = torch.where(pushed, new, gram[rows, :most, slot])
     memory.yy[rows, slot, :most] = torch.where(pushed, yty, memory.yy[rows, slot, :most])
     gamma = torch.where(push, sy / yy, memory.gamma)
     memory = dataclasses.replace(memory, gamma=gamma, count=memory.count + push, most=most)
-    return memory, slope * stg, slope * ytg
+    return memory, u, slope * ytg
 
 
 def _multiply(
-    memory: _History, grad: Float[Tensor, "B D"], stg: Float[Tensor, "B m"], ytg: Float[Tensor, "B m"]
+    memory: _History, grad: Float[Tensor, "B D"], u: Float[Tensor, "B m"], ytg: Float[Tensor, "B m"]
 ) -> Float[Tensor, "B D"]:
     """H grad, by the compact formula over the slots in use."""
     m = memory.most
     s, y, inverse = memory.s[:, :m], memory.y[:, :m], memory.inverse[:, :m, :m]
     gamma = memory.gamma[:, None]
-    u = torch.bmm(inverse, stg[:, :, None])[:, :, 0]
     inner = gamma * (torch.bmm(memory.yy[:, :m, :m], u[:, :, None])[:, :, 0] - ytg)
     inner = inner + u / inverse.diagonal(dim1=1, dim2=2)
     w = torch.bmm(inner[:, None], inverse)[:, 0]
