@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from torchscape.landscape import Landscape
 
 if TYPE_CHECKING:
     from torchscape.explore import Strategy
+    from torchscape.problems import Published
 
 __all__ = ["analyse", "explore", "export", "info", "plot", "problems"]
 
@@ -117,13 +118,21 @@ def analyse(arguments: argparse.Namespace) -> int:
 
 
 def problems(arguments: argparse.Namespace) -> int:
-    """List the ready-made problems."""
+    """List the ready-made problems, or say what is published of one."""
     from torchscape import problems as room
 
     described = room.describe()
+    if arguments.name is not None:
+        figures = room.published(arguments.name)
+        described = {arguments.name: described[arguments.name]}
+    if arguments.json:
+        print(_json([_listed(name, text, room.published(name)) for name, text in described.items()]))
+        return 0
     width = max(map(len, described))
     for name, description in described.items():
         print(f"{name:<{width}}  {description}")
+    if arguments.name is not None:
+        print("\n".join(map(_figure, figures)) or "no figures are published")
     return 0
 
 
@@ -243,6 +252,18 @@ def _write_pathsample(network, output: Path, coords: bool) -> list[Path]:
 
 
 _WRITERS = {"pyg": _write_pyg, "graphml": _write_graphml, "csv": _write_csv, "pathsample": _write_pathsample}
+
+
+def _listed(name: str, description: str, published: Iterable[Published]) -> dict[str, Any]:
+    figures = [dataclasses.asdict(one) for one in published]
+    return {"name": name, "description": description, "published": figures}
+
+
+def _figure(one: Published) -> str:
+    """A published figure in words."""
+    value = " to ".join(map(str, one.value)) if isinstance(one.value, tuple) else one.value
+    lines = [f"  {one.what}: {value}", one.setting, one.remark, one.source]
+    return "\n      ".join(filter(None, lines))
 
 
 # --- telling ----------------------------------------------------------------------------------------------

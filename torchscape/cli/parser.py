@@ -76,7 +76,9 @@ def build_parser() -> argparse.ArgumentParser:
     _plot(commands)
     _export(commands)
     _analyse(commands)
-    _command(commands, "problems", "list the ready-made problems")
+    listing = _command(commands, "problems", "list the ready-made problems, or say what is published of one")
+    listing.add_argument("name", metavar="NAME", nargs="?", help="one problem, with its published figures")
+    listing.add_argument("--json", action="store_true", help="machine-readable")
     return parser
 
 

@@ -1,6 +1,7 @@
 """Ready-made potentials with known answers or published figures, by name."""
 
 from torchscape.problems.problem import Known, Problem
-from torchscape.problems.registry import describe, get, names, parse
+from torchscape.problems.published import Published
+from torchscape.problems.registry import describe, get, names, parse, published
 
-__all__ = ["Known", "Problem", "describe", "get", "names", "parse"]
+__all__ = ["Known", "Problem", "Published", "describe", "get", "names", "parse", "published"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torchscape.potentials.base import Potential
+from torchscape.problems.published import PUBLISHED, Published
 from torchscape.types import Float, Tensor
 
 __all__ = ["Known", "Problem"]
@@ -59,3 +60,8 @@ class Problem:
     suggested: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     test: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def published(self) -> tuple[Published, ...]:
+        """Figures from the literature on such a landscape, to be compared with; empty where there are none."""
+        return PUBLISHED.get(self.name, ())

@@ -16,10 +16,11 @@ from torchscape.problems.mnist import mnist
 from torchscape.problems.networks import digits, trimer_network
 from torchscape.problems.problem import Problem
 from torchscape.problems.pspin import pspin
+from torchscape.problems.published import PUBLISHED, Published
 from torchscape.problems.regression import regression
 from torchscape.problems.student import student_teacher
 
-__all__ = ["describe", "get", "names", "parse"]
+__all__ = ["describe", "get", "names", "parse", "published"]
 
 _BUILDERS: dict[str, Callable[..., Problem]] = {
     "himmelblau": surfaces.himmelblau,
@@ -63,6 +64,21 @@ def describe() -> dict[str, str]:
         Schwefel's function: 7^D minima, the lowest in a corner (options: ndim=2, bounded=True)
     """
     return {name: _line(builder) for name, builder in _BUILDERS.items()}
+
+
+def published(name: str) -> tuple[Published, ...]:
+    """The published figures of a problem, without building it: ``Problem.published`` by name.
+
+    Raises:
+        UnknownName: for a name that does not exist.
+
+    Example:
+        >>> published("p-spin")[0].value
+        (-1.657, -1.633)
+    """
+    if name not in _BUILDERS:
+        raise UnknownName.of("problem", name, names())
+    return PUBLISHED.get(name, ())
 
 
 def _line(builder: Callable[..., Problem]) -> str:

@@ -1,0 +1,52 @@
+"""Published figures: attached to the problems that have some, complete, and shown."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from torchscape import problems
+from torchscape.cli import main
+from torchscape.errors import UnknownName
+from torchscape.problems.published import PUBLISHED
+
+
+def test_figures_belong_to_problems_and_name_their_source():
+    assert set(PUBLISHED) <= set(problems.names())
+    for figures in PUBLISHED.values():
+        for one in figures:
+            assert one.what
+            assert "doi 10." in one.source or "slides" in one.source
+            assert not isinstance(one.value, tuple) or one.value[0] < one.value[1]
+
+
+def test_a_problem_carries_its_figures_however_it_was_built():
+    built, called = problems.get("regression"), problems.regression.regression()
+    assert built.published == called.published == problems.published("regression")
+    values = {one.what: one.value for one in built.published}
+    assert (values["minima"], values["edges"], values["diameter"]) == (89, 113, 15)
+    # mean degree is twice the edges over the minima
+    assert 2 * values["edges"] / values["minima"] == pytest.approx(values["mean degree"], abs=0.005)
+    digits = {one.what: one.value for one in problems.published("mnist")}
+    assert 2 * digits["edges"] / digits["minima"] == pytest.approx(digits["mean degree"], abs=0.005)
+    assert problems.get("himmelblau").published == ()
+
+
+def test_on_the_command_line(capsys):
+    assert main(["problems", "regression"]) == 0
+    shown = capsys.readouterr().out
+    assert "minima: 89" in shown
+    assert "10.1039/c7cp01108c" in shown
+    assert main(["problems", "mnist", "--json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)
+    assert one["published"][0] | {"remark": ""} == {
+        "what": "minima", "value": 142, "setting": "784-10-10, 1000 images to train", "remark": "",
+        "source": one["published"][0]["source"],
+    }  # fmt: skip
+    assert main(["problems", "--json"]) == 0
+    assert [entry["name"] for entry in json.loads(capsys.readouterr().out)] == problems.names()
+    assert main(["problems", "himmelblau"]) == 0
+    assert "no figures" in capsys.readouterr().out
+    with pytest.raises(UnknownName, match="regression"):
+        problems.published("regresion")
