@@ -82,8 +82,8 @@ class Follow:
         max_outside: steps in a row that would leave the box before the search is given up as ``OUTSIDE``.
         keep_mode: follow the mode of best overlap as long as its own curvature is negative, rather than change
             to the lowest.
-        retry: search once more from the start, with ``keep_mode`` the other way round, where the ridge was
-            lost or the evaluations ran out.
+        retry: where the ridge was lost or the evaluations ran out, search again from the start with
+            ``keep_mode`` the other way round, and then once more within 0.3 of the trust radii.
     """
 
     curvature: Curvature | None = None
@@ -281,13 +281,15 @@ def follow(
         none = StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
         return Followed(none, directions)
     ended = _run(potential, starts, directions, options, pool_size)
-    status = ended.points.status
-    rows = torch.nonzero((status == Status.UNBOUNDED) | (status == Status.MAX_STEPS))[:, 0]
-    if options.retry and len(rows):
-        other = dataclasses.replace(options, keep_mode=not options.keep_mode)
-        again = _run(potential, starts[rows], directions[rows], other, pool_size)
-        spent = ended.points.n_evaluations[rows] + again.points.n_evaluations
-        ended = put_rows(ended, rows, Followed(again.points.replace(n_evaluations=spent), again.mode))
+    other = dataclasses.replace(options, keep_mode=not options.keep_mode)
+    closer = dataclasses.replace(options, first_step=0.3 * options.first_step, max_step=0.3 * options.max_step)
+    for changed in (other, closer) if options.retry else ():
+        status = ended.points.status
+        rows = torch.nonzero((status == Status.UNBOUNDED) | (status == Status.MAX_STEPS))[:, 0]
+        if len(rows):
+            again = _run(potential, starts[rows], directions[rows], changed, pool_size)
+            spent = ended.points.n_evaluations[rows] + again.points.n_evaluations
+            ended = put_rows(ended, rows, Followed(again.points.replace(n_evaluations=spent), again.mode))
     if potential.ndim > DENSE_LIMIT:
         return ended
     rows = torch.nonzero(ended.points.converged)[:, 0]
