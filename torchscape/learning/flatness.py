@@ -104,7 +104,9 @@ def flatness(
         points = characterise(potential, StationaryPoints.of(x, energy), dense_limit=dense_limit)
         spectrum = points.eigenvalues
         assert spectrum is not None
-        top, trace, trace_error = spectrum.flip(1)[:, :n_top], spectrum.sum(1), exact
+        # Coordinates that a bound holds have no curvature: NaN, at the end.
+        top = spectrum.nan_to_num(nan=-torch.inf).topk(min(n_top, potential.ndim), 1).values
+        trace, trace_error = spectrum.nansum(1), exact
         lpphe, lpphe_error = torch.where(points.index == 0, points.log_det, torch.nan), exact
     else:
         top = top_eigenvalues(potential, x, n_top, seed=seed)
@@ -177,7 +179,8 @@ def worst_case_loss(
 
     Projected gradient ascent from random points on the sphere, all points and starts in one batch: steps along the
     normalised gradient, back to the ball where they leave it; a step that does not raise the loss is not made and
-    halves the next one. The result is a lower bound of the maximum, and at least U(x).
+    halves the next one. The result is a lower bound of the maximum, and at least U(x). A box that the potential
+    is defined on is not respected.
 
     Args:
         potential: U.

@@ -40,7 +40,10 @@ class HeldOut:
 
     @property
     def probability(self) -> Float[Tensor, "N n C"]:
-        """Probabilities of the classes: the softmax of C outputs, or the logistic function of one."""
+        """Probabilities of the classes: the softmax of C outputs, or the logistic function of one.
+
+        The outputs are taken for logits or log-probabilities, as cross entropy takes them.
+        """
         self._classes()
         if self.outputs.ndim == 3 and self.outputs.shape[2] > 1:
             return self.outputs.softmax(2)

@@ -92,7 +92,7 @@ def robustness(
                 same = predicted_classes(outputs).reshape(len(part), n_draws, -1) == classes[part, None]
                 scores[1, s, part] = same.to(calm).mean(2)
                 if labels is not None:
-                    right = ~misclassified(outputs, labels)
+                    right = ~misclassified(outputs, labels.to(outputs.device))
                     scores[0, s, part] = right.to(calm).mean(1).reshape(len(part), n_draws)
                 bar.update(len(part))
     mean, error = scores.mean(3).mT, scores.std(3).mT / n_draws**0.5
