@@ -14,7 +14,7 @@ from torchscape.errors import MissingExtra, TorchscapeError, UnknownName
 from torchscape.optimise import relax
 from torchscape.potentials.contract import check_contract
 from torchscape.problems import networks
-from torchscape.problems.networks import isomer, trimer_data
+from torchscape.problems.trimers import isomer, trimer_data
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "triatomic_database.npz"
 SURFACES = ["himmelblau", "mueller-brown", "six-hump-camel", "schwefel", "rosenbrock", "double-well"]

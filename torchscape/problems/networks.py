@@ -10,13 +10,16 @@ import torch
 
 from torchscape import random
 from torchscape.errors import MissingExtra, TorchscapeError, UnknownName
-from torchscape.potentials.clusters import Trimer
 from torchscape.potentials.losses import AUCLoss
 from torchscape.potentials.module import ModulePotential
 from torchscape.problems.problem import Known, Problem
+from torchscape.problems.trimers import trimer_data
 from torchscape.types import Float, Int, Tensor
 
-__all__ = ["choose_loss", "digits", "digits_data", "isomer", "tanh_network", "trimer_data", "trimer_network"]
+__all__ = ["choose_loss", "digits", "digits_data", "tanh_network", "trimer_network"]
+
+_DISTANCES = ("r12", "r13", "r23")
+_SHOWN = 2000  # trimers beyond which computing them shows a progress bar
 
 
 def digits(
@@ -77,33 +80,53 @@ def trimer_network(
     n_train: int = 500,
     l2: float = 1e-4,
     n_test: int = 500,
+    distances: str = "r12+r13+r23",
+    steps: int | None = None,
+    biases: bool = True,
     loss: str = "cross-entropy",
     seed: int = 0,
     data: str | None = None,
     dtype: torch.dtype = torch.float64,
     device: torch.device | str = "cpu",
 ) -> Problem:
-    """Which isomer will a trimer relax to? A 3-h-4 tanh network on its three initial distances.
+    """Which isomer will a trimer relax to? A tanh network, k-h-4, on k of its distances.
 
     The classes are the triangle (0) and the linear chain with atom 1, 2 or 3 in the middle. Without a file the
-    data are made on the spot, by :func:`trimer_data`; with one, they are read from the arrays ``distances``
-    [n 3] and ``label`` [n] of an .npz file. The energy is the mean cross-entropy plus l2 times the sum of the
-    squares of all parameters; ``loss`` may be "auc" or "auc-hinge" as for :func:`digits`.
+    data are the first rows of the database of :func:`~torchscape.problems.trimers.trimer_database`, which is
+    computed once and kept; with one, they are read from the arrays ``distances`` [n 3] and ``label`` [n] (and,
+    for ``steps``, ``trajectory`` [n s 3]) of an .npz file. The energy is the mean ``loss`` (as for :func:`digits`)
+    plus l2 times the sum of the squares of all parameters, or of the weights alone with ``biases=false``.
+
+    ``distances`` names the inputs, joined by "+". They are those at the start, or ``steps`` steps before the end
+    of the descent, where the fate is easier to tell.
 
     Raises:
-        UnknownName: for another loss.
-        TorchscapeError: if the file is missing, has no such arrays, or too few rows.
+        UnknownName: for another loss or distance.
+        TorchscapeError: if the file is missing, has no such arrays, or too few rows; for steps that are not kept.
     """
     n = n_train + n_test
-    inputs, labels = trimer_data(n, seed) if data is None else _read(Path(data), n)
-    x, y = inputs.to(device, dtype), labels.to(device)
-    # The counts hold for one published data set; another sample of trimers has its own landscape.
-    net = tanh_network(3, hidden, 4, seed)
+    if data is None:
+        inputs, labels = trimer_data(n, seed, steps, progress=n > _SHOWN)
+    else:
+        inputs, labels = _read(Path(data), n, steps)
+    chosen = _chosen(distances)
+    x, y = inputs[:, chosen].to(device, dtype), labels.to(device)
+    net = tanh_network(len(chosen), hidden, 4, seed)
     train = (x[:n_train], y[:n_train])
     return Problem(
         name="trimer-network",
-        potential=ModulePotential(net, train, choose_loss(loss), l2, dtype=dtype, device=device),
-        description=f"3-{hidden}-4 tanh network on {n_train} trimers, {loss}, l2 = {l2:g}",
+        potential=ModulePotential(
+            net,
+            train,
+            choose_loss(loss),
+            l2,
+            regularise=None if biases else "*weight",
+            dtype=dtype,
+            device=device,
+        ),
+        description=f"{len(chosen)}-{hidden}-4 tanh network on {n_train} trimers, {loss}, l2 = {l2:g}"
+        + (" on the weights" if not biases else "")
+        + (f", {steps} steps from convergence" if steps is not None else ""),
         source="A. J. Ballard et al., Phys. Chem. Chem. Phys. 19, 12585 (2017), doi 10.1039/c7cp01108c, III",
         known=Known(note="published counts (162 minima and more) depend on unpublished l2 and normalisation"),
         suggested={
@@ -114,56 +137,35 @@ def trimer_network(
     )
 
 
-def trimer_data(n: int, seed: int = 0) -> tuple[Float[Tensor, "n 3"], Int[Tensor, "n"]]:
-    """Random trimers (r_12, r_13, r_23 at the start) and what each relaxes to: 0 triangle, k chain about atom k.
-
-    Atoms are drawn from a cube of side 2 sqrt(3), as published; the few that reach neither isomer are redrawn.
-
-    Example:
-        >>> inputs, labels = trimer_data(20)
-        >>> inputs.shape, sorted(set(labels.tolist()) | {0, 1, 2, 3})
-        (torch.Size([20, 3]), [0, 1, 2, 3])
-    """
-    from torchscape.optimise import LBFGS, relax
-
-    potential = Trimer()
-    inputs, labels = torch.empty(0, 3, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
-    batch = 0
-    while len(labels) < n:
-        starts = potential.sample(n, seed=int(random.fold(seed, batch)))
-        # Short steps follow the slope, so that a start ends in the isomer it lies above.
-        ends = relax(potential, starts, optimiser=LBFGS(memory=4, max_step=0.1), tol=1e-6, max_steps=2000)
-        label = isomer(ends.x)
-        keep = ends.converged & (label >= 0)
-        inputs = torch.cat([inputs, Trimer.distances(starts)[keep]])
-        labels = torch.cat([labels, label[keep]])
-        batch += 1
-    return inputs[:n], labels[:n]
+def _chosen(distances: str) -> list[int]:
+    """The columns of a sum of names such as r12+r23."""
+    columns = []
+    for name in distances.split("+"):
+        if name.strip() not in _DISTANCES:
+            raise UnknownName.of("distance", name.strip(), list(_DISTANCES))
+        columns.append(_DISTANCES.index(name.strip()))
+    if len(set(columns)) < len(columns):
+        raise TorchscapeError(f"distances={distances} names one of them twice: leave it out")
+    return columns
 
 
-def isomer(x: Float[Tensor, "B 9"]) -> Int[Tensor, "B"]:
-    """0 for the equilateral triangle, k for the chain with atom k (1, 2, 3) in the middle, -1 for neither."""
-    r = Trimer.distances(x)
-    lengths, order = r.sort(1)
-    triangle = lengths[:, 2] - lengths[:, 0] < 1e-2
-    chain = (lengths[:, 2] - lengths[:, 0] - lengths[:, 1]).abs() < 1e-2
-    bound = lengths[:, 2] < 3
-    middle = torch.tensor([3, 2, 1], device=x.device)[order[:, 2]]  # the atom that the longest side does not touch
-    label = torch.where(triangle, 0, torch.where(chain, middle, -1))
-    return torch.where(bound, label, -1)
-
-
-def _read(path: Path, n: int) -> tuple[Float[Tensor, "n 3"], Int[Tensor, "n"]]:
+def _read(path: Path, n: int, steps: int | None) -> tuple[Float[Tensor, "n 3"], Int[Tensor, "n"]]:
     if not path.is_file():
         raise TorchscapeError(f"there is no file {path}: leave data out to compute the trimers instead")
+    kind = "distances" if steps is None else "trajectory"
     with np.load(path, allow_pickle=False) as arrays:
-        if not {"distances", "label"} <= set(arrays.files):
-            raise TorchscapeError(
-                f"{path} holds {', '.join(arrays.files)}: it needs distances [n 3] and label [n]"
-            )
-        inputs, labels = arrays["distances"][:n], arrays["label"][:n]
+        if not {kind, "label"} <= set(arrays.files):
+            shape = "[n 3]" if steps is None else "[n s 3]"
+            raise TorchscapeError(f"{path} holds {', '.join(arrays.files)}: it needs {kind} {shape} and label [n]")
+        inputs, labels = arrays[kind][:n], arrays["label"][:n]
     if len(labels) < n:
         raise TorchscapeError(f"{path} has {len(labels)} rows for n_train + n_test = {n}: ask for fewer")
+    if steps is not None:
+        if not 0 <= steps < inputs.shape[1]:
+            raise TorchscapeError(
+                f"steps={steps}: {path} has the last {inputs.shape[1] - 1} steps; ask for 0 to them"
+            )
+        inputs = inputs[:, steps]
     return torch.as_tensor(inputs, dtype=torch.float64), torch.as_tensor(labels.astype(np.int64))
 
 

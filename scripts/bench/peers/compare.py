@@ -49,7 +49,7 @@ from functions import Network, Regression
 from settings import SETTINGS, TOLERANCE
 
 from torchscape import problems
-from torchscape.problems.networks import trimer_data
+from torchscape.problems.trimers import trimer_data
 
 HERE = Path(__file__).parent
 NEIGHBOURS = 8

@@ -1,0 +1,62 @@
+"""Computed data kept on disk between runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["cache_folder", "cached"]
+
+
+def cache_folder() -> Path:
+    """Where computed data are kept: ``$TORCHSCAPE_CACHE``, or a folder in the platform's place for caches.
+
+    Example:
+        >>> cache_folder().name
+        'torchscape'
+    """
+    if named := os.environ.get("TORCHSCAPE_CACHE"):
+        return Path(named).expanduser() / "torchscape"
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "torchscape"
+
+
+def cached(name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:
+    """The arrays that ``make`` computes, from the file ``name`` of the cache if it is there and can be read.
+
+    A file appears whole or not at all, whatever happens to the process or beside it; one that is damaged is made
+    again. Where the folder cannot be written, nothing is kept.
+    """
+    path = cache_folder() / f"{name}.npz"
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        made = make()
+    with contextlib.suppress(OSError):  # read-only, or full: the data are at hand all the same
+        _write(path, made)
+    return made
+
+
+def _write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
