@@ -51,3 +51,10 @@ def test_every_one_runs(bench):
 def test_the_exponent_is_the_slope(bench):
     sizes = [100, 1000, 10_000, 100_000]
     assert bench.exponent(sizes, [9.0, *(1e-6 * n**1.5 for n in sizes[1:])]) == pytest.approx(1.5)
+
+
+def test_what_would_take_too_long_is_foreseen(bench):
+    assert bench.expected({}) == 0.0
+    assert bench.expected({100: 2.0}) == 2.0
+    assert bench.expected({100: 1.0, 316: 2.0, 1000: 20.0}) == 200.0
+    assert bench.expected({100: 3.0, 316: 2.0}) == 2.0

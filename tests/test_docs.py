@@ -1,0 +1,59 @@
+"""What the documents name exists: functions, tests, files."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from torchscape import analysis, export, plots
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+ROOMS = {"analysis": analysis, "export": export, "plots": plots}
+
+
+def missing_names(text: str) -> list[str]:
+    named = re.findall(r"(?<![/\w])(analysis|export|plots)\.([a-z_]+)\b", text)
+    return [f"{room}.{name}" for room, name in named if not hasattr(ROOMS[room], name)]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_functions_that_are_named_exist(document):
+    assert missing_names(document.read_text()) == []
+
+
+def test_a_missing_name_is_found():
+    """That the test above can fail."""
+    assert missing_names("`analysis.heat_capcity` and `plots.network`") == ["analysis.heat_capcity"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_exist(document):
+    paths = re.findall(r"\b(?:tests|scripts|docs|benchmarks|notebooks)/[\w/.-]*\w", document.read_text())
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_tests_that_are_named_exist(document):
+    named = set(re.findall(r"`(test_\w+)`", document.read_text()))
+    source = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert named - set(re.findall(r"^def (test_\w+)\(", source, re.MULTILINE)) == set()
+
+
+def test_every_function_of_a_network_is_in_the_tables():
+    named = set(re.findall(r"`(analysis|plots)\.([a-z_]+)`", (ROOT / "docs" / "analysis.md").read_text()))
+    missing = [
+        f"{room}.{name}"
+        for room in ("analysis", "plots")
+        for name in ROOMS[room].__all__
+        if name.islower() and takes_a_network(getattr(ROOMS[room], name)) and (room, name) not in named
+    ]
+    assert missing == []
+
+
+def takes_a_network(function) -> bool:
+    first = next(iter(inspect.signature(function).parameters.values()))
+    return str(first.annotation).partition(" ")[0] in ("Network", "Rates")
