@@ -7,18 +7,18 @@
     scripts/bench/saddles.py --json FILE      # also write the figures, with machine, versions and date
     scripts/bench/saddles.py --device cuda    # on a GPU
 
-Double-ended: ``connect`` between every minimum and its nearest neighbours. Single-ended: ``climb`` from every minimum
-along random directions. Both with their default options and the default tolerance (RMS gradient 1e-8), on minima
-found beforehand, outside the time.
+Double-ended: ``connect`` between every minimum and its nearest neighbours. Single-ended: ``climb`` from every
+minimum along random directions. Both with their default options and the default tolerance (RMS gradient 1e-8), on
+minima found beforehand, outside the time.
 
 verified    distinct transition states: converged, index one, both downhill paths end in lower minima.
-success     of the candidates that entered refinement, the fraction that ended in a verified one (kinks of a band do
-            not enter). The target on networks is 85 % of the band maxima.
+success     of the candidates that entered refinement, the fraction that ended in a verified one (kinks of a
+            band do not enter). The target on networks is 85 % of the band maxima.
 gradients, Hessians, HVPs
-            rows evaluated: energy-and-gradient evaluations, dense Hessians, Hessian-vector products; of everything,
-            bands, refinement, verification and downhill paths.
-equivalents gradient equivalents: gradients + h Hessians + p HVPs, where h and p are what a Hessian and a product cost
-            in gradients on this problem and machine, measured just before on a batch of 16 rows.
+            rows evaluated: energy-and-gradient evaluations, dense Hessians, Hessian-vector products; of
+            everything, bands, refinement, verification and downhill paths.
+equivalents gradient equivalents: gradients + h Hessians + p HVPs, where h and p are what a Hessian and a product
+            cost in gradients on this problem and machine, measured just before on a batch of 16 rows.
 """
 
 from __future__ import annotations
