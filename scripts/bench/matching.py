@@ -5,9 +5,9 @@
     scripts/bench/matching.py --json FILE    # also write the figures, with machine, versions and date
     scripts/bench/matching.py --device cuda  # on a GPU
 
-Half of what is looked up are random symmetric images of stored points, which must be found under the right id; half
-are other points, which must not be found. Energies are either all different, or crowded: about fifty stored points
-within the energy window of each, so that invariants and distances must decide.
+Half of what is looked up are random symmetric images of stored points, which must be found under the right id;
+half are other points, which must not be found. Energies are either all different, or crowded: about fifty stored
+points within the energy window of each, so that invariants and distances must decide.
 """
 
 from __future__ import annotations

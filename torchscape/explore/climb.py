@@ -113,8 +113,15 @@ class Climbs:
     def run(self, potential: Potential) -> Found:
         x = self.x.to(potential.device, potential.dtype)
         keys, number = self.key.to(potential.device), self.number.to(potential.device)
-        options = {"directions": self.directions, "refine": self.refine, "tol": self.tol}
-        saddles = climb(potential, x, keys=keys, number=number, **options)
+        saddles = climb(
+            potential,
+            x,
+            directions=self.directions,
+            keys=keys,
+            number=number,
+            refine=self.refine,
+            tol=self.tol,
+        )
         return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)
 
 
