@@ -15,6 +15,7 @@ from landscapes import networks, random_network, relabelled
 from scipy import stats
 
 from torchscape import Network, analysis
+from torchscape.analysis import betweenness
 from torchscape.analysis.degree_law import fit_degree_law
 from torchscape.analysis.random_graphs import rewired
 from torchscape.errors import TorchscapeError
@@ -98,6 +99,15 @@ def test_sampled_betweenness_is_unbiased():
     mean = sum(analysis.edge_betweenness(network, n_sources=20, seed=s)[1] for s in range(60)) / 60
     assert float((mean - exact).norm() / exact.norm()) < 0.1
     assert float(mean.sum() / exact.sum()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_betweenness_of_a_long_chain(monkeypatch):
+    """The k-th link parts k + 1 minima from the others. A table for each of 2000 steps took 64 GB."""
+    monkeypatch.setattr(betweenness, "_ARCS", 300_000)
+    n = 2000
+    network = Network.of([0.0] * n, [(k, k + 1) for k in range(n - 1)], [1.0] * (n - 1))
+    k = torch.arange(1, n, dtype=torch.float64)
+    assert torch.equal(analysis.edge_betweenness(network)[1], k * (n - k))
 
 
 @settings(deadline=None, max_examples=30)
