@@ -15,15 +15,25 @@ from torchscape.optimise import relax
 DATA = Path(__file__).parents[3] / "shared" / "data" / "gp_schwefel_2d_n60.csv"
 
 
-def test_known_minima_of_the_reference_data():
-    """Matern 5/2 on 60 points: exactly two minima inside the box, found independently."""
+def interior_minima(nu: float) -> list[float]:
+    """Energies of the minima inside the box, of the reference data."""
     if not DATA.exists():
         pytest.skip(f"reference data {DATA.name} are not beside this checkout")
-    u = problems.get("gp", data=str(DATA)).potential
+    u = problems.get("gp", data=str(DATA), nu=nu).potential
     points = relax(u, u.sample(60))
     assert points.converged.all()
-    energies = points.energy[u.bounds.interior(points.x, 1e-6)]
-    assert np.unique(energies.numpy().round(5)).tolist() == [69.36769, 72.41933]
+    return np.unique(points.energy[u.bounds.interior(points.x, 1e-6)].numpy().round(5)).tolist()
+
+
+def test_known_minima_of_the_reference_data():
+    """Matern 5/2 on 60 points: exactly two minima inside the box, found independently."""
+    assert interior_minima(2.5) == [69.36769, 72.41933]
+
+
+def test_a_minimum_vanishes_at_the_known_fold():
+    """At nu = 1.60745 +- 0.005, found independently."""
+    assert len(interior_minima(1.613)) == 2
+    assert len(interior_minima(1.602)) == 1
 
 
 def test_generated_data_are_schwefels_function():
