@@ -62,6 +62,13 @@ def test_kernel_has_no_trouble_at_zero_distance(kernel):
     assert torch.isfinite(torch.stack(terms)).all()
 
 
+@pytest.mark.parametrize("nu", [0.05, 29.5, 30])
+def test_nothing_is_left_at_any_distance(nu):
+    """Regression: at 1e12 length scales the 29th power of x was infinite and its product with exp(-x) NaN."""
+    for part in Matern(nu).terms(torch.tensor([1e8, 1e24, 1e40], dtype=torch.float64)):
+        assert part.abs().max() == 0
+
+
 @pytest.mark.parametrize("kernel", KERNELS, ids=NAMES)
 def test_contract(kernel, device):
     check_contract(fitted(kernel, device=device), x=THETA)

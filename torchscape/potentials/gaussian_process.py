@@ -75,9 +75,11 @@ class GaussianProcessPotential(Potential):
         self.dtype, self.device = dtype, torch.device(device)
         box = [_LENGTH] * x.shape[1] + [_SIGNAL, _NOISE]
         logarithms = [(math.log(low), math.log(high)) for low, high in box]
-        self.bounds = Bounds.of(logarithms if bounds is None else bounds, dtype=dtype, device=self.device)
-        if len(self.bounds.lower) != self.ndim:
-            raise PotentialError(f"{len(self.bounds.lower)} bounds for {self.ndim} coordinates: one pair for each")
+        self.bounds = self._box = Bounds.of(
+            logarithms if bounds is None else bounds, dtype=dtype, device=self.device
+        )
+        if len(self._box.lower) != self.ndim:
+            raise PotentialError(f"{len(self._box.lower)} bounds for {self.ndim} coordinates: one pair for each")
         self._i, self._j = torch.triu_indices(len(x), len(x), 1, device=self.device)
         self._square = (x[self._i] - x[self._j]).square().T  # [d P], P = n (n - 1) / 2 pairs
         self._place = _pair_numbers(len(x), self._i, self._j)
@@ -96,9 +98,13 @@ class GaussianProcessPotential(Potential):
         return other
 
     def settings(self):
-        box = None if self.bounds is None else [self.bounds.lower.tolist(), self.bounds.upper.tolist()]
-        kernel = self.kernel.settings()
-        return {"ndim": self.ndim, "inputs": self.inputs, "targets": self.targets, "kernel": kernel, "bounds": box}
+        return {
+            "ndim": self.ndim,
+            "inputs": self.inputs,
+            "targets": self.targets,
+            "kernel": self.kernel.settings(),
+            "bounds": [self._box.lower.tolist(), self._box.upper.tolist()],
+        }
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         def energy(theta: Tensor) -> tuple[Tensor]:

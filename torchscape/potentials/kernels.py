@@ -101,7 +101,7 @@ class _HalfInteger:
         self._b = [0.0, *([0.0] if p else []), *(c / scale for c in lower)]
 
     def __call__(self, square: Float[Tensor, "*S"]) -> tuple[Float[Tensor, "*S"], Float[Tensor, "*S"]]:
-        x = square.sqrt()
+        x = square.sqrt().clamp(max=800.0)  # where exp(-x) has vanished, powers must not overflow
         decay = torch.exp(-x)
         return decay * _horner(self._a, x), decay * _horner(self._b, x)
 

@@ -80,7 +80,8 @@ def student_teacher(
             note="the lowest, a copy of the teacher" if reachable else "the lowest energy is above zero",
             lowest=_copied(wise, net, potential) if reachable else None,
         ),
-        suggested={"walkers": 32, "hops": 5, "temperature": 0.01, "step": 0.5, "neighbours": 8},
+        # unregularised, a quench takes thousands of evaluations
+        suggested={"walkers": 8, "hops": 2, "temperature": 0.1, "step": 0.5, "neighbours": 4},
         test=(x[first].to(device, dtype), answers[first].to(device, dtype)),
     )
 
