@@ -14,8 +14,6 @@ from torchscape.optimise import relax
 from torchscape.saddles import Band, Follow, Krylov, connect, follow
 from torchscape.saddles.distinct import first_of_each
 
-pytestmark = pytest.mark.slow  # searches on real networks: minutes on a busy machine
-
 
 def read(name: str):
     if not (DATA / name).exists():

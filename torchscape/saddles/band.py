@@ -97,7 +97,7 @@ class Band:
     steps_per_image: float = 30.0
     max_steps: int = 300
     max_step: float = 0.5
-    memory: int = 8
+    memory: int = 30
     bow: float = 0.0
     seed: int = 0
 
