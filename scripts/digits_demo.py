@@ -71,7 +71,8 @@ def summarise(network: tsc.Network, accuracy: torch.Tensor) -> dict:
     barriers = network.ts_energy - network.energy[network.edges].max(0).values  # from the higher side
     return {
         "minima": network.n_minima,
-        "transition states": network.n_edges,
+        "transition states": network.n_edges + network.n_degenerate_rearrangements,
+        "of which join two minima": network.n_edges,
         "connected fraction": round(float((component == 0).double().mean()), 4),
         "lowest loss": float(network.energy.min()),
         "highest loss of a minimum": float(network.energy.max()),
