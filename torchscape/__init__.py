@@ -1,7 +1,7 @@
 """torchscape: explore the energy landscapes of PyTorch models."""
 
 import torchscape._openmp  # noqa: F401
-from torchscape import errors, learning, optimise, problems, random, saddles
+from torchscape import errors, learning, optimise, problems, random, saddles, sampling
 from torchscape.explore import BasinHopping, Budget, ClimbFromMinima, ConnectMinima, StationarySearch, explore
 from torchscape.landscape import Landscape
 from torchscape.network import Network
@@ -36,4 +36,5 @@ __all__ = [
     "random",
     "relax",
     "saddles",
+    "sampling",
 ]

@@ -1,0 +1,240 @@
+"""``sample``: from starting points to kept positions, energies and what the diagnostics need."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from torchscape import random
+from torchscape.errors import PotentialError, TorchscapeError
+from torchscape.points import Status
+from torchscape.potentials.base import Potential
+from torchscape.progress import progress_bar
+from torchscape.sampling.chains import Chains, Sampler
+from torchscape.sampling.langevin import BAOAB
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["Samples", "sample"]
+
+_PROBE, _BATCH = -2, -3  # what a random number is for; steps count from 0, and -1 draws the first momenta
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """K kept states of each of B chains.
+
+    Attributes:
+        x: positions, or None where they were not wanted.
+        energy: U.
+        kinetic: kinetic temperature p.p / D; NaN for a sampler without momenta.
+        virial: 1/2 x.grad U, of mean D T / 2 where U confines.
+        grad_square: |grad U|^2.
+        laplacian: an unbiased estimate of tr Hess U, or None where it was not wanted.
+        acceptance: mean probability of acceptance over the steps that were recorded, per chain.
+        temperature: of every chain.
+        status: ``RUNNING``, or ``NOT_FINITE`` for a chain that broke down: discard it.
+        observed: the observables, by name, each [K B ...].
+        state: where the chains stand; hand it to :func:`sample` again to continue.
+        sampler: what made them.
+        bounded: whether walls confine the chains (the virial then has a part from the walls).
+        thin: steps between kept states.
+        interrupted: whether Ctrl-C ended the run.
+    """
+
+    x: Float[Tensor, "K B D"] | None
+    energy: Float[Tensor, "K B"]
+    kinetic: Float[Tensor, "K B"]
+    virial: Float[Tensor, "K B"]
+    grad_square: Float[Tensor, "K B"]
+    laplacian: Float[Tensor, "K B"] | None
+    acceptance: Float[Tensor, "B"]
+    temperature: Float[Tensor, "B"]
+    status: Int[Tensor, "B"]
+    observed: Mapping[str, Tensor]
+    state: Chains
+    sampler: Sampler
+    bounded: bool
+    thin: int
+    interrupted: bool
+
+    def __len__(self) -> int:
+        return len(self.energy)
+
+    @property
+    def alive(self) -> Bool[Tensor, "B"]:
+        """Chains that never broke down."""
+        return self.status == Status.RUNNING
+
+    @property
+    def points(self) -> Float[Tensor, "S D"]:
+        """All kept positions of the chains that are alive, as one batch."""
+        if self.x is None:
+            raise TorchscapeError("no positions were kept: call sample(..., keep_positions=True)")
+        return self.x[:, self.alive].flatten(0, 1)
+
+
+def sample(
+    potential: Potential,
+    starts: Float[Tensor, "B D"] | Chains,
+    *,
+    sampler: Sampler | None = None,
+    steps: int = 1000,
+    burn_in: int = 0,
+    thin: int = 1,
+    temperature: float | Float[Tensor, "B"] = 1.0,
+    seed: int = 0,
+    chains: Int[Tensor, "B"] | None = None,
+    batch_size: int | None = None,
+    keep_positions: bool = True,
+    observables: Mapping[str, Callable[[Float[Tensor, "B D"]], Tensor]] | None = None,
+    laplacian: bool = False,
+    progress: bool = False,
+) -> Samples:
+    """Draw from exp(-U / T) by many chains at once. Ctrl-C returns what there is.
+
+    For the posterior of a :class:`~torchscape.potentials.ModulePotential`, whose energy is a mean over N samples,
+    take T = 1 / N.
+
+    Args:
+        potential: U; a box is respected by reflection at its walls.
+        starts: one starting point per chain, or the ``state`` of earlier :class:`Samples` to continue (whose
+            temperature and seed then hold).
+        sampler: :class:`BAOAB` with a step of a tenth of the potential's length scale by default.
+        steps: steps recorded after burn-in.
+        burn_in: steps made before, during which samplers adapt.
+        thin: every how many steps a state is kept: K = steps // thin.
+        temperature: one for all chains, or one each.
+        seed, chains: chain i makes the steps of (seed, chains[i]), whatever else is in the batch.
+        batch_size: gradients from so many data samples, drawn afresh (with replacement) at every step, the same
+            for all chains; for potentials with ``on(indices)``. What is recorded is evaluated on all the data.
+        keep_positions: False where K B D numbers are too many; ``observables`` then say what to keep instead.
+        observables: functions of the positions [B D] -> [B ...], recorded whenever a state is kept.
+        laplacian: record tr Hess U too (one Hessian-vector product per kept state), for the configurational
+            temperature.
+        progress: show a progress bar of steps.
+
+    Raises:
+        PotentialError: on unfit starts, or ``batch_size`` for a potential without ``on``.
+        TorchscapeError: on counts that make no sense, or minibatches with a sampler that tests energies.
+
+    Example:
+        >>> from torchscape.potentials import Quadratic
+        >>> u = Quadratic([1.0, 100.0])
+        >>> samples = sample(u, torch.zeros(200, 2).double(), sampler=BAOAB(0.15), steps=400, burn_in=100, thin=4)
+        >>> samples.x.shape, [round(v, 1) for v in (samples.points.var(0) * torch.tensor([1, 100])).tolist()]
+        (torch.Size([100, 200, 2]), [1.0, 1.0])
+    """
+    if not (steps >= 0 and burn_in >= 0 and thin >= 1):
+        raise TorchscapeError(
+            f"steps and burn_in must not be negative, nor thin below 1: {steps}, {burn_in}, {thin}"
+        )
+    sampler = BAOAB(0.1 * potential.length_scale) if sampler is None else sampler
+    _refuse(potential, sampler, batch_size)
+    if isinstance(starts, Chains):
+        state = starts
+    else:
+        state = sampler.init(potential, starts, temperature=temperature, seed=seed, chains=chains)
+    recorder = _Recorder(potential, sampler, observables or {}, keep_positions, laplacian, steps // thin)
+    acceptance, n, interrupted = torch.zeros_like(state.energy), 0, False
+    with progress_bar(show=progress, total=burn_in + steps, desc="sample", unit="step") as bar:
+        try:
+            for _ in range(burn_in):
+                state = sampler.step(_on_batch(potential, batch_size, state), state)
+                bar.update()
+            state = sampler.settled(state)
+            for n in range(1, steps + 1):
+                state = sampler.step(_on_batch(potential, batch_size, state), state)
+                acceptance += state.acceptance
+                if n % thin == 0:
+                    recorder.add(state, current=sampler.is_evaluated and batch_size is None)
+                bar.update()
+        except KeyboardInterrupt:
+            interrupted = True
+    return Samples(
+        **recorder.columns(state),
+        acceptance=acceptance / max(1, n),
+        temperature=state.temperature,
+        status=state.status,
+        state=state,
+        sampler=sampler,
+        bounded=potential.bounds is not None,
+        thin=thin,
+        interrupted=interrupted,
+    )
+
+
+def _refuse(potential: Potential, sampler: Sampler, batch_size: int | None) -> None:
+    if batch_size is None:
+        return
+    if sampler.is_exact:
+        raise TorchscapeError(
+            f"{type(sampler).__name__} decides by energies, which a minibatch does not give: "
+            "leave batch_size out, or use SGLD, BAOAB or AdaptiveLangevin"
+        )
+    if not (hasattr(potential, "on") and hasattr(potential, "n_samples")):
+        raise PotentialError(
+            f"{type(potential).__name__} has no data to draw minibatches from: leave batch_size out, "
+            "or use a ModulePotential"
+        )
+
+
+def _on_batch(potential: Any, size: int | None, state: Chains) -> Potential:
+    """The potential of this step's minibatch."""
+    if size is None:
+        return potential
+    u = random.uniform(random.fold(state.seed, _BATCH, state.n_steps).reshape(1), size)[0]
+    return potential.on((u * potential.n_samples).long())
+
+
+class _Recorder:
+    """Writes kept states into buffers of the final size, which are cut where a run ended early."""
+
+    def __init__(self, potential, sampler, observables, keep_positions, laplacian, n: int) -> None:
+        self.potential, self.sampler, self.observables = potential, sampler, observables
+        self.keep_positions, self.laplacian = keep_positions, laplacian
+        self.n, self.size = 0, n
+        self.buffers: dict[str, Tensor] = {}
+
+    def add(self, state: Chains, *, current: bool) -> None:
+        for name, value in self._values(state, current):
+            if name not in self.buffers:
+                self.buffers[name] = value.new_empty(self.size, *value.shape)
+            self.buffers[name][self.n] = value
+        self.n += 1
+
+    def _values(self, state: Chains, current: bool) -> Iterator[tuple[str, Tensor]]:
+        x = state.x
+        energy, grad = (state.energy, state.grad) if current else self.potential.energy_and_grad(x)
+        if self.keep_positions:
+            yield "x", x
+        yield "energy", energy
+        yield (
+            "kinetic",
+            state.p.square().mean(1) if self.sampler.has_momenta else torch.full_like(energy, torch.nan),
+        )
+        yield "virial", 0.5 * (x * grad).sum(1)
+        yield "grad_square", grad.square().sum(1)
+        if self.laplacian:
+            yield "laplacian", self._trace(state)
+        for name, f in self.observables.items():
+            yield f"observed {name}", f(x)
+
+    def _trace(self, state: Chains) -> Float[Tensor, "B"]:
+        """Hutchinson's estimate v.Hv of the trace, v of independent random signs."""
+        u = random.uniform(random.fold(state.key, state.n_steps, _PROBE), self.potential.ndim, state.x.dtype)
+        v = torch.where(u < 0.5, -1.0, 1.0).to(u.dtype)
+        return (v * self.potential.hvp(state.x, v)).sum(1)
+
+    def columns(self, state: Chains) -> dict[str, Any]:
+        none = state.energy.new_empty(0, len(state))
+        kept = {name: buffer[: self.n] for name, buffer in self.buffers.items()}
+        columns: dict[str, Any] = {
+            name: kept.get(name, none) for name in ("energy", "kinetic", "virial", "grad_square")
+        }
+        columns["x"] = kept.get("x", state.x.new_empty(0, *state.x.shape)) if self.keep_positions else None
+        columns["laplacian"] = kept.get("laplacian", none) if self.laplacian else None
+        columns["observed"] = {name: kept[f"observed {name}"] for name in self.observables if self.n}
+        return columns
