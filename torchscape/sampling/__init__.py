@@ -16,6 +16,8 @@ from torchscape.sampling.diagnostics import (
 from torchscape.sampling.hamiltonian import HMC
 from torchscape.sampling.langevin import ABOBA, BAOA, BAOAB, GLA1, GLA2, OBABO, SGLD, Splitting
 from torchscape.sampling.sample import Samples, sample
+from torchscape.sampling.superposition import HarmonicMixture, Superposition, WeightedSamples, reweight
+from torchscape.sampling.tempering import Ladder, ParallelTempering
 
 __all__ = [
     "ABOBA",
@@ -29,10 +31,15 @@ __all__ = [
     "AdaptiveLangevin",
     "Chains",
     "Diagnosis",
+    "HarmonicMixture",
+    "Ladder",
+    "ParallelTempering",
     "Sampler",
     "Samples",
     "SamplingWarning",
     "Splitting",
+    "Superposition",
+    "WeightedSamples",
     "autocorrelation",
     "autocorrelation_time",
     "bulk_ess",
@@ -40,5 +47,6 @@ __all__ = [
     "diagnose",
     "effective_sample_size",
     "r_hat",
+    "reweight",
     "sample",
 ]
