@@ -24,6 +24,7 @@ from torchscape.sampling import (
     HarmonicMixture,
     ParallelTempering,
     Superposition,
+    diagnose,
     reweight,
     sample,
 )
@@ -44,14 +45,15 @@ class TwoWells(Potential):
         return 3 * (x**2 - 1) ** 2 + 0.2 * x + (y - 0.3 * x**2) ** 2
 
 
-def exact(f, t: float = T, low: float = -3.0, high: float = 3.0) -> float:
-    """<f(x)> over x in (low, high), y integrated out: it adds the same factor at every x."""
+def boltzmann(x: float, t: float = T) -> float:
+    """Weight of x; y integrated out gives the same factor sqrt(pi t) at every x."""
+    return math.exp(-(3 * (x**2 - 1) ** 2 + 0.2 * x) / t)
 
-    def weight(x):
-        return math.exp(-(3 * (x**2 - 1) ** 2 + 0.2 * x) / t)
 
-    whole = scipy.integrate.quad(weight, low, high, points=[-1, 0, 1])[0]
-    return scipy.integrate.quad(lambda x: f(x) * weight(x), low, high, points=[-1, 0, 1])[0] / whole
+def exact(f, t: float = T) -> float:
+    """<f(x)> by quadrature."""
+    whole = scipy.integrate.quad(boltzmann, -3, 3, args=(t,), points=[-1, 0, 1])[0]
+    return scipy.integrate.quad(lambda x: f(x) * boltzmann(x, t), -3, 3, points=[-1, 0, 1])[0] / whole
 
 
 def minima(u: Potential) -> Network:
@@ -78,14 +80,24 @@ def test_tempering_populates_both_wells_at_every_rung_where_one_chain_does_not()
     assert float((alone.x[:, 0] < 0).double().mean()) < 0.2
 
 
+def test_one_rung_is_diagnosed_on_its_own():
+    u = Quadratic([1.0, 2.0])
+    run = sample(u, u.sample(20), sampler=ParallelTempering(HMC(0.4, 5), ladder=(1.0, 3.0)), steps=500, burn_in=80)
+    for k, factor in enumerate((1.0, 3.0)):
+        rung = run.only(slice(k, None, 2))
+        assert diagnose(rung).warnings == ()
+        assert float(rung.points[:, 0].var()) == pytest.approx(factor, rel=0.08)
+    assert diagnose(run, warn=False).r_hat > 1.01  # two temperatures do not agree
+
+
 def test_exchanges_follow_their_formula_and_carry_everything_along():
     u = Quadratic([1.0, 2.0])
     tempering = ParallelTempering(HMC(0.3, 2, target=None), ladder=(1.0, 2.0, 3.0))
     state = tempering.init(u, u.sample(2000), temperature=0.7, seed=3)
-    moved, swap = tempering._exchanged(state, 0), slice(None)
+    moved = tempering._exchanged(state, 0)
     t, e = state.temperature.reshape(-1, 3), state.energy.reshape(-1, 3)
     probability = ((1 / t[:, 0] - 1 / t[:, 1]) * (e[:, 0] - e[:, 1])).exp().clamp(max=1)
-    torch.testing.assert_close(moved.memory.swap_acceptance.reshape(-1, 3)[swap, 0], probability)
+    torch.testing.assert_close(moved.memory.swap_acceptance.reshape(-1, 3)[:, 0], probability)
     walker = moved.memory.walker
     torch.testing.assert_close(moved.x, state.x[walker])
     torch.testing.assert_close(moved.energy, state.energy[walker])
@@ -163,10 +175,8 @@ def test_weights_take_away_what_is_not_harmonic():
     assert float(weighted.mean((x < 0).double())) == pytest.approx(left, abs=0.5 * error)
     assert float(weighted.mean(x**4)) == pytest.approx(fourth, abs=error)
     assert abs(float((x**4).mean()) - fourth) > error  # unweighted, it is wrong
-    whole = scipy.integrate.quad(lambda x: math.exp(-(3 * (x**2 - 1) ** 2 + 0.2 * x) / T), -3, 3, points=[-1, 1])[
-        0
-    ]
-    assert weighted.log_partition == pytest.approx(math.log(whole * math.sqrt(math.pi * T)), abs=error)
+    whole = scipy.integrate.quad(boltzmann, -3, 3, points=[-1, 0, 1])[0] * math.sqrt(math.pi * T)
+    assert weighted.log_partition == pytest.approx(math.log(whole), abs=error)
 
 
 @pytest.mark.parametrize("bounds", [None, [(-1.1, 1.4), (-9.0, 9.0)]])
@@ -178,9 +188,7 @@ def test_metropolised_draws_have_the_true_density(bounds):
     low, high = (-3.0, 3.0) if bounds is None else bounds[0]
     x = run.state.x[:, 0].numpy()
     edges = np.array([low, -0.95, -0.8, 0.0, 0.8, 0.9, 1.0, 1.1, high])
-    mass = np.array(
-        [exact(lambda x, a=a, b=b: float(a < x < b), T, low, high) for a, b in itertools.pairwise(edges)]
-    )
+    mass = np.array([scipy.integrate.quad(boltzmann, a, b)[0] for a, b in itertools.pairwise(edges)])
     counts = np.histogram(x, edges)[0]
     assert scipy.stats.chisquare(counts, n * mass / mass.sum()).pvalue > 1e-3
     assert 0.3 < float(run.acceptance.mean()) < 0.95

@@ -193,8 +193,8 @@ def diagnose(samples: Samples, *, tolerance: float = 0.05, warn: bool = True) ->
     """All diagnostics of a run of chains of one target, with a :class:`SamplingWarning` for each that fails.
 
     Args:
-        samples: of :func:`~torchscape.sampling.sample`; chains at several temperatures are compared as x / T would
-            be only in the temperatures, so R-hat then needs one diagnosis per temperature.
+        samples: of :func:`~torchscape.sampling.sample`, of chains that should agree: of several temperatures, hand
+            over one at a time by ``samples.only(...)``.
         tolerance: relative error of a temperature that is worth a warning if it is also beyond 4 standard errors.
         warn: False to leave the messages to :attr:`Diagnosis.warnings`.
 

@@ -75,6 +75,24 @@ class Samples:
             raise TorchscapeError("no positions were kept: call sample(..., keep_positions=True)")
         return self.x[:, self.alive].flatten(0, 1)
 
+    def only(self, chains: Int[Tensor, "C"] | Bool[Tensor, "B"] | slice) -> Samples:
+        """The records of the chosen chains, for instance of one temperature; ``state`` remains that of all.
+
+        Example:
+            >>> from torchscape.potentials import Quadratic
+            >>> samples = sample(Quadratic([1.0]), torch.zeros(6, 1).double(), steps=4)
+            >>> samples.only(slice(0, None, 3)).energy.shape
+            torch.Size([4, 2])
+        """
+        columns: dict[str, Any] = {}
+        for name in ("x", "energy", "kinetic", "virial", "grad_square", "laplacian"):
+            value = getattr(self, name)
+            columns[name] = None if value is None else value[:, chains]
+        for name in ("acceptance", "temperature", "status"):
+            columns[name] = getattr(self, name)[chains]
+        observed = {name: value[:, chains] for name, value in self.observed.items()}
+        return dataclasses.replace(self, observed=observed, **columns)
+
 
 def sample(
     potential: Potential,
