@@ -21,7 +21,7 @@ from explore_doubles import Wells
 
 import torchscape as tsc
 from torchscape.explore import InProcess
-from torchscape.saddles import Follow
+from torchscape.saddles import Follow, RandomDirections
 
 
 class Reporting(InProcess):
@@ -42,7 +42,9 @@ def search(path: str, pipe: int) -> None:
     strategies = [
         tsc.BasinHopping(walkers=1, hops=4, temperature=0.05, step=0.2, round_hops=1),
         tsc.ConnectMinima(neighbours=1, bridges=1, round_pairs=3),
-        tsc.ClimbFromMinima(searches=4, round_searches=4, refine=Follow(max_evaluations=60)),
+        tsc.ClimbFromMinima(
+            directions=RandomDirections(), searches=4, round_searches=4, refine=Follow(max_evaluations=60)
+        ),
     ]
     with tsc.Landscape.open(path, potential) as landscape:
         report = tsc.explore(

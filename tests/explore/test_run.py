@@ -18,7 +18,7 @@ from torchscape.errors import DatabaseError, FingerprintMismatch
 from torchscape.explore import Found, Gaussian, Round, Strategy
 from torchscape.optimise import relax
 from torchscape.potentials.base import Potential
-from torchscape.saddles import Follow
+from torchscape.saddles import Follow, RandomDirections
 from torchscape.types import Tensor
 
 HERE = Path(__file__).parent
@@ -31,7 +31,9 @@ def searches(**changes):
     return [
         dataclasses.replace(hopping, **changes),
         tsc.ConnectMinima(neighbours=1, bridges=1, round_pairs=2),
-        tsc.ClimbFromMinima(searches=2, round_searches=4, refine=Follow(max_evaluations=40)),
+        tsc.ClimbFromMinima(
+            directions=RandomDirections(), searches=2, round_searches=4, refine=Follow(max_evaluations=40)
+        ),
     ]
 
 
@@ -386,7 +388,11 @@ class Torn(Wells):
 def test_nan_in_a_part_of_the_domain_hides_nothing_elsewhere():
     potential = Torn(2, 0.3)
     with tsc.Landscape.in_memory(potential) as landscape:
-        strategies = [tsc.BasinHopping(walkers=32, hops=2), tsc.ConnectMinima(), tsc.ClimbFromMinima(searches=4)]
+        strategies = [
+            tsc.BasinHopping(walkers=32, hops=2),
+            tsc.ConnectMinima(),
+            tsc.ClimbFromMinima(directions=RandomDirections(), searches=4),
+        ]
         assert explored(landscape, potential, strategies).is_complete
         x = landscape.minima().x
         assert landscape.n_minima == 2

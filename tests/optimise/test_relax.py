@@ -14,6 +14,7 @@ from torchscape.optimise import BFGS, LBFGS, Armijo, Pool, Queue, relax
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.function import FunctionPotential
 
 
 class Rosenbrock(Potential):
@@ -272,3 +273,38 @@ def test_armijo_shrinks_to_the_minimiser_of_a_quadratic():
 
     factor = Armijo().shrink(one(0.09), one(-0.6), one(0.49), one(1.4))
     torch.testing.assert_close(factor, one(0.3))
+
+
+def test_valleys_that_run_obliquely_into_a_wall():
+    """The minimum of the box lies where a narrow valley leaves it; clamping alone climbs the valley's side.
+
+    U = (x - y)^2 / eps + (x + y - 4)^2 in [-1, 1]^2 turned by various angles: SciPy's trust-constr as oracle.
+    """
+    turns = torch.linspace(0.1, 1.4, 14, dtype=torch.float64)
+    axis = torch.stack([turns.cos(), turns.sin()], 1)
+    across = torch.stack([-turns.sin(), turns.cos()], 1)
+    for along, side in zip(axis, across, strict=True):
+
+        def valley(x, along=along, side=side):
+            return 1e5 * (x @ side).square() + (x @ along - 3).square()
+
+        u = FunctionPotential(valley, 2, bounds=[(-1, 1)] * 2, batched=True)
+        starts = torch.rand(32, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 2 - 1
+        for optimiser in (BFGS(), LBFGS(memory=10)):
+            points = relax(u, starts, optimiser=optimiser, tol=1e-6)
+            assert bool(points.converged.all())
+            assert int(points.n_evaluations.max()) < 150
+
+        def flat(v, u=u):
+            energy, grad = u.energy_and_grad(torch.as_tensor(v)[None])
+            return float(energy), grad[0].numpy()
+
+        best = scipy.optimize.minimize(
+            flat,
+            np.zeros(2),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-1, 1)] * 2,
+            options={"gtol": 1e-10, "ftol": 0},
+        )
+        assert points.energy.max() <= best.fun * (1 + 1e-6)

@@ -54,7 +54,10 @@ class BFGS(QuasiNewton):
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         return (2 * ndim * ndim + 12 * ndim) * dtype.itemsize
 
-    def update(self, memory, s, y, grad, push, forget):
+    def pair(self, y, blocked):
+        return y  # H is that of all coordinates: what is held can be taken out exactly
+
+    def update(self, memory, s, y, grad, push, forget, blocked=None):
         h = memory.h
         sy = torch.where(push, (s * y).sum(1), 1.0)
         gamma = sy / y.pow(2).sum(1).clamp(min=torch.finfo(y.dtype).tiny)
@@ -73,7 +76,27 @@ class BFGS(QuasiNewton):
         h.baddbmm_(torch.stack([s, -u], 2), torch.stack([a[:, None] * s - u, s], 1))
         _reset(h, forget, torch.ones_like(gamma))
         memory = _InverseHessian(h, scale.masked_fill(forget, 0.0), age.masked_fill(forget, 0))
-        return memory, -torch.bmm(h, grad[:, :, None])[:, :, 0]
+        direction = -torch.bmm(h, grad[:, :, None])[:, :, 0]
+        return memory, direction if blocked is None else _within(h, direction, blocked)
+
+
+def _within(
+    h: Float[Tensor, "B D D"], direction: Float[Tensor, "B D"], blocked: Bool[Tensor, "B D"]
+) -> Float[Tensor, "B D"]:
+    """-(B_FF)^-1 g_F for the free coordinates F, from H = B^-1 and -H g: the step that leaves the others alone.
+
+    H_FF itself is no substitute: along a valley that runs obliquely into the wall it is far too long across.
+    """
+    rows = torch.nonzero(blocked.any(1))[:, 0]
+    if len(rows) == 0:
+        return direction
+    h, d, held = h[rows], direction[rows], blocked[rows]
+    both = held[:, :, None] & held[:, None, :]
+    inner = torch.where(both, h, torch.diag_embed((~held).to(h)))
+    z = torch.linalg.solve_ex(inner, torch.where(held, d, 0.0)[:, :, None])[0][:, :, 0]
+    free = torch.where(held, 0.0, d - torch.bmm(h, z[:, :, None])[:, :, 0])
+    sound = torch.isfinite(free).all(1, keepdim=True)
+    return direction.index_copy(0, rows, torch.where(sound, free, d))
 
 
 def _reset(h: Float[Tensor, "B D D"], rows: Bool[Tensor, "B"], scale: Float[Tensor, "B"]) -> None:

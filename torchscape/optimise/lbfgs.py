@@ -81,7 +81,7 @@ class LBFGS(QuasiNewton):
             most=0,
         )
 
-    def update(self, memory, s, y, grad, push, forget):
+    def update(self, memory, s, y, grad, push, forget, blocked=None):
         if memory.most >= self.capacity:
             memory = self._make_room(memory)
         if forget.is_cuda or bool(forget.any()):  # asking the host is free on the CPU

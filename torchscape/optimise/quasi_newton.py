@@ -10,6 +10,7 @@ import torch
 from torchscape.optimise.search import Armijo
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
+from torchscape.potentials.bounds import Bounds
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Minimisation", "QuasiNewton", "default_tol"]
@@ -70,12 +71,18 @@ class QuasiNewton:
         grad: Float[Tensor, "B D"],
         push: Bool[Tensor, "B"],
         forget: Bool[Tensor, "B"],
+        blocked: Bool[Tensor, "B D"] | None = None,
     ) -> tuple[Any, Float[Tensor, "B D"]]:
         """The memory after the pairs (s, y) of the rows in ``push``, and the direction -H grad.
 
-        ``forget`` rows start over. The memory's buffers may be reused: the old memory is given away.
+        ``forget`` rows start over; ``blocked`` coordinates are held by a wall of the box, and ``grad`` is zero
+        there. The memory's buffers may be reused: the old memory is given away.
         """
         raise NotImplementedError
+
+    def pair(self, y: Float[Tensor, "B D"], blocked: Bool[Tensor, "B D"] | None) -> Float[Tensor, "B D"]:
+        """What of the change of the gradient enters a pair: by default the free coordinates only."""
+        return y if blocked is None else torch.where(blocked, 0.0, y)
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         """Memory that one row of the batch takes."""
@@ -122,15 +129,14 @@ class QuasiNewton:
         x = torch.where(take, state.trial, state.x)
         new_grad = torch.where(take, grad, state.grad)
         held = torch.where(take, free_grad, state.grad if bounds is None else bounds.project_grad(x, state.grad))
-        y = torch.where(take, grad - state.grad, 0.0)
-        if bounds is not None:  # curvature of the free coordinates only
-            y = torch.where(bounds.blocked(x, new_grad), 0.0, y)
+        blocked = None if bounds is None else bounds.blocked(x, new_grad)
+        y = self.pair(torch.where(take, grad - state.grad, 0.0), blocked)
         curvature = (s * y).sum(1)
         push = accepted & ~first & (curvature > torch.finfo(x.dtype).eps * y.pow(2).sum(1).clamp(min=1e-300))
 
         n_rejected = torch.where(rejected, state.n_rejected + 1, 0)
         forget = n_rejected == self.search.max_rejections
-        memory, direction = self.update(state.memory, s, y, held, push, forget)
+        memory, direction = self.update(state.memory, s, y, held, push, forget, blocked)
 
         # A step that still runs downhill nearly as steeply as before was too short; lengthen the next one.
         short = accepted & ~first & (new_slope < 0.9 * slope)
@@ -138,6 +144,8 @@ class QuasiNewton:
         step = self._capped(potential, direction, held, stretch)
         trial = x + torch.where((accepted | forget)[:, None], step, factor[:, None] * s)
         trial = self._inside(potential, x, held, trial, accepted | forget)
+        if bounds is not None:
+            trial = torch.where((n_rejected == 1)[:, None], _to_the_wall(bounds, x, step, trial), trial)
 
         rms = held.pow(2).mean(1).sqrt()
         n_evaluations = state.n_evaluations + running
@@ -235,3 +243,18 @@ class QuasiNewton:
         ):
             status = torch.where(running & condition, int(code), status)
         return status
+
+
+def _to_the_wall(
+    bounds: Bounds, x: Float[Tensor, "B D"], step: Float[Tensor, "B D"], otherwise: Float[Tensor, "B D"]
+) -> Float[Tensor, "B D"]:
+    """The step as far as the first wall on its way; ``otherwise`` where it meets none, or stands before one.
+
+    Clamping each coordinate by itself is bolder, and the first choice. But where a valley runs obliquely into a
+    wall it leads up the valley's side, however short the step.
+    """
+    wall = torch.where(step > 0, bounds.upper, bounds.lower)
+    room = torch.where(step == 0, torch.inf, (wall - x) / step)
+    nearest, first = room.min(1, keepdim=True)
+    there = (x + nearest * step).scatter(1, first, wall.gather(1, first))
+    return torch.where((nearest < 1) & (nearest > 1e-3), bounds.clamp(there), otherwise)
