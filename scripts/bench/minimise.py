@@ -164,9 +164,9 @@ def main() -> None:
 
     print("== what the optimiser costs: digits networks, 64 walkers")
     costs = []
-    for hidden in (4, 10):
-        potential = problems.get("digits", hidden=hidden, device=device).potential
-        costs.append(overhead(f"digits 64-{hidden}-10, D = {potential.ndim}", potential, 64))
+    for hidden, n_train in ((4, 1796), (10, 1000), (10, 1796)):
+        potential = problems.get("digits", hidden=hidden, n_train=n_train, device=device).potential
+        costs.append(overhead(f"digits 64-{hidden}-10, {n_train} images, D = {potential.ndim}", potential, 64))
 
     if args.json:
         source = Path(args.data).name if args.data else "made on the spot"
