@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sampling: what a sampler costs beside the gradients, and steps per second against the number of chains.
 
-    scripts/bench/sampling.py                  # everything, about two minutes
+    scripts/bench/sampling.py                  # everything, about four minutes
     scripts/bench/sampling.py --quick          # fewer steps and chains
     scripts/bench/sampling.py --json FILE      # also write the figures, with machine, versions and date
     scripts/bench/sampling.py --device cuda    # on a GPU
