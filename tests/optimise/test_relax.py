@@ -278,7 +278,7 @@ def test_armijo_shrinks_to_the_minimiser_of_a_quadratic():
 def test_valleys_that_run_obliquely_into_a_wall():
     """The minimum of the box lies where a narrow valley leaves it; clamping alone climbs the valley's side.
 
-    U = (x - y)^2 / eps + (x + y - 4)^2 in [-1, 1]^2 turned by various angles: SciPy's trust-constr as oracle.
+    U = 1e5 b^2 + (a - 3)^2 in [-1, 1]^2, with axes a, b turned by fourteen angles; SciPy's L-BFGS-B as oracle.
     """
     turns = torch.linspace(0.1, 1.4, 14, dtype=torch.float64)
     axis = torch.stack([turns.cos(), turns.sin()], 1)

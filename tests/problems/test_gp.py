@@ -43,7 +43,7 @@ def test_generated_data_are_schwefels_function():
     x = torch.cat([u.inputs, points]) * 1000 - 500
     y = 418.9829 * 3 - (x * x.abs().sqrt().sin()).sum(1)
     expected = (y - y[:20].mean()) / y[:20].std(correction=0)
-    assert torch.allclose(torch.cat([u.targets, values]), expected, atol=1e-6)
+    assert torch.allclose(torch.cat([u.targets, values]), expected, atol=1e-9)
     assert problems.get("gp", ndim=3, n=20, n_test=7, seed=5).potential.fingerprint() != u.fingerprint()
 
 

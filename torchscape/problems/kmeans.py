@@ -10,8 +10,8 @@ import torch
 
 from torchscape import random
 from torchscape.errors import MissingExtra, PotentialError, TorchscapeError
-from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.closed_form import ClosedForm
 from torchscape.problems.problem import Known, Problem
 from torchscape.symmetry.blocks import BlockPermutation
 from torchscape.types import Float, Int, Tensor
@@ -23,7 +23,7 @@ _MARGIN = 0.1  # of the data's range, on every side of the box
 _IRIS = {2: 152.347952, 3: 78.851441, 4: 57.228473, 5: 46.446182, 6: 39.039987}
 
 
-class KMeans(Potential):
+class KMeans(ClosedForm):
     """U(C) = sum_i softmin_k |x_i - c_k|^2 + t sum_k |c_k - m|^2: the K-means cost of centres C = (c_1, ..., c_K).
 
     The exact cost (``sharpness=None, tether=0``) takes the minimum over k: a minimum of parabolas, smooth while no
@@ -137,22 +137,6 @@ class KMeans(Potential):
         with torch.no_grad():
             parts = [self._squares(part)[0].argmin(2) for part in x.split(self.max_rows)]
         return torch.cat(parts) if parts else torch.empty(0, len(self._x), dtype=torch.int64, device=x.device)
-
-    def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
-        with torch.no_grad():
-            parts = [self._energy_and_grad(part) for part in x.split(self.max_rows)]
-        if not parts:
-            return x.sum(1), torch.zeros_like(x)
-        energy, grad = zip(*parts, strict=True)
-        return torch.cat(energy), torch.cat(grad)
-
-    def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
-        with torch.no_grad():
-            parts = [self._hessian(part) for part in x.split(self.max_rows)]
-        return torch.cat(parts) if parts else x.new_zeros(0, self.ndim, self.ndim)
-
-    def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        return torch.bmm(self.hessian(x), v.detach()[:, :, None])[:, :, 0]
 
     # --- one group of rows at a time --------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError
-from torchscape.potentials.base import Potential
+from torchscape.potentials.closed_form import ClosedForm
 from torchscape.problems.complexity import n_complex_stationary, threshold_energy
 from torchscape.problems.problem import Known, Problem
 from torchscape.symmetry.base import Symmetry
@@ -61,7 +61,7 @@ def pspin(
     )
 
 
-class SphericalPSpin(Potential):
+class SphericalPSpin(ClosedForm):
     """U(w) = H(sqrt(N) w/|w|) + stiffness (N/8) (|w|^2/N - 1)^2, with
 
         H(w) = N^(-(p-1)/2) sum_{i...k} x_{i...k} w_i ... w_k   on   |w|^2 = N
@@ -132,26 +132,6 @@ class SphericalPSpin(Potential):
         return scale * form + self.stiffness * self.ndim / 8 * rest.square()
 
     # --- derivatives in closed form ---------------------------------------------------------------------
-
-    def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
-        with torch.no_grad():
-            parts = [self._energy_and_grad(part) for part in x.split(self.max_rows)]
-        if not parts:
-            return x.sum(1), torch.zeros_like(x)
-        energy, grad = zip(*parts, strict=True)
-        return torch.cat(energy), torch.cat(grad)
-
-    def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
-        with torch.no_grad():
-            parts = [self._hessian(part) for part in x.split(self.max_rows)]
-        return torch.cat(parts) if parts else x.new_zeros(0, self.ndim, self.ndim)
-
-    def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        v = v.detach()
-        with torch.no_grad():
-            pairs = zip(x.split(self.max_rows), v.split(self.max_rows), strict=True)
-            parts = [torch.bmm(self._hessian(a), b[:, :, None])[:, :, 0] for a, b in pairs]
-        return torch.cat(parts) if parts else torch.zeros_like(v)
 
     def _energy_and_grad(self, w: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """s = x w^p, g = x w^(p-1): grad = p sqrt(N) |w|^-p (g - s w/|w|^2) + (stiffness/2) (|w|^2/N - 1) w."""

@@ -10,8 +10,8 @@ import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError, TorchscapeError
-from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.closed_form import ClosedForm
 from torchscape.problems.problem import Known, Problem
 from torchscape.symmetry.sines import SineProductSymmetry
 from torchscape.types import Float, Tensor
@@ -55,7 +55,7 @@ def regression(
     )
 
 
-class NonlinearRegression(Potential):
+class NonlinearRegression(ClosedForm):
     """U(q) = sum_k [exp(-q1 x_k) sin(q2 x_k + q3) sin(q4 x_k + q5) - t_k]^2.
 
     On a regular grid the frequencies are only defined up to aliasing; together with the other exact symmetries
@@ -135,18 +135,9 @@ class NonlinearRegression(Potential):
 
     # --- derivatives in closed form ---------------------------------------------------------------------
 
-    def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
-        with torch.no_grad():
-            residual, parts = self._parts(x)
-            return residual.square().sum(1), 2 * self._slopes(residual, parts)
-
-    def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
-        with torch.no_grad():
-            blocks = [self._hessian(part) for part in x.split(self.max_rows)]
-        return torch.cat(blocks) if blocks else x.new_zeros(0, 5, 5)
-
-    def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        return torch.bmm(self.hessian(x), v.detach()[:, :, None])[:, :, 0]
+    def _energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        residual, parts = self._parts(x)
+        return residual.square().sum(1), 2 * self._slopes(residual, parts)
 
     def _parts(self, q: Float[Tensor, "B 5"]) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B 4 K"]]:
         """The residuals; and exp(-q1 x) times ss, cs, sc, cc of the two angles (s sine, c cosine)."""
