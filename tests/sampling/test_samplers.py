@@ -20,6 +20,7 @@ from torchscape.sampling import (
     OBABO,
     SGLD,
     AdaptiveLangevin,
+    CCAdL,
     sample,
 )
 from torchscape.sampling.chains import reflect
@@ -28,6 +29,7 @@ SAMPLERS = [
     SGLD(0.02),
     *(scheme(0.1) for scheme in (GLA1, GLA2, BAOAB, BAOA, OBABO, ABOBA)),
     AdaptiveLangevin(0.1),
+    CCAdL(0.1),
     HMC(0.1, n_leapfrog=4),
 ]
 each_sampler = pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda one: type(one).__name__)
@@ -252,7 +254,7 @@ def regression(n: int = 40) -> ModulePotential:
 
 
 @pytest.mark.parametrize(
-    "sampler", [SGLD(0.05), BAOAB(0.2), AdaptiveLangevin(0.2)], ids=lambda s: type(s).__name__
+    "sampler", [SGLD(0.05), BAOAB(0.2), AdaptiveLangevin(0.2), CCAdL(0.2)], ids=lambda s: type(s).__name__
 )
 def test_minibatches_are_drawn_afresh_and_records_are_of_all_the_data(sampler):
     u = regression()

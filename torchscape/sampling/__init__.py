@@ -2,6 +2,7 @@
 
 from torchscape.sampling.adaptive import AdaptiveLangevin
 from torchscape.sampling.chains import Chains, Sampler
+from torchscape.sampling.covariance import CCAdL, NoiseMemory, SplitBatch
 from torchscape.sampling.diagnostics import (
     Diagnosis,
     SamplingWarning,
@@ -29,14 +30,17 @@ __all__ = [
     "OBABO",
     "SGLD",
     "AdaptiveLangevin",
+    "CCAdL",
     "Chains",
     "Diagnosis",
     "HarmonicMixture",
     "Ladder",
+    "NoiseMemory",
     "ParallelTempering",
     "Sampler",
     "Samples",
     "SamplingWarning",
+    "SplitBatch",
     "Splitting",
     "Superposition",
     "WeightedSamples",

@@ -61,7 +61,7 @@ class AdaptiveLangevin(Sampler):
         x, p = reflect(potential.bounds, x.add(p, alpha=h / 2), p)
         xi = self._driven(state.memory, p, state.temperature)
         noise = random.normal(random.fold(state.key, state.n_steps), potential.ndim, x.dtype)
-        p = self._thermostatted(p, xi, state.temperature, noise)
+        p = self._thermostatted(p, xi[:, None], state.temperature, noise)
         xi = self._driven(xi, p, state.temperature)
         x, p = reflect(potential.bounds, x.add(p, alpha=h / 2), p)
         energy, grad = potential.energy_and_grad(x)
@@ -77,13 +77,15 @@ class AdaptiveLangevin(Sampler):
     def _thermostatted(
         self,
         p: Float[Tensor, "B D"],
-        xi: Float[Tensor, "B"],
+        rate: Float[Tensor, "B R"],
         temperature: Float[Tensor, "B"],
         noise: Float[Tensor, "B D"],
     ) -> Float[Tensor, "B D"]:
-        """O: exact for any friction, negative ones too; (1 - exp(-2 xi h)) / (2 xi) is h where xi vanishes."""
+        """O: exact for any friction, negative ones too; (1 - exp(-2 rate h)) / (2 rate) is h where it vanishes.
+
+        One rate for each chain (R = 1), or one for each coordinate (R = D)."""
         h = self.step_size
-        small = xi.abs() * h < torch.finfo(xi.dtype).eps
-        width = torch.where(small, h, -torch.expm1(-2 * xi * h) / torch.where(small, 1.0, 2 * xi))
-        scale = (2 * self.friction * temperature * width).sqrt()
-        return p * torch.exp(-xi * h)[:, None] + scale[:, None] * noise
+        small = rate.abs() * h < torch.finfo(rate.dtype).eps
+        width = torch.where(small, h, -torch.expm1(-2 * rate * h) / torch.where(small, 1.0, 2 * rate))
+        scale = (2 * self.friction * temperature[:, None] * width).sqrt()
+        return p * torch.exp(-rate * h) + scale * noise

@@ -117,6 +117,10 @@ class Sampler:
         """One step of every chain."""
         raise NotImplementedError
 
+    def on_batch(self, potential: Any, indices: Int[Tensor, "n"]) -> Potential:
+        """The potential of a minibatch, which :meth:`step` is given where gradients are those of some data."""
+        return potential.on(indices)
+
     def fresh(self, potential: Potential, state: Chains) -> Any:
         """What the sampler wants to remember, before the first step."""
         return None

@@ -160,11 +160,11 @@ def sample(
     with progress_bar(show=progress, total=burn_in + steps, desc="sample", unit="step") as bar:
         try:
             for _ in range(burn_in):
-                state = sampler.step(_on_batch(potential, batch_size, state), state)
+                state = sampler.step(_on_batch(sampler, potential, batch_size, state), state)
                 bar.update()
             state = sampler.settled(state)
             for n in range(1, steps + 1):
-                state = sampler.step(_on_batch(potential, batch_size, state), state)
+                state = sampler.step(_on_batch(sampler, potential, batch_size, state), state)
                 acceptance += state.acceptance
                 if n % thin == 0:
                     recorder.add(state, current=sampler.is_evaluated and batch_size is None)
@@ -199,12 +199,12 @@ def _refuse(potential: Potential, sampler: Sampler, batch_size: int | None) -> N
         )
 
 
-def _on_batch(potential: Any, size: int | None, state: Chains) -> Potential:
+def _on_batch(sampler: Sampler, potential: Any, size: int | None, state: Chains) -> Potential:
     """The potential of this step's minibatch."""
     if size is None:
         return potential
     u = random.uniform(random.fold(state.seed, _BATCH, state.n_steps).reshape(1), size)[0]
-    return potential.on((u * potential.n_samples).long())
+    return sampler.on_batch(potential, (u * potential.n_samples).long())
 
 
 class _Recorder:
