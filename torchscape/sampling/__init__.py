@@ -14,6 +14,7 @@ from torchscape.sampling.diagnostics import (
     effective_sample_size,
     r_hat,
 )
+from torchscape.sampling.ensemble import EnsembleQuasiNewton
 from torchscape.sampling.hamiltonian import HMC
 from torchscape.sampling.langevin import ABOBA, BAOA, BAOAB, GLA1, GLA2, OBABO, SGLD, Splitting
 from torchscape.sampling.sample import Samples, sample
@@ -33,6 +34,7 @@ __all__ = [
     "CCAdL",
     "Chains",
     "Diagnosis",
+    "EnsembleQuasiNewton",
     "HarmonicMixture",
     "Ladder",
     "NoiseMemory",

@@ -56,7 +56,10 @@ class Chains:
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-    """``init`` and ``step`` on frozen :class:`Chains`; a step never looks from one chain at another.
+    """``init`` and ``step`` on frozen :class:`Chains`.
+
+    A step never looks from one chain at another, except within a ladder of :class:`ParallelTempering` or an
+    ensemble of :class:`EnsembleQuasiNewton`.
 
     Attributes:
         has_momenta: whether ``Chains.p`` means anything.
