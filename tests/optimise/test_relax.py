@@ -56,8 +56,11 @@ def test_every_start_reaches_the_minimum_of_rosenbrock(optimiser, device, dtype)
     residual = potential.energy_and_grad(points.x)[1].pow(2).mean(1).sqrt()
     torch.testing.assert_close(residual, points.grad_rms)
     # The 6-D function has a second, local minimum near (-1, 1, ...) at U = 3.973940500930295.
-    distance = torch.minimum(points.energy.abs(), (points.energy - 3.973940500930295).abs())
-    assert distance.max() < (1e-12 if dtype == torch.float64 else 1e-5)
+    ends = torch.tensor([0.0, 3.973940500930295], device=device, dtype=dtype)
+    away = (points.energy[:, None] - ends).abs().amin(1) > (1e-12 if dtype == torch.float64 else 1e-5)
+    # In single precision 3e-4 counts as converged: a descent may come that close to a saddle, and stop.
+    saddles = torch.linalg.eigvalsh(potential.hessian(points.x[away].double()))[:, 0] < -0.1
+    assert int(away.sum()) == int(saddles.sum()) <= (0 if dtype == torch.float64 else 1)
 
 
 def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion():
@@ -88,10 +91,10 @@ def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion():
 
 
 def test_lbfgs_drops_its_oldest_pairs_and_keeps_the_rest():
-    """After making room, the direction is that of the pairs still held."""
+    """However often the memory has been filled, the direction is that of its latest pairs alone."""
     generator = torch.Generator().manual_seed(1)
     d = 12
-    optimiser = LBFGS(memory=4)  # holds at most 5
+    optimiser = LBFGS(memory=4)
     yes, no = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.bool)
     a = torch.diag(torch.arange(1.0, d + 1, dtype=torch.float64))
     steps = torch.randn(9, 1, d, generator=generator, dtype=torch.float64)
@@ -101,12 +104,9 @@ def test_lbfgs_drops_its_oldest_pairs_and_keeps_the_rest():
         memory = optimiser.fresh(torch.zeros(1, d, dtype=torch.float64))
         for s in used:
             memory, result = optimiser.update(memory, s, s @ a, grad, yes, no)
-        return result, int(memory.count)
+        return result
 
-    everything, held = direction(steps)
-    recent, _ = direction(steps[-held:])
-    assert held in (4, 5)
-    torch.testing.assert_close(everything, recent)
+    torch.testing.assert_close(direction(steps), direction(steps[-4:]))
 
 
 def test_bfgs_update_is_the_textbook_formula():

@@ -113,13 +113,12 @@ class QuasiNewton:
         """Evaluate every trial point once; accept or shrink; rows that have finished stay as they are."""
         energy, grad = potential.energy_and_grad(state.trial)
         bounds = potential.bounds
-        free_grad = grad if bounds is None else bounds.project_grad(state.trial, grad)
 
         running = state.status == Status.RUNNING
         first = torch.isinf(state.energy)
         s = state.trial - state.x
         slope, new_slope = (state.grad * s).sum(1), (grad * s).sum(1)
-        finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
+        finite = torch.isfinite(energy + grad.abs().sum(1))
         accepted = first | self.search.accepts(state.energy, slope, energy, new_slope)
         accepted &= finite & running
         rejected = running & ~accepted
@@ -128,7 +127,7 @@ class QuasiNewton:
         take = accepted[:, None]
         x = torch.where(take, state.trial, state.x)
         new_grad = torch.where(take, grad, state.grad)
-        held = torch.where(take, free_grad, state.grad if bounds is None else bounds.project_grad(x, state.grad))
+        held = new_grad if bounds is None else bounds.project_grad(x, new_grad)
         blocked = None if bounds is None else bounds.blocked(x, new_grad)
         y = self.pair(torch.where(take, grad - state.grad, 0.0), blocked)
         curvature = (s * y).sum(1)
