@@ -12,6 +12,7 @@ from torchscape.explore.run import ExploreReport, explore
 from torchscape.explore.stationary import StationarySearch
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found, Task
+from torchscape.explore.tempering import TemperedBasinHopping, exchange_probability
 
 __all__ = [
     "BasinHopping",
@@ -32,7 +33,9 @@ __all__ = [
     "StationarySearch",
     "Strategy",
     "Task",
+    "TemperedBasinHopping",
     "Uniform",
+    "exchange_probability",
     "explore",
     "integrate_paths",
 ]
