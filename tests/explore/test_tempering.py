@@ -68,7 +68,7 @@ def exchange_matrix(states, temperatures, parity: int) -> np.ndarray:
             moved, probability = list(state), 1.0
             for swap, (k, l) in zip(outcome, pairs, strict=True):
                 numbers = (temperatures[k], LEVELS[state[k]], temperatures[l], LEVELS[state[l]])
-                q = float(exchange_probability(*(torch.tensor(n).double() for n in numbers)))
+                q = float(exchange_probability(*(torch.tensor(n, dtype=torch.float64) for n in numbers)))
                 probability *= q if swap else 1 - q
                 if swap:
                     moved[k], moved[l] = moved[l], moved[k]
