@@ -5,10 +5,17 @@
     scripts/bench/sampling.py --quick          # fewer steps and chains
     scripts/bench/sampling.py --json FILE      # also write the figures, with machine, versions and date
     scripts/bench/sampling.py --device cuda    # on a GPU
+    scripts/bench/sampling.py --peers          # also beside posteriors (PyPI), a minute more
 
 The ratio is the wall time of ``sample`` over (gradient evaluations x time of one bare batched gradient of as many
 rows). Bare gradients are timed in turn with the runs, and the median of several turns is reported, because a busy
 machine slows both; the ratio of CPU times (of one thread) is what a busy machine changes least.
+
+posteriors steps one position; many chains are one tensor [B, D] whose log density is the sum over chains, which
+gives every chain its own gradient. Both packages make as many steps of the same scheme from the same points, on
+one potential in float64, in turn and in one process, and so pay for the same gradients; the steps alone are timed.
+The mean energies at the end say whether both did the same. Its thermostat (SGNHT) is one for all chains; ours has
+one for each.
 """
 
 from __future__ import annotations
@@ -23,10 +30,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _record import record
+from peers.posteriors_package import VERSION, posteriors
 
 from torchscape import Potential, problems
 from torchscape.potentials import Rosenbrock
-from torchscape.sampling import BAOAB, HMC, SGLD, AdaptiveLangevin, sample
+from torchscape.sampling import BAOA, BAOAB, HMC, SGLD, AdaptiveLangevin, sample
 
 SAMPLERS = {
     "SGLD": SGLD(1e-3),
@@ -106,6 +114,59 @@ def throughput(name: str, potential: Potential, counts: list[int], most: float) 
     return rows
 
 
+def beside_posteriors(name: str, potential: Potential, counts: list[int], steps: int, turns: int) -> list[dict]:
+    """Microseconds per step and chain of posteriors and of ours, and of a bare gradient, in turn."""
+    sgmcmc, h, friction = posteriors().sgmcmc, 1e-3, 1.0
+
+    def log_density(x, batch):
+        return -potential.energy(x).sum(), x.new_zeros(())
+
+    pairs = {
+        "SGLD": (SGLD(h**2), sgmcmc.sgld.build(log_density, lr=h**2)),
+        "BAOA": (BAOA(h, friction), sgmcmc.baoa.build(log_density, lr=h, alpha=friction)),
+        "adaptive Langevin, SGNHT": (
+            AdaptiveLangevin(h, friction),
+            sgmcmc.sgnht.build(log_density, lr=h, alpha=friction),
+        ),
+    }
+    rows = []
+    for chains in counts:
+        x = potential.sample(chains, seed=1)
+        for scheme, (sampler, transform) in pairs.items():
+            began, other, ends = sampler.init(potential, x), transform.init(x.clone()), {}
+
+            def ours(began=began, sampler=sampler, ends=ends) -> None:
+                run = sample(potential, began, sampler=sampler, steps=steps, thin=steps, keep_positions=False)
+                ends["ours"] = run.state.x
+
+            def theirs(other=other, transform=transform, ends=ends) -> None:
+                state = other.clone()
+                for _ in range(steps):
+                    state, _ = transform.update(state, None, inplace=True)
+                ends["posteriors"] = state.params
+
+            def bare(x=x) -> None:
+                for _ in range(steps):
+                    potential.energy_and_grad(x)
+
+            calls = {"ours": ours, "posteriors": theirs, "bare gradient": bare}
+            spent: dict[str, list[float]] = {kind: [] for kind in calls}
+            ours()
+            theirs()
+            for _ in range(turns):
+                for kind, call in calls.items():
+                    spent[kind].append(seconds(call, potential.device)[0] / (steps * chains))
+            ratios = [b / a for a, b in zip(spent["ours"], spent["posteriors"], strict=True)]
+            row = {"problem": name, "D": potential.ndim, "chains": chains, "scheme": scheme}
+            row |= {f"{kind} us": 1e6 * statistics.median(values) for kind, values in spent.items()}
+            row |= {"posteriors / ours": round(statistics.median(ratios), 3)}
+            row |= {"lowest": round(min(ratios), 3), "highest": round(max(ratios), 3)}
+            row |= {f"mean energy, {kind}": float(potential.energy(end).mean()) for kind, end in ends.items()}
+            show(row)
+            rows.append(row)
+    return rows
+
+
 def show(row: dict) -> None:
     print("  ".join(f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
 
@@ -115,6 +176,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="fewer turns, at most 1000 chains")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="of torch on the CPU")
+    parser.add_argument("--peers", action="store_true", help="also beside posteriors (installed on first use)")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -132,8 +194,20 @@ def main() -> None:
     trimer = problems.get("trimer-network", device=args.device).potential
     rates = throughput("rosenbrock", small, counts, 1.0) + throughput("trimer-network", trimer, counts, 2.0)
 
+    peers = []
+    if args.peers:
+        print(f"== beside posteriors {VERSION}, microseconds per step and chain")
+        digits = problems.get("digits", hidden=4, device=args.device).potential
+        some = [1, 100] if args.quick else [1, 10, 100, 1000]
+        peers += beside_posteriors("rosenbrock", small, some, 100, turns)
+        peers += beside_posteriors("trimer-network", trimer, some[:3], 50, turns)
+        peers += beside_posteriors("digits 64-4-10", digits, some[:2] if args.quick else [1, 10, 64], 20, turns)
+
     if args.json:
-        record(args.json, args.device, ratio=ratios, throughput=rates)
+        figures = {"ratio": ratios, "throughput": rates}
+        if peers:
+            figures["beside posteriors"] = {"posteriors": VERSION, "rows": peers}
+        record(args.json, args.device, **figures)
 
 
 if __name__ == "__main__":
