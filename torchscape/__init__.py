@@ -2,7 +2,15 @@
 
 import torchscape._openmp  # noqa: F401
 from torchscape import errors, learning, optimise, problems, random, saddles, sampling
-from torchscape.explore import BasinHopping, Budget, ClimbFromMinima, ConnectMinima, StationarySearch, explore
+from torchscape.explore import (
+    BasinHopping,
+    Budget,
+    ClimbFromMinima,
+    ConnectMinima,
+    StationarySearch,
+    explore,
+    explore_family,
+)
 from torchscape.landscape import Landscape
 from torchscape.network import Network
 from torchscape.optimise import relax
@@ -30,6 +38,7 @@ __all__ = [
     "Symmetry",
     "errors",
     "explore",
+    "explore_family",
     "learning",
     "optimise",
     "problems",

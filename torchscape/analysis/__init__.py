@@ -2,6 +2,7 @@
 
 from torchscape.analysis.annotate import annotated, edge_features, graph_features
 from torchscape.analysis.betweenness import edge_betweenness
+from torchscape.analysis.calibration import Calibration, CalibrationComparison, calibration, compare_calibration
 from torchscape.analysis.capacity import (
     Contributions,
     HeatCapacity,
@@ -32,6 +33,7 @@ from torchscape.analysis.coverage import (
 )
 from torchscape.analysis.degree_law import DegreeLaw, degree_distribution, degree_law
 from torchscape.analysis.ensembles import EnsembleComparison, compare_ensembles
+from torchscape.analysis.family import Family, FamilyEvent
 from torchscape.analysis.frustration import (
     Frustration,
     frustration,
@@ -115,6 +117,8 @@ __all__ = [
     "ROC",
     "AgainstRandom",
     "Barriers",
+    "Calibration",
+    "CalibrationComparison",
     "ClassAreas",
     "Communities",
     "Comparison",
@@ -125,6 +129,8 @@ __all__ = [
     "DegreeLaw",
     "Difference",
     "EnsembleComparison",
+    "Family",
+    "FamilyEvent",
     "FastestPath",
     "Frustration",
     "Funnels",
@@ -152,12 +158,14 @@ __all__ = [
     "auc",
     "barriers",
     "boltzmann_weights",
+    "calibration",
     "class_roc",
     "cluster_order",
     "clustering",
     "committors",
     "communities",
     "compare",
+    "compare_calibration",
     "compare_ensembles",
     "completeness",
     "conserved_parameters",

@@ -6,6 +6,7 @@ from torchscape.explore.budget import Budget
 from torchscape.explore.climb import ClimbFromMinima
 from torchscape.explore.connect import ConnectMinima
 from torchscape.explore.executors import Executor, InProcess
+from torchscape.explore.family import explore_family
 from torchscape.explore.moves import Gaussian, Mixture, Move, PerLayer, Restart, Uniform
 from torchscape.explore.paths import integrate_paths
 from torchscape.explore.run import ExploreReport, explore
@@ -37,5 +38,6 @@ __all__ = [
     "Uniform",
     "exchange_probability",
     "explore",
+    "explore_family",
     "integrate_paths",
 ]

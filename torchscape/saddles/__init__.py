@@ -1,7 +1,9 @@
 """To a transition state: bands, eigenvector-following, lowest eigenpairs, verification."""
 
 from torchscape.saddles.band import Band
+from torchscape.saddles.bifurcations import Bifurcation, locate_fold
 from torchscape.saddles.characterise import characterise
+from torchscape.saddles.continuation import Continuation, Continued, continue_points
 from torchscape.saddles.curvature import Dense, Krylov
 from torchscape.saddles.descend import Descent, Quench, choose_descent, descend
 from torchscape.saddles.directions import ModesAndRandom, RandomDirections, SoftModes
@@ -14,6 +16,9 @@ from torchscape.saddles.verify import Outcome
 
 __all__ = [
     "Band",
+    "Bifurcation",
+    "Continuation",
+    "Continued",
     "Dense",
     "Descent",
     "Eigenpairs",
@@ -32,9 +37,11 @@ __all__ = [
     "climb",
     "confirm",
     "connect",
+    "continue_points",
     "descend",
     "find_stationary",
     "follow",
+    "locate_fold",
     "lowest_eigenpairs",
     "stochastic_log_det",
 ]

@@ -1,0 +1,173 @@
+"""Why a branch ends: fold, pitchfork, a wall of the box, or lost for a named reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import torch
+
+from torchscape.points import StationaryPoints, Status
+from torchscape.potentials.base import Potential
+from torchscape.saddles.bifurcations import Bifurcation, locate_crossing, locate_fold, softest_modes
+from torchscape.saddles.continuation import Continuation, Continued, continue_points, correct
+from torchscape.types import Float, Tensor
+
+__all__ = ["Ending", "ending_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """What the end of one branch looks like, seen from that branch.
+
+    Attributes:
+        kind: as in :class:`torchscape.analysis.family.FamilyEvent`; "unmet fold" for what only extrapolation
+            says is a fold, which another branch that ends there has to confirm.
+        value, uncertainty, energy, x, eigenvalue, reason: as there.
+        bracket: values between which the branch was lost.
+        fold: where one was located.
+    """
+
+    kind: str
+    value: float
+    uncertainty: float
+    energy: float
+    x: Float[Tensor, "D"]
+    eigenvalue: float
+    reason: str
+    bracket: tuple[float, float]
+    fold: Bifurcation | None = None
+
+
+def ending_of(
+    at: Callable[[float], Potential],
+    done: Continued,
+    row: int,
+    *,
+    before: tuple[float, Float[Tensor, "D"]] | None,
+    between: bool,
+    options: Continuation,
+) -> Ending:
+    """What ended row number ``row`` of ``done``; ``before`` is its value and place one member earlier."""
+    told = _Loss(at, done, row, before, between, options)
+    return told.pitchfork() or told.fold() or told.wall() or told.extrapolated_fold() or told.unknown()
+
+
+class _Loss:
+    """One row that was lost between ``low`` (the last value that held) and ``high`` (the first that did not)."""
+
+    def __init__(self, at, done: Continued, row: int, before, between: bool, options: Continuation) -> None:
+        self.at, self.before, self.between, self.options = at, before, between, options
+        self.point = done.points[row : row + 1]
+        self.landed = done.landed[row : row + 1]
+        self.velocity = done.velocity[row]
+        self.low, self.high = float(done.reached[row]), float(done.failed[row])
+        self.dense = self.point.ndim <= options.dense_limit
+
+    @property
+    def x(self) -> Float[Tensor, "D"]:
+        return self.point.x[0]
+
+    def pitchfork(self) -> Ending | None:
+        """Is what the row fell on a branch of its own, which passes through here and changes its index?"""
+        if not (self.dense and bool(self.landed.converged)):
+            return None
+        # Beyond what failed, so that the crossing lies inside even if the last step was too long.
+        stop = self.high + 3 * (self.high - self.low) if self.between else self.high
+        beyond = correct(self.at(stop), self.landed.x, self.landed.index, self.options)
+        if not bool(beyond.converged):
+            return None
+        back = continue_points(self.at, beyond, stop, self.low, between=self.between, options=self.options)
+        ends = StationaryPoints.cat([back.points, beyond])
+        reach = (0.4 if self.between else 1.0) * self.options.max_jump * self.at(self.low).length_scale
+        if not bool(back.arrived) or int(ends.index[0]) == int(ends.index[1]) or bool((ends.index < 0).any()):
+            return None
+        found = locate_crossing(self.at, self.low, stop, ends, between=self.between, options=self.options)
+        if found is None or float((found.x - self.x).norm()) > reach:
+            return None
+        return self._located("pitchfork", found, "ends on a branch whose index changes there")
+
+    def fold(self) -> Ending | None:
+        """Does the extended system have a solution right there, at the distance that this branch keeps from it?"""
+        if not (self.dense and self.between):
+            return None
+        slack = self.high - self.low
+        found = locate_fold(self.at, self.low, self.x, (self.low - slack, self.high + slack))
+        if found is None:
+            return None
+        expected, seen = found.distance_at(self.low), abs(float((self.x - found.x) @ found.mode))
+        length = self.at(self.low).length_scale
+        if abs(expected - seen) > 0.5 * max(expected, seen) + 1e-4 * length or found.bend == 0.0:
+            return None
+        bounds = self.at(found.value).bounds
+        if bounds is not None and not bool(bounds.interior(found.x)):
+            return None
+        return self._located("fold", found, "an eigenvalue vanishes at a regular turning point")
+
+    def wall(self) -> Ending | None:
+        """Does the branch reach a wall of the box on its way?"""
+        bounds = self.at(self.low).bounds
+        if bounds is None:
+            return None
+        goal = torch.where(self.velocity * (self.high - self.low) > 0, bounds.upper, bounds.lower)
+        time = (goal - self.x) / self.velocity
+        time = torch.where(torch.isfinite(time), time * (1.0 if self.high > self.low else -1.0), torch.inf)
+        first = int(time.argmin())
+        hit = self.low + float(time[first]) * (1.0 if self.high > self.low else -1.0)
+        width = abs(self.high - self.low)
+        if abs(hit - self.low) <= 2 * width:
+            hit = min(max(hit, min(self.low, self.high)), max(self.low, self.high))
+            reason = f"coordinate {first} reaches its bound {float(goal[first]):.6g}"
+        elif self.landed.status[0] == Status.OUTSIDE:
+            hit, reason = 0.5 * (self.low + self.high), "the search beyond leaves the box"
+        else:
+            return None
+        x = self.x + self.velocity * (hit - self.low)
+        return self._told("left the box", hit, 0.5 * width, reason, x=bounds.clamp(x))
+
+    def extrapolated_fold(self) -> Ending | None:
+        """The eigenvalue nearest to zero, squared, is linear near a fold: where does it vanish?"""
+        if self.before is None or not self.dense:
+            return None
+        value, x = self.before
+        mu = float(softest_modes(self.at(self.low), self.x[None])[0])
+        earlier = float(softest_modes(self.at(value), x[None])[0])
+        rate = (earlier**2 - mu**2) / (self.low - value)
+        if rate == 0.0 or mu * earlier < 0.0:
+            return None
+        root = self.low + mu**2 / rate
+        inside = (root - self.low) * (self.high - self.low) >= 0 and abs(root - self.low) <= 2 * abs(
+            self.high - self.low
+        )
+        if not inside:
+            return None
+        root = min(max(root, min(self.low, self.high)), max(self.low, self.high))
+        reason = "the square of the softest eigenvalue extrapolates to zero"
+        return self._told("unmet fold", root, 0.5 * abs(self.high - self.low), reason)
+
+    def unknown(self) -> Ending:
+        landed = Status(int(self.landed.status[0]))
+        if landed == Status.CONVERGED:
+            reason = f"beyond, the search falls on another branch (index {int(self.landed.index[0])})"
+        else:
+            reason = f"beyond, no stationary point near by: {landed.name.lower().replace('_', ' ')}"
+        return self._told("lost", 0.5 * (self.low + self.high), 0.5 * abs(self.high - self.low), reason)
+
+    def _told(self, kind: str, value: float, uncertainty: float, reason: str, x: Tensor | None = None) -> Ending:
+        energy = float(self.point.energy[0])
+        nowhere = float("nan")
+        x = self.x if x is None else x
+        return Ending(kind, value, uncertainty, energy, x, nowhere, reason, (self.low, self.high))
+
+    def _located(self, kind: str, found: Bifurcation, reason: str) -> Ending:
+        return Ending(
+            kind=kind,
+            value=found.value,
+            uncertainty=found.uncertainty,
+            energy=found.energy,
+            x=found.x,
+            eigenvalue=found.eigenvalue,
+            reason=reason,
+            bracket=(self.low, self.high),
+            fold=found if kind == "fold" else None,
+        )

@@ -1,0 +1,176 @@
+"""``explore_family``: one landscape for each value of a control parameter, and the branches through them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from torchscape.analysis.family import Family
+from torchscape.errors import PotentialError
+from torchscape.explore.budget import Budget
+from torchscape.explore.executors import Executor
+from torchscape.explore.family.assemble import assemble
+from torchscape.explore.family.branches import Sweeps
+from torchscape.explore.family.members import Member, seed_minima
+from torchscape.explore.run import explore
+from torchscape.explore.strategy import Strategy
+from torchscape.landscape import Landscape, Matching
+from torchscape.potentials.base import Potential
+from torchscape.progress import progress_bar
+from torchscape.saddles.continuation import Continuation
+
+__all__ = ["explore_family"]
+
+
+def explore_family(
+    potentials: Callable[[float], Potential] | Sequence[Potential],
+    values: Sequence[float],
+    *,
+    strategies: Sequence[Strategy] | None = None,
+    seed: int = 0,
+    budget: Budget | None = None,
+    executor: Executor | None = None,
+    continuous: bool | None = None,
+    seed_from_neighbour: bool = True,
+    continuation: Continuation | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    matching: Matching | None = None,
+    progress: bool = True,
+) -> Family:
+    """Explore a landscape at each value of a control parameter p, and follow its minima and transition states.
+
+    Every member is explored by itself. Then each stationary point is followed to both neighbouring values,
+    grad U(x(p); p) = 0, all points of one step as one batch (:func:`~torchscape.saddles.continue_points`). Where
+    it arrives at a point that the neighbour knows, up to symmetry, the two are one branch; where the neighbour
+    does not know it, it is added there. Where a branch ends it is asked why:
+
+    - *fold*: it meets a branch whose index differs by one, and an eigenvalue vanishes, mu^2 ~ p* - p. Located with
+      the extended system of Moore and Spence; the other branch, if no search had found it, is followed back;
+    - *pitchfork*: it ends on a branch that goes on and changes its index, mu ~ p* - p (or *transcritical*: it
+      goes on beyond that branch, with the other index);
+    - *left the box*: it reaches a wall of the potential's bounds;
+    - *lost*, with the reason.
+
+    Branches that are born and die between two values are not seen.
+
+    Args:
+        potentials: a function of p, or one potential for each value.
+        values: of p, in any order; the family has them ascending.
+        strategies: for every member, as in :func:`~torchscape.explore.explore`.
+        seed, budget, executor: as there; the budget is that of each member.
+        continuous: whether ``potentials`` may be asked for values in between. By default it may if it is a
+            function and not all values are whole numbers (of clusters, hidden nodes or data, say). If not,
+            branches are followed in single steps, events lie between two values and are interpolated: folds by
+            mu^2, with half the distance of the values as uncertainty.
+        seed_from_neighbour: relax the minima of the value before, beside what the strategies do.
+        continuation: how branches are followed.
+        folder: where each member has its database file, named after the value; a second call goes on with them.
+            By default nothing is kept but the result.
+        matching: when points are the same.
+        progress: show progress bars.
+
+    Members with different numbers of coordinates are explored, but share no branch; the result says so. Beyond
+    ``continuation.dense_limit`` coordinates branches are followed, but folds and pitchforks are not located.
+
+    Raises:
+        PotentialError: if there is not one potential for each value, values repeat or are not finite, or
+            ``potentials`` gives anything but potentials.
+        FingerprintMismatch: if ``folder`` holds another family.
+
+    Example:
+        >>> import torchscape as tsc
+        >>> def cusp(b):
+        ...     return tsc.FunctionPotential(lambda x: x[0]**4 / 4 - 0.75 * x[0]**2 + b * x[0], 1, name=f"b = {b}")
+        >>> family = explore_family(cusp, [0.0, 0.3, 0.6, 0.9], progress=False, strategies=[
+        ...     tsc.BasinHopping(walkers=8, hops=0), tsc.ConnectMinima()])
+        >>> family.counts().tolist()
+        [[2, 1], [2, 1], [2, 1], [1, 0]]
+        >>> [(event.kind, round(event.value, 9)) for event in family.events]  # 2 (a / 3)^(3/2) at a = 1.5
+        [('fold', 0.707106781)]
+    """
+    at, ordered, between = _prepared(potentials, values, continuous)
+    options = continuation or Continuation()
+    with contextlib.ExitStack() as stack:
+        landscapes: list[Landscape] = []
+        bar = stack.enter_context(progress_bar(show=progress, desc="members", total=len(ordered), unit=""))
+        for value in ordered:
+            potential = at(value)
+            landscape = stack.enter_context(_opened(folder, value, potential, matching))
+            if seed_from_neighbour and landscapes and landscapes[-1].ndim == potential.ndim:
+                seed_minima(landscape, potential, landscapes[-1])
+            with warnings.catch_warnings():
+                # A landscape without minima is a finding here; the result's notes say why it has none.
+                warnings.filterwarnings("ignore", message="none of .* quenches ended in a minimum")
+                explore(
+                    landscape,
+                    potential,
+                    strategies=strategies,
+                    seed=seed,
+                    budget=budget,
+                    executor=executor,
+                    progress=progress,
+                )
+            landscapes.append(landscape)
+            bar.update()
+        members = [Member(value, at(value), land) for value, land in zip(ordered, landscapes, strict=True)]
+        sweeps = Sweeps(at, members, between=between, options=options, progress=progress)
+        sweeps.run()
+        return assemble(sweeps)
+
+
+def _prepared(
+    potentials: Callable[[float], Potential] | Sequence[Potential],
+    values: Sequence[float],
+    continuous: bool | None,
+) -> tuple[Callable[[float], Potential], list[float], bool]:
+    """The potential at a value, each built once; the values in order; whether there are any in between."""
+    chosen = [float(value) for value in values]
+    if not chosen or len(set(chosen)) < len(chosen) or not all(map(_finite, chosen)):
+        raise PotentialError(f"values must be finite and different from each other, not {chosen}")
+    known: dict[float, Potential] = {}
+    if callable(potentials):
+        make = potentials
+        whole = all(isinstance(value, int) for value in values)
+        named = dict(zip(chosen, values, strict=True))  # a whole number stays one: hidden nodes are counted
+    else:
+        if len(potentials) != len(chosen):
+            raise PotentialError(f"{len(potentials)} potentials for {len(chosen)} values: give one for each")
+        if continuous:
+            raise PotentialError("continuous=True needs a function of the value in place of a list of potentials")
+        known.update(zip(chosen, potentials, strict=True))
+
+    def at(value: float) -> Potential:
+        if value not in known:
+            known[value] = make(named.get(value, value))
+            if len(known) > len(chosen) + _KEPT:
+                del known[next(v for v in known if v not in set(chosen))]
+        if not isinstance(known[value], Potential):
+            raise PotentialError(
+                f"potentials gave a {type(known[value]).__name__} at {value:g}, not a Potential; of a problem, "
+                "hand over its .potential"
+            )
+        return known[value]
+
+    between = callable(potentials) and (not whole if continuous is None else continuous)
+    return at, sorted(chosen), between
+
+
+_KEPT = 64  # potentials between the members
+
+
+def _finite(value: float) -> bool:
+    return bool(torch.isfinite(torch.tensor(value, dtype=torch.float64)))
+
+
+def _opened(
+    folder: str | os.PathLike[str] | None, value: float, potential: Potential, matching: Matching | None
+) -> Landscape:
+    if folder is None:
+        return Landscape.in_memory(potential, matching=matching)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Landscape.open(Path(folder) / f"{value:.12g}.db", potential, matching=matching)
