@@ -57,7 +57,7 @@ class BFGS(QuasiNewton):
     def pair(self, y, blocked):
         return y  # H is that of all coordinates: what is held can be taken out exactly
 
-    def update(self, memory, s, y, grad, push, forget, blocked=None):
+    def update(self, memory, s, y, grad, push, forget):
         h = memory.h
         sy = torch.where(push, (s * y).sum(1), 1.0)
         gamma = sy / y.pow(2).sum(1).clamp(min=torch.finfo(y.dtype).tiny)
@@ -76,12 +76,14 @@ class BFGS(QuasiNewton):
         h.baddbmm_(torch.stack([s, -u], 2), torch.stack([a[:, None] * s - u, s], 1))
         _reset(h, forget, torch.ones_like(gamma))
         memory = _InverseHessian(h, scale.masked_fill(forget, 0.0), age.masked_fill(forget, 0))
-        direction = -torch.bmm(h, grad[:, :, None])[:, :, 0]
-        return memory, direction if blocked is None else _within(h, direction, blocked)
+        return memory, -torch.bmm(h, grad[:, :, None])[:, :, 0]
+
+    def hold(self, memory, direction, held):
+        return _within(memory.h, direction, held)
 
 
 def _within(
-    h: Float[Tensor, "B D D"], direction: Float[Tensor, "B D"], blocked: Bool[Tensor, "B D"]
+    h: Float[Tensor, "B D D"], direction: Float[Tensor, "B D"], held: Bool[Tensor, "B D"]
 ) -> Float[Tensor, "B D"]:
     """-(B_FF)^-1 g_F for the free coordinates F, from H = B^-1 and -H g: the step that leaves the others alone.
 
@@ -89,10 +91,10 @@ def _within(
     """
     # Asking which rows touch a wall is free on the CPU; on a device it costs more than doing all of them.
     all_rows = torch.arange(len(h), device=h.device)
-    rows = all_rows if h.is_cuda else all_rows[blocked.any(1)]
+    rows = all_rows if h.is_cuda else all_rows[held.any(1)]
     if len(rows) == 0:
         return direction
-    h, d, held = h[rows], direction[rows], blocked[rows]
+    h, d, held = h[rows], direction[rows], held[rows]
     both = held[:, :, None] & held[:, None, :]
     inner = torch.where(both, h, torch.diag_embed((~held).to(h)))
     z = torch.linalg.solve_ex(inner, torch.where(held, d, 0.0)[:, :, None])[0][:, :, 0]

@@ -76,7 +76,7 @@ class LBFGS(QuasiNewton):
             used=0,
         )
 
-    def update(self, memory, s, y, grad, push, forget, blocked=None):
+    def update(self, memory, s, y, grad, push, forget):
         if forget.is_cuda or bool(forget.any()):  # asking the host is free on the CPU
             memory = _forgotten(memory, forget)
         memory, u, ytg = _append(memory, s, y, grad, push)

@@ -71,14 +71,19 @@ class QuasiNewton:
         grad: Float[Tensor, "B D"],
         push: Bool[Tensor, "B"],
         forget: Bool[Tensor, "B"],
-        blocked: Bool[Tensor, "B D"] | None = None,
     ) -> tuple[Any, Float[Tensor, "B D"]]:
         """The memory after the pairs (s, y) of the rows in ``push``, and the direction -H grad.
 
-        ``forget`` rows start over; ``blocked`` coordinates are held by a wall of the box, and ``grad`` is zero
-        there. The memory's buffers may be reused: the old memory is given away.
+        ``forget`` rows start over; where a wall holds a coordinate, ``grad`` is zero. The memory's buffers may be
+        reused: the old memory is given away.
         """
         raise NotImplementedError
+
+    def hold(
+        self, memory: Any, direction: Float[Tensor, "B D"], held: Bool[Tensor, "B D"]
+    ) -> Float[Tensor, "B D"]:
+        """The direction when walls hold some coordinates: by default that of the others as it is."""
+        return torch.where(held, 0.0, direction)
 
     def pair(self, y: Float[Tensor, "B D"], blocked: Bool[Tensor, "B D"] | None) -> Float[Tensor, "B D"]:
         """What of the change of the gradient enters a pair: by default the free coordinates only."""
@@ -135,15 +140,22 @@ class QuasiNewton:
 
         n_rejected = torch.where(rejected, state.n_rejected + 1, 0)
         forget = n_rejected == self.search.max_rejections
-        memory, direction = self.update(state.memory, s, y, held, push, forget, blocked)
+        memory, direction = self.update(state.memory, s, y, held, push, forget)
 
         # A step that still runs downhill nearly as steeply as before was too short; lengthen the next one.
         short = accepted & ~first & (new_slope < 0.9 * slope)
         stretch = torch.where(short, 2 * state.stretch, torch.ones_like(state.stretch))
-        step = self._capped(potential, direction, held, stretch)
-        trial = x + torch.where((accepted | forget)[:, None], step, factor[:, None] * s)
-        trial = self._inside(potential, x, held, trial, accepted | forget)
-        if bounds is not None:
+        fresh = accepted | forget
+        if bounds is None:
+            step = self._capped(potential, direction, held, stretch)
+            trial = x + torch.where(fresh[:, None], step, factor[:, None] * s)
+        else:
+            at_wall, landing = _at_the_wall(bounds, x, new_grad, self._capped(potential, direction, held, stretch))
+            direction = self.hold(memory, direction, blocked | at_wall)
+            step = self._capped(potential, direction, torch.where(at_wall, 0.0, held), stretch)
+            step = torch.where(at_wall, landing, step)
+            trial = x + torch.where(fresh[:, None], step, factor[:, None] * s)
+            trial = self._inside(potential, x, held, trial, fresh)
             trial = torch.where((n_rejected == 1)[:, None], _to_the_wall(bounds, x, step, trial), trial)
 
         rms = held.pow(2).mean(1).sqrt()
@@ -242,6 +254,21 @@ class QuasiNewton:
         ):
             status = torch.where(running & condition, int(code), status)
         return status
+
+
+def _at_the_wall(
+    bounds: Bounds, x: Float[Tensor, "B D"], grad: Float[Tensor, "B D"], step: Float[Tensor, "B D"]
+) -> tuple[Bool[Tensor, "B D"], Float[Tensor, "B D"]]:
+    """Coordinates so close before a wall that the step leads a thousand times beyond it, and their last bit of
+    way: onto the wall where that is downhill, else none.
+
+    Left free they would spoil every step, which had to be cut at a wall that is all but reached (the
+    "epsilon-active" coordinates of projected Newton methods, Bertsekas 1982, doi 10.1137/0320018). Near a minimum
+    inside the box steps are short, and no coordinate is close in this sense.
+    """
+    room = torch.where(step > 0, bounds.upper, bounds.lower) - x
+    close = (room.abs() < 1e-3 * step.abs()) & (room != 0)
+    return close, torch.where(room * grad < 0, room, 0.0)
 
 
 def _to_the_wall(

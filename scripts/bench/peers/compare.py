@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """torchscape beside topsearch 0.0.3 and pele 0.1.2: distinct minima and verified transition states per second.
 
-    scripts/bench/peers/compare.py                    # everything, about seven minutes on 2 cores
+    scripts/bench/peers/compare.py                    # everything, about twelve minutes on 2 cores
     scripts/bench/peers/compare.py --quick            # a minute: does it run?
     scripts/bench/peers/compare.py --problem network  # one problem
     scripts/bench/peers/compare.py --json FILE        # also write the figures, with machine, versions and date
@@ -14,8 +14,10 @@ saddles      all get the same minima (the lowest of those that anybody found) an
              minimum with its 8 nearest, as closest symmetric images (torchscape finds pairs and images itself,
              within its time). Each searches for transition states between them for a limited time.
 
-What is given to whom: to the peers the energy and its analytic gradient in NumPy (``functions.py``), which is all
-they can use; to torchscape the same function in torch, to differentiate itself. Same starting distribution, same
+What is given to whom: to torchscape the function in torch, to differentiate itself. To the peers, which ask for
+one point after the other, the same function in two ways, one run with each: "torch" is the same in PyTorch, by one
+backward pass (``plain_torch.py``), as the user of a PyTorch model has it; "numpy" the energy and its analytic
+gradient written by hand (``functions.py``), the best that they can be given. Same starting distribution, same
 tolerance of the RMS gradient (topsearch knows only the largest component, which it gets the same number for), same
 box. Settings: ``settings.py``, as shipped and tuned, for every program.
 
@@ -66,12 +68,25 @@ def functions() -> dict[str, Regression | Network]:
     }
 
 
+def line_up(name: str, phase: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Program, gradients, settings: the peers run once with each kind of gradient."""
+    return [
+        (program, gradients, settings)
+        for program, settings in SETTINGS[name, phase].items()
+        for gradients in (("torch",) if program.startswith("torchscape") else ("torch", "numpy"))
+    ]
+
+
+def label(program: str, gradients: str) -> str:
+    return program if program.startswith("torchscape") else f"{program}, {gradients}"
+
+
 def run(program: str, python: dict[str, Path | str], phase: str, task: dict[str, Any]) -> dict[str, Any]:
     """One program on one phase; what it found and when."""
     name = program.split()[0]
     command = [str(python[name]), str(HERE / f"run_{name}.py"), phase, task["problem"], task["out"]]
     command += ["--seconds", str(task["seconds"]), "--tol", str(task["tol"]), "--seed", str(task["seed"])]
-    command += ["--settings", json.dumps(task["settings"])]
+    command += ["--settings", json.dumps(task["settings"]), "--gradients", task["gradients"]]
     if phase == "saddles":
         command += ["--given", task["given"]]
     Path(task["out"]).unlink(missing_ok=True)
@@ -94,7 +109,7 @@ def compare(
         problem = Path(folder) / "problem.npz"
         function.save(problem)
         for seed in range(args.rounds):
-            for program, settings in SETTINGS[name, phase].items():
+            for program, gradients, settings in line_up(name, phase):
                 task = {
                     "problem": str(problem),
                     "out": str(Path(folder) / "out.npz"),
@@ -103,13 +118,15 @@ def compare(
                     "tol": tol,
                     "seed": seed,
                     "settings": settings,
+                    "gradients": gradients,
                 }
                 found = run(program, python, phase, task)
                 checked = judge.take(found["x"])
+                program = label(program, gradients)
                 runs.append({"program": program, "number": checked.number, "refused": checked.reasons, **found})
                 n = len(set(checked.number[checked.number >= 0]))
                 print(f"  {name} {phase}: {program}: {n} in {found['about'].get('wall', 0):.1f} s", flush=True)
-    rows = [row(program, runs, len(judge)) for program in SETTINGS[name, phase]]
+    rows = [row(label(program, how), runs, len(judge)) for program, how, _ in line_up(name, phase)]
     return {
         "problem": name,
         "phase": phase,

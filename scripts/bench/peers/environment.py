@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[3] / ".venv-peers"
 
 
 def environment(root: Path = ROOT) -> Path:
-    """The Python of an environment in which both peers are installed from PyPI, as wheels.
+    """The Python of an environment in which both peers are installed from PyPI, as wheels, and the same PyTorch.
 
     Both were tried with CPython 3.11 on Linux x86-64, where pele has a wheel; elsewhere pip may have to build it,
     for which it needs CMake, a C++ and a Fortran compiler.
@@ -25,9 +26,10 @@ def environment(root: Path = ROOT) -> Path:
         print(f"making {root} (a minute) ...", flush=True)
         venv.create(root, with_pip=True)
         (root / ".gitignore").write_text("*\n")
-    wanted = [f"{name}=={version}" for name, version in PEERS.items()]
+    torch = importlib.metadata.version("torch").partition("+")[0]
+    wanted = [f"{name}=={version}" for name, version in PEERS.items()] + [f"torch=={torch}"]
     have = versions(python)
-    if any(have.get(name) != version for name, version in PEERS.items()):
+    if any(have.get(name) != version for name, version in PEERS.items()) or "torch" not in have:
         done = subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=False)
         if done.returncode:
             sys.exit(f"pip could not install {' '.join(wanted)} into {root}: see its message above")

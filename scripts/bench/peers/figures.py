@@ -94,11 +94,11 @@ def ratios(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 def show(result: dict[str, Any]) -> None:
     print(f"\n{result['problem']}, {result['phase']}: {result['found_by_all']} distinct by all together")
-    print(f"{'':20}{'distinct':>12}{'1/s':>9}{'1/cpu s':>9}{'tries':>8}{'gradients':>11}  refused")
+    print(f"{'':26}{'distinct':>12}{'1/s':>9}{'1/cpu s':>9}{'tries':>8}{'gradients':>11}  refused")
     for r in result["rows"]:
         found = ", ".join(map(str, r["distinct"]))
         print(
-            f"{r['program']:20}{found:>12}{r['per_second']:>9.3g}{r['per_cpu_second']:>9.3g}{r['tries']:>8}"
+            f"{r['program']:26}{found:>12}{r['per_second']:>9.3g}{r['per_cpu_second']:>9.3g}{r['tries']:>8}"
             f"{r['gradients']:>11}  {', '.join(f'{n} {reason}' for reason, n in r['refused'].items())}"
         )
     for r in result["ratios"]:

@@ -63,7 +63,8 @@ class Network:
         self.inputs, self.labels, self.hidden, self.n_out, self.l2 = inputs, labels, hidden, n_out, l2
         n_in = inputs.shape[1]
         self.shapes = [(hidden, n_in), (hidden,), (n_out, hidden), (n_out,)]
-        self.cuts = np.cumsum([int(np.prod(s)) for s in self.shapes])
+        self.sizes = [int(np.prod(s)) for s in self.shapes]
+        self.cuts = np.cumsum(self.sizes)
         self.ndim = int(self.cuts[-1])
         self.onehot = np.eye(n_out)[labels]
         # topsearch cannot do without a box. No stationary point that anybody found is near its walls.
@@ -90,8 +91,7 @@ class Network:
     def start(self, random: Any) -> np.ndarray:
         """A random starting point: uniform within 1 / sqrt(fan-in), as torch initialises such layers."""
         fan_in = [self.inputs.shape[1], self.inputs.shape[1], self.hidden, self.hidden]
-        size = [int(np.prod(s)) for s in self.shapes]
-        return random.uniform(-1.0, 1.0, self.ndim) / np.sqrt(np.repeat(fan_in, size))
+        return random.uniform(-1.0, 1.0, self.ndim) / np.sqrt(np.repeat(fan_in, self.sizes))
 
     def images(self, w: np.ndarray) -> np.ndarray:
         """The 2^h h! points that differ by permutations of hidden units and by their signs."""
@@ -120,14 +120,18 @@ def load(path: Path) -> Regression | Network:
 
 
 class Counted:
-    """The same function, with the number of its evaluations."""
+    """The same function, with the number of its evaluations, by NumPy or by plain PyTorch."""
 
-    def __init__(self, function: Regression | Network) -> None:
-        self.function, self.n = function, 0
+    def __init__(self, function: Regression | Network, gradients: str) -> None:
+        self.function, self.call, self.n = function, function.__call__, 0
+        if gradients == "torch":
+            from plain_torch import one_point
 
-    def __call__(self, q: np.ndarray) -> tuple[float, np.ndarray]:
+            self.call = one_point(function)
+
+    def __call__(self, q: np.ndarray) -> tuple[Any, np.ndarray]:
         self.n += 1
-        return self.function(q)
+        return self.call(q)
 
 
 def hessian(function: Regression | Network, q: np.ndarray, step: float = 1e-30) -> np.ndarray:

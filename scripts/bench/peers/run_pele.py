@@ -104,7 +104,7 @@ def saddles(system: System, trace: Trace, seconds: float, a: np.ndarray, b: np.n
 def main() -> None:
     asked = arguments()
     np.random.seed(asked.seed)  # noqa: NPY002 (pele draws from it)
-    function = Counted(load(asked.problem))
+    function = Counted(load(asked.problem), asked.gradients)
     settings = {"quench": {}, "neb": {}, "search": {}} | asked.settings
     system = System(function, asked.tol, **settings)
     trace = Trace(function.function.ndim)

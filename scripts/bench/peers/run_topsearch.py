@@ -104,7 +104,7 @@ def saddles(
 def main() -> None:
     asked = arguments()
     np.random.seed(asked.seed)  # noqa: NPY002 (topsearch draws from it)
-    function = Counted(load(asked.problem))
+    function = Counted(load(asked.problem), asked.gradients)
     f = function.function
     settings = dict(asked.settings)
     if "lbfgs" in settings:  # its memory and its limit of steps are defaults of a function that nothing passes on

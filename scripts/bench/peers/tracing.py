@@ -57,5 +57,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tol", type=float, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--given", type=Path, help="saddles: minima x, and pairs of ends a, b")
+    parser.add_argument("--gradients", choices=["numpy", "torch"], default="numpy", help="of the peers")
     parser.add_argument("--settings", type=json.loads, default={}, help="of the program, as JSON")
     return parser.parse_args()
