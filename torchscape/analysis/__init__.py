@@ -2,6 +2,7 @@
 
 from torchscape.analysis.annotate import annotated, edge_features, graph_features
 from torchscape.analysis.betweenness import edge_betweenness
+from torchscape.analysis.calibration import Calibration, CalibrationComparison, calibration, compare_calibration
 from torchscape.analysis.capacity import (
     Contributions,
     HeatCapacity,
@@ -116,6 +117,8 @@ __all__ = [
     "ROC",
     "AgainstRandom",
     "Barriers",
+    "Calibration",
+    "CalibrationComparison",
     "ClassAreas",
     "Communities",
     "Comparison",
@@ -155,12 +158,14 @@ __all__ = [
     "auc",
     "barriers",
     "boltzmann_weights",
+    "calibration",
     "class_roc",
     "cluster_order",
     "clustering",
     "committors",
     "communities",
     "compare",
+    "compare_calibration",
     "compare_ensembles",
     "completeness",
     "conserved_parameters",

@@ -11,7 +11,7 @@ from torchscape.errors import TorchscapeError
 from torchscape.potentials.module import ModulePotential
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["HeldOut", "held_out"]
+__all__ = ["HeldOut", "class_probability", "held_out"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +45,7 @@ class HeldOut:
         The outputs are taken for logits or log-probabilities, as cross entropy takes them.
         """
         self._classes()
-        if self.outputs.ndim == 3 and self.outputs.shape[2] > 1:
-            return self.outputs.softmax(2)
-        logit = self.outputs.reshape(self.outputs.shape[:2])
-        return torch.stack([(-logit).sigmoid(), logit.sigmoid()], 2)
+        return class_probability(self.outputs)
 
     def _classes(self) -> Int[Tensor, "n"]:
         if self.labels is None:
@@ -56,6 +53,14 @@ class HeldOut:
                 "these targets are no class indices: accuracy and probabilities need classes; pass labels=..."
             )
         return self.labels
+
+
+def class_probability(outputs: Tensor) -> Float[Tensor, "N n C"]:
+    """The softmax of C outputs [N n C], or the logistic function of one [N n] or [N n 1]."""
+    if outputs.ndim == 3 and outputs.shape[2] > 1:
+        return outputs.softmax(2)
+    logit = outputs.reshape(outputs.shape[:2])
+    return torch.stack([(-logit).sigmoid(), logit.sigmoid()], 2)
 
 
 def held_out(

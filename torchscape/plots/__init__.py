@@ -1,5 +1,6 @@
 """Pictures of a landscape, each one call: ``plots.disconnectivity(network)``."""
 
+from torchscape.plots.calibration import CalibrationPage, ReliabilityPlot, calibration, reliability
 from torchscape.plots.coverage import CoveragePlot, coverage
 from torchscape.plots.curves import CurvePlot, entropy, frustration, heat_capacity, occupation
 from torchscape.plots.disconnectivity import DisconnectivityPlot, disconnectivity
@@ -13,6 +14,7 @@ from torchscape.plots.profile import ProfilePlot, profile
 
 __all__ = [
     "BarrierPlot",
+    "CalibrationPage",
     "CorrelationPlot",
     "CoveragePlot",
     "CurvePlot",
@@ -26,7 +28,9 @@ __all__ = [
     "PeakTrees",
     "ProfilePlot",
     "ROCPlot",
+    "ReliabilityPlot",
     "barriers",
+    "calibration",
     "correlations",
     "coverage",
     "degree_distribution",
@@ -42,6 +46,7 @@ __all__ = [
     "network",
     "occupation",
     "profile",
+    "reliability",
     "robustness",
     "roc",
 ]

@@ -19,6 +19,7 @@ from torchscape.potentials.kernels import Matern, SquaredExponential
 from torchscape.potentials.lennard_jones import LennardJones
 from torchscape.potentials.losses import AUCLoss
 from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.posterior import Posterior
 from torchscape.potentials.separable import DoubleWell, Schwefel, SeparableSurface
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Matern",
     "ModulePotential",
     "MuellerBrown",
+    "Posterior",
     "Potential",
     "Quadratic",
     "Rosenbrock",
