@@ -1,6 +1,7 @@
 """Finite temperature: Langevin and Hamiltonian samplers over thousands of chains, and what to believe of them."""
 
 from torchscape.sampling.adaptive import AdaptiveLangevin
+from torchscape.sampling.bandwidth import LogSumSlope, log_sum_slope
 from torchscape.sampling.chains import Chains, Sampler
 from torchscape.sampling.covariance import CCAdL, NoiseMemory, SplitBatch
 from torchscape.sampling.diagnostics import (
@@ -14,9 +15,13 @@ from torchscape.sampling.diagnostics import (
     effective_sample_size,
     r_hat,
 )
+from torchscape.sampling.diffusion_map import DiffusionMap, diffusion_map
 from torchscape.sampling.ensemble import EnsembleQuasiNewton
+from torchscape.sampling.free_energy import FreeEnergy, free_energy
 from torchscape.sampling.hamiltonian import HMC
+from torchscape.sampling.kernels import Gaussian, VariableBandwidth
 from torchscape.sampling.langevin import ABOBA, BAOA, BAOAB, GLA1, GLA2, OBABO, SGLD, Splitting
+from torchscape.sampling.neighbours import Neighbours, nearest_neighbours
 from torchscape.sampling.sample import Samples, sample
 from torchscape.sampling.superposition import HarmonicMixture, Superposition, WeightedSamples, reweight
 from torchscape.sampling.tempering import Ladder, ParallelTempering
@@ -34,9 +39,14 @@ __all__ = [
     "CCAdL",
     "Chains",
     "Diagnosis",
+    "DiffusionMap",
     "EnsembleQuasiNewton",
+    "FreeEnergy",
+    "Gaussian",
     "HarmonicMixture",
     "Ladder",
+    "LogSumSlope",
+    "Neighbours",
     "NoiseMemory",
     "ParallelTempering",
     "Sampler",
@@ -45,13 +55,18 @@ __all__ = [
     "SplitBatch",
     "Splitting",
     "Superposition",
+    "VariableBandwidth",
     "WeightedSamples",
     "autocorrelation",
     "autocorrelation_time",
     "bulk_ess",
     "configurational_temperature",
     "diagnose",
+    "diffusion_map",
     "effective_sample_size",
+    "free_energy",
+    "log_sum_slope",
+    "nearest_neighbours",
     "r_hat",
     "reweight",
     "sample",
