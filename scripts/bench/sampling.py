@@ -34,14 +34,16 @@ from peers.posteriors_package import VERSION, posteriors
 
 from torchscape import Potential, problems
 from torchscape.potentials import Rosenbrock
-from torchscape.sampling import BAOA, BAOAB, HMC, SGLD, AdaptiveLangevin, sample
+from torchscape.sampling import BAOA, BAOAB, HMC, SGLD, AdaptiveLangevin, EnsembleQuasiNewton, sample
 
 SAMPLERS = {
     "SGLD": SGLD(1e-3),
     "BAOAB": BAOAB(1e-2),
     "AdaptiveLangevin": AdaptiveLangevin(1e-2),
     "HMC": HMC(1e-2, n_leapfrog=10, target=None),
+    "EnsembleQuasiNewton": EnsembleQuasiNewton(1e-2, hold=10),
 }
+GRADIENTS = {"HMC": 9, "EnsembleQuasiNewton": 10}  # of a step, about; the count is in the result
 
 
 def seconds(f, device: torch.device) -> tuple[float, float]:
@@ -70,7 +72,7 @@ def ratio(name: str, potential: Potential, chains: int, evaluations: int, turns:
             spent = []
 
             def run(sampler=sampler, spent=spent) -> None:
-                steps = evaluations // 9 if isinstance(sampler, HMC) else evaluations
+                steps = evaluations // GRADIENTS.get(type(sampler).__name__, 1)
                 samples = sample(potential, x, sampler=sampler, steps=steps, thin=10, keep_positions=False)
                 spent.append(samples.state.n_evaluations)
 

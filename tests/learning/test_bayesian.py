@@ -168,19 +168,29 @@ def test_report_holds_every_predictor_and_their_scores():
     assert "BAOAB" in str(report)
 
 
-def test_mixture_of_a_network_weighs_minima_as_the_posterior_does():
-    """Two wells with their images: weights are degeneracy times exp(-N E) / sqrt(det), as in occupation."""
+def test_minima_are_weighed_by_their_harmonic_occupation_at_one_over_n():
+    """Degeneracy times exp(-N E) / sqrt(det), against the occupation probabilities of the network at T = 1 / N."""
     u = classifier(hidden=3, l2=1e-3)
-    network = several_minima(u)
-    lifted = dataclasses.replace(network, log_degeneracy=torch.arange(network.n_minima).double() * math.log(3.0))
-    posterior = Posterior(u)
-    base, temperature, _ = bayesian._matched(posterior, lifted)
-    assert base is posterior.potential
-    assert temperature == pytest.approx(1 / u.n_samples)
+    network, test = several_minima(u), blobs(80, seed=1)
+    network = dataclasses.replace(
+        network,
+        log_det=torch.linalg.slogdet(u.hessian(network.coords))[1],
+        log_degeneracy=torch.arange(network.n_minima).double() * math.log(30.0),
+    )
+    weights = analysis.occupation(network, 1 / u.n_samples)
+    p = held_out(u, network.coords, *test).probability
+    report = bayesian_report(Posterior(u), network, test, size=3, n_draws=10)
+    exact = analysis.mean_probability(p, weights)
+    torch.testing.assert_close(report.predictive["3 lowest, weighted"].probability, exact, atol=1e-8, rtol=0)
+    plain = bayesian_report(Posterior(u), several_minima(u), test, size=3, n_draws=10)
+    assert float((plain.predictive["3 lowest, weighted"].probability - exact).abs().max()) > 0.01
+
+
+def test_a_network_of_the_posterior_says_the_same_as_one_of_its_potential():
+    u = classifier(hidden=3, l2=1e-3)
+    network, posterior, test = several_minima(u), Posterior(u), blobs(50, seed=1)
     scaled = dataclasses.replace(network, energy=network.energy * posterior.scale)
-    assert bayesian._matched(posterior, scaled)[:2] == (posterior, 1.0)
-    one = bayesian_report(posterior, network, blobs(50, seed=1), size=2, n_draws=300)
-    other = bayesian_report(posterior, scaled, blobs(50, seed=1), size=2, n_draws=300)
+    one, other = (bayesian_report(posterior, n, test, size=2, n_draws=300) for n in (network, scaled))
     for name in one.predictive:
         torch.testing.assert_close(
             one.predictive[name].probability, other.predictive[name].probability, atol=1e-6, rtol=0

@@ -114,7 +114,7 @@ def sample(
     """Draw from exp(-U / T) by many chains at once. Ctrl-C returns what there is.
 
     For the posterior of a :class:`~torchscape.potentials.ModulePotential`, whose energy is a mean over N samples,
-    take T = 1 / N.
+    take T = 1 / N, or sample its :class:`~torchscape.potentials.Posterior` at T = 1.
 
     Args:
         potential: U; a box is respected by reflection at its walls.
@@ -190,7 +190,7 @@ def _refuse(potential: Potential, sampler: Sampler, batch_size: int | None) -> N
     if sampler.is_exact:
         raise TorchscapeError(
             f"{type(sampler).__name__} decides by energies, which a minibatch does not give: "
-            "leave batch_size out, or use SGLD, BAOAB or AdaptiveLangevin"
+            "leave batch_size out, or use SGLD, BAOAB, AdaptiveLangevin or CCAdL"
         )
     if not (hasattr(potential, "on") and hasattr(potential, "n_samples")):
         raise PotentialError(
