@@ -82,7 +82,7 @@ def main() -> None:
         if asked.phase == "minima":
             if (
                 "max_evaluations" in settings
-            ):  # gives up quenches that crawl along a wall, which do not count anyway
+            ):  # gives up the rare quench that crawls down a curved valley
                 settings["optimiser"] = BFGS(max_evaluations=settings.pop("max_evaluations"))
             strategy = tsc.BasinHopping(tol=asked.tol, **settings)
         else:

@@ -33,7 +33,7 @@ SETTINGS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
             "step": 2.0,
             "temperature": 3.0,
             "round_hops": 1,
-            "max_evaluations": 100,
+            "max_evaluations": 300,
         },
         "topsearch shipped": _EXAMPLE_MINIMA,
         "topsearch tuned": {**_EXAMPLE_MINIMA, "hops": 0, "restart": True},
@@ -50,10 +50,10 @@ SETTINGS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("network", "minima"): {
         "torchscape shipped": {},
         "torchscape tuned": {
-            "walkers": 128,
-            "hops": 7,
-            "step": 2.0,
-            "temperature": 0.05,
+            "walkers": 64,
+            "hops": 15,
+            "step": 4.0,
+            "temperature": 1.0,
             "round_hops": 1,
             "max_evaluations": 1500,
         },
