@@ -34,7 +34,7 @@ class Continuation:
 
     newton: Newton = dataclasses.field(default_factory=lambda: Newton(first_step=0.3))
     max_jump: float = 2.0
-    least_part: float = 2.0**-10
+    least_part: float = 2.0**-8
     dense_limit: int = 300
 
 
@@ -75,9 +75,9 @@ def continue_points(
 
     Predictor x + (dx/dp) dp from the last two points, corrector Newton's method. A step holds when the corrector
     converges near the prediction, inside the box, *and* the corrector back at the value before returns to the
-    point it came from: a step onto another branch does not. Steps that fail are halved down to ``least_part``,
-    those that hold are doubled; rows that stand at the same value move as one batch. The index may change: that
-    is a bifurcation, not a failure.
+    point it came from: a step onto another branch does not. What fails is approached by halves, down to
+    ``least_part``; steps that hold are doubled; rows that stand at the same value move as one batch. The index
+    may change: that is a bifurcation, not a failure.
 
     Args:
         at: the potential at a value of the control parameter.
@@ -123,7 +123,6 @@ class _Walk:
         self.value = torch.full((n,), float(start), dtype=torch.float64)
         self.step = torch.full((n,), float(stop - start), dtype=torch.float64)
         self.failed = torch.full((n,), torch.nan, dtype=torch.float64)
-        self.held = torch.zeros(n, dtype=torch.bool)  # whether the last step was taken
         self.active = torch.ones(n, dtype=torch.bool)
         self.least = options.least_part * abs(stop - start)
 
@@ -163,15 +162,23 @@ class _Walk:
         self._book(rows, taken, trial)
 
     def _book(self, rows: Int[Tensor, "K"], taken: Bool[Tensor, "K"], trial: float) -> None:
-        """New values and steps; a row ends where it was to go, or where its step became too short."""
+        """New values and steps.
+
+        Once a step has failed its end is approached by halves, and tried again from close by: if it fails then
+        too the row ends there, otherwise the step was only too long.
+        """
         ahead, behind = rows[taken], rows[~taken]
+        last = trial - self.value[ahead]
         self.value[ahead] = trial
-        self.step[ahead] *= torch.where(self.held[ahead], 2.0, 1.0).double()
-        self.held[ahead], self.held[behind] = True, False
+        self.failed[ahead] = torch.where(self.failed[ahead] == trial, torch.nan, self.failed[ahead])
+        gap = self.failed[ahead] - trial
+        closer = torch.where(gap.abs() > 2 * self.least, 0.5 * gap, gap)
+        self.step[ahead] = torch.where(gap.isnan(), 2 * last, closer)
         self.active[ahead] = trial != self.stop
         self.failed[behind] = trial
-        self.step[behind] = 0.5 * (trial - self.value[behind])
-        self.active[behind] = self.between & (self.step[behind].abs() >= self.least)
+        gap = trial - self.value[behind]
+        self.step[behind] = 0.5 * gap
+        self.active[behind] = self.between & (gap.abs() > 2 * self.least)
 
     def result(self) -> Continued:
         arrived = self.value == self.stop

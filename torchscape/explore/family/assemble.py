@@ -12,7 +12,7 @@ from torchscape.explore.family.endings import Ending
 from torchscape.explore.family.members import DOWN, UP, Member
 from torchscape.explore.run import nothing_found
 from torchscape.saddles.bifurcations import Bifurcation, softest_modes
-from torchscape.types import Bool, Int, Tensor
+from torchscape.types import Bool, Tensor
 
 __all__ = ["assemble"]
 
@@ -52,7 +52,7 @@ def assemble(sweeps: Sweeps) -> Family:
     )
 
 
-def _numbered(members) -> list[Int[Tensor, "M"]]:
+def _numbered(members) -> list[Tensor]:
     """A branch number for every point of every member: those of the first member first, then as they begin."""
     labels: list[Tensor] = []
     n = 0
@@ -90,7 +90,7 @@ class _Group:
     through: list[int]
 
 
-def _events(sweeps: Sweeps, labels: list[Int[Tensor, "M"]]) -> tuple[FamilyEvent, ...]:
+def _events(sweeps: Sweeps, labels: list[Tensor]) -> tuple[FamilyEvent, ...]:
     """One event for all the branches that end in the same place."""
     groups: list[_Group] = []
     for (k, row, way), ending in sorted(sweeps.endings.items(), key=lambda item: item[0]):
@@ -150,11 +150,8 @@ def _exchanges(sweeps: Sweeps, groups: list[_Group]) -> tuple[list[_Group], list
 
 
 def _meet(sweeps: Sweeps, one: Ending, other: Ending) -> bool:
-    """Whether two points whose indices differ by one are near enough to annihilate within their bracket."""
-    u = sweeps.at(one.bracket[0])
-    values, _ = softest_modes(u, torch.stack([one.x, other.x]))
-    opposite = bool(values[0] * values[1] < 0)
-    return opposite and _distance(sweeps, one, other) <= sweeps.options.max_jump
+    """Whether two branches whose indices differ by one are on their way to the same place."""
+    return abs(one.index - other.index) == 1 and _distance(sweeps, one, other) <= 1.0
 
 
 def _distance(sweeps: Sweeps, one: Ending, other: Ending) -> float:

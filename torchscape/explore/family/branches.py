@@ -112,6 +112,8 @@ class Sweeps:
         arrived = torch.nonzero(done.arrived)[:, 0]
         self._link(k, way, rows[arrived], done.points[arrived.to(points.x.device)])
         for i in torch.nonzero(~done.arrived)[:, 0].tolist():
+            if (k, int(rows[i]), way) in self.endings:  # the partner of one before it
+                continue
             self._end(k, way, int(rows[i]), done, i, before.of(i))
 
     def _before(self, k: int, way: int, rows: Int[Tensor, "B"]) -> _Earlier:
@@ -165,7 +167,17 @@ class Sweeps:
         reason = "arrived where another branch had arrived before"
         point = member.points[row : row + 1]
         nan = float("nan")
-        return Ending("lost", middle, half, float(point.energy), point.x[0], nan, reason, (member.value, to.value))
+        return Ending(
+            "lost",
+            middle,
+            half,
+            float(point.energy),
+            point.x[0],
+            nan,
+            reason,
+            int(point.index),
+            (member.value, to.value),
+        )
 
     def _end(self, k: int, way: int, row: int, done: Continued, i: int, before) -> None:
         ending = ending_of(self.at, done, i, before=before, between=self.between, options=self.options)

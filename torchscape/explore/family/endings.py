@@ -24,6 +24,7 @@ class Ending:
         kind: as in :class:`torchscape.analysis.family.FamilyEvent`; "unmet fold" for what only extrapolation
             says is a fold, which another branch that ends there has to confirm.
         value, uncertainty, energy, x, eigenvalue, reason: as there.
+        index: of the branch before it ends.
         bracket: values between which the branch was lost.
         fold: where one was located.
     """
@@ -35,6 +36,7 @@ class Ending:
     x: Float[Tensor, "D"]
     eigenvalue: float
     reason: str
+    index: int
     bracket: tuple[float, float]
     fold: Bifurcation | None = None
 
@@ -109,21 +111,42 @@ class _Loss:
         bounds = self.at(self.low).bounds
         if bounds is None:
             return None
-        goal = torch.where(self.velocity * (self.high - self.low) > 0, bounds.upper, bounds.lower)
-        time = (goal - self.x) / self.velocity
-        time = torch.where(torch.isfinite(time), time * (1.0 if self.high > self.low else -1.0), torch.inf)
-        first = int(time.argmin())
-        hit = self.low + float(time[first]) * (1.0 if self.high > self.low else -1.0)
         width = abs(self.high - self.low)
+        hit, first = self._hit(self.low, self.x, self.velocity)
         if abs(hit - self.low) <= 2 * width:
-            hit = min(max(hit, min(self.low, self.high)), max(self.low, self.high))
-            reason = f"coordinate {first} reaches its bound {float(goal[first]):.6g}"
+            wall = float(
+                (bounds.upper if float(self.velocity[first]) * (hit - self.low) > 0 else bounds.lower)[first]
+            )
+            hit, uncertainty = self._sharpened(hit) if self.between else (hit, 0.5 * width)
+            reason = f"coordinate {first} reaches its bound {wall:.6g}"
         elif self.landed.status[0] == Status.OUTSIDE:
-            hit, reason = 0.5 * (self.low + self.high), "the search beyond leaves the box"
+            hit, uncertainty = 0.5 * (self.low + self.high), 0.5 * width
+            reason = "the search beyond leaves the box"
         else:
             return None
+        hit = min(max(hit, min(self.low, self.high)), max(self.low, self.high))
         x = self.x + self.velocity * (hit - self.low)
-        return self._told("left the box", hit, 0.5 * width, reason, x=bounds.clamp(x))
+        return self._told("left the box", hit, uncertainty, reason, x=bounds.clamp(x))
+
+    def _hit(self, value: float, x: Float[Tensor, "D"], velocity: Float[Tensor, "D"]) -> tuple[float, int]:
+        """The value at which a straight line meets a wall on the way to ``high``, and in which coordinate."""
+        bounds = self.at(value).bounds
+        assert bounds is not None
+        way = 1.0 if self.high > self.low else -1.0
+        goal = torch.where(velocity * way > 0, bounds.upper, bounds.lower)
+        time = torch.where(velocity == 0, torch.inf, (goal - x) / velocity * way)
+        first = int(time.argmin())
+        return value + way * float(time[first]), first
+
+    def _sharpened(self, hit: float) -> tuple[float, float]:
+        """The value at which the wall is met, from a second walk to a little further; its uncertainty."""
+        stop = hit + 0.02 * (self.high - self.low)
+        walk = continue_points(
+            self.at, self.point, self.low, stop, velocity=self.velocity[None], options=self.options
+        )
+        reached = float(walk.reached)
+        again, _ = self._hit(reached, walk.points.x[0], walk.velocity[0])
+        return again, abs(stop - reached) if bool(walk.arrived) else abs(float(walk.failed) - reached)
 
     def extrapolated_fold(self) -> Ending | None:
         """The eigenvalue nearest to zero, squared, is linear near a fold: where does it vanish?"""
@@ -143,7 +166,9 @@ class _Loss:
             return None
         root = min(max(root, min(self.low, self.high)), max(self.low, self.high))
         reason = "the square of the softest eigenvalue extrapolates to zero"
-        return self._told("unmet fold", root, 0.5 * abs(self.high - self.low), reason)
+        near, far = abs(self.low - root) ** 0.5, abs(value - root) ** 0.5
+        goal = self.x + (self.x - x) * near / (far - near)  # x goes like the root, too
+        return self._told("unmet fold", root, 0.5 * abs(self.high - self.low), reason, x=goal)
 
     def unknown(self) -> Ending:
         landed = Status(int(self.landed.status[0]))
@@ -156,8 +181,8 @@ class _Loss:
     def _told(self, kind: str, value: float, uncertainty: float, reason: str, x: Tensor | None = None) -> Ending:
         energy = float(self.point.energy[0])
         nowhere = float("nan")
-        x = self.x if x is None else x
-        return Ending(kind, value, uncertainty, energy, x, nowhere, reason, (self.low, self.high))
+        x, index = self.x if x is None else x, int(self.point.index[0])
+        return Ending(kind, value, uncertainty, energy, x, nowhere, reason, index, (self.low, self.high))
 
     def _located(self, kind: str, found: Bifurcation, reason: str) -> Ending:
         return Ending(
@@ -168,6 +193,7 @@ class _Loss:
             x=found.x,
             eigenvalue=found.eigenvalue,
             reason=reason,
+            index=int(self.point.index[0]),
             bracket=(self.low, self.high),
             fold=found if kind == "fold" else None,
         )

@@ -29,7 +29,7 @@ __all__ = ["explore_family"]
 
 def explore_family(
     potentials: Callable[[float], Potential] | Sequence[Potential],
-    values: Sequence[float],
+    values: Sequence[float] | Sequence[int],
     *,
     strategies: Sequence[Strategy] | None = None,
     seed: int = 0,
@@ -125,7 +125,7 @@ def explore_family(
 
 def _prepared(
     potentials: Callable[[float], Potential] | Sequence[Potential],
-    values: Sequence[float],
+    values: Sequence[float] | Sequence[int],
     continuous: bool | None,
 ) -> tuple[Callable[[float], Potential], list[float], bool]:
     """The potential at a value, each built once; the values in order; whether there are any in between."""
