@@ -8,11 +8,21 @@ from torchscape.learning.bayesian import (
     predictive,
     predictive_moments,
 )
+from torchscape.learning.directions import (
+    Plane,
+    filter_normalised,
+    hessian_plane,
+    plane_of,
+    principal_plane,
+    random_plane,
+    three_point_plane,
+)
 from torchscape.learning.distances import align_all, parameter_distances
 from torchscape.learning.ensembles import EnsembleReport, ensemble_report
 from torchscape.learning.flatness import Flatness, flatness, hessian_trace, top_eigenvalues, worst_case_loss
 from torchscape.learning.held_out import HeldOut, held_out
 from torchscape.learning.interpolation import interpolate
+from torchscape.learning.planes import PlaneSurface, Projected, plane_surface, project, zoom_series
 from torchscape.learning.robustness import Robustness, robustness
 
 __all__ = [
@@ -20,20 +30,32 @@ __all__ = [
     "EnsembleReport",
     "Flatness",
     "HeldOut",
+    "Plane",
+    "PlaneSurface",
     "Predictive",
     "PredictiveMoments",
+    "Projected",
     "Robustness",
     "align_all",
     "bayesian_report",
     "ensemble_report",
+    "filter_normalised",
     "flatness",
     "held_out",
+    "hessian_plane",
     "hessian_trace",
     "interpolate",
     "parameter_distances",
+    "plane_of",
+    "plane_surface",
     "predictive",
     "predictive_moments",
+    "principal_plane",
+    "project",
+    "random_plane",
     "robustness",
+    "three_point_plane",
     "top_eigenvalues",
     "worst_case_loss",
+    "zoom_series",
 ]

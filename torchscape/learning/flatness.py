@@ -130,7 +130,7 @@ def top_eigenvalues(
         >>> round(top_eigenvalues(u, torch.tensor([[3.0, 2.0]]).double()).item(), 6)
         82.284271
     """
-    pairs = lowest_eigenpairs(_Upside(potential), x, k, tol=tol, projector=Projector(None, None), seed=seed)
+    pairs = lowest_eigenpairs(UpsideDown(potential), x, k, tol=tol, projector=Projector(None, None), seed=seed)
     return -pairs.values
 
 
@@ -234,7 +234,7 @@ def _unit(v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     return v / v.norm(dim=1, keepdim=True).clamp(min=torch.finfo(v.dtype).tiny)
 
 
-class _Upside(Potential):
+class UpsideDown(Potential):
     """-U, as far as its curvature goes: its lowest eigenvalues are the highest of U."""
 
     def __init__(self, potential: Potential) -> None:

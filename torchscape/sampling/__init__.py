@@ -22,6 +22,7 @@ from torchscape.sampling.hamiltonian import HMC
 from torchscape.sampling.kernels import Gaussian, VariableBandwidth
 from torchscape.sampling.langevin import ABOBA, BAOA, BAOAB, GLA1, GLA2, OBABO, SGLD, Splitting
 from torchscape.sampling.neighbours import Neighbours, nearest_neighbours
+from torchscape.sampling.principal import PrincipalDirections, principal_directions
 from torchscape.sampling.sample import Samples, sample
 from torchscape.sampling.superposition import HarmonicMixture, Superposition, WeightedSamples, reweight
 from torchscape.sampling.tempering import Ladder, ParallelTempering
@@ -49,6 +50,7 @@ __all__ = [
     "Neighbours",
     "NoiseMemory",
     "ParallelTempering",
+    "PrincipalDirections",
     "Sampler",
     "Samples",
     "SamplingWarning",
@@ -67,6 +69,7 @@ __all__ = [
     "free_energy",
     "log_sum_slope",
     "nearest_neighbours",
+    "principal_directions",
     "r_hat",
     "reweight",
     "sample",
