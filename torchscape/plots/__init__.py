@@ -3,6 +3,9 @@
 from torchscape.plots.calibration import CalibrationPage, ReliabilityPlot, calibration, reliability
 from torchscape.plots.coverage import CoveragePlot, coverage
 from torchscape.plots.curves import CurvePlot, entropy, frustration, heat_capacity, occupation
+from torchscape.plots.disconnectivity import DisconnectivityPlot, disconnectivity
+from torchscape.plots.distributions import BarrierPlot, DegreePlot, barriers, degree_distribution
+from torchscape.plots.ensembles import EnsemblePlot, ensembles
 from torchscape.plots.family import BranchPlot, DisconnectivitySeries, branches, disconnectivity_series
 from torchscape.plots.generalisation import CorrelationPlot, LinesPlot, correlations, loss_lines, robustness
 from torchscape.plots.network import NetworkPlot, network
