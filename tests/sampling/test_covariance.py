@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.potentials import Potential, Quadratic
+from torchscape.potentials import ModulePotential, Posterior, Potential, Quadratic
 from torchscape.sampling import AdaptiveLangevin, CCAdL, SplitBatch, sample
 
 PARTS = 4
@@ -93,6 +93,32 @@ def test_the_running_mean_of_the_paper_finds_constant_noise():
     # Each estimate has 3 degrees of freedom: the mean of n has the relative error sqrt(2 / (3 n)).
     error = 4 * (2 / (3 * 800)) ** 0.5
     torch.testing.assert_close(state.memory.variance, strength.double().expand(2, 3), rtol=error, atol=1e-12)
+
+
+@pytest.mark.slow
+def test_logistic_regression_from_a_tenth_of_the_data_a_step():
+    """Posterior variances from minibatches of 40 of 400 data against a fine grid. The inputs have unlike widths,
+    so that one friction for all makes one weight too cold and the other too hot."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(400, 2, generator=generator).double() * torch.tensor([1.0, 4.0]).double()
+    p = torch.sigmoid(x @ torch.tensor([1.0, -0.3]).double())
+    y = (torch.rand(400, generator=generator).double() < p).double()
+    net = torch.nn.Sequential(torch.nn.Linear(2, 1, bias=False), torch.nn.Flatten(0))
+    bce = torch.nn.functional.binary_cross_entropy_with_logits
+    u = Posterior(ModulePotential(net, (x, y), bce), prior=2.0)
+    theta = torch.cartesian_prod(torch.linspace(0, 2, 200).double(), torch.linspace(-1, 0.2, 200).double())
+    weight = (-u.energy(theta)).softmax(0)
+    mean = weight @ theta
+    variance = weight @ (theta - mean).square()
+    ratio = {}
+    for sampler in (AdaptiveLangevin(0.005, 5.0), CCAdL(0.005, 5.0)):
+        starts = mean.expand(30, 2).clone()
+        run = sample(u, starts, sampler=sampler, steps=2000, burn_in=200, batch_size=40)
+        ratio[type(sampler).__name__] = run.points.var(0) / variance
+        assert bool(((run.points.mean(0) - mean).abs() < 0.1 * variance.sqrt()).all())
+    torch.testing.assert_close(ratio["CCAdL"], torch.ones(2).double(), atol=0.12, rtol=0)
+    assert float(ratio["AdaptiveLangevin"][0]) < 0.8
+    assert float(ratio["AdaptiveLangevin"][1]) > 1.8
 
 
 def test_without_minibatches_it_is_adaptive_langevin():

@@ -49,6 +49,9 @@ class CCAdL(AdaptiveLangevin):
     ``window=float("inf")`` is the running mean of the paper. Without minibatches there is no noise, and this is
     :class:`AdaptiveLangevin`.
 
+    One step must not be all noise: h^2 Sigma_ii / T should stay below about 1. Above, take smaller steps or larger
+    minibatches; no friction mends that.
+
     Reference: X. Shang, Z. Zhu, B. Leimkuhler and A. J. Storkey, *Covariance-controlled adaptive Langevin
     thermostat for large-scale Bayesian sampling*, NIPS 28 (2015), with a running mean over all steps.
 
