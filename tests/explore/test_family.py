@@ -307,6 +307,7 @@ def test_continuation_beyond_dense_hessians():
 # --- whole numbers, files, mistakes ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_clusters_are_explored_but_not_followed():
     """K-means for K = 2..6: the lowest (soft) costs are the known ones, and no branch crosses from K to K + 1."""
     pytest.importorskip("sklearn")
