@@ -13,7 +13,7 @@ from torchscape.types import Float, Tensor
 
 __all__ = ["LogSumSlope", "log_sum_slope"]
 
-_NUMBERS = 1 << 22  # distances that are looked at
+_NUMBERS = 1 << 20  # distances that are looked at
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
@@ -41,7 +41,7 @@ def log_sum_slope(squared: Float[Tensor, "B K"], *, refine: int = 20) -> LogSumS
     golden-section search around the best of them.
 
     Args:
-        squared: squared distances of B points to K, those to themselves included; of more than four million, those
+        squared: squared distances of B points to K, those to themselves included; of more than a million, those
             of evenly spaced points.
         refine: evaluations of the search.
 

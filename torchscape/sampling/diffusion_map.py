@@ -13,20 +13,17 @@ import dataclasses
 import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
-import scipy.sparse.linalg
 import torch
 
-from torchscape import random
 from torchscape.errors import TorchscapeError
 from torchscape.sampling.kernels import FittedKernel, Kernel, VariableBandwidth, kernel_values
 from torchscape.sampling.neighbours import Neighbours, nearest_neighbours
+from torchscape.sampling.slow_functions import slowest
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["DiffusionMap", "diffusion_map"]
 
 _NOTHING = 1e-14  # beside k(x, x) = 1: lost in rounding, and points joined by no more are not joined
-_RESTARTS = 200  # of the Lanczos method
-_DENSE_POINTS = 1000  # up to so many, all eigenpairs of a dense matrix are quicker than a few of a sparse one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,9 +159,9 @@ def diffusion_map(
         log_target: ln pi at the points, up to a constant: -U / T; excludes ``alpha``.
         n_functions: how many, M.
         n_neighbours: of every point, itself counted; the kernel must have decayed there (``truncation``).
-        seed: of the vector that the eigensolver starts from.
+        seed: of the eigensolver.
 
-    O(N log N) for the neighbours in few dimensions, then O(N n_neighbours) for each of some hundreds of products.
+    O(N log N) for the neighbours in few dimensions, then some dozens of products of O(N n_neighbours n_functions).
 
     Raises:
         TorchscapeError: if the points fall apart into groups that no kernel value joins.
@@ -207,7 +204,7 @@ def diffusion_map(
     walk = scipy.sparse.dia_array((weight, 0), shape=matrix.shape)
     joint = (walk @ matrix @ walk).tocsr()  # reversible: P is this, with rows divided by their sums
     measure = fitted.epsilon * rho**2 * joint.sum(1)
-    rates, functions = _slowest(joint, measure, n_functions, seed)
+    rates, functions = slowest(joint, measure, n_functions, seed)
     like = near.distance if given else points
     assert isinstance(like, Tensor)
     as_given = lambda values: torch.as_tensor(values).to(like)  # noqa: E731
@@ -245,74 +242,3 @@ def _symmetric(index: Int[Tensor, "N K"], value: Float[Tensor, "N K"]) -> scipy.
             "larger epsilon, VariableBandwidth(), or map each group on its own"
         )
     return matrix
-
-
-def _slowest(
-    joint: scipy.sparse.csr_array, measure: np.ndarray, n_functions: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest eigenpairs of diag(measure)^-1 (row sums - joint), the trivial one left out.
-
-    As highest ones of a symmetric matrix with spectrum in [-1, 1], where Lanczos converges best.
-    """
-    n = len(measure)
-    m = min(n_functions, n - 1)
-    root = 1.0 / np.sqrt(measure)
-    scale = float((joint.sum(1) / measure).max())
-    outer = scipy.sparse.dia_array((root, 0), shape=joint.shape)
-    diagonal = scipy.sparse.dia_array((1.0 - joint.sum(1) / measure / scale, 0), shape=joint.shape)
-    matrix = (outer @ joint @ outer / scale + diagonal).tocsr()
-    if n <= max(_DENSE_POINTS, 4 * m):
-        values, vectors = np.linalg.eigh(matrix.toarray())
-    else:
-        values, vectors = _highest(matrix, m + 1, seed)
-    order = np.argsort(-values)[1 : m + 1]
-    functions = vectors[:, order] * root[:, None]
-    functions *= np.sqrt(measure.sum()) / np.linalg.norm(functions * np.sqrt(measure)[:, None], axis=0)
-    largest = functions[np.abs(functions).argmax(0), np.arange(m)]
-    return scale * (1.0 - values[order]), functions * np.sign(largest)
-
-
-def _highest(matrix: scipy.sparse.csr_array, k: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k highest eigenpairs.
-
-    Lanczos from one vector sees one function of a multiple eigenvalue: what was found is taken out, and the
-    highest of the rest looked for from another vector, until that is none of the k highest.
-    """
-    n = matrix.shape[0]
-    keys = random.fold(seed, torch.arange(n))
-    values, vectors = _lanczos(matrix, k, random.normal(keys, 1)[:, 0].numpy())
-    for again in range(1, k + 2):
-        start = random.normal(random.fold(keys, again), 1)[:, 0].numpy()
-        value, vector = _lanczos(_without(matrix, vectors), 1, start)
-        if value[0] <= values.min() + 1e-6 * (1.0 - values.min()):
-            break
-        values, vectors = np.append(values, value), np.linalg.qr(np.concatenate([vectors, vector], 1))[0]
-    order = np.argsort(-values)[:k]
-    return values[order], vectors[:, order]
-
-
-def _without(matrix: scipy.sparse.csr_array, found: np.ndarray) -> scipy.sparse.linalg.LinearOperator:
-    """The matrix with the eigenvalues of what was found moved down by 2, out of the way."""
-
-    def product(x: np.ndarray) -> np.ndarray:
-        return matrix @ x - found @ (2.0 * (found.T @ x))
-
-    return scipy.sparse.linalg.LinearOperator(matrix.shape, matvec=product, dtype=np.float64)
-
-
-def _lanczos(operator, k: int, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    try:
-        return scipy.sparse.linalg.eigsh(
-            operator,
-            k=k,
-            which="LA",
-            v0=start,
-            ncv=min(len(start) - 1, max(4 * k, 60)),
-            tol=1e-7,
-            maxiter=_RESTARTS,
-        )
-    except scipy.sparse.linalg.ArpackNoConvergence as error:
-        raise TorchscapeError(
-            f"{len(error.eigenvalues)} of {k} functions were found: some points hardly hold on to the others; "
-            "take a larger epsilon, VariableBandwidth(), or fewer functions"
-        ) from error
