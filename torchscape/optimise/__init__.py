@@ -4,9 +4,10 @@ from torchscape.optimise.bfgs import BFGS
 from torchscape.optimise.lbfgs import LBFGS
 from torchscape.optimise.newton import Newton, polish
 from torchscape.optimise.pool import Pool, Queue
-from torchscape.optimise.quasi_newton import QuasiNewton, default_tol
+from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.optimise.relax import choose_optimiser, relax
 from torchscape.optimise.search import Armijo
+from torchscape.optimise.verdict import default_tol, verdict
 
 __all__ = [
     "BFGS",
@@ -20,4 +21,5 @@ __all__ = [
     "default_tol",
     "polish",
     "relax",
+    "verdict",
 ]

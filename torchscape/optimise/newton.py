@@ -6,8 +6,8 @@ import dataclasses
 
 import torch
 
-from torchscape.optimise.quasi_newton import default_tol
 from torchscape.optimise.rows import put_rows
+from torchscape.optimise.verdict import default_tol
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Tensor

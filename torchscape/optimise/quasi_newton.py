@@ -8,17 +8,13 @@ from typing import Any
 import torch
 
 from torchscape.optimise.search import Armijo
+from torchscape.optimise.verdict import verdict
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["Minimisation", "QuasiNewton", "default_tol"]
-
-
-def default_tol(dtype: torch.dtype) -> float:
-    """RMS gradient that counts as converged: about the square root of machine epsilon (1e-8 in float64)."""
-    return 1e-8 if dtype == torch.float64 else torch.finfo(dtype).eps ** 0.5
+__all__ = ["Minimisation", "QuasiNewton"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,25 +141,28 @@ class QuasiNewton:
         # A step that still runs downhill nearly as steeply as before was too short; lengthen the next one.
         short = accepted & ~first & (new_slope < 0.9 * slope)
         stretch = torch.where(short, 2 * state.stretch, torch.ones_like(state.stretch))
-        fresh = accepted | forget
+        fresh, shorter = accepted | forget, x + factor[:, None] * s
         if bounds is None:
-            step = self._capped(potential, direction, held, stretch)
-            trial = x + torch.where(fresh[:, None], step, factor[:, None] * s)
+            trial = torch.where(fresh[:, None], x + self._capped(potential, direction, held, stretch), shorter)
         else:
-            at_wall, landing = _at_the_wall(bounds, x, new_grad, self._capped(potential, direction, held, stretch))
-            direction = self.hold(memory, direction, blocked | at_wall)
-            step = self._capped(potential, direction, torch.where(at_wall, 0.0, held), stretch)
-            step = torch.where(at_wall, landing, step)
-            trial = x + torch.where(fresh[:, None], step, factor[:, None] * s)
-            trial = self._inside(potential, x, held, trial, fresh)
-            trial = torch.where((n_rejected == 1)[:, None], _to_the_wall(bounds, x, step, trial), trial)
+            first_retry = n_rejected == 1
+            trial = self._boxed(potential, memory, direction, x, new_grad, stretch, shorter, fresh, first_retry)
 
         rms = held.pow(2).mean(1).sqrt()
         n_evaluations = state.n_evaluations + running
         new_energy = torch.where(accepted, energy, state.energy)
         mark, n_idle = self._progress(state, new_energy, rms, running)
         stalled = (n_rejected >= 2 * self.search.max_rejections) | (n_idle >= self.max_idle)
-        status = self._status(potential, state, x, rms, running, first & ~finite, stalled, n_evaluations)
+        status = verdict(
+            potential,
+            state.status,
+            x,
+            rms,
+            tol=self.tol,
+            spent=n_evaluations >= self.max_evaluations,
+            stalled=stalled,
+            broken=first & ~finite,
+        )
         return Minimisation(
             x=x,
             energy=new_energy,
@@ -212,6 +211,31 @@ class QuasiNewton:
         scale = torch.minimum(stretch, cap / length.clamp(min=torch.finfo(length.dtype).tiny))
         return scale[:, None] * direction
 
+    def _boxed(
+        self,
+        potential: Potential,
+        memory: Any,
+        direction: Float[Tensor, "B D"],
+        x: Float[Tensor, "B D"],
+        grad: Float[Tensor, "B D"],
+        stretch: Float[Tensor, "B"],
+        shorter: Float[Tensor, "B D"],
+        fresh: Bool[Tensor, "B"],
+        first_retry: Bool[Tensor, "B"],
+    ) -> Float[Tensor, "B D"]:
+        """The next trial point in the box: a fresh step, or the rejected one made ``shorter``, first as far as the
+        first wall on the way of the step that walls now leave."""
+        bounds = potential.bounds
+        assert bounds is not None
+        held = bounds.project_grad(x, grad)
+        at_wall, landing = _at_the_wall(bounds, x, grad, self._capped(potential, direction, held, stretch))
+        direction = self.hold(memory, direction, bounds.blocked(x, grad) | at_wall)
+        step = self._capped(potential, direction, torch.where(at_wall, 0.0, held), stretch)
+        step = torch.where(at_wall, landing, step)
+        trial = torch.where(fresh[:, None], x + step, shorter)
+        trial = self._inside(potential, x, held, trial, fresh)
+        return torch.where(first_retry[:, None], _to_the_wall(bounds, x, step, trial), trial)
+
     def _inside(
         self,
         potential: Potential,
@@ -240,20 +264,6 @@ class QuasiNewton:
         )
         here = torch.stack([energy, torch.minimum(rms, state.mark[:, 1])], 1)
         return torch.where(moved[:, None], here, state.mark), torch.where(moved | ~running, 0, state.n_idle + 1)
-
-    def _status(self, potential, state, x, rms, running, broken, stalled, n_evaluations) -> Int[Tensor, "B"]:
-        tol = default_tol(x.dtype) if self.tol is None else self.tol
-        far = x.abs().amax(1) > 1e8 * max(1.0, potential.length_scale)
-        status = state.status
-        for condition, code in (
-            (n_evaluations >= self.max_evaluations, Status.MAX_STEPS),
-            (stalled, Status.STALLED),
-            (far, Status.UNBOUNDED),
-            (rms <= tol, Status.CONVERGED),
-            (broken, Status.NOT_FINITE),
-        ):
-            status = torch.where(running & condition, int(code), status)
-        return status
 
 
 def _at_the_wall(

@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from torchscape.optimise import LBFGS, Pool, Queue, default_tol, relax
+from torchscape.optimise import LBFGS, Pool, Queue, relax, verdict
 from torchscape.optimise.pool import available_memory
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
@@ -114,7 +114,16 @@ class Descent:
         n_evaluations = state.n_evaluations + running
         n_rejected = torch.where(accepted, 0, state.n_rejected + rejected)
         rms = free.square().mean(1).sqrt()
-        status = self._status(potential, state, x, rms, first & ~finite, n_rejected, n_evaluations)
+        status = verdict(
+            potential,
+            state.status,
+            x,
+            rms,
+            tol=self.tol,
+            spent=n_evaluations >= self.max_evaluations,
+            stalled=n_rejected >= 20,
+            broken=first & ~finite,
+        )
         running = status == Status.RUNNING
         model = curvature.at(potential, x, free, None, model, running, projector)
         c, time, _ = flow_step(model.values, model.along(free), radius)
@@ -162,21 +171,6 @@ class Descent:
         time = torch.where(newton, 1.0, state.time)
         response = torch.where(newton, 1 / values.abs(), flow_response(values, time))
         return 0.5 * (missed * response).norm(dim=1)
-
-    def _status(self, potential, state, x, rms, broken, n_rejected, n_evaluations) -> Int[Tensor, "B"]:
-        tol = default_tol(x.dtype) if self.tol is None else self.tol
-        far = x.abs().amax(1) > 1e8 * max(1.0, potential.length_scale)
-        status = state.status
-        running = status == Status.RUNNING
-        for condition, code in (
-            (n_evaluations >= self.max_evaluations, Status.MAX_STEPS),
-            (n_rejected >= 20, Status.STALLED),
-            (far, Status.UNBOUNDED),
-            (rms <= tol, Status.CONVERGED),
-            (broken, Status.NOT_FINITE),
-        ):
-            status = torch.where(running & condition, int(code), status)
-        return status
 
 
 @dataclasses.dataclass(frozen=True)

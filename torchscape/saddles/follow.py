@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from torchscape import random
-from torchscape.optimise import Pool, Queue, default_tol
+from torchscape.optimise import Pool, Queue, verdict
 from torchscape.optimise.pool import available_memory
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
@@ -145,7 +145,16 @@ class Follow:
         n_evaluations = state.n_evaluations + running
         rms = new_grad.square().mean(1).sqrt()
         n_rejected = torch.where(accepted, 0, state.n_rejected + rejected)
-        status = self._status(potential, state, x, rms, first & ~finite, n_rejected, n_evaluations)
+        status = verdict(
+            potential,
+            state.status,
+            x,
+            rms,
+            tol=self.tol,
+            spent=n_evaluations >= self.max_evaluations,
+            stalled=n_rejected >= 20,
+            broken=first & ~finite,
+        )
 
         running = status == Status.RUNNING
         model = curvature.at(potential, x, new_grad, state.mode, model, running, Projector.at(potential, x))
@@ -234,21 +243,6 @@ class Follow:
         predicted, magnitude = predicted_change(model.values, slope, c)
         mode = model.vectors[torch.arange(len(x), device=x.device), followed]
         return mode, x + model.back(c), predicted, magnitude
-
-    def _status(self, potential, state, x, rms, broken, n_rejected, n_evaluations) -> Int[Tensor, "B"]:
-        tol = default_tol(x.dtype) if self.tol is None else self.tol
-        far = x.abs().amax(1) > 1e8 * max(1.0, potential.length_scale)
-        status = state.status
-        running = status == Status.RUNNING
-        for condition, code in (
-            (n_evaluations >= self.max_evaluations, Status.MAX_STEPS),
-            (n_rejected >= 20, Status.STALLED),
-            (far, Status.UNBOUNDED),
-            (rms <= tol, Status.CONVERGED),
-            (broken, Status.NOT_FINITE),
-        ):
-            status = torch.where(running & condition, int(code), status)
-        return status
 
 
 def follow(

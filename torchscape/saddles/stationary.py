@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.errors import PotentialError
-from torchscape.optimise import Pool, Queue, default_tol
+from torchscape.optimise import Pool, Queue, verdict
 from torchscape.optimise.pool import available_memory
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
@@ -124,7 +124,16 @@ class Newton:
         model = self.curvature.moved(state.model, s, y, accepted & ~first, running & ~first & (kept < 0.5))
         n_evaluations = state.n_evaluations + running
         n_rejected = torch.where(accepted, 0, state.n_rejected + rejected)
-        status = self._status(potential, state, x, grad, first & ~finite, n_rejected, n_evaluations)
+        status = verdict(
+            potential,
+            state.status,
+            x,
+            grad.square().mean(1).sqrt(),
+            tol=self.tol,
+            spent=n_evaluations >= self.max_evaluations,
+            stalled=n_rejected >= 20,
+            broken=first & ~finite,
+        )
 
         running = status == Status.RUNNING
         model = self.curvature.at(potential, x, grad, None, model, running, Projector.at(potential, x))
@@ -186,22 +195,6 @@ class Newton:
         radius = torch.where(longer, (2 * state.radius).clamp(max=most), state.radius)
         radius = torch.where(accepted & (kept < 0.25), 0.5 * torch.minimum(length, radius), radius)
         return torch.where(rejected, 0.25 * torch.minimum(length, radius), radius)
-
-    def _status(self, potential, state, x, grad, broken, n_rejected, n_evaluations) -> Int[Tensor, "B"]:
-        tol = default_tol(x.dtype) if self.tol is None else self.tol
-        rms = grad.square().mean(1).sqrt()
-        far = x.abs().amax(1) > 1e8 * max(1.0, potential.length_scale)
-        status = state.status
-        running = status == Status.RUNNING
-        for condition, code in (
-            (n_evaluations >= self.max_evaluations, Status.MAX_STEPS),
-            (n_rejected >= 20, Status.STALLED),
-            (far, Status.UNBOUNDED),
-            (rms <= tol, Status.CONVERGED),
-            (broken, Status.NOT_FINITE),
-        ):
-            status = torch.where(running & condition, int(code), status)
-        return status
 
 
 def _promise_kept(state: _Searching, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:

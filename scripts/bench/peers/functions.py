@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Counted", "Network", "Regression", "hessian", "load"]
+__all__ = ["Network", "Regression", "hessian", "load"]
 
 
 class Regression:
@@ -117,21 +117,6 @@ def load(path: Path) -> Regression | Network:
         if str(data["kind"]) == Regression.kind:
             return Regression(data["x"], data["t"])
         return Network(data["inputs"], data["labels"], int(data["hidden"]), int(data["n_out"]), float(data["l2"]))
-
-
-class Counted:
-    """The same function, with the number of its evaluations, by NumPy or by plain PyTorch."""
-
-    def __init__(self, function: Regression | Network, gradients: str) -> None:
-        self.function, self.call, self.n = function, function.__call__, 0
-        if gradients == "torch":
-            from plain_torch import one_point
-
-            self.call = one_point(function)
-
-    def __call__(self, q: np.ndarray) -> tuple[Any, np.ndarray]:
-        self.n += 1
-        return self.call(q)
 
 
 def hessian(function: Regression | Network, q: np.ndarray, step: float = 1e-30) -> np.ndarray:

@@ -13,7 +13,8 @@ import contextlib
 import logging
 
 import numpy as np
-from functions import Counted, load
+from counted import Counted
+from functions import load
 from pele.landscape import LocalConnect
 from pele.optimize.optimization_exceptions import LineSearchError
 from pele.potentials import BasePotential

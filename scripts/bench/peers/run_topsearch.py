@@ -14,7 +14,8 @@ import tempfile
 import warnings
 
 import numpy as np
-from functions import Counted, load
+from counted import Counted
+from functions import load
 from topsearch.data.coordinates import StandardCoordinates
 from topsearch.data.kinetic_transition_network import KineticTransitionNetwork
 from topsearch.global_optimisation.basin_hopping import BasinHopping

@@ -80,9 +80,7 @@ def main() -> None:
     potential = potential_of(function)
     with tsc.Landscape.in_memory(potential) as landscape:
         if asked.phase == "minima":
-            if (
-                "max_evaluations" in settings
-            ):  # gives up the rare quench that crawls down a curved valley
+            if "max_evaluations" in settings:  # gives up the rare quench that crawls down a curved valley
                 settings["optimiser"] = BFGS(max_evaluations=settings.pop("max_evaluations"))
             strategy = tsc.BasinHopping(tol=asked.tol, **settings)
         else:

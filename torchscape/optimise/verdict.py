@@ -1,0 +1,46 @@
+"""How a row of a batch stands after a step: the same question for every stepper."""
+
+from __future__ import annotations
+
+import torch
+
+from torchscape.points import Status
+from torchscape.potentials.base import Potential
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["default_tol", "verdict"]
+
+
+def default_tol(dtype: torch.dtype) -> float:
+    """RMS gradient that counts as converged: about the square root of machine epsilon (1e-8 in float64)."""
+    return 1e-8 if dtype == torch.float64 else torch.finfo(dtype).eps ** 0.5
+
+
+def verdict(
+    potential: Potential,
+    status: Int[Tensor, "B"],
+    x: Float[Tensor, "B D"],
+    rms: Float[Tensor, "B"],
+    *,
+    tol: float | None,
+    spent: Bool[Tensor, "B"],
+    stalled: Bool[Tensor, "B"],
+    broken: Bool[Tensor, "B"],
+) -> Int[Tensor, "B"]:
+    """The new status of the rows that were running; what has finished stays as it is.
+
+    Where several hold, the later in this list: evaluations spent, stalled, run off to 1e8 lengths, converged
+    (RMS gradient at most ``tol``; None for :func:`default_tol`), broken by NaN at the start.
+    """
+    tol = default_tol(x.dtype) if tol is None else tol
+    running = status == Status.RUNNING
+    far = x.abs().amax(1) > 1e8 * max(1.0, potential.length_scale)
+    for condition, code in (
+        (spent, Status.MAX_STEPS),
+        (stalled, Status.STALLED),
+        (far, Status.UNBOUNDED),
+        (rms <= tol, Status.CONVERGED),
+        (broken, Status.NOT_FINITE),
+    ):
+        status = torch.where(running & condition, int(code), status)
+    return status
