@@ -30,6 +30,8 @@ SIDEWAYS = {
     ("random", "types"),
     ("potentials", "symmetry"),
     ("saddles", "optimise"),
+    ("sampling", "optimise"),
+    ("sampling", "saddles"),
     ("cli", "plots"),
     ("cli", "export"),
 }

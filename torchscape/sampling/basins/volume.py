@@ -1,0 +1,195 @@
+"""Volumes of basins of attraction by thermodynamic integration over springs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import torch
+
+from torchscape import random
+from torchscape.errors import PotentialError, TorchscapeError
+from torchscape.potentials.base import Potential
+from torchscape.sampling.basins.oracle import Oracle, Quenched
+from torchscape.sampling.basins.walks import Walks, gaussian_fraction, stiffest, tied_walks
+from torchscape.sampling.diagnostics import effective_sample_size
+from torchscape.types import Bool, Float, Int, Tensor
+
+__all__ = ["BasinVolumes", "basin_volumes"]
+
+_RANGE = 30.0  # ratio of the stiffest spring to the constant that rounds off the logarithm at zero
+_START, _REFERENCE = 1, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class BasinVolumes:
+    """ln v of N basins, and what it was put together from.
+
+    Attributes:
+        log_volume, error: ln v and its standard error (sampling, reference and quadrature together) [N].
+        spring: spring constants, from 0 to the stiffest [N K].
+        mean_square, mean_square_error: <|x - minimum|^2> at each, and its standard error [N K].
+        inside: fraction of the Gaussian of the stiffest spring that lies in the basin [N].
+        log_reference, reference_error: ln of the integral of exp(-k |x - minimum|^2 / 2) over the basin at the
+            stiffest spring, and its standard error [N].
+        quadrature_error: by how much a rule of lower order differs, beyond the noise of that difference [N].
+        ess: effective number of samples of the integral [N].
+        is_found: False where no spring was stiff enough, as at a point that is no minimum; ln v is NaN there [N].
+        walks: all records.
+        n_quenches, n_evaluations: memberships tested in all, and gradients that took.
+    """
+
+    log_volume: Float[Tensor, "N"]
+    error: Float[Tensor, "N"]
+    spring: Float[Tensor, "N K"]
+    mean_square: Float[Tensor, "N K"]
+    mean_square_error: Float[Tensor, "N K"]
+    inside: Float[Tensor, "N"]
+    log_reference: Float[Tensor, "N"]
+    reference_error: Float[Tensor, "N"]
+    quadrature_error: Float[Tensor, "N"]
+    ess: Float[Tensor, "N"]
+    is_found: Bool[Tensor, "N"]
+    walks: Walks
+    n_quenches: int
+    n_evaluations: int
+
+    def __len__(self) -> int:
+        return len(self.log_volume)
+
+
+def basin_volumes(
+    potential: Potential,
+    minima: Float[Tensor, "N D"],
+    *,
+    oracle: Oracle | None = None,
+    n_springs: int = 10,
+    n_ladders: int = 8,
+    steps: int = 400,
+    burn_in: int = 100,
+    n_draws: int = 500,
+    inside: float = 0.8,
+    seed: int = 0,
+    basins: Int[Tensor, "N"] | None = None,
+    progress: bool = False,
+) -> BasinVolumes:
+    """Volumes of the basins of all ``minima`` at once (Frenkel & Ladd's integration, with basins for crystals).
+
+    With Z(k) the integral of exp(-k r^2 / 2) over the basin, r the distance from the minimum,
+
+        ln v = ln Z(k_max) + 1/2 int_0^k_max <r^2>_k dk,    ln Z(k_max) = (D / 2) ln(2 pi / k_max) + ln P.
+
+    P is the fraction of a free Gaussian that lies in the basin, from independent draws: k_max need not be so stiff
+    that the basin's shape no longer matters, only so stiff that P is known well. <r^2>_k is measured by walks of
+    which every move is tested by the oracle, all basins, ladders and springs in one batch, with exchange along
+    each ladder; the integral is a Gauss-Lobatto sum over u with k = c (e^u - 1), c = k_max / 30. The ladders are
+    independent, and the error comes from the series of their integrals, autocorrelation and disagreement included.
+
+    Args:
+        potential: U. Where it has a box, a basin ends at its walls.
+        minima: converged minima [N D].
+        oracle: what a basin is: :class:`Quenched` (default), :class:`Noisy`, or :class:`Sublevel`.
+        n_springs: K, counting k = 0 and k_max; more for long thin basins (``quadrature_error`` tells).
+        n_ladders: independent ladders per basin.
+        steps, burn_in: of each walk; step sizes adapt during burn-in.
+        n_draws: independent draws for P.
+        inside: the least P that the stiffest spring may have (roughly).
+        seed, basins: basin i draws the numbers of (seed, basins[i]), whatever else is in the batch.
+        progress: show a progress bar of steps.
+
+    Raises:
+        PotentialError: if ``minima`` is not [N D] for this potential.
+        TorchscapeError: on counts that make no sense.
+
+    Reference: Frenkel & Ladd, J. Chem. Phys. 81, 3188 (1984), doi 10.1063/1.448024; Xu, Frenkel & Liu, Phys. Rev.
+    Lett. 106, 245502 (2011), doi 10.1103/PhysRevLett.106.245502; Martiniani, Schrenk, Stevenson, Wales & Frenkel,
+    Phys. Rev. E 93, 012906 (2016), doi 10.1103/PhysRevE.93.012906.
+
+    Example:
+        >>> from torchscape.potentials import Quadratic
+        >>> from torchscape.sampling.basins import Sublevel
+        >>> u, disc = Quadratic([1.0, 1.0]), Sublevel(0.5)
+        >>> found = basin_volumes(u, torch.zeros(1, 2).double(), oracle=disc, steps=100)
+        >>> abs(found.log_volume.exp().item() / math.pi - 1) < 0.05
+        True
+    """
+    if minima.ndim != 2 or minima.shape[1] != potential.ndim or len(minima) == 0:
+        raise PotentialError(
+            f"minima must be [N, {potential.ndim}] with N >= 1 for this potential, not {list(minima.shape)}"
+        )
+    if n_springs < 4 or n_ladders < 2 or steps < 8 or burn_in < 0 or n_draws < 2 or not 0 < inside < 1:
+        raise TorchscapeError(
+            "at least 4 springs, 2 ladders, 8 steps, 2 draws and a fraction inside between 0 and 1 are needed: "
+            f"not {n_springs}, {n_ladders}, {steps}, {n_draws}, {inside}"
+        )
+    oracle = oracle or Quenched()
+    ids = torch.arange(len(minima)) if basins is None else basins
+    key = random.fold(seed, ids.to(minima.device))
+    top, is_found, spent = stiffest(potential, oracle, minima, inside, random.fold(key, _START))
+    reference = random.fold(key, _REFERENCE)
+    fraction, more = gaussian_fraction(potential, oracle, minima, top, n_draws, reference)
+    nodes, weight, coarse = (part.to(minima) for part in _rule(n_springs))
+    spring = top[:, None] / _RANGE * torch.expm1(nodes * math.log1p(_RANGE))
+    walks = tied_walks(
+        potential, oracle, minima, spring,
+        n_ladders=n_ladders, steps=steps, burn_in=burn_in, key=key, progress=progress,
+    )  # fmt: skip
+    slope = math.log1p(_RANGE) * (spring + top[:, None] / _RANGE)  # dk / d(node)
+    integral, sampling, ess = _mean_and_error(walks.square, 0.5 * weight * slope)
+    difference, noise, _ = _mean_and_error(walks.square, 0.5 * (weight - coarse) * slope)
+    quadrature = (difference.square() - noise.square()).clamp(min=0.0).sqrt()
+    log_reference = 0.5 * potential.ndim * (2 * math.pi / top).log() + fraction.log()
+    reference_error = ((1 - fraction).clamp(min=1 / n_draws) / (fraction * n_draws)).sqrt()
+    missing = torch.where(is_found, 0.0, torch.nan)
+    mean, mean_error = _each_spring(walks.square)
+    return BasinVolumes(
+        log_volume=log_reference + integral + missing,
+        error=(sampling.square() + reference_error.square() + quadrature.square()).sqrt() + missing,
+        spring=spring,
+        mean_square=mean,
+        mean_square_error=mean_error,
+        inside=fraction,
+        log_reference=log_reference,
+        reference_error=reference_error,
+        quadrature_error=quadrature,
+        ess=ess,
+        is_found=is_found,
+        walks=walks,
+        n_quenches=walks.n_quenches + len(minima) * n_draws,
+        n_evaluations=walks.n_evaluations + spent + more,
+    )
+
+
+def _rule(n: int) -> tuple[Float[Tensor, "K"], Float[Tensor, "K"], Float[Tensor, "K"]]:
+    """Gauss-Lobatto nodes and weights on [0, 1], and the weights of a rule of lower order on the same nodes.
+
+    The second rule integrates the polynomial of degree n - 3 that fits the n values best.
+
+    Example:
+        >>> nodes, weight, coarse = _rule(5)
+        >>> [round(v.item(), 6) for v in ((weight * nodes**7).sum(), (coarse * nodes**2).sum(), nodes[-1])]
+        [0.125, 0.333333, 1.0]
+    """
+    legendre = np.polynomial.legendre
+    basis = legendre.Legendre.basis(n - 1)
+    inner = np.real(basis.deriv().roots())
+    nodes = np.sort(np.concatenate([[-1.0], inner, [1.0]]))
+    weights = 2 / (n * (n - 1) * basis(nodes) ** 2)
+    # Only P_0 has an integral: the rule is the first row of the least-squares fit.
+    coarse = np.linalg.pinv(legendre.legvander(nodes, n - 3))[0] * 2
+    return torch.as_tensor((nodes + 1) / 2), torch.as_tensor(weights / 2), torch.as_tensor(coarse / 2)
+
+
+def _mean_and_error(
+    square: Float[Tensor, "S N W K"], weight: Float[Tensor, "N K"]
+) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"], Float[Tensor, "N"]]:
+    """Mean over records and ladders of sum_k weight_k r_k^2, its standard error, and the effective sample size."""
+    series = torch.einsum("snwk,nk->swn", square, weight)
+    ess = effective_sample_size(series)
+    return series.mean((0, 1)), series.std((0, 1)) / ess.sqrt(), ess
+
+
+def _each_spring(square: Float[Tensor, "S N W K"]) -> tuple[Float[Tensor, "N K"], Float[Tensor, "N K"]]:
+    series = square.permute(0, 2, 1, 3)
+    return series.mean((0, 1)), series.std((0, 1)) / effective_sample_size(series).sqrt()
