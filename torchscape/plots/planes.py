@@ -201,8 +201,8 @@ def plane_3d(
         up = np.log10(np.maximum(true, np.finfo(float).tiny)) if is_log else true
         axes.plot(*at[inside].T, up[inside], color=_PATH, marker="o", ms=3, lw=1.2, zorder=10)
     axes.view_init(elev=elevation, azim=azimuth)
-    axes.set_xlabel(_wrapped(surface.labels[0]), fontsize=8, labelpad=10)
-    axes.set_ylabel(_wrapped(surface.labels[1]), fontsize=8, labelpad=10)
+    axes.set_xlabel(_wrapped(surface.labels[0]), fontsize=8, labelpad=13)
+    axes.set_ylabel(_wrapped(surface.labels[1]), fontsize=8, labelpad=13)
     axes.tick_params(labelsize=8)
     axes.set_box_aspect(None, zoom=0.85)  # the labels of tilted axes need room that the layout does not leave
     return PlanePlot(figure_of(ax), ax, energy)
