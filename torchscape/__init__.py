@@ -8,6 +8,7 @@ from torchscape.explore import (
     ClimbFromMinima,
     ConnectMinima,
     StationarySearch,
+    TemperedBasinHopping,
     explore,
     explore_family,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "StationarySearch",
     "Status",
     "Symmetry",
+    "TemperedBasinHopping",
     "errors",
     "explore",
     "explore_family",
