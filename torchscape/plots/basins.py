@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from torchscape.errors import TorchscapeError
-from torchscape.plots.canvas import Picture, axes_of, figure_of
+from torchscape.plots.canvas import Picture, axes_of, figure_of, logarithmic
 from torchscape.types import Float, Tensor
 
 __all__ = ["SpringPlot", "VolumePlot", "spring_integrand", "volume_distribution"]
@@ -163,15 +163,19 @@ def spring_integrand(
     k, value, bar = (part.detach().cpu().double().numpy() for part in (spring, mean_square, error))
     axes = axes_of(ax, size=(6.5, 4.2))
     positive = k[k > 0]
-    axes.set_xscale("symlog", linthresh=float(positive.min()), linscale=0.4)
-    axes.set_yscale("log")
+    linear = 10.0 ** np.ceil(
+        np.log10(positive.min())
+    )  # a power of ten, so that its label keeps clear of that of 0
+    axes.set_xscale("symlog", linthresh=float(linear), linscale=0.7)
     for i in range(len(k)):
         axes.errorbar(
             k[i], value[i], bar[i], marker="o", ms=4, lw=1.0, capsize=2, label=names[i] if names else None
         )
-    line = np.geomspace(positive.min(), positive.max(), 200)
+    line = np.geomspace(positive.min(), 2 * positive.max(), 200)
     axes.plot(line, ndim / line, color="0.4", ls=":", lw=1.2, label="D / k")
-    axes.set_ylim(0.5 * value[value > 0].min(), 2 * max(value.max(), 0.0))
+    low, high = 0.5 * value[value > 0].min(), 2 * value.max()
+    logarithmic(axes, low, high, vertical=True)
+    axes.set_ylim(low, high)
     axes.set_xlim(left=0)
     axes.set_xlabel("spring constant k")
     axes.set_ylabel(r"$\langle r^2 \rangle_k$")

@@ -91,7 +91,9 @@ class SteepestDescent:
         error = torch.nan_to_num(missed.norm(dim=1), nan=torch.inf)
         noise = 100 * torch.finfo(x.dtype).eps * energy.abs().clamp(min=1.0)
         running = state.status == Status.RUNNING
-        taken = running & (error <= tol) & (energy <= state.energy + noise)
+        # At the limit of stability a row would bounce for ever below the error allowed: a flow must also descend.
+        enough = 0.05 * time * k1.square().sum(1)
+        taken = running & (error <= tol) & (energy <= state.energy - enough + noise)
         factor = (0.9 * (tol / error.clamp(min=1e-6 * tol)) ** (1 / 3)).clamp(0.2, 4.0)
         factor = torch.where(taken, factor, factor.clamp(max=0.5))
         return self._ended(
