@@ -1,5 +1,6 @@
 """Pictures of a landscape, each one call: ``plots.disconnectivity(network)``."""
 
+from torchscape.plots.basins import SpringPlot, VolumePlot, spring_integrand, volume_distribution
 from torchscape.plots.calibration import CalibrationPage, ReliabilityPlot, calibration, reliability
 from torchscape.plots.coverage import CoveragePlot, coverage
 from torchscape.plots.curves import CurvePlot, entropy, frustration, heat_capacity, occupation
@@ -45,6 +46,8 @@ __all__ = [
     "ROCPlot",
     "ReliabilityPlot",
     "SpectrumPlot",
+    "SpringPlot",
+    "VolumePlot",
     "ZoomPlot",
     "barriers",
     "branches",
@@ -74,5 +77,7 @@ __all__ = [
     "robustness",
     "roc",
     "spectrum",
+    "spring_integrand",
+    "volume_distribution",
     "zooms",
 ]
