@@ -158,7 +158,9 @@ def diffusion_map(
             Gaussian kernel, (1 + beta (d + 2)) / 2 for a variable one.
         log_target: ln pi at the points, up to a constant: -U / T; excludes ``alpha``.
         n_functions: how many, M.
-        n_neighbours: of every point, itself counted; the kernel must have decayed there (``truncation``).
+        n_neighbours: of every point, itself counted; the kernel must have decayed there (``truncation``). Rates
+            from random samples come out low by the noise among so few: for 10^4 samples of a double well in two
+            dimensions by 15 % with 128, by 10 % with 256. More samples with as many neighbours are no better.
         seed: of the eigensolver.
 
     O(N log N) for the neighbours in few dimensions, then some dozens of products of O(N n_neighbours n_functions).
