@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import torch
+from scipy.optimize import OptimizeWarning
 
 from torchscape.errors import MissingExtra, TorchscapeError
 from torchscape.sampling.basins.volume import BasinVolumes
@@ -42,7 +43,10 @@ def mbar_volumes(volumes: BasinVolumes) -> tuple[Float[Tensor, "N"], Float[Tenso
     for i in range(n):  # one small self-consistent problem each, in numpy
         kept = square[:: int(thin[i]), i].permute(2, 0, 1).reshape(k, -1)
         energy = 0.5 * spring[i][:, None] * kept.reshape(1, -1)
-        solved = mbar(energy.numpy(), np.full(k, kept.shape[1])).compute_free_energy_differences()
+        with warnings.catch_warnings():
+            # pymbar hands SciPy's root finder options that it has not got.
+            warnings.filterwarnings("ignore", message="Unknown solver options", category=OptimizeWarning)
+            solved = mbar(energy.numpy(), np.full(k, kept.shape[1])).compute_free_energy_differences()
         values.append(solved["Delta_f"][0, -1])
         errors.append(solved["dDelta_f"][0, -1])
     value, error = (torch.as_tensor(np.array(part)).to(volumes.log_volume) for part in (values, errors))
