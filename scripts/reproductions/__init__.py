@@ -1,0 +1,1 @@
+"""The papers' experiments, run anew; ``scripts/reproduce`` is the way in."""

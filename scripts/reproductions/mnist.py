@@ -1,0 +1,155 @@
+"""MNIST with 784-10-10: a hundred connected minima, what they get wrong, and the network they form."""
+
+from __future__ import annotations
+
+import torch
+
+import torchscape as tsc
+from reproductions.experiment import Experiment, Run, published_figures
+from reproductions.judge import Verdict, reaches
+from reproductions.networks import coverage_line, graph_of, status_line, told
+from reproductions.page import Page
+from torchscape import analysis, plots
+
+__all__ = ["EXPERIMENT"]
+
+_AT_LEAST = 100
+_PERMUTATIONS = 499
+
+
+def _carry_out(run: Run, page: Page) -> None:
+    """The quick run is on smaller images and fewer of them: scikit-learn's digits."""
+    data = run.file("mnist_t10k.npz")
+    full = not run.quick
+    if full:
+        problem = tsc.problems.get("mnist", data=data, device=run.device)
+        strategies = [
+            tsc.BasinHopping(walkers=64, hops=1, temperature=0.02, step=0.5),
+            tsc.ConnectMinima(neighbours=4),
+        ]
+    else:
+        problem = tsc.problems.get("digits", hidden=4, n_train=200, l2=1e-3, device=run.device)
+        strategies = [
+            tsc.BasinHopping(walkers=12, hops=0, temperature=0.02, step=0.5, tol=1e-6),
+            tsc.ConnectMinima(neighbours=1, max_rounds=1, tol=1e-6),
+        ]
+    with run.explored("mnist", problem.potential, strategies) as (landscape, report):
+        network = landscape.network(coords=False)
+        x, n_saddles = landscape.minima().x, landscape.n_transition_states
+        began = landscape.summary()["runs"]
+    assert isinstance(problem.potential, tsc.ModulePotential)
+    assert problem.test is not None
+    held = tsc.learning.held_out(problem.potential, x, *problem.test)
+    page.what = (
+        "A tanh network with one hidden layer learns handwritten digits: mean cross-entropy plus lambda times "
+        "the sum "
+        "of the squares of all parameters."
+        + ("" if full else " This quick run uses 8 x 8 images and four hidden nodes in place of MNIST.")
+    )
+    _tell(page, network, n_saddles, held.wrong.cpu(), judged=full)
+    _draw(page, problem, network, x, held.wrong.cpu(), run)
+    page.settings += [
+        f"{problem.description}; {len(problem.test[1])} images held back",
+        *(told(strategy) for strategy in strategies),
+        status_line(report),
+        f"the database was filled by {len(began)} run{'s' * (len(began) != 1)}",
+        f"estimated coverage: {coverage_line(network)}",
+    ]
+
+
+def _tell(page: Page, network: tsc.Network, n_saddles: int, wrong: torch.Tensor, judged: bool) -> None:
+    published = published_figures("mnist")
+    graph = graph_of(network)
+    page.compare(
+        "minima in one connected component",
+        f"{graph.component} of {graph.minima}",
+        reaches(graph.component, _AT_LEAST) if judged else Verdict.BESIDE,
+        published=published["minima"],
+        remark=f"at least {_AT_LEAST} were to be reached",
+    )
+    why = "grows with the searches per minimum: not a property of the landscape alone"
+    page.compare("edges", graph.edges, published=published["edges"], remark=why)
+    page.compare("transition states", n_saddles)
+    page.compare("mean degree", f"{graph.mean_degree:.2f}", published=published["mean degree"], remark=why)
+    page.compare(
+        "mean shortest path",
+        f"{graph.path_length:.2f}",
+        Verdict.KIND if judged and graph.component > 1 and 1 < graph.path_length < 8 else Verdict.BESIDE,
+        published=published["mean shortest path"],
+        remark="a few steps between any two minima: a small world" if graph.path_length < 8 else why,
+    )
+    page.compare("diameter", graph.diameter, published=published["diameter"], remark=why)
+    error = wrong.double().mean(1)
+    low, high = published["test error"]
+    overlap = float(error.min()) <= high and float(error.max()) >= low
+    verdict = Verdict.SPREAD if overlap else Verdict.DIFFERENT
+    page.compare(
+        "test error of the minima: range; mean ± sd",
+        f"{float(error.min()):.3f} to {float(error.max()):.3f}; {float(error.mean()):.3f} ± "
+        f"{float(error.std()):.4f}",
+        verdict if judged else Verdict.BESIDE,
+        published=f"{low} to {high}; 0.148 ± 0.0043",
+        remark="ranges overlap" if overlap else "no overlap: other images to train and test, other normalisation",
+    )
+    page.compare(
+        "losses of the minima",
+        f"{float(network.energy.min()):.4f} to {float(network.energy.max()):.4f}",
+        published="3.95 to 4.30",
+        remark="the published values suggest a sum over data or another normalisation",
+    )
+    funnels = analysis.funnels(network.subset((network.components() == 0).nonzero()[:, 0]))
+    single = bool(funnels.size.max() >= 0.8 * graph.component)
+    page.compare(
+        "funnels (barrier of a fifth of the tree's height); minima of the largest",
+        f"{len(funnels)}; {int(funnels.size.max())} of {graph.component}",
+        (Verdict.KIND if single else Verdict.DIFFERENT) if judged else Verdict.BESIDE,
+        published="single funnel",
+    )
+    page.say(
+        f"{graph.component} of {graph.minima} minima are connected; the paper has {published['minima']}. Their "
+        "test "
+        f"errors lie between {float(error.min()):.3f} and {float(error.max()):.3f}, the paper's between {low} and "
+        f"{high}: {'the ranges overlap' if overlap else 'the ranges do not overlap'}, for other images. "
+        f"{int(funnels.size.max())} of the connected minima belong to one funnel. We have {graph.mean_degree:.1f} "
+        f"neighbours per minimum against {published['mean degree']:g}, which says how many pairs were searched."
+    )
+
+
+def _draw(page: Page, problem, network: tsc.Network, x: torch.Tensor, wrong: torch.Tensor, run: Run) -> None:
+    error = wrong.double().mean(1)
+    page.picture(
+        plots.disconnectivity(network, colour=error, colour_label="test error").figure,
+        "tree",
+        "Disconnectivity graph (P, Fig. 7), coloured by the test error.",
+    )
+    distances = analysis.misclassification_distances(wrong)
+    page.picture(
+        plots.misclassification(distances).figure,
+        "misclassification",
+        "Misclassification distances of all pairs of minima, clustered (P, Fig. 8).",
+    )
+    parameters = {
+        "as found": tsc.learning.parameter_distances(x),
+        "symmetry removed": tsc.learning.parameter_distances(x, problem.potential.symmetry, progress=run.progress),
+    }
+    drawn = plots.distance_densities(
+        distances.value, {name: d.cpu() for name, d in parameters.items()}, n_permutations=_PERMUTATIONS
+    )
+    page.picture(
+        drawn.figure,
+        "density",
+        "Misclassification distance against distance in parameter space (P, Fig. 9), and the same with symmetry "
+        "removed.",
+    )
+    for name, test in drawn.tests.items():
+        page.compare(
+            f"rank correlation of l_ij and parameter distance, {name}",
+            f"{test.value:.2f} (p = {test.p_value:.2g})",
+            published="not given" if name == "as found" else "left unexplored",
+        )
+    page.picture(plots.network(network, colour="energy").figure, "network", "The minima as a network.")
+
+
+EXPERIMENT = Experiment(
+    "mnist", "Digits: 784-10-10 on 1000 images of MNIST, lambda = 0.01", "P, section V", _carry_out
+)
