@@ -52,6 +52,7 @@ from torchscape.analysis.kinetics import (
 )
 from torchscape.analysis.lines import LossLines, loss_lines
 from torchscape.analysis.lumping import Lumping, kinetic_lumping, slow_memberships
+from torchscape.analysis.normal_mixture import NormalMixture, RegressionComparison, compare_regression
 from torchscape.analysis.paths import FastestPath, fastest_path, fastest_paths
 from torchscape.analysis.peaks import (
     Peak,
@@ -145,10 +146,12 @@ __all__ = [
     "MisclassificationDistances",
     "MonotonicBasins",
     "NetFlux",
+    "NormalMixture",
     "Peak",
     "RankCorrelation",
     "RateConstants",
     "Rates",
+    "RegressionComparison",
     "RelaxationSpectrum",
     "Route",
     "Saturation",
@@ -167,6 +170,7 @@ __all__ = [
     "compare",
     "compare_calibration",
     "compare_ensembles",
+    "compare_regression",
     "completeness",
     "conserved_parameters",
     "coverage",

@@ -20,16 +20,33 @@ from torchscape.learning.directions import (
 from torchscape.learning.distances import align_all, parameter_distances
 from torchscape.learning.ensembles import EnsembleReport, ensemble_report
 from torchscape.learning.flatness import Flatness, flatness, hessian_trace, top_eigenvalues, worst_case_loss
+from torchscape.learning.gp_ensembles import (
+    Foresight,
+    GPEnsembleReport,
+    foresight,
+    gp_ensemble_report,
+    hyperparameter_hmc,
+)
 from torchscape.learning.held_out import HeldOut, held_out
+from torchscape.learning.hyperparameters import (
+    BoxedMixture,
+    HyperparameterLandscape,
+    hyperparameter_landscape,
+    hyperparameter_minima,
+)
 from torchscape.learning.interpolation import interpolate
 from torchscape.learning.planes import PlaneSurface, Projected, plane_surface, project, zoom_series
 from torchscape.learning.robustness import Robustness, robustness
 
 __all__ = [
     "BayesianReport",
+    "BoxedMixture",
     "EnsembleReport",
     "Flatness",
+    "Foresight",
+    "GPEnsembleReport",
     "HeldOut",
+    "HyperparameterLandscape",
     "Plane",
     "PlaneSurface",
     "Predictive",
@@ -41,9 +58,14 @@ __all__ = [
     "ensemble_report",
     "filter_normalised",
     "flatness",
+    "foresight",
+    "gp_ensemble_report",
     "held_out",
     "hessian_plane",
     "hessian_trace",
+    "hyperparameter_hmc",
+    "hyperparameter_landscape",
+    "hyperparameter_minima",
     "interpolate",
     "parameter_distances",
     "plane_of",
