@@ -22,8 +22,10 @@ from torchscape.plots.peak_trees import PeakTrees, heat_capacity_trees
 from torchscape.plots.planes import PlanePlot, ZoomPlot, in_plane_losses, plane, plane_3d, zooms
 from torchscape.plots.predictions import DensityPlot, HeatMap, ROCPlot, distance_densities, misclassification, roc
 from torchscape.plots.profile import ProfilePlot, profile
+from torchscape.plots.regression import BandPlot, RegressionPlot, predictive_bands, regression_scores
 
 __all__ = [
+    "BandPlot",
     "BarrierPlot",
     "BranchPlot",
     "CalibrationPage",
@@ -44,6 +46,7 @@ __all__ = [
     "PlanePlot",
     "ProfilePlot",
     "ROCPlot",
+    "RegressionPlot",
     "ReliabilityPlot",
     "SpectrumPlot",
     "SpringPlot",
@@ -72,7 +75,9 @@ __all__ = [
     "occupation",
     "plane",
     "plane_3d",
+    "predictive_bands",
     "profile",
+    "regression_scores",
     "reliability",
     "robustness",
     "roc",
