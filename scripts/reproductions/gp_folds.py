@@ -93,26 +93,38 @@ def _tell(page: Page, family: Family, same_data: bool) -> None:
         agree_all(energies, _MINIMA, 2e-5) if same_data else Verdict.BESIDE,
         independent=", ".join(f"{e:.5f}" for e in _MINIMA),
     )
-    gone = [(event, event.kind) for event in family.events]
-    walls = sum(kind == "left the box" for _, kind in gone)
     page.compare(
         "nu at which minima vanish",
-        "; ".join(f"{event.value:.3f} ({kind})" for event, kind in gone) or "none",
+        "; ".join(f"{event.value:.3f} ({event.kind})" for event in family.events) or "none",
         Verdict.KIND if folds else Verdict.SHORT,
         published="between 2.0 and 2.1, and between 3.4 and 3.5",
         remark="other data set: the phenomenon, not the values",
     )
     page.say(
-        (
-            f"A minimum and a transition state meet and annihilate at nu = {fold.value:.5f}, located to "
-            f"{fold.uncertainty:.0e}, where a Hessian eigenvalue vanishes ({fold.eigenvalue:.0e}): the fold "
-            "catastrophe of the slides"
-            + (f", {abs(fold.value - _FOLD):.0e} from the independent value." if same_data else ".")
-            if fold is not None
-            else "No fold was found."
-        )
-        + (f" {walls} other branches end because they leave the box, which is no fold." if walls else "")
+        f"A minimum and a transition state meet and annihilate at nu = {fold.value:.5f}, located to "
+        f"{fold.uncertainty:.0e}, where a Hessian eigenvalue vanishes ({fold.eigenvalue:.0e}): the fold "
+        "catastrophe of the slides"
+        + (f", {abs(fold.value - _FOLD):.0e} from the independent value." if same_data else ".")
+        if fold is not None
+        else "No fold was found."
     )
+    at_wall = [
+        value
+        for value, network in zip(family.values.tolist(), family.networks, strict=True)
+        if not network.n_minima
+    ]
+    for event in family.events:
+        if event.kind in ("lost", "left the box"):
+            page.say(
+                f"At nu = {event.value:.3f} branch {', '.join(map(str, event.branches))} begins ({event.kind}): "
+                f"{event.reason}."
+            )
+    if at_wall and "on the wall" in " ".join(family.notes):
+        page.say(
+            f"At nu = {', '.join(f'{value:g}' for value in at_wall)} all quenches end on the wall of the box: the "
+            "minimum has walked into the least noise allowed, where its curvature along ln sn2 fades. That is no "
+            "fold."
+        )
 
 
 EXPERIMENT = Experiment(

@@ -28,10 +28,10 @@ def _carry_out(run: Run, page: Page) -> None:
             tsc.ConnectMinima(neighbours=4),
         ]
     else:
-        problem = tsc.problems.get("digits", hidden=4, n_train=200, l2=1e-3, device=run.device)
+        problem = tsc.problems.get("digits", hidden=3, n_train=200, l2=1e-2, device=run.device)
         strategies = [
-            tsc.BasinHopping(walkers=12, hops=0, temperature=0.02, step=0.5, tol=1e-6),
-            tsc.ConnectMinima(neighbours=1, max_rounds=1, tol=1e-6),
+            tsc.BasinHopping(walkers=10, hops=0, temperature=0.02, step=0.5),
+            tsc.ConnectMinima(neighbours=2, max_rounds=0),
         ]
     with run.explored("mnist", problem.potential, strategies) as (landscape, report):
         network = landscape.network(coords=False)
@@ -44,7 +44,7 @@ def _carry_out(run: Run, page: Page) -> None:
         "A tanh network with one hidden layer learns handwritten digits: mean cross-entropy plus lambda times "
         "the sum "
         "of the squares of all parameters."
-        + ("" if full else " This quick run uses 8 x 8 images and four hidden nodes in place of MNIST.")
+        + ("" if full else " This quick run uses 8 x 8 images and three hidden nodes in place of MNIST.")
     )
     _tell(page, network, n_saddles, held.wrong.cpu(), judged=full)
     _draw(page, problem, network, x, held.wrong.cpu(), run)

@@ -117,6 +117,13 @@ def _tell(page: Page, found: list[_Size]) -> None:
         published="most, for large N",
         remark="" if shares[-1] > 0.5 else "the band is the limit; at these N most minima lie above it",
     )
+    page.compare(
+        "trees become more frustrated and narrower as N grows",
+        "not attempted",
+        Verdict.SHORT,
+        published="in words, for N = 50 to 100",
+        remark="needs transition states between thousands of minima",
+    )
     page.say(
         f"Means {'fall' if falling else 'do not fall'} steadily towards -E_inf with N and the spread over "
         "quenches "

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
-from reproductions import gp_folds, iris, mnist, pspin_counts, pspin_energies, regression, trimers
+from reproductions import (
+    auc_against_steps,
+    auc_loss,
+    gp_folds,
+    iris,
+    mnist,
+    pspin_counts,
+    pspin_energies,
+    regression,
+    students,
+    trimers,
+)
 from reproductions.experiment import Experiment
 
 __all__ = ["EXPERIMENTS"]
 
 EXPERIMENTS: dict[str, Experiment] = {
     module.EXPERIMENT.name: module.EXPERIMENT
-    for module in (regression, trimers, mnist, pspin_counts, pspin_energies, gp_folds, iris)
+    for module in (
+        regression,
+        trimers,
+        auc_against_steps,
+        auc_loss,
+        mnist,
+        pspin_counts,
+        pspin_energies,
+        students,
+        gp_folds,
+        iris,
+    )
 }

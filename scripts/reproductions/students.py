@@ -1,0 +1,73 @@
+"""Students that could copy their teacher exactly, and where training stalls instead."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+
+import torchscape as tsc
+from reproductions.experiment import Experiment, Run
+from reproductions.judge import Verdict
+from reproductions.page import Page
+from torchscape.progress import progress_bar
+
+__all__ = ["EXPERIMENT"]
+
+_PUBLISHED = 0.016
+
+
+def _carry_out(run: Run, page: Page) -> None:
+    teacher, n = run.pick((3, 100), (5, 400))
+    sizes, starts, evaluations = run.pick(([1.0], 3, 300), ([1.0, 2.0], 8, 3000))
+    losses, ground = {}, {}
+    with progress_bar(show=run.progress, total=len(sizes), desc="students", unit="") as bar:
+        for size in sizes:
+            problem = tsc.problems.get("student-teacher", teacher=teacher, size=size, n=n, device=run.device)
+            u = problem.potential
+            ends = tsc.relax(u, u.sample(starts, seed=0), tol=1e-6, max_steps=evaluations)
+            losses[size] = ends.energy.sort().values.cpu()
+            assert problem.known.lowest is not None
+            ground[size] = float(u.energy(problem.known.lowest[None]))
+            bar.update()
+    page.what = (
+        f"A teacher with {teacher} hidden units is trained on one half of {2 * n} images (8 x 8 digits), and a "
+        "student "
+        "learns its outputs on the other half: mean squared difference, no regularisation. A student of equal or "
+        "larger size can copy the teacher, so that the lowest loss is zero and known. The paper uses MNIST; its "
+        "loss "
+        "and sizes are not published."
+    )
+    for size in sizes:
+        stalled = float((losses[size] > 1e-6).double().mean())
+        page.compare(f"size {size:g}: loss at the copy of the teacher", f"{ground[size]:.1e}", independent="0")
+        page.compare(
+            f"size {size:g}: loss where {starts} trainings end",
+            f"{float(losses[size][0]):.2g} to {float(losses[size][-1]):.2g}, median "
+            f"{float(losses[size].median()):.2g}",
+            Verdict.KIND if stalled > 0.5 else Verdict.DIFFERENT,
+            published=f"stalls near {_PUBLISHED} although 0 exists",
+            remark=f"{stalled:.0%} end above 1e-6; values do not compare, the paper's loss is not given",
+        )
+    shares = [f"{float((losses[size] > 1e-6).double().mean()):.0%} of size {size:g}" for size in sizes]
+    page.say(
+        f"Of the trainings, {' and '.join(shares)} stall above zero, although a copy of the teacher has a loss "
+        "of zero "
+        "to rounding."
+    )
+    page.settings += [
+        f"teacher {teacher} hidden tanh units, {n} images each half, seed 0",
+        f"{starts} quenches for each size, L-BFGS, at most {evaluations} evaluations, RMS gradient 1e-6",
+    ]
+    figure, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    for size in sizes:
+        ax.semilogy(range(1, starts + 1), losses[size].clamp(min=1e-14), "o-", label=f"size {size:g}")
+    ax.axhline(_PUBLISHED, color="0.5", ls=":", label="published plateau (other loss)")
+    ax.set_xlabel("training, by loss")
+    ax.set_ylabel("loss where it ends")
+    ax.legend(frameon=False)
+    ax.spines[["top", "right"]].set_visible(False)
+    page.picture(figure, "losses", "Where trainings of the student end; zero exists.")
+
+
+EXPERIMENT = Experiment(
+    "students", "Students that could copy their teacher", "P, section VII.B, Fig. 16", _carry_out
+)
