@@ -39,6 +39,9 @@ def _carry_out(run: Run, page: Page) -> None:
         began = landscape.summary()["runs"]
     assert isinstance(problem.potential, tsc.ModulePotential)
     assert problem.test is not None
+    n_known = len(x)
+    if not n_known:
+        network, x = _quenched(run, problem.potential)
     held = tsc.learning.held_out(problem.potential, x, *problem.test)
     page.what = (
         "A tanh network with one hidden layer learns handwritten digits: mean cross-entropy plus lambda times "
@@ -52,9 +55,20 @@ def _carry_out(run: Run, page: Page) -> None:
         f"{problem.description}; {len(problem.test[1])} images held back",
         *(told(strategy) for strategy in strategies),
         status_line(report),
-        f"the database was filled by {len(began)} run{'s' * (len(began) != 1)}",
-        f"estimated coverage: {coverage_line(network)}",
+        f"the database was filled by {len(began)} run{'s' * (len(began) != 1)}"
+        if n_known
+        else f"the database holds no minimum yet: shown are {len(x)} plain quenches to an RMS gradient of 1e-6, "
+        "not characterised and not connected",
+        *([f"estimated coverage: {coverage_line(network)}"] if n_known else []),
     ]
+
+
+def _quenched(run: Run, potential: tsc.ModulePotential) -> tuple[tsc.Network, torch.Tensor]:
+    """Where plain quenches end, for a database that has nothing yet: minima without transition states."""
+    ends = tsc.relax(potential, potential.sample(run.pick(6, 48), seed=0), tol=1e-6, progress=run.progress)
+    ends = ends[ends.converged]
+    ends = ends[ends.energy.argsort()]
+    return tsc.Network.of(ends.energy.cpu(), [], []), ends.x
 
 
 def _tell(page: Page, network: tsc.Network, n_saddles: int, wrong: torch.Tensor, judged: bool) -> None:
@@ -71,12 +85,13 @@ def _tell(page: Page, network: tsc.Network, n_saddles: int, wrong: torch.Tensor,
     page.compare("edges", graph.edges, published=published["edges"], remark=why)
     page.compare("transition states", n_saddles)
     page.compare("mean degree", f"{graph.mean_degree:.2f}", published=published["mean degree"], remark=why)
+    small = graph.edges > 0 and graph.component >= _AT_LEAST and graph.path_length < 8
     page.compare(
         "mean shortest path",
-        f"{graph.path_length:.2f}",
-        Verdict.KIND if judged and graph.component > 1 and 1 < graph.path_length < 8 else Verdict.BESIDE,
+        f"{graph.path_length:.2f}" if graph.edges else "not connected",
+        (Verdict.KIND if small else Verdict.SHORT) if judged else Verdict.BESIDE,
         published=published["mean shortest path"],
-        remark="a few steps between any two minima: a small world" if graph.path_length < 8 else why,
+        remark="a few steps between any two minima" if small else why,
     )
     page.compare("diameter", graph.diameter, published=published["diameter"], remark=why)
     error = wrong.double().mean(1)
@@ -97,22 +112,34 @@ def _tell(page: Page, network: tsc.Network, n_saddles: int, wrong: torch.Tensor,
         published="3.95 to 4.30",
         remark="the published values suggest a sum over data or another normalisation",
     )
-    funnels = analysis.funnels(network.subset((network.components() == 0).nonzero()[:, 0]))
-    single = bool(funnels.size.max() >= 0.8 * graph.component)
+    told_funnel = _funnel(page, network, graph.component, judged)
+    page.say(
+        f"{graph.component} of {graph.minima} minima are connected; the paper has {published['minima']}, and at "
+        "least "
+        f"{_AT_LEAST} were to be reached"
+        + (". " if graph.component >= _AT_LEAST or not judged else ": **not reached** with the time there was. ")
+        + f"Test errors lie between {float(error.min()):.3f} and {float(error.max()):.3f}, the paper's between "
+        f"{low} "
+        f"and {high}: {'the ranges overlap' if overlap else 'the ranges do not overlap'}, for other images."
+        + told_funnel
+    )
+
+
+def _funnel(page: Page, network: tsc.Network, component: int, judged: bool) -> str:
+    """The funnels of the largest component: a line of the table, and a sentence."""
+    if component < 2:
+        page.compare("funnels", "not connected", Verdict.SHORT, published="single funnel")
+        return ""
+    found = analysis.funnels(network.subset((network.components() == 0).nonzero()[:, 0]))
+    largest = int(found.size.max())
+    verdict = Verdict.KIND if largest >= 0.8 * component else Verdict.DIFFERENT
     page.compare(
         "funnels (barrier of a fifth of the tree's height); minima of the largest",
-        f"{len(funnels)}; {int(funnels.size.max())} of {graph.component}",
-        (Verdict.KIND if single else Verdict.DIFFERENT) if judged else Verdict.BESIDE,
+        f"{len(found)}; {largest} of {component}",
+        verdict if judged and component >= _AT_LEAST else Verdict.BESIDE,
         published="single funnel",
     )
-    page.say(
-        f"{graph.component} of {graph.minima} minima are connected; the paper has {published['minima']}. Their "
-        "test "
-        f"errors lie between {float(error.min()):.3f} and {float(error.max()):.3f}, the paper's between {low} and "
-        f"{high}: {'the ranges overlap' if overlap else 'the ranges do not overlap'}, for other images. "
-        f"{int(funnels.size.max())} of the connected minima belong to one funnel. We have {graph.mean_degree:.1f} "
-        f"neighbours per minimum against {published['mean degree']:g}, which says how many pairs were searched."
-    )
+    return f" The largest funnel has {largest} of the {component} connected minima."
 
 
 def _draw(page: Page, problem, network: tsc.Network, x: torch.Tensor, wrong: torch.Tensor, run: Run) -> None:
@@ -147,7 +174,8 @@ def _draw(page: Page, problem, network: tsc.Network, x: torch.Tensor, wrong: tor
             f"{test.value:.2f} (p = {test.p_value:.2g})",
             published="not given" if name == "as found" else "left unexplored",
         )
-    page.picture(plots.network(network, colour="energy").figure, "network", "The minima as a network.")
+    if network.n_edges:
+        page.picture(plots.network(network, colour="energy").figure, "network", "The minima as a network.")
 
 
 EXPERIMENT = Experiment(

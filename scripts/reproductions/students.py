@@ -18,13 +18,17 @@ _PUBLISHED = 0.016
 def _carry_out(run: Run, page: Page) -> None:
     teacher, n = run.pick((3, 100), (5, 400))
     sizes, starts, evaluations = run.pick(([1.0], 3, 300), ([1.0, 2.0], 8, 3000))
-    losses, ground = {}, {}
+    losses, ground, ended = {}, {}, {}
     with progress_bar(show=run.progress, total=len(sizes), desc="students", unit="") as bar:
         for size in sizes:
             problem = tsc.problems.get("student-teacher", teacher=teacher, size=size, n=n, device=run.device)
             u = problem.potential
             ends = tsc.relax(u, u.sample(starts, seed=0), tol=1e-6, max_steps=evaluations)
             losses[size] = ends.energy.sort().values.cpu()
+            ended[size] = (
+                f"{int(ends.converged.sum())} of {starts} converged, RMS gradient at most "
+                f"{float(ends.grad_rms.max()):.0e}"
+            )
             assert problem.known.lowest is not None
             ground[size] = float(u.energy(problem.known.lowest[None]))
             bar.update()
@@ -38,6 +42,7 @@ def _carry_out(run: Run, page: Page) -> None:
     )
     for size in sizes:
         stalled = float((losses[size] > 1e-6).double().mean())
+        page.compare(f"size {size:g}: trainings", ended[size])
         page.compare(f"size {size:g}: loss at the copy of the teacher", f"{ground[size]:.1e}", independent="0")
         page.compare(
             f"size {size:g}: loss where {starts} trainings end",
