@@ -42,10 +42,8 @@ def _carry_out(run: Run, page: Page) -> None:
             bar.update()
     page.what = (
         "A 2-3-4 tanh network is given r12 and r13 of a trimer s steps before its descent ends, and says which "
-        "isomer "
-        "it will be; lambda = 1e-4. The area under the ROC curve (mean over the four classes, one against the "
-        "others) "
-        "is that of the lowest minimum found, on trimers that were held back."
+        "isomer it will be; lambda = 1e-4. The area under the ROC curve (mean over the four classes, one "
+        "against the others) is that of the lowest minimum found, on trimers that were held back."
     )
     _tell(page, areas)
     page.settings += [

@@ -44,11 +44,9 @@ def _carry_out(run: Run, page: Page) -> None:
     n = run.pick(100, 500)
     found = {name: _explored(run, name, data, l2, n, strategies) for name in _LOSSES}
     page.what = (
-        "The 3-3-4 tanh network of the trimers once with cross-entropy and once with a smooth bound of one minus "
-        "the "
-        f"AUC, lambda = {l2:g} on all parameters, {n} trimers. Niroomand et al. (2022) report more minima and "
-        "larger "
-        "curvatures for the AUC loss; curvatures are compared as they come, with equal lambda."
+        "The 3-3-4 tanh network of the trimers once with cross-entropy and once with a smooth bound of one "
+        f"minus the AUC, lambda = {l2:g} on all parameters, {n} trimers. Niroomand et al. (2022) report more "
+        "minima and larger curvatures for the AUC loss; curvatures are compared as they come, with equal lambda."
     )
     _tell(page, found)
     page.settings += [
@@ -108,11 +106,9 @@ def _tell(page: Page, found: dict[str, _Found]) -> None:
     page.say(
         f"With equal lambda the AUC loss has {'more' if more else 'not more'} minima ({n['auc']} against "
         f"{n['cross-entropy']}) and its curvatures are "
-        f"{'larger' if larger and steeper else 'not larger throughout'}. "
-        f"Its lowest minimum ranks held-out trimers {'better' if better else 'no better'} than that of "
-        "cross-entropy. "
-        "The two losses have different scales, so that equal lambda does not regularise them equally: this is a "
-        "comparison in kind."
+        f"{'larger' if larger and steeper else 'not larger throughout'}. Its lowest minimum ranks held-out "
+        f"trimers {'better' if better else 'no better'} than that of cross-entropy. The two losses have "
+        "different scales, so that equal lambda does not regularise them equally: this is a comparison in kind."
     )
 
 

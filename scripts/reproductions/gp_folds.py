@@ -38,12 +38,10 @@ def _carry_out(run: Run, page: Page) -> None:
         progress=run.progress,
     )
     page.what = (
-        "Log length scales, signal and noise of a Gaussian process with a Matern kernel of real nu, fitted to 60 "
-        "values "
-        "of Schwefel's function in two dimensions. Minima of the negative log marginal likelihood inside a box "
-        "are "
-        "followed along nu. The data set and the bounds of the slides are not published; the independent values "
-        "are for the file `gp_schwefel_2d_n60.csv`."
+        "Log length scales, signal and noise of a Gaussian process with a Matern kernel of real nu, fitted to "
+        "60 values of Schwefel's function in two dimensions. Minima of the negative log marginal likelihood "
+        "inside a box are followed along nu. The data set and the bounds of the slides are not published; the "
+        "independent values are for the file `gp_schwefel_2d_n60.csv`."
     )
     _tell(page, family, bool(data))
     page.settings += [
@@ -121,9 +119,9 @@ def _tell(page: Page, family: Family, same_data: bool) -> None:
             )
     if at_wall and "on the wall" in " ".join(family.notes):
         page.say(
-            f"At nu = {', '.join(f'{value:g}' for value in at_wall)} all quenches end on the wall of the box: the "
-            "minimum has walked into the least noise allowed, where its curvature along ln sn2 fades. That is no "
-            "fold."
+            f"At nu = {', '.join(f'{value:g}' for value in at_wall)} all quenches end on the wall of the box: "
+            "the minimum has walked into the least noise allowed, where its curvature along ln sn2 fades. That "
+            "is no fold."
         )
 
 

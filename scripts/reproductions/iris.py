@@ -48,10 +48,8 @@ def _carry_out(run: Run, page: Page) -> None:
     members = {k: _explored(run, k) for k in _LOWEST}
     page.what = (
         "The K-means cost of K centres as a landscape. Minima are those of the exact cost, counted modulo "
-        "exchange "
-        "of the centres; transition states, which the exact cost has not (every pass lies on a kink), are those "
-        "of "
-        "the soft minimum with sharpness 500 (K. Rose, 1998)."
+        "exchange of the centres; transition states, which the exact cost has not (every pass lies on a kink), "
+        "are those of the soft minimum with sharpness 500 (K. Rose, 1998)."
     )
     for k, member in members.items():
         lowest = float(member.exact[0])
@@ -171,8 +169,8 @@ def _barriers(page: Page, members: dict[int, _Member]) -> None:
         remark="below 0.05 everywhere" if small else f"up to {worst:.2g}",
     )
     page.say(
-        f"The lowest costs for K = 2 to 6 are {'all' if all_lowest else 'not all'} those found "
-        f"independently. Median barriers are at most {worst:.2g} of the lowest cost, "
+        f"The lowest costs for K = 2 to 6 are {'all' if all_lowest else 'not all'} those found independently. "
+        f"Median barriers are at most {worst:.2g} of the lowest cost, "
         + (
             "as Dicks & Wales (2022) describe these landscapes."
             if small
@@ -203,11 +201,9 @@ def _choose(page: Page, members: dict[int, _Member]) -> None:
     )
     page.say(
         "The paper (5.4) says that landscape structure indicates K, for other data and without a criterion. "
-        "Here: "
-        f"{counts} distinct exact minima; most random quenches agree on one solution for K = "
+        f"Here: {counts} distinct exact minima; most random quenches agree on one solution for K = "
         f"{', '.join(map(str, certain)) or 'none'}, and beyond that more and more solutions compete. The "
-        "structure "
-        f"{'allows' if _SPECIES in certain else 'does not favour'} the {_SPECIES} species of the data"
+        f"structure {'allows' if _SPECIES in certain else 'does not favour'} the {_SPECIES} species of the data"
         + (
             " and cannot tell them from fewer clusters."
             if _SPECIES in certain and min(certain) < _SPECIES

@@ -45,8 +45,7 @@ def _carry_out(run: Run, page: Page) -> None:
     held = tsc.learning.held_out(problem.potential, x, *problem.test)
     page.what = (
         "A tanh network with one hidden layer learns handwritten digits: mean cross-entropy plus lambda times "
-        "the sum "
-        "of the squares of all parameters."
+        "the sum of the squares of all parameters."
         + ("" if full else " This quick run uses 8 x 8 images and three hidden nodes in place of MNIST.")
     )
     _tell(page, network, n_saddles, held.wrong.cpu(), judged=full)
@@ -115,12 +114,10 @@ def _tell(page: Page, network: tsc.Network, n_saddles: int, wrong: torch.Tensor,
     told_funnel = _funnel(page, network, graph.component, judged)
     page.say(
         f"{graph.component} of {graph.minima} minima are connected; the paper has {published['minima']}, and at "
-        "least "
-        f"{_AT_LEAST} were to be reached"
+        f"least {_AT_LEAST} were to be reached"
         + (". " if graph.component >= _AT_LEAST or not judged else ": **not reached** with the time there was. ")
         + f"Test errors lie between {float(error.min()):.3f} and {float(error.max()):.3f}, the paper's between "
-        f"{low} "
-        f"and {high}: {'the ranges overlap' if overlap else 'the ranges do not overlap'}, for other images."
+        f"{low} and {high}: {'the ranges overlap' if overlap else 'the ranges do not overlap'}, for other images."
         + told_funnel
     )
 

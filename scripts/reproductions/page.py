@@ -163,9 +163,9 @@ def _table(rows: list[Row]) -> str:
 
 def _sentence(machine: dict[str, Any]) -> str:
     return (
-        f"{machine['date']}, {machine['machine']}, {machine['cores']} cores of which {machine['threads']} "
-        f"was used, load average {machine['load']:.1f} (other work ran beside); torchscape "
-        f"{machine['torchscape']}, torch {machine['torch']}, Python {machine['python']}."
+        f"{machine['date']}, {machine['machine']}, {machine['cores']} cores of which {machine['threads']} was "
+        f"used, load average {machine['load']:.1f} (other work ran beside); torchscape {machine['torchscape']}, "
+        f"torch {machine['torch']}, Python {machine['python']}."
         if machine["load"] > 1.5 * machine["threads"]
         else f"{machine['date']}, {machine['machine']}, {machine['cores']} cores of which {machine['threads']} "
         f"was used; torchscape {machine['torchscape']}, torch {machine['torch']}, Python {machine['python']}."

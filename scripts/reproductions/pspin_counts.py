@@ -25,8 +25,7 @@ def _carry_out(run: Run, page: Page) -> None:
     page.what = (
         "All stationary points of H = (1/N) sum x_ijk w_i w_j w_k on the sphere |w|^2 = N, of every index, by "
         "searches from random points. Couplings are `default_rng(seed).standard_normal((N, N, N))`. The "
-        "independent "
-        "counts are complete: they come from all complex roots of the same polynomials."
+        "independent counts are complete: they come from all complex roots of the same polynomials."
     )
     complete = []
     for n, seed in run.pick([(5, 505)], [(5, 505), (8, 808)]):

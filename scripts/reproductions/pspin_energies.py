@@ -60,15 +60,13 @@ def _carry_out(run: Run, page: Page) -> None:
             found.append(_Size(n, energies, failed))
     page.what = (
         "Minima of H/N for random couplings, by quenches from random points of the sphere. For N to infinity "
-        "they lie "
-        f"between -E_0 = {threshold_energy(3, 0):.4f} and -E_inf = {threshold_energy(3):.4f}."
+        f"they lie between -E_0 = {threshold_energy(3, 0):.4f} and -E_inf = {threshold_energy(3):.4f}."
     )
     _tell(page, found)
     page.settings += [
         f"{realisations} realisations of the couplings (seeds 0 to {realisations - 1}) for each N, {quenches} "
-        "L-BFGS "
-        "or BFGS quenches each to an RMS gradient of 1e-8; means are over quenches, so that wide basins count "
-        "more",
+        "L-BFGS or BFGS quenches each to an RMS gradient of 1e-8; means are over quenches, so that wide basins "
+        "count more",
         f"quenches that did not converge: {', '.join(f'{size.failed} for N = {size.n}' for size in found)}",
     ]
     page.picture(
@@ -126,11 +124,10 @@ def _tell(page: Page, found: list[_Size]) -> None:
     )
     page.say(
         f"Means {'fall' if falling else 'do not fall'} steadily towards -E_inf with N and the spread over "
-        "quenches "
-        f"{'narrows' if narrowing else 'does not narrow'}. {sum(consistent)} of {len(consistent)} independent "
-        "means "
-        "for one realisation lie where realisations of ours scatter. Even at the largest N here the mean lies "
-        f"{means[-1] - edge:.3f} above -E_inf: the concentration is seen as a trend, not as a limit reached."
+        f"quenches {'narrows' if narrowing else 'does not narrow'}. {sum(consistent)} of {len(consistent)} "
+        "independent means for one realisation lie where realisations of ours scatter. Even at the largest N "
+        f"here the mean lies {means[-1] - edge:.3f} above -E_inf: the concentration is seen as a trend, not as a "
+        "limit reached."
     )
 
 

@@ -35,12 +35,12 @@ def _carry_out(run: Run, page: Page) -> None:
         n_saddles = landscape.n_transition_states
     kept = network.subset(isolated.cpu())
     page.what = (
-        "y = exp(-q1 x) sin(q2 x + q3) sin(q4 x + q5) is fitted to 100 noisy points of a regular grid on "
-        "[0, 3 pi]; the cost is the sum of squares. Minima are counted modulo the exact symmetries of the model "
+        "y = exp(-q1 x) sin(q2 x + q3) sin(q4 x + q5) is fitted to 100 noisy points of a regular grid on [0, 3 "
+        "pi]; the cost is the sum of squares. Minima are counted modulo the exact symmetries of the model "
         "(exchange of the sines, reflections, shifts of phases) and modulo the aliasing of frequencies on the "
         "grid. Where one frequency vanishes and the other one is 0 or half a period of aliasing, minima form "
-        "curves, of which some points are among those counted. The paper gives neither its random numbers nor its "
-        "way of counting."
+        "curves, of which some points are among those counted. The paper gives neither its random numbers nor "
+        "its way of counting."
     )
     _tell(page, network, kept, n_saddles)
     page.settings += [
@@ -107,16 +107,14 @@ def _tell(page: Page, network: tsc.Network, isolated: tsc.Network, n_saddles: in
     judged = [v for v in verdicts if v is not Verdict.BESIDE]
     page.say(
         f"{judged.count(Verdict.SPREAD)} of {len(judged)} numbers of the graph lie in the range that six other "
-        "noise "
-        "seeds give in an independent count with the same convention."
+        "noise seeds give in an independent count with the same convention."
     )
     if not _RANGES["diameter"][0] <= ours.diameter <= _RANGES["diameter"][1]:
         common = graph_of(network.only_edges(network.ts_hits >= 6))
         page.say(
             f"The diameter, {ours.diameter}, does not; with only those transition states that six searches or "
-            "more "
-            f"have hit ({common.edges} edges) it is {common.diameter}, so that it does not hang on how long was "
-            "searched."
+            f"more have hit ({common.edges} edges) it is {common.diameter}, so that it does not hang on how long "
+            "was searched."
         )
     page.say(
         f"Beside the paper's {published['minima']} minima, {published['edges']} edges and diameter of "

@@ -24,11 +24,9 @@ def _carry_out(run: Run, page: Page) -> None:
     data = run.file("triatomic_database.npz")
     page.what = (
         "A 3-3-4 tanh network (28 parameters) learns from the three distances of a trimer which isomer it will "
-        "relax "
-        "to; mean cross-entropy over 500 trimers plus lambda times the sum of the squares of all parameters. The "
-        "paper's counts (162 minima and more) depend on a lambda and a normalisation that it does not give, so "
-        "the "
-        "test is an independent list of minima for the same data."
+        "relax to; mean cross-entropy over 500 trimers plus lambda times the sum of the squares of all "
+        "parameters. The paper's counts (162 minima and more) depend on a lambda and a normalisation that it "
+        "does not give, so the test is an independent list of minima for the same data."
     )
     if data is None:
         page.what += " Without that data set (`--data`), trimers of our own are used and the lists cannot agree."
@@ -112,10 +110,8 @@ def _confirm(
     if real:
         page.say(
             f"The independent list of exactly two is not complete: at {energy:.6f} there is a further minimum, "
-            "with "
-            f"positive curvature throughout, to which SciPy's BFGS returns. {hits} of {quenches} quenches ended "
-            "in "
-            "it; it was reached from a transition state, which is how it escapes a count by quenches."
+            f"with positive curvature throughout, to which SciPy's BFGS returns. {hits} of {quenches} quenches "
+            "ended in it; it was reached from a transition state, which is how it escapes a count by quenches."
             if hits == 0
             else f"The independent list is not complete: {hits} of {quenches} quenches ended in a further minimum "
             f"at {energy:.6f}, with positive curvature throughout, to which SciPy's BFGS returns."
