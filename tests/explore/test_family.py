@@ -11,15 +11,18 @@ import torchscape as tsc
 from torchscape import problems
 from torchscape.errors import FingerprintMismatch, PotentialError, TorchscapeError
 from torchscape.potentials.base import Potential
+from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.closed_form import ClosedForm
 from torchscape.saddles import continue_points, find_stationary, locate_fold
 from torchscape.symmetry.base import Symmetry
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "gp_schwefel_2d_n60.csv"
 BOTH = [tsc.BasinHopping(walkers=6, hops=0), tsc.ConnectMinima(neighbours=1)]
 MINIMA = [tsc.BasinHopping(walkers=6, hops=0)]
+COARSE = tsc.saddles.Continuation(least_part=2**-5)  # enough where the place of an event is not at issue
 
 
-class Cusp(Potential):
+class Cusp(ClosedForm):
     """U = sum over coordinates of x^4/4 - a x^2/2, plus b x_0: folds at b = +-2 (a/3)^(3/2)."""
 
     def __init__(self, a: float = 1.5, b: float = 0.0, ndim: int = 1, device: torch.device | str = "cpu") -> None:
@@ -27,6 +30,14 @@ class Cusp(Potential):
 
     def energy(self, x):
         return (x**4 / 4 - self.a * x**2 / 2).sum(1) + self.b * x[:, 0]
+
+    def _energy_and_grad(self, x):
+        grad = x**3 - self.a * x
+        grad[:, 0] += self.b
+        return self.energy(x), grad
+
+    def _hessian(self, x):
+        return torch.diag_embed(3 * x**2 - self.a)
 
     def settings(self):
         return {"a": self.a, "b": self.b, "ndim": self.ndim}
@@ -78,10 +89,46 @@ class Ring(Potential):
         return {"p": self.p}
 
 
-def moving(p: float) -> tsc.FunctionPotential:
+class Moving(ClosedForm):
     """A double well whose two minima and saddle sit at x_0 = p, in the box |x_0| <= 1."""
-    box = [(-1.0, 1.0), (-2.0, 2.0)]
-    return tsc.FunctionPotential(lambda x: (x[0] - p) ** 2 + (x[1] ** 2 - 1) ** 2, 2, box, name=f"moving {p}")
+
+    ndim = 2
+
+    def __init__(self, p: float) -> None:
+        self.p, self.bounds = p, Bounds.of([(-1.0, 1.0), (-2.0, 2.0)])
+
+    def energy(self, x):
+        return (x[:, 0] - self.p) ** 2 + (x[:, 1] ** 2 - 1) ** 2
+
+    def _energy_and_grad(self, x):
+        return self.energy(x), torch.stack([2 * (x[:, 0] - self.p), 4 * x[:, 1] * (x[:, 1] ** 2 - 1)], 1)
+
+    def _hessian(self, x):
+        return torch.diag_embed(torch.stack([torch.full_like(x[:, 0], 2.0), 12 * x[:, 1] ** 2 - 4], 1))
+
+    def settings(self):
+        return {"p": self.p}
+
+
+class Cubic(ClosedForm):
+    """x^3/3 - p x in the box |x| <= 3: stationary points at +-p^(1/2)."""
+
+    ndim = 1
+
+    def __init__(self, p: float) -> None:
+        self.p, self.bounds = p, Bounds.of([(-3.0, 3.0)])
+
+    def energy(self, x):
+        return (x**3 / 3 - self.p * x)[:, 0]
+
+    def _energy_and_grad(self, x):
+        return self.energy(x), x**2 - self.p
+
+    def _hessian(self, x):
+        return 2 * x[:, :, None]
+
+    def settings(self):
+        return {"p": self.p}
 
 
 def exchange(p: float) -> tsc.FunctionPotential:
@@ -100,8 +147,8 @@ def family(potentials, values, strategies=BOTH, **options) -> tsc.analysis.Famil
 
 def test_folds_of_the_cusp(device):
     """At b = +-2 (a/3)^(3/2), x = +-(a/3)^(1/2): gradient and smallest eigenvalue vanish there."""
-    found = family(lambda b: Cusp(1.5, b, device=device), [-0.9, -0.4, 0.3, 0.9])
-    assert found.counts().tolist() == [[1, 0], [2, 1], [2, 1], [1, 0]]
+    found = family(lambda b: Cusp(1.5, b, device=device), [-0.9, 0.1, 0.9])
+    assert found.counts().tolist() == [[1, 0], [2, 1], [1, 0]]
     assert found.n_branches == 3
     birth, death = found.events
     assert (birth.kind, birth.appears, death.kind, death.appears) == ("fold", True, "fold", False)
@@ -122,7 +169,7 @@ def test_folds_of_the_cusp(device):
 
 def test_branches_are_the_roots_of_the_cubic():
     """Every branch at every value solves x^3 - a x + b = 0, and keeps to one root of the three."""
-    values = [0.05, 0.2, 0.35, 0.5, 0.65]
+    values = [0.05, 0.35, 0.65]
     found = family(lambda b: Cusp(1.5, b), values)
     place = torch.stack([coords[:, 0] for coords in found.coords], 1)
     a, b = 1.5, torch.tensor(values, dtype=torch.float64)
@@ -149,12 +196,8 @@ def test_single_steps_bracket_the_folds():
 
 def test_extrapolation_is_exact_where_the_square_root_law_is():
     """U = x^3/3 - p x: mu^2 = 4 p, so that two values determine the fold at p = 0."""
-
-    def cubic(p):
-        return tsc.FunctionPotential(lambda x: x[0] ** 3 / 3 - p * x[0], 1, [(-3.0, 3.0)], name=f"cubic {p}")
-
     values = [-0.4, 0.5, 1.1]
-    found = family([cubic(p) for p in values], values, [tsc.StationarySearch(starts=16)])
+    found = family([Cubic(p) for p in values], values, [tsc.StationarySearch(starts=8)])
     assert [(event.kind, event.branches, event.appears) for event in found.events] == [("fold", (0, 1), True)]
     assert found.events[0].value == pytest.approx(0.0, abs=1e-6)
 
@@ -204,7 +247,7 @@ def test_wells_in_several_dimensions():
 
 def test_a_wall_is_not_a_fold():
     """The minima and the saddle at x_0 = p reach the wall at p = 1 with all eigenvalues unchanged."""
-    found = family(moving, [0.2, 0.8, 1.3])
+    found = family(Moving, [0.4, 1.3])
     assert {event.kind for event in found.events} == {"left the box"}
     assert len(found.events) == 3
     for event in found.events:
@@ -220,9 +263,9 @@ def test_a_wall_is_not_a_fold():
 
 def test_a_fold_tells_of_its_partner():
     """Nobody looks for transition states; the fold at 0.707 says that one ends there, and it is followed back."""
-    found = family(lambda b: Cusp(1.5, b), [0.1, 0.3, 0.6, 0.9], MINIMA)
-    assert found.counts().tolist() == [[2, 1], [2, 1], [2, 1], [1, 0]]
-    assert [network.n_edges for network in found.networks] == [1, 1, 1, 0]
+    found = family(lambda b: Cusp(1.5, b), [0.2, 0.6, 0.9], MINIMA, continuation=COARSE)
+    assert found.counts().tolist() == [[2, 1], [2, 1], [1, 0]]
+    assert [network.n_edges for network in found.networks] == [1, 1, 0]
     assert [len(event.branches) for event in found.events] == [2]
 
 
@@ -242,7 +285,7 @@ def test_minima_that_one_member_missed_are_followed_to_it():
 
 
 def test_the_minima_of_a_network_know_their_branches():
-    found = family(lambda b: Cusp(1.5, b), [0.1, 0.3, 0.9])
+    found = family(lambda b: Cusp(1.5, b), [0.3, 0.9], continuation=COARSE)
     for k, network in enumerate(found.networks):
         branch = found.branch_of(k)
         assert torch.equal(found.energy[branch, k], network.energy)
@@ -276,21 +319,21 @@ def test_fold_with_a_zero_mode():
 
 
 def test_no_fold_where_there_is_none():
-    assert locate_fold(moving, 0.1, torch.tensor([0.1, 1.0], dtype=torch.float64), (-1.0, 1.0)) is None
+    assert locate_fold(Moving, 0.1, torch.tensor([0.1, 1.0], dtype=torch.float64), (-1.0, 1.0)) is None
 
 
 def test_continuation_stops_at_the_fold_and_nowhere_else():
     starts = torch.tensor([[-1.4], [0.1], [1.2]], dtype=torch.float64)
     points = find_stationary(Cusp(1.5, 0.05), starts)
-    done = continue_points(lambda b: Cusp(1.5, b), points, 0.05, 1.0)
+    done = continue_points(lambda b: Cusp(1.5, b), points, 0.05, 1.0, options=COARSE)
     assert done.arrived.tolist() == [True, False, False]
     assert ((done.reached[1:] < 2**-0.5) & (done.failed[1:] > 2**-0.5)).all()
-    assert ((done.failed - done.reached)[1:] <= 2 * tsc.saddles.Continuation().least_part).all()
+    assert ((done.failed - done.reached)[1:] <= 2 * COARSE.least_part).all()
     # rows do not notice each other
-    for row in range(3):
-        alone = continue_points(lambda b: Cusp(1.5, b), points[row : row + 1], 0.05, 1.0)
-        assert torch.equal(alone.points.x, done.points.x[row : row + 1])
-        assert alone.reached == done.reached[row]
+    for rows in (slice(0, 1), slice(1, 3)):
+        apart = continue_points(lambda b: Cusp(1.5, b), points[rows], 0.05, 1.0, options=COARSE)
+        assert torch.equal(apart.points.x, done.points.x[rows])
+        assert torch.equal(apart.reached, done.reached[rows])
 
 
 def test_continuation_beyond_dense_hessians():
