@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Tensor
 
-__all__ = ["ClosedForm"]
+__all__ = ["ClosedForm", "by_parts"]
 
 
 class ClosedForm(Potential):
@@ -32,8 +34,8 @@ class ClosedForm(Potential):
 
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         with torch.no_grad():
-            energy, grad = zip(*map(self._energy_and_grad, x.split(self.max_rows)), strict=True)
-        return torch.cat(energy), torch.cat(grad)
+            energy, grad = by_parts(self._energy_and_grad, x, self.max_rows)
+        return energy, grad
 
     def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         with torch.no_grad():
@@ -49,3 +51,15 @@ class ClosedForm(Potential):
 
     def _hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         raise NotImplementedError(f"{type(self).__name__} must define _hessian(x)")
+
+
+def by_parts(
+    f: Callable[[Tensor], tuple[Tensor, ...]], x: Float[Tensor, "B D"], rows: int
+) -> tuple[Float[Tensor, "B ..."], ...]:
+    """``f`` on at most ``rows`` rows at a time, each of its results joined.
+
+    Example:
+        >>> by_parts(lambda part: (part.sum(1), -part), torch.ones(3, 2), rows=2)[0].tolist()
+        [2.0, 2.0, 2.0]
+    """
+    return tuple(torch.cat(column) for column in zip(*map(f, x.split(rows)), strict=True))

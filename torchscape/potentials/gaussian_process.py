@@ -5,13 +5,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable
 
 import torch
 
 from torchscape.errors import PotentialError
-from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.closed_form import ClosedForm, by_parts
 from torchscape.potentials.kernels import Kernel, Matern
 from torchscape.types import Bool, Float, Tensor
 
@@ -21,7 +20,7 @@ _NUMBERS = 1 << 23  # per group of rows, all temporaries together
 _LENGTH, _SIGNAL, _NOISE = (0.01, 10.0), (0.01, 1000.0), (1e-6, 10.0)
 
 
-class GaussianProcessPotential(Potential):
+class GaussianProcessPotential(ClosedForm):
     """U(theta) = 1/2 y^T K^-1 y + 1/2 ln|K| + (n/2) ln 2 pi, theta = (ln l_1, ..., ln l_d, ln s^2, ln t^2), where
 
         K_ij = s^2 c(sum_k (x_ik - x_jk)^2 / l_k^2) + t^2 [i = j].
@@ -107,23 +106,12 @@ class GaussianProcessPotential(Potential):
         }
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-        def energy(theta: Tensor) -> tuple[Tensor]:
+        def energy(part: Tensor) -> tuple[Tensor]:
+            theta = part.double()
             s, _ = self._distances(theta)
-            return (self._factor(theta, self.kernel(s)).energy,)
+            return (self._factor(theta, self.kernel(s)).energy.to(part.dtype),)
 
-        return self._by_parts(energy, x)[0]
-
-    def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
-        with torch.no_grad():
-            energy, grad = self._by_parts(self._energy_and_grad, x)
-        return energy, grad
-
-    def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
-        with torch.no_grad():
-            return self._by_parts(self._hessian, x)[0]
-
-    def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        return torch.bmm(self.hessian(x), v.detach()[:, :, None])[:, :, 0]
+        return by_parts(energy, x, self.max_rows)[0]
 
     @torch.no_grad()
     def predict(
@@ -149,24 +137,19 @@ class GaussianProcessPotential(Potential):
             raise PotentialError(f"test points must be [m, {d}], as the inputs, not {list(points.shape)}")
         pieces = points.split(max(1, _NUMBERS // (4 * len(self.inputs))))
 
-        def predict(theta: Tensor) -> tuple[Tensor, Tensor]:
+        def predict(part: Tensor) -> tuple[Tensor, Tensor]:
+            theta = part.double()
             fit = self._factor(theta, self.kernel(self._distances(theta)[0]))
             parts = [self._predict(fit, theta, piece) for piece in pieces]
             mean, variance = (torch.cat(column, 1) for column in zip(*parts, strict=True))
-            return mean, variance + fit.noise[:, None] if noisy else variance
+            variance = variance + fit.noise[:, None] if noisy else variance
+            return mean.to(part.dtype), variance.to(part.dtype)
 
         rows = max(1, _NUMBERS // (len(self.inputs) * (4 * min(len(points), len(pieces[0])) + len(self.inputs))))
-        mean, variance = self._by_parts(predict, x, min(rows, self.max_rows), columns=len(points))
+        mean, variance = by_parts(predict, x, min(rows, self.max_rows))
         return mean, variance
 
     # --- one group of rows at a time --------------------------------------------------------------------
-
-    def _by_parts(
-        self, f: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, rows: int | None = None, columns: int = 0
-    ) -> tuple[Tensor, ...]:
-        """``f`` on groups of rows, in float64, joined and brought back to the dtype of x."""
-        parts = [f(part.double()) for part in x.split(rows or self.max_rows)] or [f(x.double())]
-        return tuple(torch.cat(column).to(x.dtype) for column in zip(*parts, strict=True))
 
     def _distances(self, theta: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B P"], Float[Tensor, "B d"]]:
         """Squared scaled distances of all pairs; and 1/l^2."""
@@ -180,8 +163,9 @@ class GaussianProcessPotential(Potential):
         k = signal[:, None, None] * correlation[:, self._place] + noise[:, None, None] * eye
         return _Factored(*factorised(k, self.targets.expand(len(theta), -1)), signal, noise)
 
-    def _energy_and_grad(self, theta: Float[Tensor, "B D"]) -> tuple[Tensor, Tensor]:
+    def _energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """dU/dtheta = 1/2 tr(G dK/dtheta) with G = K^-1 - (K^-1 y)(K^-1 y)^T."""
+        theta = x.double()
         s, weights = self._distances(theta)
         c, first, _ = self._terms(s)
         fit = self._factor(theta, c)
@@ -191,10 +175,11 @@ class GaussianProcessPotential(Potential):
         diagonal = fit.noise * g.diagonal(dim1=1, dim2=2).sum(1)
         explained = len(self.targets) - (self.targets * fit.alpha[:, :, 0]).sum(1)  # tr(G K)
         grad = torch.cat([lengths, 0.5 * (explained - diagonal)[:, None], 0.5 * diagonal[:, None]], 1)
-        return fit.energy, torch.where(fit.fine[:, None], grad, torch.nan)
+        return fit.energy.to(x.dtype), torch.where(fit.fine[:, None], grad, torch.nan).to(x.dtype)
 
-    def _hessian(self, theta: Float[Tensor, "B D"]) -> tuple[Tensor]:
+    def _hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         """1/2 tr(G d_ij K) - 1/2 tr(K^-1 d_i K K^-1 d_j K) + a^T d_i K K^-1 d_j K a, with a = K^-1 y."""
+        theta = x.double()
         s, weights = self._distances(theta)
         c, first, second = self._terms(s)
         fit = self._factor(theta, c)
@@ -224,7 +209,7 @@ class GaussianProcessPotential(Potential):
         curved[:, :d, d] += linear[:, :d]
         curved[:, d, :d] += linear[:, :d]
         hessian = hessian + curved
-        return (torch.where(fit.fine[:, None, None], 0.5 * (hessian + hessian.mT), torch.nan),)
+        return torch.where(fit.fine[:, None, None], 0.5 * (hessian + hessian.mT), torch.nan).to(x.dtype)
 
     def _terms(self, s: Float[Tensor, "B P"]) -> tuple[Float[Tensor, "B P"], ...]:
         """The kernel's terms, exact where two inputs coincide."""
