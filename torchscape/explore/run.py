@@ -27,6 +27,8 @@ from torchscape.types import Bool, Int, Tensor
 
 __all__ = ["ExploreReport", "explore"]
 
+FEW = 500  # coordinates up to which curvatures cost little beside the minima themselves
+
 
 @dataclasses.dataclass(frozen=True)
 class ExploreReport:
@@ -152,6 +154,7 @@ class _Loop:
         Whose turn it is gets stored: a strategy that has had its turn is not asked again before its time when
         a killed run resumes, although the landscape has changed since.
         """
+        characterise_new(self.landscape, self.potential, progress=self.progress)  # left by a run that was killed
         keys = state_keys(strategies, self.seed)
         turn = f"turn:{hash_settings(keys)[:16]}"
         stored = self.landscape.load_state(turn)
@@ -191,16 +194,16 @@ class _Loop:
     def _commit(
         self, strategy: Strategy, key: str, n_rounds: int, round: Round, results: list[Found], state: Any
     ) -> Any:
-        """Points, curvatures, pairs, the record of the tasks and the next state: all of it or nothing."""
+        """Points, pairs, the record of the tasks and the next state: all of it or nothing; then curvatures."""
         with self.landscape.transaction():
             ids = []
             for number, (task, found) in enumerate(zip(round.tasks, results, strict=True)):
                 name = f"{key}/{n_rounds}/{number}"
                 self.landscape.record_task(name, task.kind, {}, found.n_evaluations)
                 ids.append(self._write(found, round, name))
-            characterise_new(self.landscape, self.potential)
             state = dict(strategy.absorb(self.landscape, state, round, results, ids))
             self.landscape.save_state(key, {**state, "n_rounds": n_rounds})
+        characterise_new(self.landscape, self.potential, progress=self.progress)
         for found in results:
             self.n_quenches += found.n_quenches
             self.n_evaluations += found.n_evaluations
@@ -299,8 +302,17 @@ def pairs_that_found(saddles: SaddleSearch) -> Int[Tensor, "E"]:
     return torch.bincount(once[1], minlength=len(saddles))
 
 
-def characterise_new(landscape: Landscape, potential: Potential) -> None:
-    """Hessian index, log-determinant and zero modes of the minima that have none yet, in one batch."""
+def characterise_new(landscape: Landscape, potential: Potential, *, progress: bool = False) -> None:
+    """Hessian index, log-determinant and zero modes of the minima that have none yet.
+
+    In one batch for few coordinates. For many this may take longer than finding them: then a few at a time, each
+    batch committed, with a bar.
+    """
     ids = landscape.uncharacterised()
-    if len(ids):
-        landscape.set_curvature(ids, characterise(potential, landscape.minima(ids)))
+    at_once = max(1, len(ids)) if potential.ndim <= FEW else 8
+    with progress_bar(
+        show=progress and len(ids) > at_once, total=len(ids), desc="curvatures", unit=" minima", leave=False
+    ) as bar:
+        for some in ids.split(at_once):
+            landscape.set_curvature(some, characterise(potential, landscape.minima(some)))
+            bar.update(len(some))

@@ -30,7 +30,7 @@ def stochastic_log_det(
     *,
     projector: Projector | None = None,
     n_probes: int = 16,
-    n_steps: int = 80,
+    n_steps: int = 40,
     zero_tol: float | None = None,
     seed: int = 0,
 ) -> LogDet:
