@@ -38,6 +38,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def reproduce(experiment: Experiment, run: Run) -> Path:
     """One experiment: its page, beside its pictures and figures, and the index of all pages."""
+    run.work.mkdir(parents=True, exist_ok=True)
+    (run.work / ".gitignore").write_text("*\n")
     page = Page(experiment.name, experiment.title, experiment.source, run.out)
     with Stopwatch(run.work / "times.json", experiment.name) as watch:
         experiment.carry_out(run, page)

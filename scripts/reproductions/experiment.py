@@ -75,7 +75,6 @@ class Run:
         self, name: str, potential: Potential, strategies: Sequence[Strategy], seed: int = 0
     ) -> Iterator[tuple[tsc.Landscape, ExploreReport]]:
         """The landscape in the database of that name, once the strategies have done what was left to do."""
-        self.work.mkdir(parents=True, exist_ok=True)
         with tsc.Landscape.open(self.work / f"{name}.db", potential) as landscape:
             report = tsc.explore(
                 landscape,

@@ -159,8 +159,7 @@ def _many_minima(run: Run, page: Page, data: str | None) -> None:
     page.say(
         f"At lambda = 1e-5 there are {len(energies)} minima"
         + (f", beside at least {_AT_LEAST} found independently," if data else "")
-        + f" {'all' if one else 'not all'} connected; ten times less regularisation turns two minima into "
-        f"{len(energies)}."
+        + f" {'all' if one else 'not all'} connected."
     )
     page.settings += [
         *(f"lambda = 1e-5: {told(strategy)}" for strategy in strategies),
