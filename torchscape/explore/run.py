@@ -309,7 +309,9 @@ def characterise_new(landscape: Landscape, potential: Potential, *, progress: bo
     batch committed, with a bar.
     """
     ids = landscape.uncharacterised()
-    at_once = max(1, len(ids)) if potential.ndim <= FEW else 8
+    if len(ids) == 0:
+        return
+    at_once = len(ids) if potential.ndim <= FEW else 8
     with progress_bar(
         show=progress and len(ids) > at_once, total=len(ids), desc="curvatures", unit=" minima", leave=False
     ) as bar:
