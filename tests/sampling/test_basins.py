@@ -1,14 +1,11 @@
-"""Basins against closed forms, SciPy's integrator, exhaustive grids and known numbers of minima."""
+"""Which basin a point belongs to: against closed forms, SciPy's integrator and exhaustive grids."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
 import torch
 from scipy.integrate import solve_ivp
-from scipy.special import ndtr
 
 from torchscape import problems, random
 from torchscape.optimise import LBFGS
@@ -20,8 +17,6 @@ from torchscape.sampling.basins import (
     SteepestDescent,
     assign,
     basin_probability,
-    basin_volumes,
-    mbar_volumes,
 )
 
 CAMEL_AREAS = [0.2008, 0.2008, 0.1751, 0.1751, 0.1241, 0.1241]  # published fractions of the box
@@ -37,10 +32,6 @@ def wells_of(ndim: int, n: int, device="cpu") -> tuple[DoubleWell, torch.Tensor,
     high = torch.where(left, top, 2.0)
     minima = torch.where(left, wells[:, 0], wells[:, 1])
     return u, minima.to(device), torch.stack([low, high], 2)
-
-
-def log_sides(box):
-    return (box[..., 1] - box[..., 0]).log().sum(1)
 
 
 def test_steepest_descent_ends_where_scipys_does():
@@ -107,38 +98,3 @@ def test_probability_of_noisy_basins_adds_up_and_is_symmetric():
     assert abs(right[1] - 0.5) < 4 * error[1]
     assert abs(right[0] + right[2] - 1) < 4 * 2**0.5 * error[0]
     assert 0 < right[0] < right[1] < right[2] < 1
-
-
-def test_mean_squares_are_those_of_truncated_normals(device):
-    """At every spring constant, against the closed form of a normal law cut off at the walls of its box."""
-    u, minima, box = wells_of(2, 1, device)
-    found = basin_volumes(u, minima.expand(8, 2).contiguous(), n_springs=5, n_ladders=8, steps=30, burn_in=30)
-    a, b = (box[0, :, i] - minima[0].cpu() for i in (0, 1))
-    exact, share = truncated_normal(found.spring.cpu()[..., None], a, b)
-    off = (found.mean_square.cpu() / exact.sum(2)).log()
-    assert (off.mean(0).abs() < 4 * off.std(0) / 8**0.5).all()
-    free = (found.inside.cpu() - share[:, -1].prod(1)).mean()
-    assert abs(free) < 4 * 0.5 / (8 * 500) ** 0.5
-
-
-def truncated_normal(k, a, b):
-    """Second moment about 0 of exp(-k y^2 / 2) cut off at a and b, and the share of the full law between them."""
-    width = k.clamp(min=1e-12).rsqrt()
-    za, zb = a / width, b / width
-    share = torch.as_tensor(ndtr(zb.numpy()) - ndtr(za.numpy()))
-    edge = (zb * (-0.5 * zb**2).exp() - za * (-0.5 * za**2).exp()) / (2 * math.pi) ** 0.5
-    flat = ((b**3 - a**3) / (3 * (b - a))).expand_as(share)
-    return torch.where(k > 0, (1 - edge / share) * width**2, flat), share
-
-
-@pytest.mark.parametrize(("ndim", "steps"), [(2, 40)])
-def test_volumes_of_boxes(ndim, steps):
-    """Axis-aligned products of wells: thermodynamic integration and MBAR against the closed form."""
-    u, minima, box = wells_of(ndim, 4)
-    exact = log_sides(box)
-    found = basin_volumes(u, minima, n_springs=7, n_ladders=24, steps=steps, burn_in=40)
-    value, error = mbar_volumes(found)
-    for one, bar in ((found.log_volume, found.error), (value, error)):
-        assert (bar < 0.15).all()
-        assert ((one - exact) / bar).abs().max() < 3.5
-    assert found.is_found.all()

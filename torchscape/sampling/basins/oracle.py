@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -18,7 +19,7 @@ from torchscape.sampling.basins.flow import SteepestDescent
 from torchscape.sampling.chains import reflect
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["Assignment", "Noisy", "Oracle", "Quenched", "Sublevel", "assign", "basin_probability"]
+__all__ = ["Assignment", "Noisy", "Oracle", "Quenched", "Region", "Sublevel", "assign", "basin_probability"]
 
 _ROWS = 8192  # rows in flight: more does not fit into a cache
 _NOISE = 11
@@ -178,6 +179,33 @@ class Sublevel:
         x = x if potential.bounds is None else potential.bounds.clamp(x)
         with torch.no_grad():
             return inside & (potential.energy(x) < self.threshold), len(x)
+
+
+@dataclasses.dataclass(frozen=True)
+class Region:
+    """A set that is known by a formula, cut off at the walls: nothing is quenched, nothing costs a gradient.
+
+    Attributes:
+        contains: from points [B D] and, row by row, the minima [B D] whose sets are meant, to booleans [B].
+
+    Example:
+        >>> from torchscape.potentials import Quadratic
+        >>> disc = Region(lambda x, minimum: (x - minimum).norm(dim=1) < 1)
+        >>> x = torch.tensor([[0.5, 0.0], [1.0, 1.0]]).double()
+        >>> disc.member(Quadratic([1.0, 1.0]), x, torch.zeros_like(x), torch.arange(2))[0].tolist()
+        [True, False]
+    """
+
+    contains: Callable[[Tensor, Tensor], Tensor]
+
+    def member(
+        self,
+        potential: Potential,
+        x: Float[Tensor, "B D"],
+        minimum: Float[Tensor, "B D"],
+        key: Int[Tensor, "B"],
+    ) -> tuple[Bool[Tensor, "B"], int]:
+        return _within(potential, x) & self.contains(x, minimum), 0
 
 
 @dataclasses.dataclass(frozen=True)

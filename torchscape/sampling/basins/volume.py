@@ -89,18 +89,23 @@ def basin_volumes(
     Args:
         potential: U. Where it has a box, a basin ends at its walls.
         minima: converged minima [N D].
-        oracle: what a basin is: :class:`Quenched` (default), :class:`Noisy`, or :class:`Sublevel`.
+        oracle: what a basin is: :class:`Quenched` (default), :class:`Noisy`, :class:`Sublevel`, :class:`Region`.
         n_springs: K, counting k = 0 and k_max; more for long thin basins (``quadrature_error`` tells).
         n_ladders: independent ladders per basin.
-        steps, burn_in: of each walk; step sizes adapt during burn-in.
+        steps: of each walk.
+        burn_in: least number of steps before them, during which step sizes adapt; doubled, at most 64 times over,
+            until it is 20 autocorrelation times long (``walks.burn_in`` tells), with a warning if it never is.
         n_draws: independent draws for P.
         inside: the least P that the stiffest spring may have (roughly).
         seed, basins: basin i draws the numbers of (seed, basins[i]), whatever else is in the batch.
         progress: show a progress bar of steps.
 
+    Warns:
+        SamplingWarning: where walks did not settle.
+
     Raises:
         PotentialError: if ``minima`` is not [N D] for this potential.
-        TorchscapeError: on counts that make no sense.
+        TorchscapeError: on counts that make no sense, minima that are not finite.
 
     Reference: Frenkel & Ladd, J. Chem. Phys. 81, 3188 (1984), doi 10.1063/1.448024; Xu, Frenkel & Liu, Phys. Rev.
     Lett. 106, 245502 (2011), doi 10.1103/PhysRevLett.106.245502; Martiniani, Schrenk, Stevenson, Wales & Frenkel,
@@ -120,9 +125,13 @@ def basin_volumes(
         )
     if n_springs < 4 or n_ladders < 2 or steps < 8 or burn_in < 0 or n_draws < 2 or not 0 < inside < 1:
         raise TorchscapeError(
-            "at least 4 springs, 2 ladders, 8 steps, 2 draws and a fraction inside between 0 and 1 are needed: "
-            f"not {n_springs}, {n_ladders}, {steps}, {n_draws}, {inside}"
+            "at least 4 springs, 2 ladders, 8 steps, a burn-in of 0, 2 draws and a fraction inside in (0, 1) "
+            f"are needed: not {n_springs}, {n_ladders}, {steps}, {burn_in}, {n_draws}, {inside}"
         )
+    if basins is not None and basins.shape != minima.shape[:1]:
+        raise TorchscapeError(f"basins must number the {len(minima)} minima, not be {list(basins.shape)}")
+    if not bool(torch.isfinite(minima).all()):
+        raise TorchscapeError("minima contain NaN or infinity: leave out the rows that did not converge")
     oracle = oracle or Quenched()
     ids = torch.arange(len(minima)) if basins is None else basins
     key = random.fold(seed, ids.to(minima.device))

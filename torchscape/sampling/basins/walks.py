@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
+from collections.abc import Callable
 
 import torch
 
@@ -10,13 +12,17 @@ from torchscape import random
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
 from torchscape.sampling.basins.oracle import Oracle
+from torchscape.sampling.diagnostics import SamplingWarning, autocorrelation_time
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Walks", "gaussian_fraction", "stiffest", "tied_walks"]
 
-_MOVE, _NOISE, _ACCEPT, _SWAP, _GAUSS = 1, 2, 3, 4, 5
+_NOISE, _GAUSS = 2, 5
+_SWAP = -1  # no spring has this number
 _DRAWS = 64
 _LEVELS = 80
+_ACCEPTANCE = 0.35
+_LEAST, _DOUBLINGS, _SETTLED = 32, 6, 20  # steps, doublings and autocorrelation times of burn-in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Walks:
         acceptance: of moves [N K].
         exchange: of swaps between springs k and k+1 [N K-1].
         step: adapted size of the moves [N K].
+        burn_in: steps before the first record [N].
         n_quenches, n_evaluations: memberships tested, and gradients that took.
     """
 
@@ -35,6 +42,7 @@ class Walks:
     acceptance: Float[Tensor, "N K"]
     exchange: Float[Tensor, "N L"]
     step: Float[Tensor, "N K"]
+    burn_in: Int[Tensor, "N"]
     n_quenches: int
     n_evaluations: int
 
@@ -87,61 +95,148 @@ def tied_walks(
     steps: int,
     burn_in: int,
     key: Int[Tensor, "N"],
-    acceptance: float = 0.35,
     progress: bool = False,
 ) -> Walks:
-    """Metropolis walks with the weight exp(-k |x - minimum|^2 / 2) inside the basin of every minimum.
+    """Walks with the weight exp(-k |x - m|^2 / 2) inside the basin of every minimum m.
 
-    A trial x + s xi first passes the spring, which costs nothing, and only then the quench. Step sizes s belong
-    to a basin and a spring; they are adapted towards ``acceptance`` during burn-in (Robbins-Monro on ln s) and
-    held afterwards. After every move neighbouring springs of a ladder exchange their walkers with probability
-    min(1, exp((k - k') (r^2 - r'^2) / 2)).
+    A trial m + sqrt(1 - k s^2) (x - m) + s xi leaves the Gaussian of the spring as it is, so that the oracle alone
+    decides: where most of the Gaussian lies in the basin, s = 1 / sqrt(k) and trials are independent draws; at
+    k = 0 it is a random walk. Step sizes s belong to a basin and a spring; they are adapted towards an acceptance
+    of 0.35 during burn-in (Robbins-Monro on ln s) and held afterwards. After every move neighbouring springs of a
+    ladder exchange their walkers with probability min(1, exp((k - k') (r^2 - r'^2) / 2)).
+
+    Walks start at the minimum, where r^2 is too small, so that a short burn-in makes volumes too small. It goes
+    on, doubling, until it is 20 integrated autocorrelation times of r^2 at the slowest spring, for each basin by
+    itself: times that are measured in fewer than that come out too short.
+
+    Warns:
+        SamplingWarning: where 64 times ``burn_in`` were not enough.
+
+    Reference: Cotter, Roberts, Stuart & White, Stat. Sci. 28, 424 (2013), doi 10.1214/13-STS421, for the moves.
     """
-    n, k = spring.shape
-    w, d = n_ladders, potential.ndim
-    ladder = random.fold(key[:, None], torch.arange(w, device=minima.device))
-    walker = random.fold(ladder[:, :, None], torch.arange(k, device=minima.device)).flatten()
-    centre = minima[:, None, None].expand(n, w, k, d).reshape(-1, d)
-    x, square = centre.clone(), minima.new_zeros(n, w, k)
-    size = (d * (spring + spring[:, -1:] / 30)).rsqrt() * min(1.0, 2.4 / d**0.5) * 2.0
-    kept = minima.new_empty(steps, n, w, k)
-    accepted, exchanged = torch.zeros_like(spring), spring.new_zeros(n, max(0, k - 1))
+    walkers = _Tied.at_rest(minima, spring, random.fold(key[:, None], torch.arange(n_ladders, device=key.device)))
+    rows, length = torch.arange(len(minima), device=minima.device), max(_LEAST, burn_in + burn_in % 2)
     tested = evaluations = 0
-    with progress_bar(show=progress, total=burn_in + steps, desc="basin walks", unit="step") as bar:
-        for t in range(burn_in + steps):
-            now = random.fold(walker, t)
-            s = size[:, None].expand(n, w, k).reshape(-1, 1)
-            trial = x + s * random.normal(random.fold(now, _MOVE), d, x.dtype)
-            new = (trial - centre).square().sum(1).reshape(n, w, k)
-            u = random.uniform(random.fold(now, _ACCEPT), 1, x.dtype)[:, 0].reshape(n, w, k)
-            passes = u.log() < 0.5 * spring[:, None] * (square - new)
-            rows = torch.nonzero(passes.flatten())[:, 0]
-            taken = torch.zeros_like(passes).flatten()
-            taken[rows], spent = oracle.member(
-                potential, trial[rows], centre[rows], random.fold(now[rows], _NOISE)
-            )
-            tested, evaluations = tested + len(rows), evaluations + spent
-            x = torch.where(taken[:, None], trial, x)
-            taken = taken.reshape(n, w, k)
-            square = torch.where(taken, new, square)
-            rate = taken.to(x.dtype).mean(1)
-            if t < burn_in:
-                size = size * torch.exp((rate - acceptance) * 2 / (1 + 0.1 * t))
-            x, square, swapped = _exchange(x.reshape(n, w, k, d), square, spring, random.fold(ladder, t, _SWAP), t)
-            x = x.reshape(-1, d)
-            if t >= burn_in:
-                kept[t - burn_in] = square
-                accepted += rate
-                exchanged += swapped
-            bar.update()
+    with progress_bar(show=progress, desc="basin walks", unit="step") as bar:
+        for _ in range(_DOUBLINGS + 1):
+            part = _walk(potential, oracle, walkers[rows], length, bar.update, adapt=True)
+            tested, evaluations = tested + part.n_quenches, evaluations + part.n_evaluations
+            walkers = walkers.updated(rows, part.walkers)
+            length = int(part.walkers.age[0])  # one age for all that still burn in: the next stretch doubles it
+            rows = rows[_SETTLED * _slowest(part.square[-(length + 1) // 2 :]) > length]
+            if len(rows) == 0:
+                break
+        part = _walk(potential, oracle, walkers, steps, bar.update, adapt=False)
+    if len(rows):
+        warnings.warn(
+            f"after {length} steps r^2 had not settled in {len(rows)} of {len(minima)} basins, whose volumes come "
+            "out too small: raise burn_in, or give the potential a box if they are open",
+            SamplingWarning,
+        )
     return Walks(
-        square=kept,
-        acceptance=accepted / max(1, steps),
-        exchange=2 * exchanged / max(1, steps),
-        step=size,
-        n_quenches=tested,
-        n_evaluations=evaluations,
+        square=part.square,
+        acceptance=part.accepted,
+        exchange=2 * part.exchanged,
+        step=walkers.size,
+        burn_in=walkers.age,
+        n_quenches=tested + part.n_quenches,
+        n_evaluations=evaluations + part.n_evaluations,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tied:
+    """Walkers of N basins, W ladders, K springs, and how many steps each basin has done."""
+
+    x: Float[Tensor, "N W K D"]
+    square: Float[Tensor, "N W K"]
+    size: Float[Tensor, "N K"]
+    spring: Float[Tensor, "N K"]
+    minima: Float[Tensor, "N D"]
+    ladder: Int[Tensor, "N W"]
+    age: Int[Tensor, "N"]
+
+    @classmethod
+    def at_rest(
+        cls, minima: Float[Tensor, "N D"], spring: Float[Tensor, "N K"], ladder: Int[Tensor, "N W"]
+    ) -> _Tied:
+        (n, w), k, d = ladder.shape, spring.shape[1], minima.shape[1]
+        size = (d * (spring + spring[:, -1:] / 30)).rsqrt() * min(1.0, 2.4 / d**0.5) * 2.0
+        return cls(
+            x=minima[:, None, None].expand(n, w, k, d).clone(),
+            square=minima.new_zeros(n, w, k),
+            size=torch.minimum(size, spring.rsqrt()),
+            spring=spring,
+            minima=minima,
+            ladder=ladder,
+            age=torch.zeros(n, dtype=torch.int64, device=minima.device),
+        )
+
+    def __getitem__(self, rows: Int[Tensor, "R"]) -> _Tied:
+        return _Tied(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+
+    def updated(self, rows: Int[Tensor, "R"], part: _Tied) -> _Tied:
+        """With ``part`` in the place of these rows."""
+        return _Tied(
+            *(
+                getattr(self, field.name).index_copy(0, rows, getattr(part, field.name))
+                for field in dataclasses.fields(self)
+            )
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stretch:
+    """Where S steps led, and what was seen on the way (rates are means over steps and ladders)."""
+
+    walkers: _Tied
+    square: Float[Tensor, "S N W K"]
+    accepted: Float[Tensor, "N K"]
+    exchanged: Float[Tensor, "N L"]
+    n_quenches: int
+    n_evaluations: int
+
+
+def _walk(
+    potential: Potential, oracle: Oracle, start: _Tied, steps: int, tick: Callable[[], object], *, adapt: bool
+) -> _Stretch:
+    """``steps`` moves and exchanges of all walkers; with ``adapt``, step sizes follow the acceptance."""
+    (n, w, k), d = start.square.shape, potential.ndim
+    spring, size, age, x, square = start.spring, start.size, start.age, start.x.flatten(0, 2), start.square
+    centre = start.minima[:, None, None].expand(n, w, k, d).reshape(-1, d)
+    walker = random.fold(start.ladder[:, :, None], torch.arange(k, device=x.device))
+    swapper = random.fold(start.ladder, _SWAP)
+    kept, accepted = square.new_empty(steps, n, w, k), torch.zeros_like(spring)
+    exchanged = spring.new_zeros(n, max(0, k - 1))
+    tested = evaluations = 0
+    for t in range(steps):
+        now = random.fold(walker, age[:, None, None]).flatten()
+        s, shrink = (
+            one[:, None].expand(n, w, k).reshape(-1, 1)
+            for one in (size, (1 - spring * size.square()).clamp(min=0.0).sqrt())
+        )
+        trial = centre + shrink * (x - centre) + s * random.normal(now, d, x.dtype)
+        taken, spent = oracle.member(potential, trial, centre, now)
+        tested, evaluations = tested + len(trial), evaluations + spent
+        x = torch.where(taken[:, None], trial, x)
+        square = (x - centre).square().sum(1).reshape(n, w, k)
+        rate = taken.reshape(n, w, k).to(x.dtype).mean(1)
+        if adapt:
+            gain = 2 / (1 + 0.1 * age[:, None])
+            size = torch.minimum(size * torch.exp((rate - _ACCEPTANCE) * gain), spring.rsqrt())
+        key = random.fold(swapper, age[:, None])
+        x, square, swapped = _exchange(x.reshape(n, w, k, d), square, spring, key, t)
+        x, age = x.flatten(0, 2), age + 1
+        kept[t] = square
+        accepted, exchanged = accepted + rate / steps, exchanged + swapped / steps
+        tick()
+    end = dataclasses.replace(start, x=x.reshape(n, w, k, d), square=square, size=size, age=age)
+    return _Stretch(end, kept, accepted, exchanged, tested, evaluations)
+
+
+def _slowest(square: Float[Tensor, "S N W K"]) -> Float[Tensor, "N"]:
+    """Autocorrelation time of r^2 at the spring where it is longest; 0 where nothing moves."""
+    return autocorrelation_time(square.transpose(1, 2)).nan_to_num(nan=0.0).amax(1)
 
 
 def _exchange(
