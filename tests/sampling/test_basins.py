@@ -36,8 +36,8 @@ def wells_of(ndim: int, n: int, device="cpu") -> tuple[DoubleWell, torch.Tensor,
 
 def test_steepest_descent_ends_where_scipys_does():
     u = problems.get("six-hump-camel").potential
-    x = u.sample(60, seed=3)
-    ends = Quenched().ends(u, x, torch.arange(60)).x
+    x = u.sample(30, seed=3)
+    ends = Quenched().ends(u, x, torch.arange(30)).x
 
     def slope(_, y):
         return -u.energy_and_grad(torch.tensor(y)[None])[1][0].numpy()
