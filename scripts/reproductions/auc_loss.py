@@ -122,7 +122,7 @@ def _tell(page: Page, found: dict[str, _Found]) -> None:
         f"trimers {'better' if better else 'no better'} than that of cross-entropy. Why the counts need not "
         f"agree with the paper: our AUC loss is {scale['cross-entropy'] / scale['auc']:.1f} times smaller at its "
         "minima, so that equal lambda holds it down more strongly, and the surrogate and the lambda of the "
-        "paper are others. In units of its own loss its curvatures are "
+        "paper are not known here. In units of its own loss its curvatures are "
         f"{'larger, as published' if larger_relative else 'not larger either'}."
     )
 

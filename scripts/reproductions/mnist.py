@@ -103,7 +103,9 @@ def _tell(page: Page, network: tsc.Network, n_saddles: int, wrong: torch.Tensor,
         f"{float(error.std()):.4f}",
         verdict if judged else Verdict.BESIDE,
         published=f"{low} to {high}; 0.148 ± 0.0043",
-        remark="ranges overlap" if overlap else "no overlap: other images to train and test, other normalisation",
+        remark="ranges overlap"
+        if overlap
+        else "no overlap: other images, and the paper's normalisation is not known",
     )
     page.compare(
         "losses of the minima",
@@ -141,11 +143,12 @@ def _funnel(page: Page, network: tsc.Network, component: int, judged: bool) -> s
 
 def _draw(page: Page, problem, network: tsc.Network, x: torch.Tensor, wrong: torch.Tensor, run: Run) -> None:
     error = wrong.double().mean(1)
-    page.picture(
-        plots.disconnectivity(network, colour=error, colour_label="test error").figure,
-        "tree",
-        "Disconnectivity graph (P, Fig. 7), coloured by the test error.",
-    )
+    if network.n_edges:
+        page.picture(
+            plots.disconnectivity(network, colour=error, colour_label="test error").figure,
+            "tree",
+            "Disconnectivity graph (P, Fig. 7), coloured by the test error.",
+        )
     distances = analysis.misclassification_distances(wrong)
     page.picture(
         plots.misclassification(distances).figure,
