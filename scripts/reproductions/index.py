@@ -35,11 +35,10 @@ def write_index(out: Path) -> Path:
         if (page := found.get(name)) is None:
             lines.append(f"| {name}: {experiment.title} | not yet run | | |")
             continue
+        run = page["run"] if page["is_complete"] else f"{page['run']}, stopped before its end"
         verdicts = page["verdicts"]
         told = "; ".join(f"{verdicts[v.value]} {v.value}" for v in Verdict if v.value in verdicts)
-        lines.append(
-            f"| [{name}]({name}.md): {page['title']} | {page['run']} | {page['about']['date']} | {told} |"
-        )
+        lines.append(f"| [{name}]({name}.md): {page['title']} | {run} | {page['about']['date']} | {told} |")
     path = out / "README.md"
     path.write_text(_INTRODUCTION + "\n" + "\n".join(lines) + "\n")
     return path

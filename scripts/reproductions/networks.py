@@ -10,7 +10,9 @@ import torchscape as tsc
 from torchscape import analysis
 from torchscape.explore import ExploreReport, Strategy
 
-__all__ = ["Graph", "coverage_line", "graph_of", "growth", "status_line", "told"]
+__all__ = ["UNFINISHED", "Graph", "coverage_line", "graph_of", "growth", "status_line", "told"]
+
+UNFINISHED = "stopped before its end"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +71,7 @@ def status_line(report: ExploreReport) -> str:
     """How the exploration ended."""
     if report.is_complete:
         return "exploration: complete, no strategy had anything left to try"
-    return f"exploration: stopped before its end ({report.status}); more may be found"
+    return f"exploration: {UNFINISHED} ({report.status}); more may be found"
 
 
 def told(strategy: Strategy) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from reproductions.judge import Verdict
 from reproductions.machine import about
+from reproductions.networks import UNFINISHED
 from reproductions.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ def write_page(page: Page, run: Run, watch: Stopwatch) -> Path:
         "title": page.title,
         "source": page.source,
         "run": "quick" if run.quick else "full",
+        "is_complete": not any(UNFINISHED in line for line in page.settings),
         "about": about(run.device),
         "cpu_seconds": round(watch.cpu, 1),
         "wall_seconds": round(watch.wall, 1),
@@ -124,7 +126,8 @@ def write_page(page: Page, run: Run, watch: Stopwatch) -> Path:
 
 def _markdown(page: Page, facts: dict[str, Any], watch: Stopwatch) -> str:
     full = facts["run"] == "full"
-    origin = f"From the **{facts['run']}** run: `scripts/reproduce {page.name}{'' if full else ' --quick'}`"
+    which = "run" if facts["is_complete"] else "settings, **stopped before their end**"
+    origin = f"From the **{facts['run']}** {which}: `scripts/reproduce {page.name}{'' if full else ' --quick'}`"
     parts = [
         f"# {page.title}",
         f"{page.source}. {page.what}".strip(),
