@@ -142,7 +142,11 @@ def _markdown(page: Page, facts: dict[str, Any], watch: Stopwatch) -> str:
         "\n".join(f"- {line}" for line in page.settings),
         "## Time and machine",
         f"{_duration(watch.cpu)} of CPU, {_duration(watch.wall)} by the clock"
-        + (f", in {watch.calls} calls, each going on where the last one stopped." if watch.calls > 1 else ".")
+        + (
+            f", in {watch.calls} calls; what no database keeps was computed anew in each."
+            if watch.calls > 1
+            else "."
+        )
         + f" {_sentence(facts['about'])}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
