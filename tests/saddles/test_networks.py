@@ -30,7 +30,7 @@ def trimer_network(l2: float) -> ModulePotential:
 
 
 def test_the_two_minima_of_the_trimer_network_are_joined():
-    """At lambda = 1e-4 there are exactly two minima, 0.219462 and 0.230848, in one component."""
+    """At lambda = 1e-4 quenches end in two minima, 0.219462 and 0.230848, which are in one component."""
     u = trimer_network(1e-4)
     minima = relax(u, u.sample(12, seed=0))
     minima = minima[first_of_each(u, minima).unique()]
