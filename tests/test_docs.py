@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from torchscape import analysis, export, plots
+from torchscape import analysis, export, learning, plots, sampling
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ROOMS = {"analysis": analysis, "export": export, "plots": plots}
+ROOMS = {"analysis": analysis, "export": export, "learning": learning, "plots": plots, "sampling": sampling}
 
 
 def missing_names(text: str) -> list[str]:
-    named = re.findall(r"(?<![/\w])(analysis|export|plots)\.([a-z_]+)\b", text)
+    named = re.findall(r"(?<![/\w])(analysis|export|learning|plots|sampling)\.(\w+)\b", text)
     return [f"{room}.{name}" for room, name in named if not hasattr(ROOMS[room], name)]
 
 

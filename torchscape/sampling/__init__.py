@@ -1,5 +1,6 @@
 """Finite temperature: Langevin and Hamiltonian samplers over thousands of chains, and what to believe of them."""
 
+from torchscape.sampling import basins
 from torchscape.sampling.adaptive import AdaptiveLangevin
 from torchscape.sampling.bandwidth import LogSumSlope, log_sum_slope
 from torchscape.sampling.chains import Chains, Sampler
@@ -61,6 +62,7 @@ __all__ = [
     "WeightedSamples",
     "autocorrelation",
     "autocorrelation_time",
+    "basins",
     "bulk_ess",
     "configurational_temperature",
     "diagnose",
