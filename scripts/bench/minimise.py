@@ -109,20 +109,25 @@ def scipys(name: str, potential: Potential, starts, tol: float) -> dict:
     return row
 
 
-def overhead(name: str, potential: Potential, walkers: int) -> dict:
+def overhead(name: str, potential: Potential, walkers: int, optimiser=None, max_steps: int = 300) -> dict:
     """Share of the wall time that is not the potential's, for one batch of quenches."""
+    optimiser = optimiser or choose_optimiser(potential)
     starts = potential.sample(walkers, seed=1)
     relax(potential, starts, max_steps=5)  # warm-up
     timed = Timed(potential)
-    began = time.perf_counter()
-    relax(timed, starts, optimiser=choose_optimiser(potential), tol=1e-6, max_steps=300)
-    wall = time.perf_counter() - began
+    began, cpu = time.perf_counter(), time.process_time()
+    points = relax(timed, starts, optimiser=optimiser, tol=1e-6, max_steps=max_steps)
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
     row = {
         "problem": name,
         "walkers": walkers,
+        "memory": optimiser.memory,
         "steps": timed.calls,
         "ms per step": 1e3 * wall / timed.calls,
         "overhead": 1 - timed.seconds / wall,
+        "median": float(points.n_evaluations.double().median()),
+        "converged": f"{int(points.converged.sum())}/{len(points)}",
+        "cpu seconds": cpu,
     }
     show(row)
     return row
@@ -167,6 +172,11 @@ def main() -> None:
     for hidden, n_train in ((4, 1796), (10, 1000), (10, 1796)):
         potential = problems.get("digits", hidden=hidden, n_train=n_train, device=device).potential
         costs.append(overhead(f"digits 64-{hidden}-10, {n_train} images, D = {potential.ndim}", potential, 64))
+
+    print("== what memory buys: a lower share for a longer way")
+    for memory in (60, 80, 100, 125):
+        name = f"digits 64-{hidden}-10, {n_train} images, D = {potential.ndim}"
+        costs.append(overhead(name, potential, 64, LBFGS(memory=memory), max_steps=400))
 
     if args.json:
         source = Path(args.data).name if args.data else "made on the spot"

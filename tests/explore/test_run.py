@@ -15,7 +15,7 @@ from explore_doubles import Elsewhere, Interrupting, Recording, Wells, in_memory
 
 import torchscape as tsc
 from torchscape.errors import DatabaseError, FingerprintMismatch
-from torchscape.explore import Found, Gaussian, Round, Strategy
+from torchscape.explore import Budget, Found, Gaussian, Round, Strategy, run
 from torchscape.optimise import relax
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Follow, RandomDirections
@@ -146,6 +146,22 @@ def test_ctrl_c_before_the_curvatures_leaves_them_to_the_next_run(landscape, who
     assert len(landscape.uncharacterised()) > 0
     assert explored(landscape).is_complete
     assert tables(landscape) == whole
+
+
+def test_wall_time_ends_the_curvatures_of_many_coordinates_too(monkeypatch):
+    """They can take far longer than the minima; the next call goes on with those that are left."""
+    potential = Wells(4, tilt=0.1)  # 16 minima
+    hopping = [tsc.BasinHopping(walkers=64, hops=0)]
+    monkeypatch.setattr(run, "FEW", 0)
+    with tsc.Landscape.in_memory(potential) as landscape:
+        with monkeypatch.context() as patch:
+            patch.setattr(Budget, "exceeded", lambda self, **spent: "seconds" if landscape.n_minima else None)
+            assert explored(landscape, potential, hopping).status == "budget: seconds"
+        left = len(landscape.uncharacterised())
+        assert left == landscape.n_minima - 8 > 0
+        assert explored(landscape, potential, hopping).is_complete
+        assert len(landscape.uncharacterised()) == 0
+        assert tables(landscape) == in_memory(potential, hopping, seed=SEED)
 
 
 def test_a_potential_that_fails_in_the_middle_loses_nothing(landscape, whole):

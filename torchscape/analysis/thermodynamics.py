@@ -282,6 +282,6 @@ def _expect_log_det(network: Network) -> None:
     bad = int(torch.isnan(network.log_det).sum())
     if bad:
         raise TorchscapeError(
-            f"log_det is NaN for {bad} of {network.n_minima} minima: compute their Hessian eigenvalues "
-            "(saddles.characterise), or leave them out with network.subset"
+            f"log_det is NaN for {bad} of {network.n_minima} minima: explore the landscape once more, which "
+            "computes what is missing (as saddles.characterise does), or leave them out with network.subset"
         )

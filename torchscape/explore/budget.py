@@ -11,6 +11,8 @@ __all__ = ["Budget"]
 class Budget:
     """Limits for one call of ``explore``; None is unlimited. They are looked at between rounds.
 
+    Wall time also ends the computing of Hessians of many coordinates, which the next call goes on with.
+
     Attributes:
         seconds: wall time.
         quenches: minimisations from new starting points.

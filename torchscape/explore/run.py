@@ -7,7 +7,7 @@ import dataclasses
 import re
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -154,7 +154,7 @@ class _Loop:
         Whose turn it is gets stored: a strategy that has had its turn is not asked again before its time when
         a killed run resumes, although the landscape has changed since.
         """
-        characterise_new(self.landscape, self.potential, progress=self.progress)  # left by a run that was killed
+        self._characterise()  # what a run before this one has left
         keys = state_keys(strategies, self.seed)
         turn = f"turn:{hash_settings(keys)[:16]}"
         stored = self.landscape.load_state(turn)
@@ -166,7 +166,7 @@ class _Loop:
             idle = 1 if n_rounds else idle + 1
             at = (at + 1) % len(strategies) if idle < len(strategies) else 0
             self.landscape.save_state(turn, {"at": at})
-        return "complete"
+        return "budget: seconds" if len(self.landscape.uncharacterised()) else "complete"
 
     def _turn(self, strategy: Strategy, key: str) -> tuple[int, str | None]:
         """Rounds of one strategy until it has nothing left to try: how many, and the budget that ran out first."""
@@ -203,7 +203,7 @@ class _Loop:
                 ids.append(self._write(found, round, name))
             state = dict(strategy.absorb(self.landscape, state, round, results, ids))
             self.landscape.save_state(key, {**state, "n_rounds": n_rounds})
-        characterise_new(self.landscape, self.potential, progress=self.progress)
+        self._characterise()
         for found in results:
             self.n_quenches += found.n_quenches
             self.n_evaluations += found.n_evaluations
@@ -241,6 +241,14 @@ class _Loop:
         if bounds is None or bounds.keep_walls:
             return None
         return torch.stack([~bounds.interior(end.x) & end.converged for end in (saddles.minus, saddles.plus)], 1)
+
+    def _characterise(self) -> None:
+        characterise_new(
+            self.landscape,
+            self.potential,
+            progress=self.progress,
+            is_late=lambda: self._exceeded() == "seconds",
+        )
 
     def _exceeded(self) -> str | None:
         return self.budget.exceeded(
@@ -302,11 +310,17 @@ def pairs_that_found(saddles: SaddleSearch) -> Int[Tensor, "E"]:
     return torch.bincount(once[1], minlength=len(saddles))
 
 
-def characterise_new(landscape: Landscape, potential: Potential, *, progress: bool = False) -> None:
+def characterise_new(
+    landscape: Landscape,
+    potential: Potential,
+    *,
+    progress: bool = False,
+    is_late: Callable[[], bool] = lambda: False,
+) -> None:
     """Hessian index, log-determinant and zero modes of the minima that have none yet.
 
     In one batch for few coordinates. For many this may take longer than finding them: then a few at a time, each
-    batch committed, with a bar.
+    batch committed, with a bar, until none is left or ``is_late``; the next run goes on with the others.
     """
     ids = landscape.uncharacterised()
     if len(ids) == 0:
@@ -318,3 +332,5 @@ def characterise_new(landscape: Landscape, potential: Potential, *, progress: bo
         for some in ids.split(at_once):
             landscape.set_curvature(some, characterise(potential, landscape.minima(some)))
             bar.update(len(some))
+            if is_late():
+                return

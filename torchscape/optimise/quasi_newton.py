@@ -128,8 +128,8 @@ class QuasiNewton:
         take = accepted[:, None]
         x = torch.where(take, state.trial, state.x)
         new_grad = torch.where(take, grad, state.grad)
-        held = new_grad if bounds is None else bounds.project_grad(x, new_grad)
         blocked = None if bounds is None else bounds.blocked(x, new_grad)
+        held = new_grad if blocked is None else new_grad.masked_fill(blocked, 0.0)
         y = self.pair(torch.where(take, grad - state.grad, 0.0), blocked)
         curvature = (s * y).sum(1)
         push = accepted & ~first & (curvature > torch.finfo(x.dtype).eps * y.pow(2).sum(1).clamp(min=1e-300))
@@ -142,11 +142,11 @@ class QuasiNewton:
         short = accepted & ~first & (new_slope < 0.9 * slope)
         stretch = torch.where(short, 2 * state.stretch, torch.ones_like(state.stretch))
         fresh, shorter = accepted | forget, x + factor[:, None] * s
-        if bounds is None:
+        if blocked is None:
             trial = torch.where(fresh[:, None], x + self._capped(potential, direction, held, stretch), shorter)
         else:
-            first_retry = n_rejected == 1
-            trial = self._boxed(potential, memory, direction, x, new_grad, stretch, shorter, fresh, first_retry)
+            retry = n_rejected == 1
+            trial = self._boxed(potential, memory, direction, x, new_grad, blocked, stretch, shorter, fresh, retry)
 
         rms = held.pow(2).mean(1).sqrt()
         n_evaluations = state.n_evaluations + running
@@ -218,6 +218,7 @@ class QuasiNewton:
         direction: Float[Tensor, "B D"],
         x: Float[Tensor, "B D"],
         grad: Float[Tensor, "B D"],
+        blocked: Bool[Tensor, "B D"],
         stretch: Float[Tensor, "B"],
         shorter: Float[Tensor, "B D"],
         fresh: Bool[Tensor, "B"],
@@ -227,9 +228,9 @@ class QuasiNewton:
         first wall on the way of the step that walls now leave."""
         bounds = potential.bounds
         assert bounds is not None
-        held = bounds.project_grad(x, grad)
+        held = grad.masked_fill(blocked, 0.0)
         at_wall, landing = _at_the_wall(bounds, x, grad, self._capped(potential, direction, held, stretch))
-        direction = self.hold(memory, direction, bounds.blocked(x, grad) | at_wall)
+        direction = self.hold(memory, direction, blocked | at_wall)
         step = self._capped(potential, direction, torch.where(at_wall, 0.0, held), stretch)
         step = torch.where(at_wall, landing, step)
         trial = torch.where(fresh[:, None], x + step, shorter)

@@ -119,19 +119,7 @@ def basin_volumes(
         >>> abs(found.log_volume.exp().item() / math.pi - 1) < 0.05
         True
     """
-    if minima.ndim != 2 or minima.shape[1] != potential.ndim or len(minima) == 0:
-        raise PotentialError(
-            f"minima must be [N, {potential.ndim}] with N >= 1 for this potential, not {list(minima.shape)}"
-        )
-    if n_springs < 4 or n_ladders < 2 or steps < 8 or burn_in < 0 or n_draws < 2 or not 0 < inside < 1:
-        raise TorchscapeError(
-            "at least 4 springs, 2 ladders, 8 steps, a burn-in of 0, 2 draws and a fraction inside in (0, 1) "
-            f"are needed: not {n_springs}, {n_ladders}, {steps}, {burn_in}, {n_draws}, {inside}"
-        )
-    if basins is not None and basins.shape != minima.shape[:1]:
-        raise TorchscapeError(f"basins must number the {len(minima)} minima, not be {list(basins.shape)}")
-    if not bool(torch.isfinite(minima).all()):
-        raise TorchscapeError("minima contain NaN or infinity: leave out the rows that did not converge")
+    _expect_sound(potential, minima, basins, n_springs, n_ladders, steps, burn_in, n_draws, inside)
     oracle = oracle or Quenched()
     ids = torch.arange(len(minima)) if basins is None else basins
     key = random.fold(seed, ids.to(minima.device))
@@ -168,6 +156,33 @@ def basin_volumes(
         n_quenches=walks.n_quenches + len(minima) * n_draws,
         n_evaluations=walks.n_evaluations + spent + more,
     )
+
+
+def _expect_sound(
+    potential: Potential,
+    minima: Tensor,
+    basins: Tensor | None,
+    n_springs: int,
+    n_ladders: int,
+    steps: int,
+    burn_in: int,
+    n_draws: int,
+    inside: float,
+) -> None:
+    """Arguments that make sense, or an error that says which do not."""
+    if minima.ndim != 2 or minima.shape[1] != potential.ndim or len(minima) == 0:
+        raise PotentialError(
+            f"minima must be [N, {potential.ndim}] with N >= 1 for this potential, not {list(minima.shape)}"
+        )
+    if n_springs < 4 or n_ladders < 2 or steps < 8 or burn_in < 0 or n_draws < 2 or not 0 < inside < 1:
+        raise TorchscapeError(
+            "at least 4 springs, 2 ladders, 8 steps, a burn-in of 0, 2 draws and a fraction inside in (0, 1) "
+            f"are needed: not {n_springs}, {n_ladders}, {steps}, {burn_in}, {n_draws}, {inside}"
+        )
+    if basins is not None and basins.shape != minima.shape[:1]:
+        raise TorchscapeError(f"basins must number the {len(minima)} minima, not be {list(basins.shape)}")
+    if not bool(torch.isfinite(minima).all()):
+        raise TorchscapeError("minima contain NaN or infinity: leave out the rows that did not converge")
 
 
 def _rule(n: int) -> tuple[Float[Tensor, "K"], Float[Tensor, "K"], Float[Tensor, "K"]]:
