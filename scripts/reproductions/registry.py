@@ -6,6 +6,7 @@ from reproductions import (
     auc_against_steps,
     auc_loss,
     gp_folds,
+    gp_foresight,
     iris,
     mnist,
     pspin_counts,
@@ -30,6 +31,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         pspin_energies,
         students,
         gp_folds,
+        gp_foresight,
         iris,
     )
 }

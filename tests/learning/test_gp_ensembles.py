@@ -13,10 +13,10 @@ from scipy import integrate, special, stats
 
 from torchscape import learning, problems, random
 from torchscape.errors import TorchscapeError
-from torchscape.learning import BoxedMixture, foresight, gp_ensemble_report, hyperparameter_hmc
+from torchscape.learning import BoxedMixture, foresight, gp_ensemble_report, hyperparameter_hmc, settled_hmc
 from torchscape.potentials import FunctionPotential, GaussianProcessPotential, Matern
 from torchscape.potentials.bounds import Bounds
-from torchscape.sampling import HMC
+from torchscape.sampling import HMC, SamplingWarning, bulk_ess, r_hat
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "gp_schwefel_2d_n60.csv"
 X = np.linspace(0, 1, 12) + 0.02 * np.sin(9 * np.arange(12))
@@ -105,6 +105,36 @@ def test_one_hyperparameter(exact, device):
         assert (np.abs(mean - exact.average(exact.means)) < 4 * about / n**0.5).all(), name
     single = report.predictions["lowest minimum"].log_density(torch.as_tensor(y).to(device)).exp().cpu().numpy()
     assert (np.abs(single - truth) > 4 * spread / landscape.ess**0.5).any()
+
+
+def test_settled_chains_weigh_both_basins_as_quadrature_does(exact, device):
+    """Chains that started anywhere: their mean and the share of each basin; and what was asked of them holds."""
+    run = settled_hmc(
+        OneHyperparameter(device), r_hat=1.02, steps=50, ladder=(1.0, 4.0), sampler=HMC(0.4, n_leapfrog=8), seed=2
+    )
+    assert float(r_hat(run.x).max()) <= 1.02
+    assert float(r_hat(run.energy)) <= 1.02
+    n = float(bulk_ess(run.x).min())
+    assert n >= 400
+    assert run.temperature.tolist() == [1.0] * 8
+    x = run.points[:, 0].cpu().numpy()
+    mean = exact.average(exact.grid)
+    variance = exact.average((exact.grid - mean) ** 2)
+    assert x.mean() == pytest.approx(mean, abs=4 * (variance / n) ** 0.5)
+    inside = (exact.grid > -4) & (exact.grid < -1)
+    barrier = exact.grid[inside][exact.log_likelihood[inside].argmin()]
+    share = exact.average((exact.grid < barrier).astype(float))
+    assert 0.05 < share < 0.95
+    assert (x < barrier).mean() == pytest.approx(share, abs=4 * (share * (1 - share) / n) ** 0.5)
+
+
+def test_chains_that_do_not_settle_say_so():
+    with pytest.warns(SamplingWarning, match="raise max_steps"):
+        settled_hmc(OneHyperparameter(), n_chains=4, steps=10, max_steps=10, ess=1e6)
+    with pytest.raises(TorchscapeError, match="begin at temperature 1"):
+        settled_hmc(OneHyperparameter(), ladder=(2.0, 4.0))
+    with pytest.raises(TorchscapeError, match="finite box"):
+        settled_hmc(GaussianProcessPotential(X, Y, bounds=[(-math.inf, math.inf)] * 3))
 
 
 def test_evidence_of_one_hyperparameter(exact):

@@ -56,6 +56,14 @@ def test_noise_is_added_to_the_data_alone():
     assert torch.allclose(ratio, ratio.mean())
 
 
+def test_noise_of_the_held_out_values_is_that_of_the_others():
+    clean, noisy = (problems.get("gp", n=200, noise=0.5, n_test=800, noisy_test=asked) for asked in (False, True))
+    assert torch.equal(clean.potential.targets, noisy.potential.targets)
+    added = (noisy.test[1] - clean.test[1]) * 1.25**0.5  # in units of the deviation without noise
+    assert added.std() == pytest.approx(0.5, abs=0.05)
+    assert added.mean() == pytest.approx(0.0, abs=0.07)
+
+
 def test_options_reach_the_kernel():
     nu = problems.parse("gp:nu=1.7,n=10").potential.kernel
     assert (nu.name, nu.nu) == ("matern", 1.7)

@@ -25,9 +25,9 @@ from torchscape.learning.gp_ensembles import (
     GPEnsembleReport,
     foresight,
     gp_ensemble_report,
-    hyperparameter_hmc,
 )
 from torchscape.learning.held_out import HeldOut, held_out
+from torchscape.learning.hyperparameter_sampling import hyperparameter_hmc, settled_hmc
 from torchscape.learning.hyperparameters import (
     BoxedMixture,
     HyperparameterLandscape,
@@ -76,6 +76,7 @@ __all__ = [
     "project",
     "random_plane",
     "robustness",
+    "settled_hmc",
     "three_point_plane",
     "top_eigenvalues",
     "worst_case_loss",

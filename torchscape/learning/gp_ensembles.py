@@ -10,12 +10,13 @@ import torch
 from torchscape import analysis
 from torchscape.analysis import NormalMixture, RegressionComparison
 from torchscape.errors import TorchscapeError
+from torchscape.learning.hyperparameter_sampling import hyperparameter_hmc, thinned
 from torchscape.learning.hyperparameters import HyperparameterLandscape, hyperparameter_landscape
 from torchscape.potentials.gaussian_process import GaussianProcessPotential
-from torchscape.sampling import HMC, Diagnosis, Samples, diagnose, sample
+from torchscape.sampling import Diagnosis, Samples, diagnose
 from torchscape.types import Float, Int, Tensor
 
-__all__ = ["Foresight", "GPEnsembleReport", "foresight", "gp_ensemble_report", "hyperparameter_hmc"]
+__all__ = ["Foresight", "GPEnsembleReport", "foresight", "gp_ensemble_report"]
 
 _SAMPLED = "HMC"  # its name among the predictors
 _BASELINE = "lowest minimum"
@@ -60,7 +61,7 @@ class GPEnsembleReport:
 
     @property
     def n_gradients(self) -> int:
-        """Gradients that HMC spent."""
+        """Gradients that HMC spent, burn-in and all rungs of a ladder included."""
         return self.samples.state.n_evaluations * len(self.samples.state)
 
     def __str__(self) -> str:
@@ -69,7 +70,7 @@ class GPEnsembleReport:
             [
                 str(self.landscape),
                 self.comparison.table(),
-                f"HMC: {len(self.samples.state)} chains, R-hat {found.r_hat:.3f}, effective sample size "
+                f"HMC: {len(self.samples.status)} chains, R-hat {found.r_hat:.3f}, effective sample size "
                 f"{found.ess:.0f}, acceptance {found.acceptance:.2f}",
                 *(f"  {warning}" for warning in found.warnings),
                 self.verdict,
@@ -105,7 +106,8 @@ def gp_ensemble_report(
         test: (inputs, targets) for the comparison, and for nothing else.
         validation: (inputs, targets) for choices and weights.
         minima: known ones; quenched from ``n_starts`` random starts by default.
-        samples: draws of exp(-U) made elsewhere; :func:`hyperparameter_hmc` by default.
+        samples: draws of exp(-U) made elsewhere, for instance by :func:`settled_hmc`, which goes on until they can
+            be trusted; :func:`hyperparameter_hmc` by default.
         n_starts, n_draws: of :func:`hyperparameter_landscape`; HMC predicts from at most eight times ``n_draws``.
         noisy: whether targets carry noise as those of the training do.
         levels: of central intervals.
@@ -147,7 +149,7 @@ def gp_ensemble_report(
         "harmonic basins": landscape.members["basins"],
         "basins, reweighted": landscape.members["reweighted"],
     }
-    members[_SAMPLED] = _thinned(samples.points, 8 * n_draws)
+    members[_SAMPLED] = thinned(samples.points, 8 * n_draws)
     predictions[_SAMPLED] = NormalMixture.of(*potential.predict(members[_SAMPLED], inputs, noisy=noisy))
     return GPEnsembleReport(
         comparison=analysis.compare_regression(
@@ -159,44 +161,6 @@ def gp_ensemble_report(
         diagnosis=diagnose(samples, warn=False),
         members=members,
     )
-
-
-def hyperparameter_hmc(
-    potential: GaussianProcessPotential,
-    *,
-    landscape: HyperparameterLandscape | None = None,
-    n_chains: int = 16,
-    steps: int = 1000,
-    burn_in: int = 300,
-    sampler: HMC | None = None,
-    seed: int = 0,
-    progress: bool = False,
-) -> Samples:
-    """HMC of exp(-U) over the hyperparameters, with reflection at the box and step sizes by dual averaging.
-
-    Chains start from all basins alike, so that R-hat says whether they passed between them; without a landscape,
-    anywhere in the box.
-
-    Args:
-        potential: in a box.
-        landscape: whose basins the chains start from.
-        n_chains: chains, side by side in one batch.
-        steps, burn_in: trajectories of each chain.
-        sampler: ``HMC(0.2, n_leapfrog=16)`` by default.
-        seed: of the chains.
-        progress: show a progress bar.
-
-    Example:
-        >>> u = GaussianProcessPotential([0.0, 0.5, 1.0], [1.0, -1.0, 0.0])
-        >>> hyperparameter_hmc(u, n_chains=2, steps=5, burn_in=5).x.shape
-        torch.Size([5, 2, 3])
-    """
-    starts = potential.sample(n_chains, seed)
-    if landscape is not None:
-        drawn = landscape.basins.draw(16 * n_chains, seed=seed, equally=True)
-        starts = _thinned(torch.cat([drawn, starts]) if len(drawn) < n_chains else drawn, n_chains)
-    sampler = HMC(0.2, n_leapfrog=16) if sampler is None else sampler
-    return sample(potential, starts, sampler=sampler, steps=steps, burn_in=burn_in, seed=seed, progress=progress)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,9 +232,3 @@ def _validated(
     relative = (density - density.amax(0)).exp()[:, :, None]  # weights do not change with the scale of an item
     weights = analysis.stacking_weights(relative, torch.zeros_like(targets).long()).weights
     return density.mean(1).argmax()[None], weights
-
-
-def _thinned(draws: Float[Tensor, "S D"], n: int) -> Float[Tensor, "K D"]:
-    """At most ``n`` of them, evenly spaced."""
-    n = min(n, len(draws))
-    return draws[(torch.arange(n, device=draws.device) * len(draws)) // max(1, n)]

@@ -27,6 +27,7 @@ def gp(
     n: int = 60,
     n_test: int = 500,
     noise: float | int = 0.0,
+    noisy_test: bool = False,
     seed: int = 1,
     data: str | None = None,
     low: float | int | None = -_HALF_SIDE,
@@ -38,10 +39,11 @@ def gp(
 
     The data are ``n`` uniform points of Schwefel's function in ``ndim`` dimensions, from ``seed`` alone, with
     normal ``noise`` in units of the standard deviation of the values (without it, some minima lie on the wall
-    where the noise is least), and ``n_test`` further ones, never noisy, for ``Problem.test``; or the rows of the
-    CSV file ``data`` (one line of names; the inputs, then the output), nothing held back. Inputs are scaled so
-    that ``low`` and ``high`` become 0 and 1 (``none``: the lowest and highest of each column), outputs to mean 0
-    and variance 1. ``kernel`` is "matern" or "squared-exponential", which has no ``nu``.
+    where the noise is least), and ``n_test`` further ones, with the same noise if ``noisy_test``, for
+    ``Problem.test``; or the rows of the CSV file ``data`` (one line of names; the inputs, then the output),
+    nothing held back. Inputs are scaled so that ``low`` and ``high`` become 0 and 1 (``none``: the lowest and
+    highest of each column), outputs to mean 0 and variance 1. ``kernel`` is "matern" or "squared-exponential",
+    which has no ``nu``.
 
     Raises:
         UnknownName: for another kernel.
@@ -51,7 +53,8 @@ def gp(
     if data is not None:
         n = len(x)
     elif noise:
-        y[:n] += noise * y[:n].std() * random.normal(random.fold(seed, torch.arange(n), 1), 1)[:, 0]
+        m = n + n_test if noisy_test else n
+        y[:m] += noise * y[:n].std() * random.normal(random.fold(seed, torch.arange(m), 1), 1)[:, 0]
     train_x, train_y = x[:n], y[:n]
     if n < 2 or not train_y.std() > 0:
         raise TorchscapeError("a Gaussian process needs two points or more, and outputs that are not all equal")
