@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -251,11 +252,41 @@ def test_a_wall_is_not_a_fold():
     assert {event.kind for event in found.events} == {"left the box"}
     assert len(found.events) == 3
     for event in found.events:
-        assert abs(event.value - 1.0) <= event.uncertainty + 1e-9
-        assert event.uncertainty < 1e-4
-        assert event.x[0].item() == pytest.approx(1.0, abs=1e-3)
+        assert event.value == pytest.approx(1.0, abs=1e-9)
+        assert event.uncertainty < 1e-9
+        assert event.x[0].item() == 1.0
     assert found.counts().tolist()[-1] == [0, 0]
     assert "wall of the box" in found.notes[0]
+
+
+class Fading(Potential):
+    """(s - p)^2 / 2 with s = exp(x_0), and (x_1 - p)^2 / 2: a minimum at x_0 = ln p, with curvature p^2 along x_0.
+
+    As a noise that vanishes: x_0 runs to minus infinity while its curvature fades, and reaches the wall at -10
+    where p = exp(-10).
+    """
+
+    ndim = 2
+
+    def __init__(self, p: float) -> None:
+        self.p, self.bounds = p, Bounds.of([(-10.0, 3.0), (-4.0, 4.0)])
+
+    def energy(self, x):
+        return 0.5 * (x[:, 0].exp() - self.p) ** 2 + 0.5 * (x[:, 1] - self.p) ** 2
+
+    def settings(self):
+        return {"p": self.p}
+
+
+@pytest.mark.parametrize("values", [[-0.5, 0.4, 0.9], [-0.01, 0.3]])
+def test_a_minimum_that_fades_into_a_wall_has_left_the_box(values):
+    """At p = exp(-10), where no step in p comes near: x_0 is -1.2 at the value before, and -10 on the wall."""
+    (event,) = family(Fading, values, MINIMA).events
+    assert (event.kind, event.branches, event.appears) == ("left the box", (0,), True)
+    assert event.value == pytest.approx(math.exp(-10), rel=1e-6)
+    assert event.uncertainty < 1e-9
+    assert event.x.tolist() == pytest.approx([-10.0, math.exp(-10)], abs=1e-9)
+    assert event.reason == "coordinate 0 reaches its bound -10"
 
 
 # --- what continuation adds -----------------------------------------------------------------------------

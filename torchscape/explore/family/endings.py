@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from torchscape.explore.family.exits import Exit, locate_exit
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.bifurcations import Bifurcation, locate_crossing, locate_fold, softest_modes
@@ -111,6 +112,10 @@ class _Loss:
         bounds = self.at(self.low).bounds
         if bounds is None:
             return None
+        if self.between and self.dense:
+            found = locate_exit(self.at, self.low, self.x, self.high + (self.high - self.low))
+            if found is not None:
+                return self._left(found)
         width = abs(self.high - self.low)
         hit, first = self._hit(self.low, self.x, self.velocity)
         if abs(hit - self.low) <= 2 * width:
@@ -127,6 +132,12 @@ class _Loss:
         hit = min(max(hit, min(self.low, self.high)), max(self.low, self.high))
         x = self.x + self.velocity * (hit - self.low)
         return self._told("left the box", hit, uncertainty, reason, x=bounds.clamp(x))
+
+    def _left(self, found: Exit) -> Ending:
+        """On the wall, the coordinate in the place of the control parameter."""
+        reason = f"coordinate {found.coordinate} reaches its bound {float(found.x[found.coordinate]):.6g}"
+        ending = self._told("left the box", found.value, found.uncertainty, reason, x=found.x)
+        return dataclasses.replace(ending, energy=found.energy)
 
     def _hit(self, value: float, x: Float[Tensor, "D"], velocity: Float[Tensor, "D"]) -> tuple[float, int]:
         """The value at which a straight line meets a wall on the way to ``high``, and in which coordinate."""
