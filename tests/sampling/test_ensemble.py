@@ -7,12 +7,14 @@ import math
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.linalg
 import torch
 
 from torchscape.errors import TorchscapeError
 from torchscape.points import Status
 from torchscape.potentials import Bounds, FunctionPotential, Potential, Quadratic
 from torchscape.sampling import BAOAB, EnsembleQuasiNewton, autocorrelation_time, sample
+from torchscape.sampling.ensemble import _Root
 
 CURVATURE = torch.tensor([1.0, 1e2, 1e4], dtype=torch.float64)
 
@@ -23,8 +25,7 @@ class OwnIncluded(EnsembleQuasiNewton):
     def _root(self, potential, state, group):
         x = state.x.reshape(-1, self.walkers, potential.ndim)
         centred = x - x.mean(1, keepdim=True)
-        eigenvalues, axes = torch.linalg.eigh(centred.mT @ centred / (self.walkers - 1))
-        return (axes * (eigenvalues.clamp(min=0) + self.floor).sqrt()[:, None]) @ axes.mT
+        return _Root.of(centred / (self.walkers - 1) ** 0.5, self.floor)
 
 
 def settled_ensembles(sampler, ensembles: int, device="cpu", dtype=torch.float64) -> torch.Tensor:
@@ -60,6 +61,35 @@ def test_a_walker_in_its_own_preconditioner_makes_the_distribution_too_narrow():
     """That the test above can fail, and why walkers come in groups."""
     z = settled_ensembles(OwnIncluded(0.3, walkers=6), 1000)
     assert float(z.square().mean()) < 0.8
+
+
+@pytest.mark.parametrize(("n", "ndim"), [(3, 9), (4, 9), (5, 9), (30, 9)])
+@pytest.mark.parametrize("floor", [1e-8, 0.3])
+def test_the_root_is_that_of_scipy_however_few_the_walkers(n, ndim, floor, device):
+    """Few walkers beside coordinates have a root of low rank, many one that is a matrix: the same B."""
+    scale = torch.logspace(0, -3, ndim, dtype=torch.float64, device=device)
+    spread = scale * torch.randn(2, n, ndim, generator=torch.Generator().manual_seed(n)).to(scale)
+    rows = torch.randn(8, ndim, generator=torch.Generator().manual_seed(9)).to(scale)
+    found = _Root.of(spread, floor).times(rows).cpu().numpy()
+    for e in range(2):
+        s = spread[e].cpu().numpy()
+        root = scipy.linalg.sqrtm(s.T @ s + floor * np.eye(ndim)).real
+        np.testing.assert_allclose(
+            found[4 * e : 4 * e + 4], rows[4 * e : 4 * e + 4].cpu().numpy() @ root, atol=1e-6
+        )
+
+
+def test_fewer_walkers_than_coordinates_keep_their_densities_too():
+    """Six walkers in nine dimensions: from exact draws, exact moments 60 turns later."""
+    n, generator = 600, torch.Generator().manual_seed(1)
+    curvature = torch.logspace(0, 4, 9, dtype=torch.float64)
+    u, sampler = Quadratic(curvature.tolist()), EnsembleQuasiNewton(0.3, walkers=6, hold=2, floor=1e-5)
+    z = torch.randn(n * 6, 9, generator=generator).double()
+    state = sample(u, z / curvature.sqrt(), sampler=sampler, steps=0, burn_in=60).state
+    after = state.x * curvature.sqrt()
+    assert float((after - z).square().mean()) > 0.5  # they have moved
+    assert float(after.square().mean()) == pytest.approx(1, abs=4.5 * (2 / (n * 54)) ** 0.5)
+    assert float(after.pow(4).mean()) == pytest.approx(3, abs=4.5 * (96 / (n * 54)) ** 0.5)
 
 
 def test_an_ill_conditioned_normal_density_is_sampled_at_unit_frequency(device):

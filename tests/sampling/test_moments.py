@@ -62,6 +62,17 @@ def test_moments_are_those_of_the_table(scheme, h, omega, friction, monkeypatch)
     assert covariance[1, 1] == pytest.approx(p(y), rel=1e-12)
 
 
+@pytest.mark.parametrize(("h", "omega"), [(0.1, 1.0), (0.5, 1.0), (0.9, 2.0), (0.05, 10.0)])
+@pytest.mark.parametrize("friction", [0.3, 4.0])
+def test_moments_of_gla1(h, omega, friction, monkeypatch):
+    """By hand from p1 = p - h x, x1 = x + h p1, p2 = c p1 + sqrt(1 - c^2) G: the three stationary covariances."""
+    covariance = stationary(GLA1(h, friction), omega, monkeypatch)
+    y, c = (h * omega) ** 2, np.exp(-friction * h)
+    assert covariance[0, 0] * omega**2 == pytest.approx((1 + c) ** 2 / (2 * (1 + c) - y), rel=1e-12)
+    middle = (1 + c) / (1 + c - y / 2)
+    assert covariance[1, 1] == pytest.approx(c * c * middle + 1 - c * c, rel=1e-12)
+
+
 @pytest.mark.parametrize(("h", "omega"), [(0.1, 1.0), (0.3, 2.0)])
 def test_moments_of_sgld(h, omega, monkeypatch):
     covariance = stationary(SGLD(h), omega, monkeypatch)

@@ -47,9 +47,8 @@ class EnsembleQuasiNewton(Sampler):
         friction: gamma, likewise.
         walkers: W, rows of an ensemble; None for all rows.
         groups: number of groups in an ensemble, two or more; W must be a multiple.
-        hold: BAOAB steps of one turn, each one gradient per walker. The D x D eigenproblem is solved once a turn:
-            for 64 walkers of a network with 310 parameters it costs as much as one gradient of all, so hold = 10
-            makes it small change.
+        hold: BAOAB steps of one turn, each one gradient per walker. An eigenproblem of D or of the walkers outside
+            the group, whichever are fewer, is solved once a turn: hold = 10 makes it small change.
         floor: added to every eigenvalue of the covariance / T, in units of ``length_scale^2`` / energy. It moves
             ensembles that start in one point, or that have fewer walkers than coordinates; below
             1 / (largest curvature) it changes nothing else.
@@ -107,10 +106,11 @@ class EnsembleQuasiNewton(Sampler):
     def _size(self, state: Chains) -> int:
         return len(state) if self.walkers is None else self.walkers
 
-    def _root(self, potential: Potential, state: Chains, group: int) -> Float[Tensor, "E D D"]:
+    def _root(self, potential: Potential, state: Chains, group: int) -> _Root:
         """B of every ensemble for the walkers of ``group``: the symmetric root, from all other walkers that run.
 
-        By eigenvalues, which rounding cannot make fail as it can a Cholesky factor of few walkers.
+        By eigenvalues, which rounding cannot make fail as it can a Cholesky factor of few walkers; where walkers
+        are few beside coordinates, by those of their Gram matrix.
         """
         size, ndim = self._size(state), potential.ndim
         outside = torch.arange(size, device=state.x.device) % self.groups != group
@@ -119,32 +119,57 @@ class EnsembleQuasiNewton(Sampler):
         n = weight.sum(1, keepdim=True)
         centred = weight * (x - (weight * x).sum(1, keepdim=True) / n.clamp(min=1))
         temperature = state.temperature.reshape(-1, size).mean(1)[:, None, None]
-        covariance = centred.mT @ centred / ((n - 1).clamp(min=1) * temperature)
-        eigenvalues, axes = torch.linalg.eigh(covariance)
-        scale = (eigenvalues.clamp(min=0) + self.floor * potential.length_scale**2).sqrt()
-        return (axes * scale[:, None, :]) @ axes.mT
+        spread = centred / ((n - 1).clamp(min=1) * temperature).sqrt()
+        return _Root.of(spread, self.floor * potential.length_scale**2)
 
-    def _turn(self, potential: Potential, part: Chains, root: Float[Tensor, "E D D"]) -> Chains:
+    def _turn(self, potential: Potential, part: Chains, root: _Root) -> Chains:
         """``hold`` steps of BAOAB of one group."""
         h, decay = self.step_size, math.exp(-self.friction * self.step_size)
         width = ((1 - decay**2) * part.temperature).sqrt()[:, None]
         x, p, energy, grad = part.x, part.p, part.energy, part.grad
-        force = _through(root, grad)
+        force = root.times(grad)
         for k in range(self.hold):
             p = p.sub(force, alpha=h / 2)
-            x = x.add(_through(root, p), alpha=h / 2)
             noise = random.normal(random.fold(part.key, part.n_steps, k), potential.ndim, x.dtype)
-            p = (p * decay).addcmul_(noise, width)
-            x = x.add(_through(root, p), alpha=h / 2)
+            after = (p * decay).addcmul_(noise, width)
+            x = x.add(root.times(p + after), alpha=h / 2)  # both halves of A
             energy, grad = potential.energy_and_grad(x)
-            force = _through(root, grad)
-            p = p.sub(force, alpha=h / 2)
+            force = root.times(grad)
+            p = after.sub(force, alpha=h / 2)
         return self.advanced(part, self.hold, x=x, p=p, energy=energy, grad=grad)
 
 
-def _through(root: Float[Tensor, "E D D"], rows: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
-    """B v, which is B^T v, for the vectors v of each ensemble."""
-    return (rows.reshape(len(root), -1, rows.shape[1]) @ root).reshape(rows.shape)
+@dataclasses.dataclass(frozen=True)
+class _Root:
+    """The symmetric root of S^T S + floor, for each of E ensembles: a matrix, or ``shift`` times 1 plus
+    ``factor`` ``factor``^T where that is less to multiply by."""
+
+    factor: Float[Tensor, "E D R"]
+    shift: float | None
+
+    @classmethod
+    def of(cls, spread: Float[Tensor, "E N D"], floor: float) -> _Root:
+        """From the rows S of every ensemble.
+
+        With S S^T = u lambda u^T the root is f + S^T u diag(1 / (sqrt(lambda + f^2) + f)) u^T S, f^2 being the
+        floor: nothing is divided by a small eigenvalue.
+        """
+        _, n, ndim = spread.shape
+        shift = math.sqrt(floor)
+        if 2 * n < ndim:
+            eigenvalues, u = torch.linalg.eigh(spread @ spread.mT)
+            gain = ((eigenvalues.clamp(min=0) + floor).sqrt() + shift).rsqrt()
+            return cls(spread.mT @ (u * gain[:, None, :]), shift)
+        eigenvalues, axes = torch.linalg.eigh(spread.mT @ spread)
+        scale = (eigenvalues.clamp(min=0) + floor).sqrt()
+        return cls((axes * scale[:, None, :]) @ axes.mT, None)
+
+    def times(self, rows: Float[Tensor, "R D"]) -> Float[Tensor, "R D"]:
+        """B v, which is B^T v, for the vectors v of each ensemble."""
+        v = rows.reshape(len(self.factor), -1, rows.shape[1])
+        if self.shift is None:
+            return (v @ self.factor).reshape(rows.shape)
+        return (v @ self.factor @ self.factor.mT).reshape(rows.shape).add(rows, alpha=self.shift)
 
 
 _OF_ROWS = ("x", "p", "energy", "grad", "temperature", "key", "acceptance", "status")

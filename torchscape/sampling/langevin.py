@@ -13,11 +13,12 @@ harmonic mode of frequency omega, with y = (h omega)^2, the stationary moments a
     BAOA            1                 1
     OBABO, GLA2     1/(1 - y/4)       1
     SGLD            1/(1 - h omega^2/2)   -
+    GLA1            (1+c)^2/(2(1+c)-y)    1 + c^2 (y/2)/(1+c-y/2)
     ==============  ================  =============
 
 So the kinetic temperature of BAOAB is too low by y/4 although its positions are exact: that is the scheme, not a
-fault of the run. GLA1 errs by -gamma h / 2 in <x^2> and by y/4 in <p^2>, to leading order. Stability needs
-h omega < 2 (SGLD: h omega^2 < 2).
+fault of the run. In GLA1 c = exp(-gamma h); to leading order it errs by -gamma h / 2 in <x^2> and y/4 in <p^2>.
+Stability needs h omega < 2 (SGLD: h omega^2 < 2).
 
 References: B. Leimkuhler and C. Matthews, Appl. Math. Res. Express 2013, 34, doi 10.1093/amrx/abs010, and
 *Molecular Dynamics* (Springer, 2015), doi 10.1007/978-3-319-16375-8; GLA: N. Bou-Rabee and H. Owhadi, SIAM J.

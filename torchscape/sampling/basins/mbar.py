@@ -12,6 +12,7 @@ import torch
 from scipy.optimize import OptimizeWarning
 
 from torchscape.errors import MissingExtra
+from torchscape.sampling.basins.errors import student
 from torchscape.sampling.basins.volume import BasinVolumes
 from torchscape.types import Float, Tensor
 
@@ -23,8 +24,8 @@ def mbar_volumes(volumes: BasinVolumes) -> tuple[Float[Tensor, "N"], Float[Tenso
 
     No quadrature: every sample counts at every spring constant. The error is that of independent ladders (the
     estimating equations linearised, summed over each ladder), so that neither autocorrelation nor the exchange of
-    walkers between springs makes it too small, as the formula for independent samples would; that of the
-    reference is added in squares.
+    walkers between springs makes it too small, as the formula for independent samples would, widened as Student's
+    law is for so many ladders; that of the reference is added in squares.
 
     Raises:
         MissingExtra: without pymbar.
@@ -64,7 +65,8 @@ def _error(energy: Float[Tensor, "K M"], f: Float[Tensor, "K"], n_ladders: int) 
     contrast[0], contrast[-1] = -1.0, 1.0
     # Adding a constant to f changes nothing: the pseudo-inverse leaves that direction out.
     answer = contrast @ torch.linalg.pinv(slope, rtol=1e-10) @ by_ladder
-    return (answer.square().sum() * n_ladders / (n_ladders - 1)).sqrt()
+    error = (answer.square().sum() * n_ladders / (n_ladders - 1)).sqrt()
+    return error * student(torch.tensor(n_ladders - 1.0, dtype=f.dtype))
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ import torch
 from torchscape import random
 from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.potentials.base import Potential
+from torchscape.sampling.basins.errors import mean_and_error
 from torchscape.sampling.basins.oracle import Oracle, Quenched
 from torchscape.sampling.basins.walks import Walks, gaussian_fraction, stiffest, tied_walks
-from torchscape.sampling.diagnostics import effective_sample_size
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["BasinVolumes", "basin_volumes"]
@@ -84,7 +84,9 @@ def basin_volumes(
     that the basin's shape no longer matters, only so stiff that P is known well. <r^2>_k is measured by walks of
     which every move is tested by the oracle, all basins, ladders and springs in one batch, with exchange along
     each ladder; the integral is a Gauss-Lobatto sum over u with k = c (e^u - 1), c = k_max / 30. The ladders are
-    independent, and the error comes from the series of their integrals, autocorrelation and disagreement included.
+    independent, and the error comes from the series of their integrals: from their autocorrelations as far as the
+    records are long enough to show them, and else from the scatter of the ladders. So eight ladders or more are
+    advised.
 
     Args:
         potential: U. Where it has a box, a basin ends at its walls.
@@ -133,13 +135,13 @@ def basin_volumes(
         n_ladders=n_ladders, steps=steps, burn_in=burn_in, key=key, progress=progress,
     )  # fmt: skip
     slope = math.log1p(_RANGE) * (spring + top[:, None] / _RANGE)  # dk / d(node)
-    integral, sampling, ess = _mean_and_error(walks.square, 0.5 * weight * slope)
-    difference, noise, _ = _mean_and_error(walks.square, 0.5 * (weight - coarse) * slope)
+    integral, sampling, ess = mean_and_error(_summed(walks.square, 0.5 * weight * slope))
+    difference, noise, _ = mean_and_error(_summed(walks.square, 0.5 * (weight - coarse) * slope))
     quadrature = (difference.square() - noise.square()).clamp(min=0.0).sqrt()
     log_reference = 0.5 * potential.ndim * (2 * math.pi / top).log() + fraction.log()
     reference_error = ((1 - fraction).clamp(min=1 / n_draws) / (fraction * n_draws)).sqrt()
     missing = torch.where(is_found, 0.0, torch.nan)
-    mean, mean_error = _each_spring(walks.square)
+    mean, mean_error, _ = mean_and_error(walks.square.transpose(1, 2))
     return BasinVolumes(
         log_volume=log_reference + integral + missing,
         error=(sampling.square() + reference_error.square() + quadrature.square()).sqrt() + missing,
@@ -205,15 +207,6 @@ def _rule(n: int) -> tuple[Float[Tensor, "K"], Float[Tensor, "K"], Float[Tensor,
     return torch.as_tensor((nodes + 1) / 2), torch.as_tensor(weights / 2), torch.as_tensor(coarse / 2)
 
 
-def _mean_and_error(
-    square: Float[Tensor, "S N W K"], weight: Float[Tensor, "N K"]
-) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"], Float[Tensor, "N"]]:
-    """Mean over records and ladders of sum_k weight_k r_k^2, its standard error, and the effective sample size."""
-    series = torch.einsum("snwk,nk->swn", square, weight)
-    ess = effective_sample_size(series)
-    return series.mean((0, 1)), series.std((0, 1)) / ess.sqrt(), ess
-
-
-def _each_spring(square: Float[Tensor, "S N W K"]) -> tuple[Float[Tensor, "N K"], Float[Tensor, "N K"]]:
-    series = square.permute(0, 2, 1, 3)
-    return series.mean((0, 1)), series.std((0, 1)) / effective_sample_size(series).sqrt()
+def _summed(square: Float[Tensor, "S N W K"], weight: Float[Tensor, "N K"]) -> Float[Tensor, "S W N"]:
+    """sum_k weight_k r_k^2 of every record."""
+    return torch.einsum("snwk,nk->swn", square, weight)
