@@ -289,6 +289,51 @@ def test_a_minimum_that_fades_into_a_wall_has_left_the_box(values):
     assert event.reason == "coordinate 0 reaches its bound -10"
 
 
+# --- between two values ---------------------------------------------------------------------------------
+
+
+def bubble(p: float) -> tsc.FunctionPotential:
+    """U' = (x + 2) (x^2 - q) with q = 0.1^2 - (p - 0.55)^2: a minimum at -2 always.
+
+    Another at q^(1/2) and a saddle at -q^(1/2) are born at p = 0.45 and die at p = 0.65.
+    """
+    q = 0.1**2 - (p - 0.55) ** 2
+    return tsc.FunctionPotential(
+        lambda x: x[0] ** 4 / 4 + 2 * x[0] ** 3 / 3 - q * x[0] ** 2 / 2 - 2 * q * x[0],
+        1,
+        [(-4.0, 4.0)],
+        name=f"{p}",
+    )
+
+
+def test_what_is_born_and_dies_between_two_values():
+    """The landscape in the middle shows it, and both folds are where q vanishes; without it there is no trace."""
+    blind = family(bubble, [0.0, 1.0], continuation=COARSE)
+    assert (blind.counts().tolist(), blind.events) == ([[1, 0], [1, 0]], ())
+    found = family(bubble, [0.0, 1.0], halvings=1, continuation=COARSE)
+    assert found.values.tolist() == [0.0, 0.5, 1.0]
+    assert found.counts().tolist() == [[1, 0], [2, 1], [1, 0]]
+    birth, death = found.events
+    assert (birth.kind, birth.appears, death.kind, death.appears) == ("fold", True, "fold", False)
+    assert birth.value == pytest.approx(0.45, abs=1e-9)
+    assert death.value == pytest.approx(0.65, abs=1e-9)
+    assert birth.branches == death.branches
+    assert len(birth.branches) == 2
+
+
+@pytest.mark.slow
+def test_gaps_are_halved_where_they_remain_in_doubt():
+    """Beside the middle that showed something new, and nowhere else."""
+    found = family(bubble, [0.0, 1.0, 2.0], halvings=3, continuation=COARSE)
+    assert found.values.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0]
+    assert [event.value for event in found.events] == pytest.approx([0.45, 0.65], abs=1e-9)
+
+
+def test_only_what_has_values_in_between_can_be_halved():
+    with pytest.raises(PotentialError, match="values in between"):
+        family([bubble(0.0), bubble(1.0)], [0.0, 1.0], halvings=1)
+
+
 # --- what continuation adds -----------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from torchscape.explore.executors import Executor
 from torchscape.explore.family.assemble import assemble
 from torchscape.explore.family.branches import Sweeps
 from torchscape.explore.family.members import Member, seed_minima
+from torchscape.explore.family.refine import middles
 from torchscape.explore.run import explore
 from torchscape.explore.strategy import Strategy
 from torchscape.landscape import Landscape, Matching
@@ -37,6 +38,7 @@ def explore_family(
     executor: Executor | None = None,
     continuous: bool | None = None,
     seed_from_neighbour: bool = True,
+    halvings: int = 0,
     continuation: Continuation | None = None,
     folder: str | os.PathLike[str] | None = None,
     matching: Matching | None = None,
@@ -56,7 +58,9 @@ def explore_family(
     - *left the box*: it reaches a wall of the potential's bounds;
     - *lost*, with the reason.
 
-    Branches that are born and die between two values are not seen.
+    Branches that are born and die between two values leave no trace at either. With ``halvings`` the middle of
+    every gap is explored too, and then, as often as said, the middles of those gaps that remain in doubt: in which
+    a branch is lost for no located reason, or beside a middle with a branch that neither neighbour has.
 
     Args:
         potentials: a function of p, or one potential for each value.
@@ -68,6 +72,8 @@ def explore_family(
             branches are followed in single steps, events lie between two values and are interpolated: folds by
             mu^2, with half the distance of the values as uncertainty.
         seed_from_neighbour: relax the minima of the value before, beside what the strategies do.
+        halvings: rounds of refinement, each of which may halve gaps once; their middles are members of the
+            family, too.
         continuation: how branches are followed.
         folder: where each member has its database file, named after the value; a second call goes on with them.
             By default nothing is kept but the result.
@@ -78,8 +84,8 @@ def explore_family(
     ``continuation.dense_limit`` coordinates branches are followed, but folds and pitchforks are not located.
 
     Raises:
-        PotentialError: if there is not one potential for each value, values repeat or are not finite, or
-            ``potentials`` gives anything but potentials.
+        PotentialError: if there is not one potential for each value, values repeat or are not finite,
+            ``potentials`` gives anything but potentials, or there are no values in between to be added.
         FingerprintMismatch: if ``folder`` holds another family.
 
     Example:
@@ -94,33 +100,55 @@ def explore_family(
         [('fold', 0.707106781)]
     """
     at, ordered, between = _prepared(potentials, values, continuous)
+    if halvings and not between:
+        raise PotentialError(
+            "halvings need values in between: give a function of the value, and values that are not all whole "
+            "numbers (or continuous=True)"
+        )
     options = continuation or Continuation()
     with contextlib.ExitStack() as stack:
-        landscapes: list[Landscape] = []
         bar = stack.enter_context(progress_bar(show=progress, desc="members", total=len(ordered), unit=""))
-        for value in ordered:
-            potential = at(value)
-            landscape = stack.enter_context(_opened(folder, value, potential, matching))
-            if seed_from_neighbour and landscapes and landscapes[-1].ndim == potential.ndim:
-                seed_minima(landscape, potential, landscapes[-1])
-            with warnings.catch_warnings():
-                # A landscape without minima is a finding here; the result's notes say why it has none.
-                warnings.filterwarnings("ignore", message="none of .* quenches ended in a minimum")
-                explore(
-                    landscape,
-                    potential,
-                    strategies=strategies,
-                    seed=seed,
-                    budget=budget,
-                    executor=executor,
-                    progress=progress,
-                )
-            landscapes.append(landscape)
-            bar.update()
-        members = [Member(value, at(value), land) for value, land in zip(ordered, landscapes, strict=True)]
-        sweeps = Sweeps(at, members, between=between, options=options, progress=progress)
-        sweeps.run()
+        landscapes: dict[float, Landscape] = {}
+
+        def visit(values: Sequence[float]) -> Sweeps:
+            """Explore there, and follow the branches through all members so far."""
+            for value in values:
+                landscape = stack.enter_context(_opened(folder, value, at(value), matching))
+                if seed_from_neighbour:
+                    _seed(landscape, at(value), landscapes, value)
+                with warnings.catch_warnings():
+                    # A landscape without minima is a finding here; the result's notes say why it has none.
+                    warnings.filterwarnings("ignore", message="none of .* quenches ended in a minimum")
+                    explore(
+                        landscape,
+                        at(value),
+                        strategies=strategies,
+                        seed=seed,
+                        budget=budget,
+                        executor=executor,
+                        progress=progress,
+                    )
+                landscapes[value] = landscape
+                bar.update()
+            members = [Member(value, at(value), landscapes[value]) for value in sorted(landscapes)]
+            sweeps = Sweeps(at, members, between=between, options=options, progress=progress)
+            sweeps.run()
+            return sweeps
+
+        sweeps, fresh = visit(ordered), list[float]()
+        for _ in range(halvings):
+            fresh = middles(sweeps, fresh)
+            if not fresh:
+                break
+            sweeps = visit(fresh)
         return assemble(sweeps)
+
+
+def _seed(landscape: Landscape, potential: Potential, landscapes: Mapping[float, Landscape], value: float) -> None:
+    """The minima of the next lower value that is known, relaxed here."""
+    behind = [known for known in landscapes if known < value]
+    if behind and landscapes[max(behind)].ndim == potential.ndim:
+        seed_minima(landscape, potential, landscapes[max(behind)])
 
 
 def _prepared(
