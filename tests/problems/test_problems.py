@@ -17,7 +17,7 @@ from torchscape.problems import networks
 from torchscape.problems.trimers import isomer, trimer_data
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "triatomic_database.npz"
-SURFACES = ["himmelblau", "mueller-brown", "six-hump-camel", "schwefel", "rosenbrock", "double-well"]
+SURFACES = ["himmelblau", "mueller-brown", "six-hump-camel", "schwefel", "rosenbrock", "double-well", "quadratic"]
 CLUSTERS = ["lj6", "lj7", "lj13", "lj38", "lj", "trimer"]
 OTHERS = ["digits", "trimer-network", "regression", "p-spin", "gp", "kmeans", "mnist", "student-teacher"]
 
@@ -103,7 +103,10 @@ def distinct(energies, tolerance: float = 1e-6) -> np.ndarray:
     return values[np.concatenate([[True], np.diff(values) > tolerance])]
 
 
-@pytest.mark.parametrize("name", ["himmelblau", "mueller-brown", "six-hump-camel", "double-well:ndim=3"])
+SOLVED = ["himmelblau", "mueller-brown", "six-hump-camel", "double-well:ndim=3", "quadratic:ndim=4"]
+
+
+@pytest.mark.parametrize("name", SOLVED)
 def test_quenches_find_the_known_minima_and_no_others(name):
     problem = problems.parse(name)
     points = relax(problem.potential, problem.potential.sample(200))

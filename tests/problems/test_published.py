@@ -33,6 +33,19 @@ def test_a_problem_carries_its_figures_however_it_was_built():
     assert problems.get("himmelblau").published == ()
 
 
+@pytest.mark.parametrize("name", ["mueller-brown", "rosenbrock", "lj6", "lj7", "lj13", "lj38"])
+def test_what_is_published_is_what_the_problem_has(name):
+    """Figures of surfaces and clusters against the stationary points that the package knows by other means."""
+    problem = problems.get(name, **({"ndim": 5} if name == "rosenbrock" else {}))
+    found = {"energy of a minimum": problem.known.minima, "energy of a saddle": problem.known.saddles}
+    for one in problem.published:
+        if one.what == "minima":
+            assert problem.known.n_minima == one.value
+        else:
+            among = found.get(one.what, problem.known.minima)
+            assert min(abs(value - one.value) for value in among) < 1e-3, one
+
+
 def test_on_the_command_line(capsys):
     assert main(["problems", "regression"]) == 0
     shown = capsys.readouterr().out

@@ -7,6 +7,7 @@ from typing import Any
 from torchscape.potentials.clusters import Trimer
 from torchscape.potentials.lennard_jones import LennardJones
 from torchscape.problems.problem import Known, Problem
+from torchscape.problems.published import LOWEST_LJ
 
 __all__ = ["lennard_jones", "lj6", "lj7", "lj13", "lj38", "trimer"]
 
@@ -14,10 +15,6 @@ _CCD = "D. J. Wales and J. P. K. Doye, J. Phys. Chem. A 101, 5111 (1997), doi 10
 _DOUBLE_FUNNEL = (
     "J. P. K. Doye, M. A. Miller and D. J. Wales, J. Chem. Phys. 110, 6896 (1999), doi 10.1063/1.478595"
 )
-_LOWEST = {  # published energies of the global minima, epsilon
-    2: -1.0, 3: -3.0, 4: -6.0, 5: -9.103852, 6: -12.712062, 7: -16.505384, 8: -19.821489, 9: -24.113360,
-    10: -28.422532, 11: -32.765970, 12: -37.967600, 13: -44.326801, 38: -173.928427,
-}  # fmt: skip
 _LJ7_SADDLES = (
     -15.444733800, -15.319864441, -15.283421275, -15.097845644, -15.033384354, -15.026438106,
     -14.816399804, -14.811129645, -14.596945713, -14.568061437, -14.548572943, -12.548937709,
@@ -26,7 +23,7 @@ _LJ7_SADDLES = (
 
 def lennard_jones(n: int = 7, container: float | int | str | None = "auto", **place) -> Problem:
     """Lennard-Jones cluster of n atoms."""
-    lowest = (_LOWEST[n],) if n in _LOWEST else ()
+    lowest = (LOWEST_LJ[n],) if n in LOWEST_LJ else ()
     known = Known(minima=lowest, note="the global minimum only")
     return _cluster(n, known, _CCD, {"container": container, **place})
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-__all__ = ["PUBLISHED", "Published"]
+__all__ = ["LOWEST_LJ", "PUBLISHED", "Published"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,50 @@ _DIGITS = (
     ),
 )
 
+_CCD = "D. J. Wales and J. P. K. Doye, J. Phys. Chem. A 101, 5111 (1997), doi 10.1021/jp970984n"
+LOWEST_LJ = {  # number of atoms: energy of the global minimum, epsilon
+    2: -1.0, 3: -3.0, 4: -6.0, 5: -9.103852, 6: -12.712062, 7: -16.505384, 8: -19.821489, 9: -24.113360,
+    10: -28.422532, 11: -32.765970, 12: -37.967600, 13: -44.326801, 38: -173.928427,
+}  # fmt: skip
+
+
+def _global_minimum(n: int) -> Published:
+    return Published(
+        "energy of the global minimum", LOWEST_LJ[n], _CCD, f"{n} atoms, pair energies 4 (r^-12 - r^-6)"
+    )
+
+
 PUBLISHED: dict[str, tuple[Published, ...]] = {
+    "mueller-brown": tuple(
+        Published(
+            f"energy of a {kind}",
+            energy,
+            "K. Mueller and L. D. Brown, Theor. Chim. Acta 53, 75 (1979), doi 10.1007/BF00547608",
+        )
+        for kind, energies in (("minimum", (-146.700, -108.167, -80.768)), ("saddle", (-72.249, -40.665)))
+        for energy in energies
+    ),
+    "rosenbrock": (
+        Published(
+            "minima",
+            2,
+            "Y.-W. Shang and Y.-H. Qiu, Evol. Comput. 14, 119 (2006), doi 10.1162/evco.2006.14.1.119",
+            "4 to 30 dimensions",
+            "one in two and three dimensions",
+        ),
+    ),
+    "lj": tuple(_global_minimum(n) for n in LOWEST_LJ),
+    "lj6": (_global_minimum(6),),
+    "lj7": (_global_minimum(7),),
+    "lj13": (_global_minimum(13),),
+    "lj38": (
+        _global_minimum(38),
+        Published(
+            "energy of the bottom of the icosahedral funnel",
+            -173.252378,
+            "J. P. K. Doye, M. A. Miller and D. J. Wales, J. Chem. Phys. 110, 6896 (1999), doi 10.1063/1.478595",
+        ),
+    ),
     "regression": _REGRESSION,
     "trimer": _several(
         {"energy of the triangle": -2.185, "energy of the chain": -2.219}, _P + "III", "strength 2"

@@ -29,6 +29,7 @@ _BUILDERS: dict[str, Callable[..., Problem]] = {
     "schwefel": surfaces.schwefel,
     "rosenbrock": surfaces.rosenbrock,
     "double-well": surfaces.double_well,
+    "quadratic": surfaces.quadratic,
     "lj": clusters.lennard_jones,
     "lj6": clusters.lj6,
     "lj7": clusters.lj7,

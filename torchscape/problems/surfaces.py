@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from torchscape.potentials.analytic import AnalyticSurface, Himmelblau, MuellerBrown, Rosenbrock, SixHumpCamel
+from torchscape.errors import PotentialError
+from torchscape.potentials.analytic import (
+    AnalyticSurface,
+    Himmelblau,
+    MuellerBrown,
+    Quadratic,
+    Rosenbrock,
+    SixHumpCamel,
+)
 from torchscape.potentials.separable import DoubleWell, Schwefel, SeparableSurface
 from torchscape.problems.problem import Known, Problem
 
-__all__ = ["double_well", "himmelblau", "mueller_brown", "rosenbrock", "schwefel", "six_hump_camel"]
+__all__ = ["double_well", "himmelblau", "mueller_brown", "quadratic", "rosenbrock", "schwefel", "six_hump_camel"]
 
 _LISTED = 10_000
 
@@ -98,6 +106,25 @@ def double_well(
         source="closed form",
         known=_declared(surface, n_edges=surface.n_saddles),
         suggested={"walkers": 64, "hops": 20, "temperature": float(barrier), "step": 2.0, "neighbours": ndim + 1},
+    )
+
+
+def quadratic(ndim: int = 2, condition: float | int = 100.0, **place) -> Problem:
+    """A quadratic bowl: one minimum, curvatures from 1 to the condition number in equal ratios.
+
+    Raises:
+        PotentialError: without coordinates, or for a condition number below 1.
+    """
+    if ndim < 1 or not condition >= 1:
+        raise PotentialError(f"ndim={ndim}, condition={condition}: give a coordinate, and a condition number >= 1")
+    surface = Quadratic([float(condition) ** (i / max(1, ndim - 1)) for i in range(ndim)], **place)
+    return Problem(
+        name="quadratic",
+        potential=surface,
+        description=f"half the sum of mu_i x_i^2 in {ndim} dimensions, mu from 1 to {condition:g}",
+        source="closed form",
+        known=_declared(surface, n_edges=0),
+        suggested={"walkers": 8, "hops": 1, "temperature": 1.0, "step": 1.0},
     )
 
 
