@@ -55,7 +55,7 @@ def log_sides(box):
     return (box[..., 1] - box[..., 0]).log().sum(1)
 
 
-def check_boxes(ndim: int, n: int, oracle=None, **options):
+def check_boxes(ndim: int, n: int, oracle=None, largest: float = 0.2, **options):
     """Thermodynamic integration and MBAR, each within its own error bar, of each basin and of their mean."""
     u, minima, box = wells_of(ndim, n)
     found = basin_volumes(u, minima, oracle=oracle or same_side(u), **options)
@@ -64,7 +64,7 @@ def check_boxes(ndim: int, n: int, oracle=None, **options):
         z = (value - log_sides(box)) / error
         assert z.abs().max() < 3.5
         assert abs(z.mean()) < 3.0 / n**0.5
-        assert 0.01 < error.min() < error.max() < 0.2
+        assert 0.01 < error.min() <= error.max() < largest
     return found
 
 
@@ -77,6 +77,15 @@ def test_volumes_of_boxes(ndim, n_springs):
 
 def test_volumes_of_boxes_tested_by_quenches():
     check_boxes(2, 2, Quenched(capture=0.3), n_springs=5, n_ladders=32, steps=12, burn_in=32, n_draws=200)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("ndim", "n", "n_springs", "n_ladders"), [(10, 3, 8, 16), (20, 1, 9, 32)])
+def test_volumes_of_boxes_tested_by_quenches_in_many_dimensions(ndim, n, n_springs, n_ladders):
+    """Every move followed downhill: 7 10^4 descents in ten dimensions (15 s of CPU), 1.5 10^5 in twenty."""
+    options = {"n_springs": n_springs, "n_ladders": n_ladders, "steps": 40, "burn_in": 32, "n_draws": 200}
+    found = check_boxes(ndim, n, Quenched(capture=1.0), largest=0.4, **options)
+    assert found.n_evaluations > 10 * found.n_quenches
 
 
 def test_mean_squares_are_those_of_truncated_normals(device):
@@ -216,9 +225,11 @@ def test_minima_of_a_product_are_counted_by_walked_volumes(ndim, n_basins):
 
 
 @pytest.mark.slow
-def test_minima_of_a_product_are_counted_by_quenches():
+@pytest.mark.parametrize(("ndim", "n_basins"), [(3, 40), (6, 60)])
+def test_minima_of_a_product_are_counted_by_quenches(ndim, n_basins):
+    """A thousand, and a million of them: 5 10^5 descents, 100 s of CPU, ln Omega to 0.13."""
     options = {"n_springs": 6, "n_ladders": 6, "steps": 40, "burn_in": 32, "n_draws": 100}
-    count = check_count(3, 40, by_quenches, **options)
+    count = check_count(ndim, n_basins, by_quenches, **options)
     assert count.log_omega_error < 0.3
 
 

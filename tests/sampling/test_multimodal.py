@@ -131,6 +131,47 @@ def test_broken_rungs_are_left_out_of_exchanges():
     assert bool(torch.isfinite(samples.x[:, samples.alive]).all())
 
 
+@pytest.mark.parametrize("kind", ["tempering", "superposition"])
+def test_seeds_repeat_continue_and_belong_to_the_chain(kind):
+    """Same seed, same samples; another seed others; stopped and continued the same; alone as in company."""
+    u = TwoWells()
+    if kind == "tempering":
+        sampler, rows = ParallelTempering(HMC(0.15, 4, target=None), ladder=LADDER), 4
+    else:
+        sampler, rows = Superposition(HarmonicMixture.of(u, minima(u), temperature=T)), 1
+    starts, options = u.sample(5), {"sampler": sampler, "temperature": T}
+    whole, again, other = (sample(u, starts, steps=12, seed=seed, **options) for seed in (3, 3, 4))
+    assert torch.equal(whole.x, again.x)
+    assert not torch.equal(whole.x, other.x)
+    first = sample(u, starts, steps=7, seed=3, **options)
+    rest = sample(u, first.state, sampler=sampler, steps=5)
+    assert torch.equal(torch.cat([first.x, rest.x]), whole.x)
+    chosen = torch.tensor([4, 1])
+    apart = sample(u, starts[chosen], chains=chosen, steps=12, seed=3, **options)
+    kept = (chosen[:, None] * rows + torch.arange(rows)).flatten()
+    torch.testing.assert_close(apart.x, whole.x[:, kept], rtol=1e-10, atol=1e-12)
+    assert torch.equal(apart.acceptance > 0, whole.acceptance[kept] > 0)
+
+
+def test_independence_moves_are_in_detailed_balance():
+    """Flows between three thirds of the plane, each counted in both directions in the stationary state, agree; the
+    draws alone, accepted all of them, would not have the stationary shares."""
+    u, n = TwoWells(), 20000
+    mixture = HarmonicMixture.of(u, minima(u), temperature=T)
+    sampler = Superposition(mixture)
+    starts = torch.tensor([[1.0, 0.3]]).double().expand(n, 2)
+    run = sample(u, starts, sampler=sampler, burn_in=30, steps=2, temperature=T)
+    before, after = (torch.bucketize(x[:, 0].contiguous(), torch.tensor([-0.95, 0.9]).double()) for x in run.x)
+    flow = torch.zeros(3, 3).double().index_put_((before, after), torch.ones(n).double(), accumulate=True)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert abs(float(flow[i, j] - flow[j, i])) < 4 * float(flow[i, j] + flow[j, i]) ** 0.5
+        assert float(flow[i, j]) > 200
+    share = exact(lambda x: float(x < -0.95))
+    drawn = float((mixture.draw(torch.arange(n))[:, 0] < -0.95).double().mean())
+    assert abs(float(flow[0].sum()) / n - share) < 4 * (share * (1 - share) / n) ** 0.5
+    assert abs(drawn - share) > 8 * (share * (1 - share) / n) ** 0.5
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [
