@@ -58,6 +58,10 @@ def test_zooms_frame_the_next_window(bowl):
     frames = [[p for p in panel.axes.patches if isinstance(p, Rectangle)] for panel in picture.panels]
     assert [len(inside) for inside in frames] == [1, 1, 0]
     assert frames[0][0].get_bbox().extents.tolist() == [-0.5, -0.5, 0.5, 0.5]
+    assert [bool(panel.axes.get_title(loc="right")) for panel in picture.panels] == [True, False, False]
+    assert picture.panels[0].axes.lines
+    samples = plots.zooms(learning.zoom_series(u, flat, [2.0, 0.5], n=9), path, connect=False)
+    assert not any(panel.axes.lines for panel in samples.panels)
 
 
 def test_a_surface_in_three_dimensions_takes_the_trajectory_at_its_true_loss(bowl):

@@ -90,6 +90,8 @@ def three_point_plane(
         x: the minima.
         symmetry: first replace the second and third by their symmetric images closest to the first
             (``potential.symmetry``): otherwise the plane mostly shows how networks happen to number their units.
+            The images lie in the plane, the minima themselves then do not: project
+            ``plane.points(coordinates)``.
 
     Example:
         >>> x = torch.tensor([[0.0, 0.0, 1.0], [3.0, 0.0, 1.0], [1.0, 2.0, 1.0]])

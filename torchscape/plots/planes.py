@@ -212,6 +212,7 @@ def zooms(
     series: Sequence[Surface],
     trajectory: Projection | None = None,
     *,
+    connect: bool = True,
     label: str = "loss",
     unit: str | None = None,
     logarithmic: bool | None = None,
@@ -220,7 +221,7 @@ def zooms(
 
     Args:
         series: of :func:`torchscape.learning.zoom_series`, from the largest window to the smallest.
-        trajectory, label, unit, logarithmic: as for :func:`plane`.
+        trajectory, connect, label, unit, logarithmic: as for :func:`plane`; samples are no path: do not connect.
 
     Example:
         >>> import torch
@@ -237,11 +238,13 @@ def zooms(
     figure, row = plt.subplots(1, len(series), figsize=size, layout="constrained", squeeze=False)
     panels = []
     for k, (surface, axes) in enumerate(zip(series, row[0], strict=True)):
-        panels.append(plane(surface, trajectory, label=label, unit=unit, logarithmic=logarithmic, ax=axes))
+        panels.append(
+            plane(surface, trajectory, connect=connect, label=label, unit=unit, logarithmic=logarithmic, ax=axes)
+        )
         axes.set_xlabel(_wrapped(surface.labels[0]), fontsize=9)
         axes.set_ylabel(_wrapped(surface.labels[1]) if k == 0 else "", fontsize=9)
         if k and trajectory is not None:
-            axes.set_title("")
+            axes.set_title("", loc="right")
         if k + 1 < len(series):
             a, b, _ = _grid(series[k + 1])
             corner, sides = (a[0], b[0]), (a[-1] - a[0], b[-1] - b[0])
