@@ -113,7 +113,7 @@ def _solve(run: Run, design: Design, r_hat: float, ess: float) -> Case:
     u, test = problem.potential, problem.test
     assert isinstance(u, GaussianProcessPotential)
     assert test is not None
-    samples = learning.settled_hmc(u, r_hat=r_hat, ess=ess, seed=design.seed)
+    samples = learning.settled_hmc(u, r_hat=r_hat, ess=ess, steps=run.pick(50, 200), seed=design.seed)
     report = learning.gp_ensemble_report(u, test, samples=samples, seed=design.seed)
     found = report.comparison
 

@@ -11,6 +11,7 @@ import torchscape as tsc
 from reproductions.experiment import Experiment, Run
 from reproductions.judge import Verdict
 from reproductions.page import Page
+from reproductions.pspin_trees import tell_trees
 from torchscape.problems.complexity import threshold_energy
 from torchscape.progress import progress_bar
 
@@ -72,6 +73,7 @@ def _carry_out(run: Run, page: Page) -> None:
     page.picture(
         _distributions(found), "energies", "Energies per spin where quenches end; the band is -E_0 to -E_inf."
     )
+    tell_trees(run, page)
 
 
 def _tell(page: Page, found: list[_Size]) -> None:
@@ -114,13 +116,6 @@ def _tell(page: Page, found: list[_Size]) -> None:
         Verdict.KIND if shares[-1] > 0.5 else Verdict.SHORT,
         published="most, for large N",
         remark="" if shares[-1] > 0.5 else "the band is the limit; at these N most minima lie above it",
-    )
-    page.compare(
-        "trees become more frustrated and narrower as N grows",
-        "not attempted",
-        Verdict.SHORT,
-        published="in words, for N = 50 to 100",
-        remark="needs transition states between thousands of minima",
     )
     page.say(
         f"Means {'fall' if falling else 'do not fall'} steadily towards -E_inf with N and the spread over "
