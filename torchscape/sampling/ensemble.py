@@ -38,6 +38,11 @@ class EnsembleQuasiNewton(Sampler):
     e W .. (e + 1) W - 1 are ensemble e of W = ``walkers`` rows, which does not notice other ensembles. Error bars
     from the spread between walkers of one ensemble are a little too small; take ensembles for that.
 
+    Let walkers start where the density is, for instance after a burn-in by :class:`~torchscape.sampling.BAOAB`:
+    starts that are spread much more widely make B too large for the curvature, and the flight leaves the finite
+    numbers. The noise of minibatches spreads walkers, which makes B larger and the noise worse: it is borne only
+    where it is small beside the temperature (of 200 data 150 were enough in one case, 60 were not).
+
     Reference: B. Leimkuhler, C. Matthews and J. Weare, Stat. Comput. 28, 277 (2018),
     doi 10.1007/s11222-017-9730-1. There B may be a blend with the unit matrix; ``floor`` is that here.
 
