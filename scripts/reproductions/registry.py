@@ -5,6 +5,7 @@ from __future__ import annotations
 from reproductions import (
     auc_against_steps,
     auc_loss,
+    families,
     gp_folds,
     gp_foresight,
     iris,
@@ -32,6 +33,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         students,
         gp_folds,
         gp_foresight,
+        families,
         iris,
     )
 }
