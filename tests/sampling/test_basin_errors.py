@@ -79,7 +79,7 @@ def test_errors_of_mbar_are_honest_too():
     pytest.importorskip("pymbar")
     u, minimum, inside, exact = half_boxes(3)
     found = basin_volumes(
-        u, minimum.repeat(60, 1), oracle=inside, n_springs=5, n_ladders=8, steps=16, burn_in=32, n_draws=300
+        u, minimum.repeat(60, 1), oracle=inside, n_springs=4, n_ladders=8, steps=12, burn_in=32, n_draws=300
     )
     value, error = mbar_volumes(found)
     z = (value - exact) / error

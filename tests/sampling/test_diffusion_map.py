@@ -145,30 +145,49 @@ def test_rates_do_not_feel_the_width_of_the_kernel_where_its_eigenvalues_do(epsi
     near = Neighbours.of_distances(torch.minimum(arc, 2 * math.pi - arc))
     found = diffusion_map(near, kernel=Gaussian(epsilon), alpha=1.0, n_functions=6)
     squares = torch.tensor([1.0, 1, 4, 4, 9, 9], dtype=torch.float64)
-    torch.testing.assert_close(found.rates, squares, rtol=1e-8, atol=0)
-    torch.testing.assert_close(found.time_scales, 1 / squares, rtol=1e-8, atol=0)
+    torch.testing.assert_close(found.rates(random=False), squares, rtol=1e-8, atol=0)
+    torch.testing.assert_close(found.time_scales, 1 / found.rates(), rtol=1e-12, atol=0)
     torch.testing.assert_close(found.eigenvalues, -torch.expm1(-epsilon * squares) / epsilon, rtol=1e-8, atol=0)
 
 
+def test_the_own_value_of_a_point_is_left_out_of_rates_from_samples():
+    """Against a dense walk on random points that never stays where it is: the eigenvalues of the same generator
+    with its clock run faster by the share of the diagonal. To first order in that share, about a tenth here."""
+    u = torch.rand(250, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    points, epsilon = circle(2 * math.pi * u), 4e-3
+    found = diffusion_map(points, kernel=Gaussian(epsilon), alpha=1.0, n_functions=4, n_neighbours=250)
+    kernel = torch.exp(-torch.cdist(points, points).square() / (4 * epsilon)).numpy()
+    weight = 1 / kernel.sum(1)
+    joint = weight[:, None] * kernel * weight
+    degree, own = joint.sum(1), joint.diagonal()
+    generator = np.diag(degree) - joint
+    whole, moving = (scipy.linalg.eigh(generator, np.diag(epsilon * d))[0][1:5] for d in (degree, degree - own))
+    np.testing.assert_allclose(found.eigenvalues.numpy(), whole, rtol=1e-8)
+    ratio = (found.rates() / found.rates(random=False)).numpy()
+    assert (moving / whole).min() > 1.08
+    np.testing.assert_allclose(ratio, moving / whole, rtol=0.02)
+
+
 def test_rates_from_random_samples_with_nothing_chosen_by_hand():
-    """A double well beside a parabola of rate 4, means over samples of 1000 draws: within 12 % of the generator on
-    a fine grid, where eigenvalues of kernels among 128 neighbours are 18 and 25 % low."""
+    """A double well beside a parabola of rate 4, means over sets of 900 samples: within 7 % of the generator on a
+    fine grid, where eigenvalues of kernels among 128 neighbours are more than 12 % low."""
     exact = np.array([fine_generator(-2.5, 2.5)[1][0], 4.0])
     found, few = [], []
-    for seed in range(4):
-        y = 0.5 * np.random.default_rng(seed + 50).standard_normal(1000)
-        points = torch.as_tensor(np.stack([drawn(1000, seed), y], 1))
-        found.append(diffusion_map(points, n_functions=2).rates.numpy() / exact)
-        few.append(diffusion_map(points, n_functions=2, n_neighbours=128).eigenvalues.numpy() / exact)
-    assert np.abs(np.mean(found, 0) - 1).max() < 0.12
-    assert np.abs(np.array(found) - 1).max() < 0.25
-    assert np.abs(np.mean(few, 0) - 1).min() > 0.12
+    for seed in range(5):
+        y = 0.5 * np.random.default_rng(seed + 50).standard_normal(900)
+        points = torch.as_tensor(np.stack([drawn(900, seed), y], 1))
+        found.append(diffusion_map(points, n_functions=2).rates().numpy() / exact)
+        if seed < 2:
+            few.append(diffusion_map(points, n_functions=2, n_neighbours=128).eigenvalues.numpy() / exact)
+    assert np.abs(np.mean(found, 0) - 1).max() < 0.07
+    assert np.abs(np.array(found) - 1).max() < 0.2
+    assert np.mean(few, 0).max() < 0.88
 
 
 def test_rates_of_two_thousand_samples_on_a_line():
     exact = fine_generator(-2.5, 2.5)[1]
-    rates = diffusion_map(torch.as_tensor(drawn(2000, 1))[:, None], n_functions=2).rates
-    np.testing.assert_allclose(rates.numpy(), exact[:2], rtol=0.12)
+    rates = diffusion_map(torch.as_tensor(drawn(2000, 1))[:, None], n_functions=2).rates()
+    np.testing.assert_allclose(rates.numpy(), exact[:2], rtol=0.1)
 
 
 def test_target_measure_gives_the_double_well_whatever_the_samples():
