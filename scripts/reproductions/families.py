@@ -33,15 +33,15 @@ def _carry_out(run: Run, page: Page) -> None:
         return tsc.problems.get("trimer-network", device=run.device, **given, **options).potential
 
     strategies = [
-        tsc.BasinHopping(walkers=run.pick(12, 32), hops=run.pick(0, 2), temperature=0.02, step=0.5),
+        tsc.BasinHopping(walkers=run.pick(8, 32), hops=run.pick(0, 2), temperature=0.02, step=0.5),
         tsc.ConnectMinima(neighbours=run.pick(1, 4)),
     ]
-    n, l2 = run.pick(60, 500), run.pick(1e-3, 1e-4)
+    n, l2 = run.pick(60, 500), run.pick(3e-3, 1e-4)
     along = [
         (
             "lambda",
             "log10 lambda",
-            run.pick([-2.5, -3.0], [-2.0, -3.0, -3.5, -4.0]),
+            run.pick([-2.2, -2.6], [-2.0, -3.0, -3.5, -4.0]),
             lambda t: network(l2=10**t, n_train=n),
         ),
         (
