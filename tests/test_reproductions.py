@@ -107,6 +107,13 @@ def test_a_small_experiment_from_the_command_line(tmp_path):
     assert again["rows"] == facts["rows"]
 
 
+def test_quick_runs_leave_the_pages_of_full_ones_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["pspin-counts", "--quick", "--quiet"]) == 0
+    assert (tmp_path / "reproduce" / "quick" / "pages" / "pspin-counts.md").is_file()
+    assert not (tmp_path / "docs").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_quick_runs(name, tmp_path):

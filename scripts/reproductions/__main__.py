@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         chosen = [_experiment(name) for name in asked.names] or list(EXPERIMENTS.values())
         for experiment in chosen:
-            print(reproduce(experiment, _run(asked, experiment.name)))
+            print(reproduce(experiment, _run(asked)))
     except TorchscapeError as error:
         print(f"reproduce: {error}", file=sys.stderr)
         return 1
@@ -54,12 +54,15 @@ def _experiment(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
-def _run(asked: argparse.Namespace, name: str) -> Run:
+def _run(asked: argparse.Namespace) -> Run:
+    """Quick runs keep to a folder of their own: the pages that come with the project are of full ones."""
+    work = asked.work / "quick" if asked.quick else asked.work
+    usual = work / "pages" if asked.quick else Path("docs/reproductions")
     return Run(
         quick=asked.quick,
         data=asked.data,
-        work=asked.work / "quick" if asked.quick else asked.work,
-        out=asked.out,
+        work=work,
+        out=usual if asked.out is None else asked.out,
         max_time=asked.max_time,
         device=asked.device,
         progress=not asked.quiet,
@@ -70,14 +73,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="scripts/reproduce",
         description="Reproduce the papers' landscapes: one page per experiment, our numbers beside theirs.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="experiments; none for all of them")
     parser.add_argument("--list", action="store_true", help="say which experiments there are")
     parser.add_argument("--quick", action="store_true", help="small settings, under a minute each")
     parser.add_argument("--data", type=Path, help="folder with the reference data sets, where you have them")
-    parser.add_argument("--out", type=Path, default=Path("docs/reproductions"), help="folder for the pages")
-    parser.add_argument("--work", type=Path, default=Path("reproduce"), help="folder for the landscape databases")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder for the pages (docs/reproductions; those of quick runs: quick/pages in the --work folder)",
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("reproduce"), help="folder for the landscape databases (reproduce)"
+    )
     parser.add_argument(
         "--max-time",
         type=float,
