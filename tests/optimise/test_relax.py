@@ -320,3 +320,29 @@ def test_quenches_that_graze_a_wall_do_not_crawl():
     points = relax(boxed, boxed.sample(4096, seed=5), tol=1e-6, optimiser=BFGS(max_evaluations=1000))
     assert bool(points.converged.all())
     assert int(points.n_evaluations.max()) < 400
+
+
+def test_a_quench_that_creeps_along_a_bending_valley_gets_a_hessian():
+    """Regression: from here the way leads along a valley of condition 1e9 that bends faster than pairs can tell,
+    seven rejected steps to an accepted one: 8878 evaluations. SciPy finds nothing lower from where it ends."""
+    potential = problems.get("regression").potential
+    box = [(-1.0, 3.0), (0.0, 3.0), (-np.pi, np.pi), (0.0, 3.0), (-np.pi, np.pi)]
+    boxed = FunctionPotential(potential.energy, 5, bounds=box, batched=True)
+    start = [-0.36092881203956895, 0.42764710528667826, np.pi, 2.2682659722078458, -2.659680142798468]
+    points = relax(boxed, torch.tensor([start], dtype=torch.float64), tol=1e-6, optimiser=BFGS())
+    assert bool(points.converged.all())
+    assert int(points.n_evaluations.max()) < 500
+
+    def flat(v):
+        energy, grad = boxed.energy_and_grad(torch.as_tensor(v)[None])
+        return float(energy), grad[0].numpy()
+
+    again = scipy.optimize.minimize(
+        flat,
+        points.x[0].numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=box,
+        options={"gtol": 1e-9, "ftol": 0.0},
+    )
+    assert again.fun > float(points.energy[0]) - 1e-9

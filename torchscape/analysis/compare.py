@@ -8,8 +8,9 @@ import warnings
 import numpy as np
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from torchscape.analysis.funnels import funnels
-from torchscape.analysis.heights import barriers, persistence
+from torchscape.analysis.funnels import divided
+from torchscape.analysis.heights import barriers
+from torchscape.analysis.tree import MergeTree, merge_tree
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 
@@ -73,10 +74,13 @@ def compare(first: Network, second: Network, *, scaled: bool = False) -> Compari
         >>> difference.first["n_funnels"], difference.second["n_funnels"], round(difference.uphill.distance, 6)
         (3, 3, 0.7)
     """
-    scales = [_scale(network) if scaled else 1.0 for network in (first, second)]
-    samples = [_samples(network, scale) for network, scale in zip((first, second), scales, strict=True)]
+    summaries, samples = [], []
+    for network in (first, second):
+        tree, scale = merge_tree(network), _scale(network) if scaled else 1.0
+        summaries.append(_summary(network, tree))
+        samples.append(_samples(network, tree, scale))
     parts = {name: _difference(samples[0][name], samples[1][name]) for name in samples[0]}
-    return Comparison(landscape_summary(first), landscape_summary(second), **parts)
+    return Comparison(summaries[0], summaries[1], **parts)
 
 
 def landscape_summary(network: Network) -> dict[str, int | float]:
@@ -90,6 +94,10 @@ def landscape_summary(network: Network) -> dict[str, int | float]:
         >>> landscape_summary(net)["n_minima"], landscape_summary(net)["median_uphill_barrier"]
         (3, 1.0)
     """
+    return _summary(network, merge_tree(network))
+
+
+def _summary(network: Network, tree: MergeTree) -> dict[str, int | float]:
     if network.n_minima == 0:
         raise TorchscapeError("a network without minima has no summary: explore first")
     both, component = barriers(network), network.components()
@@ -99,7 +107,7 @@ def landscape_summary(network: Network) -> dict[str, int | float]:
         "n_minima": network.n_minima,
         "n_transition_states": network.n_edges,
         "n_components": int(component.max()) + 1,
-        "n_funnels": len(funnels(network)),
+        "n_funnels": len(divided(tree)),
         "lowest_energy": float(energy.min()),
         "energy_range": float(np.ptp(energy)),
         "highest_transition_state": float(ts.max()) if len(ts) else float("nan"),
@@ -116,10 +124,8 @@ def _scale(network: Network) -> float:
     return scale
 
 
-def _samples(network: Network, scale: float) -> dict[str, np.ndarray]:
-    if network.n_minima == 0:
-        raise TorchscapeError("a network without minima cannot be compared: explore first")
-    both, depth = barriers(network), persistence(network)
+def _samples(network: Network, tree: MergeTree, scale: float) -> dict[str, np.ndarray]:
+    both, depth = barriers(network), tree.persistence
     parts = {
         "energy": network.energy - network.energy.min(),
         "uphill": both.uphill,

@@ -57,7 +57,11 @@ def funnels(network: Network, barrier: float | None = None) -> Funnels:
         >>> found.label.tolist(), found.bottom.tolist()
         ([0, 0, 1, 1], [0, 2])
     """
-    tree = merge_tree(network)
+    return divided(merge_tree(network), barrier)
+
+
+def divided(tree: MergeTree, barrier: float | None = None) -> Funnels:
+    """:func:`funnels`, from the tree itself."""
     chosen = default_barrier(tree) if barrier is None else barrier
     root = tree.groups(chosen)
     bottom = root.unique()

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.optimise.quasi_newton import QuasiNewton
+from torchscape.optimise.rows import may_hold
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["BFGS"]
@@ -78,6 +79,15 @@ class BFGS(QuasiNewton):
         memory = _InverseHessian(h, scale.masked_fill(forget, 0.0), age.masked_fill(forget, 0))
         return memory, -torch.bmm(h, grad[:, :, None])[:, :, 0]
 
+    def renewed(self, potential, state):
+        """H = |Hessian|^-1, its eigenvalues no closer to zero than 1e-12 of the largest."""
+        curvatures, modes = torch.linalg.eigh(potential.hessian(state.x))
+        curvatures = curvatures.abs()
+        floor = 1e-12 * curvatures[:, -1:].maximum(curvatures[:, :1]).clamp(min=torch.finfo(state.x.dtype).tiny)
+        h = (modes / curvatures.maximum(floor)[:, None]) @ modes.mT
+        memory = _InverseHessian(h, torch.ones_like(state.energy), torch.full_like(state.n_rejected, h.shape[1]))
+        return memory, -torch.bmm(h, state.grad[:, :, None])[:, :, 0]
+
     def hold(self, memory, direction, held):
         return _within(memory.h, direction, held)
 
@@ -105,7 +115,7 @@ def _within(
 
 def _reset(h: Float[Tensor, "B D D"], rows: Bool[Tensor, "B"], scale: Float[Tensor, "B"]) -> None:
     """``rows`` become multiples of the identity, in place."""
-    if not rows.is_cuda and not bool(rows.any()):  # whole-matrix work is skipped where asking is free
+    if not may_hold(rows):
         return
     h.masked_fill_(rows[:, None, None], 0.0)
     h.diagonal(dim1=1, dim2=2).add_((rows * scale)[:, None])

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.optimise.quasi_newton import QuasiNewton
+from torchscape.optimise.rows import may_hold
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["LBFGS"]
@@ -77,7 +78,7 @@ class LBFGS(QuasiNewton):
         )
 
     def update(self, memory, s, y, grad, push, forget):
-        if forget.is_cuda or bool(forget.any()):  # asking the host is free on the CPU
+        if may_hold(forget):
             memory = _forgotten(memory, forget)
         memory, u, ytg = _append(memory, s, y, grad, push)
         return memory, -_multiply(memory, grad, u, ytg)

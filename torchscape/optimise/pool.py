@@ -15,7 +15,7 @@ from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Int, Tensor
 
-__all__ = ["Pool", "Queue", "Source", "Stepper", "available_memory"]
+__all__ = ["Pool", "Queue", "Source", "Stepper", "Tended", "available_memory"]
 
 
 @runtime_checkable
@@ -27,6 +27,14 @@ class Stepper(Protocol):
     def step(self, potential: Potential, state: Any) -> Any: ...
 
     def result(self, potential: Potential, state: Any) -> Any: ...
+
+
+@runtime_checkable
+class Tended(Stepper, Protocol):
+    """A stepper that wants to do something for rows in trouble whenever the pool looks at them (which asks the
+    host, so no step may)."""
+
+    def tend(self, potential: Potential, state: Any) -> Any: ...
 
 
 @runtime_checkable
@@ -102,6 +110,8 @@ class Pool:
         while True:
             for _ in range(every):
                 state = self.stepper.step(potential, state)
+            if isinstance(self.stepper, Tended):
+                state = self.stepper.tend(potential, state)
             finished = state.status != Status.RUNNING
             done = torch.nonzero(finished)[:, 0]
             if on_step is not None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from torchscape.optimise.rows import may_hold, put_rows, take_rows
 from torchscape.optimise.search import Armijo
 from torchscape.optimise.verdict import verdict
 from torchscape.points import StationaryPoints, Status
@@ -27,7 +28,8 @@ class Minimisation:
     trial: Float[Tensor, "B D"]
     stretch: Float[Tensor, "B"]
     n_evaluations: Int[Tensor, "B"]
-    n_rejected: Int[Tensor, "B"]
+    n_rejected: Int[Tensor, "B"]  # in a row
+    n_refused: Int[Tensor, "B"]  # since the memory was last made anew
     mark: Float[Tensor, "B 2"]  # energy and RMS gradient when the row last got anywhere
     n_idle: Int[Tensor, "B"]  # evaluations since
     status: Int[Tensor, "B"]
@@ -45,6 +47,8 @@ class QuasiNewton:
         max_evaluations: evaluations a row may spend.
         max_idle: evaluations without a lower energy (beyond its rounding) or a gradient smaller by a tenth, after
             which a row is declared stalled: it sits on a kink, or at the rounding error of its gradient.
+        renew_after: rejected steps after which the memory of a row is made anew from its Hessian, where a subclass
+            knows how: the row crawls along a valley that bends faster than pairs can tell.
     """
 
     max_step: float = 1.0
@@ -52,6 +56,7 @@ class QuasiNewton:
     tol: float | None = None
     max_evaluations: int = 10_000
     max_idle: int = 200
+    renew_after: int = 40
 
     # --- which way: a subclass writes these ---------------------------------------------------------------
 
@@ -85,6 +90,10 @@ class QuasiNewton:
         """What of the change of the gradient enters a pair: by default the free coordinates only."""
         return y if blocked is None else torch.where(blocked, 0.0, y)
 
+    def renewed(self, potential: Potential, state: Minimisation) -> tuple[Any, Float[Tensor, "B D"]] | None:
+        """The memory made anew from the Hessians at ``state.x``, and the directions; None if that is not known."""
+        return None
+
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         """Memory that one row of the batch takes."""
         raise NotImplementedError
@@ -104,6 +113,7 @@ class QuasiNewton:
             stretch=x.new_ones(len(x)),
             n_evaluations=zero,
             n_rejected=zero.clone(),
+            n_refused=zero.clone(),
             mark=x.new_full((len(x), 2), torch.inf),
             n_idle=zero.clone(),
             status=torch.full_like(zero, Status.RUNNING),
@@ -123,7 +133,6 @@ class QuasiNewton:
         accepted = first | self.search.accepts(state.energy, slope, energy, new_slope)
         accepted &= finite & running
         rejected = running & ~accepted
-        factor = self.search.shrink(state.energy, slope, energy, new_slope)
 
         take = accepted[:, None]
         x = torch.where(take, state.trial, state.x)
@@ -141,7 +150,10 @@ class QuasiNewton:
         # A step that still runs downhill nearly as steeply as before was too short; lengthen the next one.
         short = accepted & ~first & (new_slope < 0.9 * slope)
         stretch = torch.where(short, 2 * state.stretch, torch.ones_like(state.stretch))
-        fresh, shorter = accepted | forget, x + factor[:, None] * s
+        fresh, shorter = accepted | forget, x
+        if may_hold(rejected):
+            factor = self.search.shrink(state.energy, slope, energy, new_slope)
+            shorter = x + factor[:, None] * s
         if blocked is None:
             trial = torch.where(fresh[:, None], x + self._capped(potential, direction, held, stretch), shorter)
         else:
@@ -171,11 +183,36 @@ class QuasiNewton:
             stretch=torch.where(rejected, state.stretch, stretch),
             n_evaluations=n_evaluations,
             n_rejected=n_rejected,
+            n_refused=state.n_refused + rejected,
             mark=mark,
             n_idle=n_idle,
             status=status,
             memory=memory,
         )
+
+    def tend(self, potential: Potential, state: Minimisation) -> Minimisation:
+        """Rows that crawl get their memory anew. Called where the host looks at the rows anyway: it asks it."""
+        rows = torch.nonzero((state.status == Status.RUNNING) & (state.n_refused >= self.renew_after))[:, 0]
+        if len(rows) == 0:
+            return state
+        part = take_rows(state, rows)
+        renewed = self.renewed(potential, part)
+        if renewed is None:
+            return state
+        memory, direction = renewed
+        none = torch.zeros_like(part.n_rejected)
+        stretch, fresh = torch.ones_like(part.stretch), none == 0
+        blocked = None if potential.bounds is None else potential.bounds.blocked(part.x, part.grad)
+        if blocked is None:
+            trial = part.x + self._capped(potential, direction, part.grad, stretch)
+        else:
+            trial = self._boxed(
+                potential, memory, direction, part.x, part.grad, blocked, stretch, part.x, fresh, ~fresh
+            )
+        part = dataclasses.replace(
+            part, memory=memory, trial=trial, stretch=stretch, n_rejected=none, n_refused=none.clone()
+        )
+        return put_rows(state, rows, part)
 
     def result(self, potential: Potential, state: Minimisation) -> StationaryPoints:
         """Where every row stands, as points with their residuals."""
@@ -229,30 +266,20 @@ class QuasiNewton:
         bounds = potential.bounds
         assert bounds is not None
         held = grad.masked_fill(blocked, 0.0)
-        at_wall, landing = _at_the_wall(bounds, x, grad, self._capped(potential, direction, held, stretch))
-        direction = self.hold(memory, direction, blocked | at_wall)
-        step = self._capped(potential, direction, torch.where(at_wall, 0.0, held), stretch)
-        step = torch.where(at_wall, landing, step)
+        step = self._capped(potential, direction, held, stretch)
+        at_wall, landing = _at_the_wall(bounds, x, grad, step)
+        walls = blocked | at_wall
+        if may_hold(walls):
+            direction = self.hold(memory, direction, walls)
+            step = self._capped(potential, direction, torch.where(at_wall, 0.0, held), stretch)
+            step = torch.where(at_wall, landing, step)
         trial = torch.where(fresh[:, None], x + step, shorter)
-        trial = self._inside(potential, x, held, trial, fresh)
-        return torch.where(first_retry[:, None], _to_the_wall(bounds, x, step, trial), trial)
-
-    def _inside(
-        self,
-        potential: Potential,
-        x: Float[Tensor, "B D"],
-        grad: Float[Tensor, "B D"],
-        trial: Float[Tensor, "B D"],
-        fresh: Bool[Tensor, "B"],
-    ) -> Float[Tensor, "B D"]:
-        """The trial point in the box; where clamping has spoilt the descent, along the projected gradient."""
-        if potential.bounds is None:
-            return trial
-        inside = potential.bounds.clamp(trial)
-        spoilt = fresh & (((inside - x) * grad).sum(1) >= 0)
-        length = (trial - x).norm(dim=1) / grad.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
-        steepest = potential.bounds.clamp(x - length[:, None] * grad)
-        return torch.where(spoilt[:, None], steepest, inside)
+        inside = bounds.clamp(trial)
+        if may_hold(inside != trial):
+            inside = _downhill(bounds, x, held, trial, inside, fresh)
+        if may_hold(first_retry):
+            inside = torch.where(first_retry[:, None], _to_the_wall(bounds, x, step, inside), inside)
+        return inside
 
     def _progress(
         self, state: Minimisation, energy: Float[Tensor, "B"], rms: Float[Tensor, "B"], running: Bool[Tensor, "B"]
@@ -265,6 +292,21 @@ class QuasiNewton:
         )
         here = torch.stack([energy, torch.minimum(rms, state.mark[:, 1])], 1)
         return torch.where(moved[:, None], here, state.mark), torch.where(moved | ~running, 0, state.n_idle + 1)
+
+
+def _downhill(
+    bounds: Bounds,
+    x: Float[Tensor, "B D"],
+    grad: Float[Tensor, "B D"],
+    trial: Float[Tensor, "B D"],
+    inside: Float[Tensor, "B D"],
+    fresh: Bool[Tensor, "B"],
+) -> Float[Tensor, "B D"]:
+    """The trial point put ``inside`` the box; where that spoilt the descent, along the projected gradient."""
+    spoilt = fresh & (((inside - x) * grad).sum(1) >= 0)
+    length = (trial - x).norm(dim=1) / grad.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
+    steepest = bounds.clamp(x - length[:, None] * grad)
+    return torch.where(spoilt[:, None], steepest, inside)
 
 
 def _at_the_wall(

@@ -11,9 +11,15 @@ from typing import Any, TypeVar
 
 from torchscape.types import Bool, Int, Tensor
 
-__all__ = ["n_rows", "put_rows", "take_rows"]
+__all__ = ["may_hold", "n_rows", "put_rows", "take_rows"]
 
 State = TypeVar("State")
+
+
+def may_hold(condition: Bool[Tensor, "*S"]) -> bool:
+    """Whether what is done where the condition holds must be done: asked on the CPU, where asking is free, and
+    taken for granted on a device, where asking costs more than doing."""
+    return condition.is_cuda or bool(condition.any())
 
 
 def n_rows(state: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from torchscape.optimise.rows import may_hold
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
@@ -35,11 +36,14 @@ def verdict(
     tol = default_tol(x.dtype) if tol is None else tol
     running = status == Status.RUNNING
     far = x.abs().amax(1) > 1e8 * max(1.0, potential.length_scale)
+    converged = rms <= tol
+    if not may_hold(running & (spent | stalled | far | converged | broken)):
+        return status
     for condition, code in (
         (spent, Status.MAX_STEPS),
         (stalled, Status.STALLED),
         (far, Status.UNBOUNDED),
-        (rms <= tol, Status.CONVERGED),
+        (converged, Status.CONVERGED),
         (broken, Status.NOT_FINITE),
     ):
         status = torch.where(running & condition, int(code), status)
