@@ -184,6 +184,17 @@ def test_rates_from_random_samples_with_nothing_chosen_by_hand():
     assert np.mean(few, 0).max() < 0.88
 
 
+def test_an_outlier_is_told_from_a_slow_coordinate():
+    points = torch.cat([even(300), torch.tensor([[1.3, 0.0]]).double()])
+    found = diffusion_map(points, kernel=Gaussian(2.5e-3), alpha=1.0, n_functions=3, n_neighbours=301)
+    lonely = found.concentration.argmax()
+    assert float(found.functions[:, lonely].abs().argmax()) == 300
+    assert float(found.concentration[lonely]) > 0.5
+    others = [k for k in range(3) if k != lonely]
+    assert float(found.concentration[others].max()) < 0.05
+    assert float(diffusion_map(even(300), kernel=Gaussian(2.5e-3), alpha=1.0).concentration.max()) < 0.01
+
+
 def test_rates_of_two_thousand_samples_on_a_line():
     exact = fine_generator(-2.5, 2.5)[1]
     rates = diffusion_map(torch.as_tensor(drawn(2000, 1))[:, None], n_functions=2).rates()
