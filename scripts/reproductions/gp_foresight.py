@@ -39,6 +39,7 @@ _MEASURES = {
     "foreseen by reweighted": "the gain foreseen by reweighted basins",
 }
 _SIZES = [(1, 6), (1, 9), (1, 14), (1, 22), (2, 10), (2, 16), (2, 25), (2, 40)]  # dimensions, values
+_AGAIN = _SIZES[:4]
 _COUNTED = ("minima", "relevant minima", "entropy", "spread")
 _COLOURS = ("#d98a1f", "#8a56ac", "#2f8f4e", "#1f4e79")
 _LEVEL = 0.05
@@ -66,10 +67,11 @@ def _carry_out(run: Run, page: Page) -> None:
         "open."
     )
     page.settings += [
-        f"{len(designs)} training sets, chosen before any was fitted: inputs in one dimension, n = "
+        f"{len(designs)} training sets: inputs in one dimension, n = "
         f"{_listed(d.n for d in designs if d.ndim == 1)}, and in two, n = "
         f"{_listed(d.n for d in designs if d.ndim == 2)}; noise {_listed(d.noise for d in designs)} standard "
-        f"deviations of the values; seeds 1 to {len(designs)}",
+        f"deviations of the values; all combinations, chosen before any was fitted, and those of one "
+        f"dimension once more afterwards; seeds 1 to {len(designs)}",
         f"{run.pick(200, 500)} held-out values each, with noise; minima by quenches from 64 random starts, those "
         "on walls of the box included",
         f"HMC: {run.pick(4, 8)} chains from random points of the box, exchanging with copies at temperatures 3 "
@@ -100,8 +102,8 @@ def _carry_out(run: Run, page: Page) -> None:
 
 
 def _designs(run: Run) -> list[Design]:
-    """All combinations, each with a seed of its own."""
-    sizes = run.pick([(1, 6), (2, 10)], _SIZES)
+    """All combinations, those of one dimension twice, each with a seed of its own."""
+    sizes = run.pick([(1, 6), (2, 10)], [*_SIZES, *_AGAIN])
     combinations = itertools.product(sizes, run.pick((0.1, 0.3), (0.03, 0.1, 0.3)))
     return [Design(ndim, n, noise, seed) for seed, ((ndim, n), noise) in enumerate(combinations, start=1)]
 
@@ -227,23 +229,19 @@ def _answer(found: RankCorrelation, paid: torch.Tensor, lost: torch.Tensor, deci
     )
     if not tells:
         return f"{opening} No: no indicator ranks the gains beyond what chance gives."
-    counts = [name for name in _COUNTED if name in tells]
-    best = max(tells, key=lambda name: value[name])
-    k = list(_MEASURES).index(best)
-    return (
-        f"{opening} "
-        + (
-            f"Of what counts minima, {', '.join(_MEASURES[name] for name in counts)} ranks the gains. "
-            if counts
-            else "How many minima there are does not, nor how their evidence or their predictions spread. "
-        )
-        + f"The best indicator is {_MEASURES[best]}: rank correlation {_correlation(found, k)}."
-        + (
-            f" It sets apart where HMC pays from where it costs in {decided[best]:.0%} of pairs."
-            if decided
-            else ""
-        )
+    counts = [_MEASURES[name] for name in _COUNTED if name in tells]
+    ranked = "; ".join(
+        f"{_MEASURES[name]}, rank correlation {_correlation(found, list(_MEASURES).index(name))}" for name in tells
     )
+    none = "How many minima there are does not, nor how their evidence or their predictions spread."
+    parts = [opening, *([] if counts else [none]), f"What does: {ranked}."]
+    if decided:
+        best = max(tells, key=lambda name: decided[name])
+        parts.append(
+            f"{_MEASURES[best].capitalize()} sets apart where HMC pays from where it costs in {decided[best]:.0%} "
+            "of pairs."
+        )
+    return " ".join(parts)
 
 
 def _significant(p_value: float, is_so: bool) -> Verdict:
