@@ -10,6 +10,7 @@ from reproductions.judge import Verdict, reaches
 from reproductions.networks import coverage_line, graph_of, status_line, told
 from reproductions.page import Page
 from torchscape import analysis, plots
+from torchscape.saddles import Band
 
 __all__ = ["EXPERIMENT"]
 
@@ -25,7 +26,7 @@ def _carry_out(run: Run, page: Page) -> None:
         problem = tsc.problems.get("mnist", data=data, device=run.device)
         strategies = [
             tsc.BasinHopping(walkers=64, hops=1, temperature=0.02, step=0.5),
-            tsc.ConnectMinima(neighbours=4),
+            tsc.ConnectMinima(neighbours=2, band=Band(max_steps=100)),
         ]
     else:
         problem = tsc.problems.get("digits", hidden=3, n_train=200, l2=1e-2, device=run.device)

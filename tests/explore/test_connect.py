@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import networkx
 import pytest
@@ -20,7 +21,12 @@ from torchscape.explore.neighbours import (
     times_tried,
 )
 from torchscape.optimise import relax
+from torchscape.potentials import FunctionPotential
 from torchscape.potentials.base import Potential
+from torchscape.saddles import connect
+from torchscape.saddles.characterise import DENSE_LIMIT
+from torchscape.saddles.meter import Metered
+from torchscape.saddles.verify import verify
 
 
 def known_minima(landscape, potential, starts) -> torch.Tensor:
@@ -260,3 +266,35 @@ def test_times_tried_knows_both_directions():
             landscape.record_pairs(torch.tensor([pair]), "none found")
         times = times_tried(landscape, torch.tensor([1, 0, 3]))
         assert times.tolist() == [[0, 2, 0], [2, 0, 0], [0, 0, 0]]
+
+
+def test_ends_that_are_known_minima_need_no_hessian():
+    """Beyond the dense limit the two minima that were given are recognised at the ends of the paths, and what is
+    left out, the determinants, ``explore`` fills in: a double well whose spectra are written down."""
+    d = DENSE_LIMIT + 2
+    c = torch.linspace(1.0, 3.0, d - 1, dtype=torch.float64)
+
+    def wells(x):
+        return (x[0] ** 2 - 1) ** 2 + 0.5 * (c * x[1:].square()).sum()
+
+    u = FunctionPotential(wells, d)
+    ends = torch.zeros(2, d, dtype=torch.float64)
+    ends[:, 0] = torch.tensor([-1.0, 1.0])
+    found = connect(u, ends[:1], ends[1:])
+    assert found.ts.index.tolist() == [1]
+    assert abs(float(found.ts.energy) - 1.0) < 1e-9
+    assert bool(found.ts.log_det.isnan().all())
+    spent = []
+    for known in (ends, None):
+        metered = Metered(u)
+        checked = verify(metered, found.ts, known=known)
+        assert checked.minus.index.tolist() == checked.plus.index.tolist() == [0]
+        spent.append(metered.n_hvps)
+    assert spent[0] < 0.6 * spent[1]
+
+    with tsc.Landscape.in_memory(u) as landscape:
+        landscape.add_minima(relax(u, ends))
+        tsc.explore(landscape, u, strategies=[ConnectMinima(neighbours=1)], progress=False)
+        exact = float(c.log().sum())  # which probes of random signs estimate without error for a diagonal Hessian
+        assert abs(float(landscape.minima().log_det[0]) - exact - math.log(8.0)) < 1e-2
+        assert abs(float(landscape.transition_states().log_det[0]) - exact - math.log(4.0)) < 1e-2

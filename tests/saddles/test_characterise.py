@@ -139,3 +139,21 @@ def test_a_hessian_that_is_not_finite_has_no_index():
     assert found.index.tolist()[0] == -1
     assert bool(found.log_det[0].isnan())
     assert found.index.tolist()[1] == 0
+
+
+def test_one_weak_negative_mode_below_a_crowd_of_equal_ones_is_not_missed():
+    """Spectra as regularised networks have them: two thousand directions of curvature 2 lambda, a few hundred up
+    to 5, and one negative mode down to a tenth of the crowd's size. The index is settled by signs, long before
+    the eigenpairs have converged to the tolerance."""
+    d = 2400
+    for negative in (-2e-2, -2e-3):
+        curvature = torch.full((d,), 0.02, dtype=torch.float64)
+        curvature[2000:] = torch.logspace(-1.5, 0.7, 400, dtype=torch.float64)
+        curvature[7] = negative
+        u = FunctionPotential(lambda x, c=curvature: 0.5 * (c * x * x).sum(), d)
+        at = StationaryPoints.of(torch.zeros(1, d, dtype=torch.float64), torch.zeros(1, dtype=torch.float64))
+        for seed in range(6):
+            points, mode = characterise_with_modes(u, at, seed=seed, log_det=False)
+            assert points.index.tolist() == [1]
+            assert abs(float(mode[0, 7])) > 0.99
+            assert bool(points.log_det.isnan().all())

@@ -33,7 +33,8 @@ class ConnectMinima(Strategy):
         bridges: pairs per component and round in the second phase.
         attempts: tries per pair; the images double with each.
         max_rounds: rounds of the second phase, counted anew when others have found minima.
-        round_pairs: pairs searched between commits; at most this much is lost when the run is killed.
+        round_pairs: pairs searched between commits; at most this much is lost when the run is killed. None for
+            128, and for fewer beyond 1000 coordinates: 16 at 8000.
         max_minima: only the lowest so many minima are connected; None for all.
         band, refine: how a path and a transition state are found.
         tol: RMS gradient of transition states and of the ends of their paths; None for 1e-8 in float64.
@@ -43,7 +44,7 @@ class ConnectMinima(Strategy):
     bridges: int = 4
     attempts: int = 2
     max_rounds: int = 20
-    round_pairs: int = 128
+    round_pairs: int | None = None
     max_minima: int | None = None
     band: Band = dataclasses.field(default_factory=Band)
     refine: Follow = dataclasses.field(default_factory=Follow)
@@ -64,7 +65,7 @@ class ConnectMinima(Strategy):
         queue = torch.cat([state["queue"], fresh])
         rounds = 0 if len(fresh) else state["rounds"]
         if len(queue):
-            n = int((queue[: self.round_pairs, 2] == queue[0, 2]).cumprod(0).sum())
+            n = int((queue[: self._at_once(potential), 2] == queue[0, 2]).cumprod(0).sum())
             left = {"queue": queue[n:], "rounds": rounds}
             return self._round(landscape, queue[:n, :2], int(queue[0, 2]), left)
         if rounds >= self.max_rounds:
@@ -77,6 +78,9 @@ class ConnectMinima(Strategy):
         known = landscape.minimum_ids()
         n_seen = int(known.max()) + 1 if len(known) else 0
         return {**round.detail["left"], "n_seen": n_seen, "done": state["done"] + len(round.detail["pairs"])}
+
+    def _at_once(self, potential: Potential) -> int:
+        return self.round_pairs or max(8, min(128, 128_000 // potential.ndim))
 
     def progress(self, state):
         return state["done"], state["done"] + len(state["queue"])
@@ -118,7 +122,7 @@ class ConnectMinima(Strategy):
             chosen = missing_links(pairs, length, component, home)
             chosen |= shortest_per_component(pairs, length, component, self.bridges)
             if bool(chosen.any()):
-                return network.ids[pairs[chosen][: self.round_pairs]], attempt
+                return network.ids[pairs[chosen][: self._at_once(potential)]], attempt
         return torch.empty(0, 2, dtype=torch.int64), 1
 
 

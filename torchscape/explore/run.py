@@ -8,7 +8,7 @@ import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -166,7 +166,9 @@ class _Loop:
             idle = 1 if n_rounds else idle + 1
             at = (at + 1) % len(strategies) if idle < len(strategies) else 0
             self.landscape.save_state(turn, {"at": at})
-        return "budget: seconds" if len(self.landscape.uncharacterised()) else "complete"
+        self._characterise("transition_states")  # of many coordinates; nothing before needs their determinants
+        missing = len(self.landscape.uncharacterised()) + len(self.landscape.uncharacterised("transition_states"))
+        return "budget: seconds" if missing else "complete"
 
     def _turn(self, strategy: Strategy, key: str) -> tuple[int, str | None]:
         """Rounds of one strategy until it has nothing left to try: how many, and the budget that ran out first."""
@@ -242,10 +244,11 @@ class _Loop:
             return None
         return torch.stack([~bounds.interior(end.x) & end.converged for end in (saddles.minus, saddles.plus)], 1)
 
-    def _characterise(self) -> None:
+    def _characterise(self, of: Literal["minima", "transition_states"] = "minima") -> None:
         characterise_new(
             self.landscape,
             self.potential,
+            of,
             progress=self.progress,
             is_late=lambda: self._exceeded() == "seconds",
         )
@@ -313,24 +316,26 @@ def pairs_that_found(saddles: SaddleSearch) -> Int[Tensor, "E"]:
 def characterise_new(
     landscape: Landscape,
     potential: Potential,
+    of: Literal["minima", "transition_states"] = "minima",
     *,
     progress: bool = False,
     is_late: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Hessian index, log-determinant and zero modes of the minima that have none yet.
+    """Hessian index, log-determinant and zero modes of the points that have none yet.
 
     In one batch for few coordinates. For many this may take longer than finding them: then a few at a time, each
     batch committed, with a bar, until none is left or ``is_late``; the next run goes on with the others.
     """
-    ids = landscape.uncharacterised()
+    ids = landscape.uncharacterised(of)
     if len(ids) == 0:
         return
+    points = landscape.minima if of == "minima" else landscape.transition_states
     at_once = len(ids) if potential.ndim <= FEW else 8
     with progress_bar(
-        show=progress and len(ids) > at_once, total=len(ids), desc="curvatures", unit=" minima", leave=False
+        show=progress and len(ids) > at_once, total=len(ids), desc="curvatures", unit=" points", leave=False
     ) as bar:
         for some in ids.split(at_once):
-            landscape.set_curvature(some, characterise(potential, landscape.minima(some)))
+            landscape.set_curvature(some, characterise(potential, points(some)), of=of)
             bar.update(len(some))
             if is_late():
                 return

@@ -107,11 +107,12 @@ class Pool:
             return
         state = self.stepper.init(potential, x)
         every = self.check_every or (8 if x.is_cuda else 1)
+        tended = self.stepper if isinstance(self.stepper, Tended) else None
         while True:
             for _ in range(every):
                 state = self.stepper.step(potential, state)
-            if isinstance(self.stepper, Tended):
-                state = self.stepper.tend(potential, state)
+            if tended is not None:
+                state = tended.tend(potential, state)
             finished = state.status != Status.RUNNING
             done = torch.nonzero(finished)[:, 0]
             if on_step is not None:

@@ -11,14 +11,16 @@ from torchscape.saddles.projector import Projector
 from torchscape.saddles.spectral import stochastic_log_det
 from torchscape.types import Float, Tensor
 
-__all__ = ["characterise", "characterise_with_modes"]
+__all__ = ["DENSE_LIMIT", "characterise", "characterise_with_modes"]
+
+DENSE_LIMIT = 2000  # coordinates up to which the full spectrum is computed
 
 
 def characterise(
     potential: Potential,
     points: StationaryPoints,
     *,
-    dense_limit: int = 2000,
+    dense_limit: int = DENSE_LIMIT,
     zero_tol: float | None = None,
     n_probes: int = 16,
     seed: int = 0,
@@ -60,12 +62,16 @@ def characterise(
 def characterise_with_modes(
     potential: Potential,
     points: StationaryPoints,
-    dense_limit: int = 2000,
+    dense_limit: int = DENSE_LIMIT,
     zero_tol: float | None = None,
     n_probes: int = 16,
     seed: int = 0,
+    log_det: bool = True,
 ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
-    """:func:`characterise`, and the eigenvector of the lowest eigenvalue of each row."""
+    """:func:`characterise`, and the eigenvector of the lowest eigenvalue of each row.
+
+    Without ``log_det`` it is left out (NaN) where it would need the quadrature, which costs more than the rest.
+    """
     x = points.x
     if len(x) == 0:
         none = points.index.clone()
@@ -75,7 +81,7 @@ def characterise_with_modes(
     projector = Projector.at(potential, x, grad)
     slack = projector.apply_one(grad) / potential.length_scale
     if x.shape[1] > dense_limit:
-        return _iterative(potential, points, projector, slack, tol, n_probes, seed)
+        return _iterative(potential, points, projector, slack, tol, n_probes if log_det else 0, seed)
     parts, modes = [], []
     for rows in torch.arange(len(x), device=x.device).split(rows_within(x.shape[1], x.dtype)):
         part, mode = _dense(potential, points[rows], projector.take(rows), slack[rows], tol)
@@ -124,21 +130,24 @@ def _iterative(
     """From the lowest eigenpairs, as many as are negative and one more, and a quadrature for the rest."""
     x = points.x
     k = 2
+    certain = 0.1 / x.shape[1] ** 0.5
     while True:
-        pairs = lowest_eigenpairs(potential, x, k, projector=projector, seed=seed, tol=1e-7)
+        pairs = lowest_eigenpairs(potential, x, k, projector=projector, seed=seed, tol=1e-7, rel_tol=certain)
         floor = _floor(zero_tol * pairs.scale, slack, pairs.vectors)
         # an eigenvalue lies within the residual of its Ritz value: the sign is certain beyond it
         negative = pairs.values < -torch.maximum(floor, pairs.residuals)
         if k >= min(64, x.shape[1]) or not bool(negative.all(1).any()):
             break
         k = min(4 * k, x.shape[1])
-    index = negative.sum(1)
+    n_zero = projector.n_removed(x)[0] + (pairs.values.abs() <= floor).sum(1)
+    done = points.replace(index=negative.sum(1), n_zero=n_zero, eigenvalues=None)
+    mode = pairs.vectors[:, 0].contiguous()
+    if n_probes == 0:
+        return done.replace(log_det=torch.full_like(points.energy, torch.nan)), mode
     out = torch.where(negative[:, :, None], pairs.vectors, 0.0)
     zero = out if projector.zero is None else torch.cat([projector.zero, out], 1)
     rest = stochastic_log_det(
         potential, x, projector=Projector(zero, projector.held), n_probes=n_probes, zero_tol=zero_tol, seed=seed
     )
     log_det = rest.value + torch.where(negative, torch.where(negative, -pairs.values, 1.0).log(), 0.0).sum(1)
-    n_zero = projector.n_removed(x)[0] + (pairs.values.abs() <= floor).sum(1)
-    done = points.replace(index=index, log_det=log_det, n_zero=n_zero, eigenvalues=None)
-    return done, pairs.vectors[:, 0].contiguous()
+    return done.replace(log_det=log_det), mode

@@ -43,6 +43,7 @@ def lowest_eigenpairs(
     *,
     guess: Float[Tensor, "B G D"] | None = None,
     tol: float = 1e-6,
+    rel_tol: float = 0.0,
     max_dim: int | None = None,
     max_hvps: int = 2000,
     projector: Projector | None = None,
@@ -60,7 +61,9 @@ def lowest_eigenpairs(
         x: points [B D].
         k: number of eigenpairs.
         guess: approximate eigenvectors, for instance those of a nearby point.
-        tol: a row is done when every |H v - mu v| <= tol max|mu|.
+        tol: a row is done when every |H v - mu v| <= tol max|mu|,
+        rel_tol: or rel_tol |mu|, which settles signs sooner. Keep it below 1 / sqrt(D): what a random start holds
+            of a mode not yet seen must still show in the residual.
         max_dim: vectors kept per row (default 30 + 4 k).
         max_hvps: products a row may spend; pairs that are not converged by then show it in ``residuals``.
         projector: directions to leave out; None for the known zero modes at x.
@@ -92,7 +95,8 @@ def lowest_eigenpairs(
         values, vectors, residual = space.ritz(min(block, space.dim))
         norms = residual.norm(dim=2)
         scale = space.largest()
-        done = (norms[:, :k] <= tol * scale[:, None]).all(1) & (space.n_hvps >= least)
+        enough = (rel_tol * values[:, :k].abs()).maximum(tol * scale[:, None])
+        done = (norms[:, :k] <= enough).all(1) & (space.n_hvps >= least)
         done |= space.n_hvps >= max_hvps
         if bool(done.all()):
             break

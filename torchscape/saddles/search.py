@@ -131,7 +131,7 @@ def connect(
     owner, x, tangent = peaks.owner[order], peaks.x[order], peaks.tangent[order]
     enters = (u.hvp(x, tangent) * tangent).sum(1) < 0 if len(x) else owner < 0
     enters |= _highest(owner, peaks.energy[order])
-    return _refined(u, owner, x, tangent, enters, refine, descent, tol)
+    return _refined(u, owner, x, tangent, enters, refine, descent, tol, torch.cat([a, b]))
 
 
 def _highest(owner: Int[Tensor, "C"], energy: Float[Tensor, "C"]) -> Bool[Tensor, "C"]:
@@ -241,7 +241,7 @@ def confirm(
     return _told(u, rows, outcome, rows, verify(u, points, descent))
 
 
-def _refined(u: Metered, owner, x, mode, enters, refine, descent, tol) -> SaddleSearch:
+def _refined(u: Metered, owner, x, mode, enters, refine, descent, tol, known=None) -> SaddleSearch:
     """Follow the candidates that enter refinement, verify them, and tell what became of each."""
     refine, descent = refine or Follow(), descent or choose_descent(u)
     if tol is not None:
@@ -249,7 +249,7 @@ def _refined(u: Metered, owner, x, mode, enters, refine, descent, tol) -> Saddle
     outcome = torch.full_like(owner, int(Outcome.KINK))
     enters = torch.nonzero(enters)[:, 0]
     found = follow(u, x[enters], mode[enters], options=refine)
-    return _told(u, owner, outcome, enters, verify(u, found.points, descent))
+    return _told(u, owner, outcome, enters, verify(u, found.points, descent, known))
 
 
 def _told(u: Metered, owner, outcome, enters: Int[Tensor, "R"], checked: Verified) -> SaddleSearch:

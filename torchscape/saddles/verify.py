@@ -10,7 +10,7 @@ import torch
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.characterise import characterise, characterise_with_modes
+from torchscape.saddles.characterise import DENSE_LIMIT, characterise_with_modes
 from torchscape.saddles.descend import Descent, Quench, choose_descent, descend
 from torchscape.saddles.distinct import first_of_each
 from torchscape.types import Bool, Float, Int, Tensor
@@ -85,15 +85,22 @@ class Verified:
 
 
 def verify(
-    potential: Potential, candidates: StationaryPoints, descent: Descent | Quench | None = None
+    potential: Potential,
+    candidates: StationaryPoints,
+    descent: Descent | Quench | None = None,
+    known: Float[Tensor, "K D"] | None = None,
 ) -> Verified:
-    """Check every candidate: residual, index, and both downhill paths. Duplicates are followed once."""
+    """Check every candidate: residual, index, and both downhill paths. Duplicates are followed once.
+
+    Beyond ``DENSE_LIMIT`` coordinates the log-determinants are left to :func:`characterise`, and an end that is
+    one of the ``known`` minima is taken for a minimum without another look.
+    """
     table = torch.zeros(len(Status), dtype=torch.int64, device=candidates.x.device)
     for status, meaning in _FROM_STATUS.items():
         table[status] = meaning
     outcome = table[candidates.status]
     rows = torch.nonzero(candidates.converged)[:, 0]
-    points, mode = characterise_with_modes(potential, candidates[rows])
+    points, mode = characterise_with_modes(potential, candidates[rows], log_det=False)
     outcome[rows[points.index != 1]] = int(Outcome.WRONG_INDEX)
     outcome[rows[points.index < 0]] = int(Outcome.NOT_FINITE)
     good = points.index == 1
@@ -102,7 +109,7 @@ def verify(
     first = first_of_each(potential, points)
     leaders = torch.nonzero(first == torch.arange(len(first), device=first.device))[:, 0]
     ts, mode = points[leaders], mode[leaders]
-    minus, plus, failure = _ends(potential, ts, mode, descent or choose_descent(potential))
+    minus, plus, failure = _ends(potential, ts, mode, descent or choose_descent(potential), known)
 
     place = torch.full((len(points),), -1, dtype=torch.int64, device=first.device)
     place[leaders] = torch.arange(len(leaders), device=first.device)
@@ -116,11 +123,15 @@ def verify(
 
 
 def _ends(
-    potential: Potential, ts: StationaryPoints, mode: Float[Tensor, "E D"], descent: Descent | Quench
+    potential: Potential,
+    ts: StationaryPoints,
+    mode: Float[Tensor, "E D"],
+    descent: Descent | Quench,
+    known: Float[Tensor, "K D"] | None,
 ) -> tuple[StationaryPoints, StationaryPoints, Int[Tensor, "E"]]:
     """The two minima below each saddle (or where its paths leave the box), and an outcome for each saddle."""
     n = len(ts)
-    both = _to_minima(potential, push_off(potential, ts, mode), descent)
+    both = _to_minima(potential, push_off(potential, ts, mode), descent, known)
     minus, plus = both[:n], both[n:]
     noise = 100 * torch.finfo(ts.energy.dtype).eps * ts.energy.abs().clamp(min=1.0)
     outcome = torch.full((n,), int(Outcome.VERIFIED), dtype=torch.int64, device=ts.x.device)
@@ -165,13 +176,21 @@ def push_off(
 
 
 def _to_minima(
-    potential: Potential, starts: Float[Tensor, "B D"], descent: Descent | Quench, n_rounds: int = 3
+    potential: Potential,
+    starts: Float[Tensor, "B D"],
+    descent: Descent | Quench,
+    known: Float[Tensor, "K D"] | None,
+    n_rounds: int = 3,
 ) -> StationaryPoints:
     """The minima below the starts. A path that symmetry has led to another saddle is pushed off that too."""
     ends = descend(potential, starts, options=descent)
     for _ in range(n_rounds):
-        rows = torch.nonzero(ends.converged)[:, 0]
-        ends_there, mode = characterise_with_modes(potential, ends[rows])
+        minima = _among(potential, ends, known)
+        ends = ends.replace(index=torch.where(minima, 0, ends.index))
+        rows = torch.nonzero(ends.converged & ~minima)[:, 0]
+        if len(rows) == 0:
+            return ends
+        ends_there, mode = characterise_with_modes(potential, ends[rows], log_det=False)
         ends = _with_curvature(ends, rows, ends_there)
         stuck: Bool[Tensor, "R"] = ends_there.index > 0
         if not bool(stuck.any()):
@@ -181,8 +200,17 @@ def _to_minima(
         lower = descend(potential, off, options=descent)
         lower = lower.replace(n_evaluations=lower.n_evaluations + ends.n_evaluations[again])
         ends = _with_curvature(ends, again, lower)
-    unresolved = ends.converged & (characterise(potential, ends).index > 0)
+    unresolved = ends.converged & (characterise_with_modes(potential, ends, log_det=False)[0].index > 0)
     return ends.replace(status=torch.where(unresolved, int(Status.WRONG_INDEX), ends.status))
+
+
+def _among(potential: Potential, ends: StationaryPoints, known: Float[Tensor, "K D"] | None) -> Bool[Tensor, "B"]:
+    """Which ends are among the ``known`` minima; none where a Hessian is cheap enough to look for oneself."""
+    if known is None or len(known) == 0 or potential.ndim <= DENSE_LIMIT:
+        return torch.zeros_like(ends.converged)
+    energy = potential.energy_and_grad(known)[0]
+    all_of_them = StationaryPoints.of(torch.cat([known, ends.x]), torch.cat([energy, ends.energy]))
+    return ends.converged & (first_of_each(potential, all_of_them)[len(known) :] < len(known))
 
 
 def _with_curvature(points: StationaryPoints, rows: Int[Tensor, "R"], new: StationaryPoints) -> StationaryPoints:

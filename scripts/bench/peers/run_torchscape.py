@@ -15,7 +15,7 @@ from tracing import Trace, arguments
 
 import torchscape as tsc
 from torchscape.explore import InProcess
-from torchscape.optimise import BFGS, relax
+from torchscape.optimise import relax
 from torchscape.saddles import Band, Follow
 
 
@@ -72,16 +72,14 @@ def warm_up() -> None:
 
 def main() -> None:
     asked = arguments()
-    torch.set_num_threads(1)
+    settings = dict(asked.settings)
+    torch.set_num_threads(settings.pop("threads", 1))
     function = load(asked.problem)
     warm_up()
-    settings = dict(asked.settings)
     trace = Trace(function.ndim)
     potential = potential_of(function)
     with tsc.Landscape.in_memory(potential) as landscape:
         if asked.phase == "minima":
-            if "max_evaluations" in settings:  # gives up the rare quench that crawls down a curved valley
-                settings["optimiser"] = BFGS(max_evaluations=settings.pop("max_evaluations"))
             strategy = tsc.BasinHopping(tol=asked.tol, **settings)
         else:
             with np.load(asked.given) as given:

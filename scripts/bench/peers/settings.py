@@ -3,7 +3,8 @@
 "shipped" changes nothing but the tolerance and what has no default. Every program is also run "tuned": with the
 best of the settings tried by hand on the same problem (memory and step of the minimiser, springs, images and
 iterations of the bands, tolerances of the eigenvector searches; about a dozen trials for each peer, a few for
-torchscape). topsearch leaves most settings to its user: "shipped" are then those of its own examples.
+torchscape). topsearch leaves most settings to its user: "shipped" are then those of its own examples. With "two
+threads" torchscape has the second core of the machine, which the peers cannot use.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ _DEEP = {"quench": {"M": 60, "maxstep": 1.0}}
 SETTINGS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("regression", "minima"): {
         "torchscape shipped": {},
-        "torchscape tuned": {
+        "torchscape tuned": {"walkers": 1024, "hops": 3, "step": 1.0, "temperature": 3.0},
+        "torchscape tuned, two threads": {
             "walkers": 1024,
             "hops": 3,
-            "step": 2.0,
+            "step": 1.0,
             "temperature": 3.0,
-            "round_hops": 1,
-            "max_evaluations": 300,
+            "threads": 2,
         },
         "topsearch shipped": _EXAMPLE_MINIMA,
         "topsearch tuned": {**_EXAMPLE_MINIMA, "hops": 0, "restart": True},
@@ -42,6 +43,7 @@ SETTINGS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
     ("regression", "saddles"): {
         "torchscape shipped": {},
+        "torchscape shipped, two threads": {"threads": 2},
         "topsearch shipped": _EXAMPLE_SADDLES,
         "topsearch tuned": {**_EXAMPLE_SADDLES, "follow": {"eigenvalue_conv_crit": 0.01}},
         "pele shipped": {},
@@ -49,13 +51,14 @@ SETTINGS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
     ("network", "minima"): {
         "torchscape shipped": {},
-        "torchscape tuned": {
-            "walkers": 64,
-            "hops": 15,
+        "torchscape tuned": {"walkers": 128, "hops": 7, "step": 4.0, "temperature": 1.0, "round_hops": 2},
+        "torchscape tuned, two threads": {
+            "walkers": 128,
+            "hops": 7,
             "step": 4.0,
             "temperature": 1.0,
-            "round_hops": 1,
-            "max_evaluations": 1500,
+            "round_hops": 2,
+            "threads": 2,
         },
         "topsearch shipped": {**_EXAMPLE_MINIMA, "proportional": False},
         "topsearch tuned": {
@@ -70,6 +73,7 @@ SETTINGS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
     ("network", "saddles"): {
         "torchscape shipped": {},
+        "torchscape shipped, two threads": {"threads": 2},
         "topsearch shipped": _EXAMPLE_SADDLES,
         "topsearch tuned": {
             **_EXAMPLE_SADDLES,
