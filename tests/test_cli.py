@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 import torch
 
 from torchscape.cli import main
-from torchscape.cli.parser import build_parser
+from torchscape.cli.parser import PLOT_KINDS, build_parser
 from torchscape.landscape import Landscape
 
 HIMMELBLAU = """
@@ -276,7 +277,16 @@ def test_every_kind_of_picture_in_every_format(mueller_brown, tmp_path, capsys, 
 
 def test_every_kind_of_picture_is_tried(tmp_path, mueller_brown, capsys):
     assert main(["plot", str(mueller_brown), "?", "-o", str(tmp_path / "x.png")]) == 2
-    assert said(capsys).partition("known: ")[2].strip().split(", ") == list(KINDS)
+    assert said(capsys).partition("known: ")[2].strip().split(", ") == list(KINDS) == list(PLOT_KINDS)
+
+
+def test_pictures_number_minima_as_analyse_does(mueller_brown, tmp_path, capsys):
+    """By energy, 0 being the lowest, whatever their ids in the database: the legend goes up in energy."""
+    with Landscape.open(mueller_brown) as landscape:
+        assert landscape.network().ids.tolist() != [0, 1, 2]  # else the ids would do
+    picture = tmp_path / "p.svg"
+    assert main(["plot", str(mueller_brown), "occupation", "-o", str(picture)]) == 0, said(capsys)
+    assert re.findall(r"<!-- minimum (.) -->", picture.read_text()) == ["0", "1", "2"]
 
 
 def test_paths_are_integrated_when_asked(mueller_brown, explored):

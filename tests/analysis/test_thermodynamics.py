@@ -257,6 +257,16 @@ def test_peak_is_a_root_to_rounding(gain):
     assert peak.temperature == pytest.approx(float(1 / x), rel=2e-14)
 
 
+def test_a_peak_of_many_minima_of_equal_energy_lies_within_the_default_range():
+    """Their number is an entropy that no single minimum has: with 10^5 of them the peak lies below gap / 11."""
+    for n in (10, 100_000):
+        with mpmath.workdps(40):
+            gain = mpmath.log(n)
+            x = mpmath.findroot(lambda x, g=gain: (x - 2) - (x + 2) * mpmath.exp(g - x), max(gain, 2.5))
+        [peak] = peaks.heat_capacity_peaks(Network.of([0.0] + [1.0] * n, [], [], n_modes=2))
+        assert peak.temperature == pytest.approx(float(1 / x), rel=1e-13)
+
+
 def test_three_scales_give_three_peaks():
     """Well separated two-state transitions: a peak each, at the pairwise temperatures, exchanging those minima."""
     network = Network.of([0.0, 1.0, 101.0, 10101.0], [], [], log_degeneracy=[0.0, 6.0, 12.0, 18.0], n_modes=2)

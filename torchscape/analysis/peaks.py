@@ -58,8 +58,9 @@ def heat_capacity_peaks(
 
     Args:
         network: the minima.
-        t_min, t_max: the range searched; by default from 1/50 of the lowest crossing or energy gap to twice
-            the energy range, beyond which C_V of minima with equally many modes only falls.
+        t_min, t_max: the range searched; by default from half the lowest temperature at which all other minima
+            together could outweigh the lowest, across the smallest energy gap, to twice the energy range, beyond
+            which C_V of minima with equally many modes only falls.
         n_grid: points of the grid.
         momenta: only shifts the values.
 
@@ -136,8 +137,10 @@ def _default_range(network: Network, crossings) -> tuple[float, float]:
     gaps = gaps[gaps > 1e-12 * scale]
     if not len(gaps):
         return 0.0, 0.0
-    # A gap of energy alone peaks at T = gap / (2 to 2.4 for equal weights); more entropy above moves it down.
-    low = min(float(gaps.min()) / 10, float(crossings.min()) / 2 if len(crossings) else np.inf)
+    # A gap between two minima of equal weight peaks at T = gap / 2.4. More entropy above moves the peak down: that of
+    # one minimum to its crossing, that of N minima of equal energy by another ln N / gap in 1/T.
+    steepest = 1.0 / float(crossings.min()) if len(crossings) else 0.0
+    low = 0.5 / (steepest + (5.0 + np.log(len(energy))) / float(gaps.min()))
     high = 2 * scale
     if int(exponents(network).max() != exponents(network).min()):
         high *= 10

@@ -239,13 +239,13 @@ def _told_graph(graph: dict[str, Any], communities: dict[str, Any]) -> str:
             f"{law['log_likelihood_ratio']:+.2f}, p = {law['p_value']:.2g})"
         )
     n = communities["n_communities"]
-    lines.append(f"{_count(n, 'community')} by modularity ({communities['modularity']:.4g})")
+    lines.append(f"{_count(n, 'community')} by modularity ({communities['modularity']:.4f})")
     for row in communities["at_temperatures"]:
         weighted, states = (
             _count(row["n_communities"], "community"),
             _count(row["n_kinetic_states"], "kinetic state"),
         )
-        lines.append(f"  by rates at T = {row['temperature']:.6g}: {weighted} ({row['modularity']:.4g}), {states}")
+        lines.append(f"  by rates at T = {row['temperature']:.6g}: {weighted} ({row['modularity']:.4f}), {states}")
     return "\n".join(lines)
 
 

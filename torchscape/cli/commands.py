@@ -74,6 +74,7 @@ def plot(arguments: argparse.Namespace) -> int:
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
+    import torch
 
     draw = _drawing(arguments.kind)
     options = _plot_options(draw, arguments)
@@ -82,7 +83,10 @@ def plot(arguments: argparse.Namespace) -> int:
     if output.suffix[1:].lower() not in kinds:
         raise TorchscapeError(f"{output.name}: give the picture one of the endings {', '.join(sorted(kinds))}")
     with _reading(arguments.db) as landscape:
-        figure = draw(landscape.network(coords=False), **options).figure
+        network = landscape.network(coords=False)
+        # The command line numbers minima by energy everywhere; a database id would be a second numbering.
+        numbered = dataclasses.replace(network, ids=torch.arange(network.n_minima))
+        figure = draw(numbered, **options).figure
     figure.savefig(output, dpi=200, bbox_inches="tight")
     plt.close(figure)
     print(output)

@@ -6,7 +6,22 @@ import argparse
 from collections.abc import Callable
 from importlib.metadata import version
 
-__all__ = ["build_parser"]
+__all__ = ["PLOT_KINDS", "build_parser"]
+
+PLOT_KINDS = (
+    "barriers",
+    "coverage",
+    "degree-distribution",
+    "disconnectivity",
+    "entropy",
+    "frustration",
+    "heat-capacity",
+    "heat-capacity-trees",
+    "network",
+    "occupation",
+    "profile",
+)
+"""The pictures of one landscape, listed here so that --help need not import the plotting library."""
 
 _ABOUT = "Explore the energy landscapes of PyTorch models: minima, transition states, and what their network says."
 
@@ -41,6 +56,8 @@ examples:
   torchscape plot digits.db profile -o path.svg --between 0,5
   torchscape plot digits.db heat-capacity -o capacity.png --temperature 1e-3:1:200 --lowest 10
   torchscape plot digits.db heat-capacity-trees -o peak.png --temperature 0.02
+
+Minima are numbered by energy, 0 being the lowest, as 'torchscape analyse' does.
 """
 
 _AFTER_ANALYSE = """\
@@ -160,7 +177,7 @@ def _info(commands) -> None:
 def _plot(commands) -> None:
     parser = _command(commands, "plot", "draw a picture of a landscape", epilog=_AFTER_PLOT)
     parser.add_argument("db", metavar="DB", help="landscape file")
-    parser.add_argument("kind", metavar="KIND", help="disconnectivity, network, ... (a wrong one lists them all)")
+    parser.add_argument("kind", metavar="KIND", help=f"one of {', '.join(PLOT_KINDS)}")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="picture file: .png, .pdf, .svg ...")
     parser.add_argument("--colour", metavar="NAME", help="colour by energy, degree, community or a named property")
     parser.add_argument("--size", metavar="NAME", help="network: discs by degree, equal or a named property")
@@ -181,7 +198,7 @@ def _plot(commands) -> None:
     parser.add_argument(
         "--between", type=_two_minima, metavar="I,J", help="profile: from minimum I to J, 0 being the lowest"
     )
-    parser.add_argument("--labels", action="store_const", const=True, help="write the ids of the minima")
+    parser.add_argument("--labels", action="store_const", const=True, help="number the minima, 0 being the lowest")
     parser.add_argument("--gaps", action="store_const", const=True, help="barriers: the energy gaps too")
     parser.add_argument("--unit", metavar="TEXT", help="unit of the energy, for the labels")
 

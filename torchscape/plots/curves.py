@@ -206,6 +206,8 @@ def frustration(
     """
     component = network.components()
     joined = network.subset((component == component[network.global_minimum]).nonzero().reshape(-1))
+    if joined.n_minima < 2 <= network.n_minima:
+        raise TorchscapeError("no path leads to the lowest minimum: search for transition states first")
     grid = temperature_grid(joined, temperatures)
     result = analysis.frustration(joined, grid)
     t = _numpy(grid)
