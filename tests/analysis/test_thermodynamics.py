@@ -79,11 +79,38 @@ def test_two_state_closed_form(device):
     result = hc.heat_capacity(two_state().to(device), t)
     torch.testing.assert_close(result.value, closed, rtol=1e-12, atol=0)
     torch.testing.assert_close(result.mean_energy, 2 * t + x / (1 + x), rtol=1e-12, atol=0)
-    torch.testing.assert_close(thermo.log_partition(two_state().to(device), t), 2 * t.log() + x.log1p())
+    log_z = thermo.log_partition(two_state().to(device), t)
+    torch.testing.assert_close(log_z, 2 * t.log() + x.log1p(), rtol=1e-12, atol=1e-14)
     p = x / (1 + x)
     torch.testing.assert_close(thermo.occupation(two_state().to(device), t)[:, 1], p, rtol=1e-12, atol=0)
-    entropy = -(p * p.log() + (1 - p) * torch.log1p(-p))
-    torch.testing.assert_close(thermo.shannon_entropy(two_state().to(device), t), entropy, rtol=1e-9, atol=1e-14)
+    entropy = -p * p.log() + x.log1p() / (1 + x)
+    torch.testing.assert_close(thermo.shannon_entropy(two_state().to(device), t), entropy, rtol=1e-12, atol=0)
+
+
+def test_energies_far_from_zero_cost_no_digits(device):
+    """In float32: what all minima share (energy, curvatures, modes) must not enter before the differences do."""
+    g = torch.Generator().manual_seed(3)
+    steps = (
+        torch.randint(0, 4096, (2, 30), generator=g, dtype=torch.float64) / 2048
+    )  # exact in float32, shifted too
+
+    def made(energy: float, log_det: float, modes: int, dtype: torch.dtype) -> Network:
+        made = Network.of(steps[0] + energy, [], [], log_det=steps[1] + log_det, n_modes=modes, dtype=dtype)
+        return made.to(device)
+
+    t, far, near = (
+        [1 / 64, 1 / 8, 1.0],
+        made(-4000.0, 2000.0, 900, torch.float32),
+        made(0.0, 0.0, 0, torch.float64),
+    )
+    for quantity in (
+        thermo.occupation,
+        thermo.shannon_entropy,
+        lambda n, t: hc.heat_capacity_contributions(n, t).value,
+    ):
+        found, exact_value = quantity(far, t), quantity(near, t)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found.double(), exact_value, rtol=3e-5, atol=1e-30)
 
 
 @pytest.mark.parametrize("t", [0.05, 0.3, 1.0, 20.0])

@@ -13,7 +13,6 @@ import torch
 
 from torchscape.analysis.thermodynamics import (
     exponents,
-    internal_energy,
     like_energies,
     log_occupation,
     over_temperatures,
@@ -190,9 +189,9 @@ def leading(values: Float[Tensor, "N"], share: float) -> Int[Tensor, "K"]:
 def _moments(network: Network, t: Float[Tensor, "T"]):
     """p_a [T N], <U> [T], U_a - <U> [T N] and g_a = dp_a/dT [T N]."""
     p = log_occupation(network, t).exp()
-    u = internal_energy(network, t)
-    # Shifted by the lowest: <U> of energies far from zero would lose digits that the spread needs.
-    lowest = u.min(1, keepdim=True).values
-    mean = (p * (u - lowest)).sum(1, keepdim=True)
-    spread = (u - lowest) - mean
-    return p, (mean + lowest).squeeze(1), spread, p * spread / t[:, None] ** 2
+    # From the lowest energy up: <U> of energies far from zero would lose digits that the spread needs.
+    lowest, power = network.energy.min(), exponents(network)
+    u = network.energy - lowest + t[:, None] * (power - power.min())
+    mean = (p * u).sum(1, keepdim=True)
+    spread = u - mean
+    return p, (mean + lowest).squeeze(1) + t * power.min(), spread, p * spread / t[:, None] ** 2

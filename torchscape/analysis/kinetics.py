@@ -106,6 +106,8 @@ def log_mean_first_passage_times(rates: Rates, target: Minima, *, method: str = 
 def mean_first_passage_times(rates: Rates, target: Minima, *, method: str = "auto") -> Float[Tensor, "N"]:
     """T_Ab for every minimum b, as :func:`log_mean_first_passage_times`; 0 on A, inf where there is no path.
 
+    Cost: one elimination, between O(E log E) on tree-like networks and O(N^3) on expander-like ones.
+
     Example:
         >>> import math
         >>> from torchscape.analysis import rates
@@ -122,7 +124,7 @@ def log_committors(rates: Rates, a: Minima, b: Minima, *, method: str = "auto") 
     """ln of the probability of each minimum to reach A before B: 0 on A, -inf on B, NaN if neither can be reached.
 
     Small committors keep their relative accuracy; for committors near one, ask for those with A and B exchanged.
-    Cost as for :func:`log_mean_first_passage_times`.
+    Cost: one elimination, between O(E log E) on tree-like networks and O(N^3) on expander-like ones.
     """
     sets = _two_sets(rates, a, b)
     problem = _Problem.of(rates, sets, method)
@@ -131,6 +133,8 @@ def log_committors(rates: Rates, a: Minima, b: Minima, *, method: str = "auto") 
 
 def committors(rates: Rates, a: Minima, b: Minima, *, method: str = "auto") -> Float[Tensor, "N"]:
     """The probability of each minimum to reach A before B, as :func:`log_committors`.
+
+    Cost: one elimination, between O(E log E) on tree-like networks and O(N^3) on expander-like ones.
 
     Example:
         >>> from torchscape.analysis import rates
@@ -147,7 +151,7 @@ def rate_constants(rates: Rates, a: Minima, b: Minima, *, method: str = "auto") 
 
     For a B that relaxes much faster than it leaves, all definitions agree; how far they differ says how well B is
     separated. Where no path exists the rate constants are 0 (ln = -inf) and the passage time is infinite.
-    Cost: three eliminations, as for :func:`log_mean_first_passage_times`.
+    Cost: three eliminations, each between O(E log E) on tree-like networks and O(N^3) on expander-like ones.
 
     Args:
         rates: the network of rates.
@@ -192,7 +196,8 @@ def net_flux(rates: Rates, a: Minima, b: Minima, *, method: str = "auto") -> Net
     """The net flux J_ij = c_ij (q_j - q_i) that reactive trajectories from B to A carry over each edge.
 
     Differences of committors lose digits where exchange is fast; they are recovered by iterative refinement of the
-    flux balance with the same factors, and what imbalance remains is reported.
+    flux balance with the same factors, and what imbalance remains is reported. Cost: two eliminations, each
+    between O(E log E) on tree-like networks and O(N^3) on expander-like ones.
 
     Raises:
         TorchscapeError: if a set is empty, repeats, lies outside, the two overlap, or no path joins them.

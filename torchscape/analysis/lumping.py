@@ -139,7 +139,7 @@ def slow_memberships(spectrum: RelaxationSpectrum, log_occupation: Float[Tensor,
 
     The slow coordinates psi_a of the minima lie close to a simplex whose corners are the states; the inner simplex
     algorithm finds the corners among the minima. Memberships [N K] sum to 1 and may be slightly negative where
-    the states are not well separated.
+    the states are not well separated. O(N K^2), after the O(N^3) of the spectrum.
 
     Args:
         spectrum: of :func:`torchscape.analysis.relaxation_spectrum`.

@@ -137,8 +137,8 @@ def _default_range(network: Network, crossings) -> tuple[float, float]:
     gaps = gaps[gaps > 1e-12 * scale]
     if not len(gaps):
         return 0.0, 0.0
-    # A gap between two minima of equal weight peaks at T = gap / 2.4. More entropy above moves the peak down: that of
-    # one minimum to its crossing, that of N minima of equal energy by another ln N / gap in 1/T.
+    # A gap between two minima of equal weight peaks at T = gap / 2.4. More entropy above moves the peak down:
+    # that of one minimum to its crossing, that of N minima of equal energy by another ln N / gap in 1/T.
     steepest = 1.0 / float(crossings.min()) if len(crossings) else 0.0
     low = 0.5 / (steepest + (5.0 + np.log(len(energy))) / float(gaps.min()))
     high = 2 * scale

@@ -105,7 +105,7 @@ def log_occupation(
     network: Network, temperatures: float | list[float] | Float[Tensor, "*T"]
 ) -> Float[Tensor, "*T N"]:
     """ln p_a(T): finite even where p_a itself underflows."""
-    return over_temperatures(network, temperatures, lambda t: _log_z(network, t).log_softmax(1))
+    return over_temperatures(network, temperatures, lambda t: _log_weight(network, t).log_softmax(1))
 
 
 def occupation(network: Network, temperatures: float | list[float] | Float[Tensor, "*T"]) -> Float[Tensor, "*T N"]:
@@ -116,7 +116,7 @@ def occupation(network: Network, temperatures: float | list[float] | Float[Tenso
         >>> occupation(net, [1e-3, 1e3]).round(decimals=3).tolist()
         [[1.0, 0.0], [0.5, 0.5]]
     """
-    return over_temperatures(network, temperatures, lambda t: _log_z(network, t).softmax(1))
+    return over_temperatures(network, temperatures, lambda t: _log_weight(network, t).softmax(1))
 
 
 def mean_energy(
@@ -131,7 +131,7 @@ def mean_energy(
     """
 
     def mean(t: Float[Tensor, "T"]) -> Float[Tensor, "T"]:
-        return (_log_z(network, t).softmax(1) * internal_energy(network, t, momenta)).sum(1)
+        return (_log_weight(network, t).softmax(1) * internal_energy(network, t, momenta)).sum(1)
 
     return over_temperatures(network, temperatures, mean)
 
@@ -141,7 +141,9 @@ def shannon_entropy(
 ) -> Float[Tensor, "*T"]:
     """S(T) = -sum_a p_a ln p_a: how many minima share the population (Niroomand et al. 2024, eq. 2).
 
-    exp(S) is the effective number of occupied minima. doi 10.1039/d3dd00204g.
+    exp(S) is the effective number of occupied minima. With x_a = ln Z_a - max ln Z it is computed as
+    ln sum_a exp(x_a) - sum_a p_a x_a, a sum without cancellation: S keeps its digits where nearly all of the
+    population is in one minimum. doi 10.1039/d3dd00204g.
 
     Example:
         >>> net = Network.of([0.0] * 8, [], [])
@@ -150,8 +152,12 @@ def shannon_entropy(
     """
 
     def entropy(t: Float[Tensor, "T"]) -> Float[Tensor, "T"]:
-        log_p = _log_z(network, t).log_softmax(1)
-        return -(log_p.exp() * log_p).sum(1)
+        log_z = _log_weight(network, t)
+        top = log_z.argmax(1, keepdim=True)
+        x = log_z - log_z.gather(1, top)
+        weight = x.exp()
+        others = weight.scatter(1, top, 0.0).sum(1)
+        return others.log1p() - (weight * x).sum(1) / (1.0 + others)
 
     return over_temperatures(network, temperatures, entropy)
 
@@ -276,6 +282,18 @@ def chunks(network: Network, t: Float[Tensor, "T"]) -> Iterator[Float[Tensor, "C
 def _log_z(network: Network, t: Float[Tensor, "T"], momenta: bool = False) -> Float[Tensor, "T N"]:
     constant = network.log_degeneracy - network.log_det / 2
     return constant - network.energy / t[:, None] + exponents(network, momenta) * t.log()[:, None]
+
+
+def _log_weight(network: Network, t: Float[Tensor, "T"]) -> Float[Tensor, "T N"]:
+    """ln (Z_a / Z_b) with b the lowest minimum.
+
+    Differences are taken before anything is divided by T: energies of -5000 at T = 0.1 would otherwise cost a
+    probability five digits.
+    """
+    b = network.energy.argmin()
+    constant = network.log_degeneracy - network.log_degeneracy[b] - (network.log_det - network.log_det[b]) / 2
+    power = exponents(network)
+    return constant - (network.energy - network.energy[b]) / t[:, None] + (power - power[b]) * t.log()[:, None]
 
 
 def _expect_log_det(network: Network) -> None:
