@@ -273,9 +273,9 @@ def test_partial_sums_converge_to_the_whole():
         hc.partial_heat_capacities(network, t, [41])
 
 
-@pytest.mark.parametrize("gain", [0.5, 5.0, 60.0, 2000.0])
+@pytest.mark.parametrize("gain", [-3.0, 1e-9, 0.005, 0.5, 5.0, 60.0, 2000.0])
 def test_peak_is_a_root_to_rounding(gain):
-    """The two-state peak solves x tanh-like equation (x - 2) = (x + 2) r e^-x exactly; 2000 is a needle."""
+    """The two-state peak solves (x - 2) = (x + 2) r e^-x exactly; 2000 is a needle, 0.005 wider than the range."""
     network = Network.of([0.0, 1.0], [], [], log_degeneracy=[0.0, gain], n_modes=2)
     with mpmath.workdps(40):
         start = mpmath.mpf(gain) if gain > 3 else 2.5

@@ -59,8 +59,9 @@ def heat_capacity_peaks(
     Args:
         network: the minima.
         t_min, t_max: the range searched; by default from half the lowest temperature at which all other minima
-            together could outweigh the lowest, across the smallest energy gap, to twice the energy range, beyond
-            which C_V of minima with equally many modes only falls.
+            together could outweigh the lowest, across the smallest energy gap, to twice the energy range (C_V of
+            minima with equally many modes only falls beyond half of it). Where the numbers of modes differ the
+            search goes ten times as far, and to the last crossing; peaks further up need ``t_max``.
         n_grid: points of the grid.
         momenta: only shifts the values.
 
@@ -83,6 +84,8 @@ def heat_capacity_peaks(
         return []  # All energies equal and no crossing: C_V is flat.
     if not 0 < low < high:
         raise TorchscapeError(f"the temperature range [{low}, {high}] is empty: give 0 < t_min < t_max")
+    # A crossing between minima of nearly equal entropy is wider than any range of temperatures.
+    widths = widths.clip(max=50.0)
     flanks = [crossings * np.exp(step * widths) for step in (-8.0, -4.0, -2.0, 0.0, 2.0, 4.0, 8.0)]
     grid = np.unique(np.concatenate([np.geomspace(low, high, n_grid), *flanks]))
     grid = grid[(grid >= low) & (grid <= high)]
@@ -141,10 +144,10 @@ def _default_range(network: Network, crossings) -> tuple[float, float]:
     # that of one minimum to its crossing, that of N minima of equal energy by another ln N / gap in 1/T.
     steepest = 1.0 / float(crossings.min()) if len(crossings) else 0.0
     low = 0.5 / (steepest + (5.0 + np.log(len(energy))) / float(gaps.min()))
-    high = 2 * scale
-    if int(exponents(network).max() != exponents(network).min()):
-        high *= 10
-    return low, max(high, 2 * float(crossings.max()) if len(crossings) else high)
+    # Of equally many modes, d(C_V)/d(1/T) = 2 var(E) / T - mu_3(E) / T^2 > 0 from T = scale / 2 on.
+    if bool(exponents(network).max() == exponents(network).min()):
+        return low, 2 * scale
+    return low, max(20 * scale, 2 * float(crossings.max()) if len(crossings) else 0.0)
 
 
 def _root(network: Network, low: float, high: float) -> float:
