@@ -269,6 +269,9 @@ def test_partial_sums_converge_to_the_whole():
     lowest = int(network.n_modes[network.global_minimum])
     torch.testing.assert_close(part[0], torch.full_like(t, lowest / 2))
     assert bool((part[1] - part[2]).abs().max() > 1e-3)
+    twenty = network.subset((network.energy <= network.energy.sort().values[19]).nonzero()[:, 0])
+    exact_values = [exact(twenty, temperature, False)[2] for temperature in t.tolist()]
+    assert part[1].tolist() == pytest.approx(exact_values, rel=1e-12)
     with pytest.raises(TorchscapeError, match="between 1 and 40"):
         hc.partial_heat_capacities(network, t, [41])
 

@@ -196,7 +196,10 @@ def _plot(commands) -> None:
         help="one temperature for pictures of one, T,T,... or LOW:HIGH:N for curves",
     )
     parser.add_argument(
-        "--between", type=_two_minima, metavar="I,J", help="profile: from minimum I to J, 0 being the lowest"
+        "--between",
+        type=_two_minima,
+        metavar="I,J",
+        help="profile: from minimum I to J, 0 being the lowest, by the lowest path, or the fastest at --temperature",
     )
     parser.add_argument("--labels", action="store_const", const=True, help="number the minima, 0 being the lowest")
     parser.add_argument("--gaps", action="store_const", const=True, help="barriers: the energy gaps too")
