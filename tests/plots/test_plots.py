@@ -375,3 +375,15 @@ def test_springs_bring_neighbours_together():
 def test_same_seed_same_picture():
     network = landscape(200, 400)
     assert np.array_equal(plots.network(network).xy, plots.network(network).xy)
+
+
+@pytest.mark.parametrize("name", ["barriers", "coverage", "entropy", "frustration", "heat_capacity", "network"])
+def test_a_network_without_minima_is_refused_with_advice(name):
+    """An unexplored landscape is the first thing that everybody tries to draw."""
+    with pytest.raises(TorchscapeError, match=r"explore|find at least|give the temp|search for"):
+        getattr(plots, name)(Network.of([], [], []))
+
+
+def test_frustration_needs_a_path_to_the_lowest_minimum():
+    with pytest.raises(TorchscapeError, match="search for transition states"):
+        plots.frustration(Network.of([0.0, 0.5, 1.0], [(1, 2)], [2.0], n_modes=3))

@@ -41,6 +41,11 @@ def analysed(
         raise TorchscapeError("the landscape has no minima: explore it first")
     if (a is None) != (b is None):
         raise TorchscapeError("rates need two sets of minima: give both --from and --to")
+    for option, minima in (("--from", b), ("--to", a)):
+        if missing := [k for k in minima or () if not 0 <= k < network.n_minima]:
+            raise TorchscapeError(
+                f"{option} {missing[0]}: there is no such minimum; the highest of them is {network.n_minima - 1}"
+            )
     peaks = analysis.heat_capacity_peaks(network)
     grid = list(temperatures) if temperatures is not None else _around(network, peaks)
     return {

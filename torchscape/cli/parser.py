@@ -199,7 +199,7 @@ def _plot(commands) -> None:
         "--between",
         type=_two_minima,
         metavar="I,J",
-        help="profile: from minimum I to J, 0 being the lowest, by the lowest path, or the fastest at --temperature",
+        help="profile: from minimum I to J, 0 being the lowest; with --temperature by the fastest path there",
     )
     parser.add_argument("--labels", action="store_const", const=True, help="number the minima, 0 being the lowest")
     parser.add_argument("--gaps", action="store_const", const=True, help="barriers: the energy gaps too")

@@ -204,9 +204,11 @@ def frustration(
         >>> import matplotlib.pyplot as plt
         >>> plt.close(picture.figure)
     """
+    if network.n_minima < 2:
+        raise TorchscapeError("frustration compares minima with the lowest one: find at least two of them first")
     component = network.components()
     joined = network.subset((component == component[network.global_minimum]).nonzero().reshape(-1))
-    if joined.n_minima < 2 <= network.n_minima:
+    if joined.n_minima < 2:
         raise TorchscapeError("no path leads to the lowest minimum: search for transition states first")
     grid = temperature_grid(joined, temperatures)
     result = analysis.frustration(joined, grid)
