@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torchscape import problems
 from torchscape.errors import PotentialError
 from torchscape.optimise import BFGS, LBFGS, Armijo, Pool, Queue, relax
+from torchscape.optimise.lbfgs import _rescale
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
@@ -64,8 +65,10 @@ def test_every_start_reaches_the_minimum_of_rosenbrock(optimiser, device, dtype)
     assert int(away.sum()) == int(saddles.sum()) <= (0 if dtype == torch.float64 else 1)
 
 
-def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion():
-    """The compact form and Nocedal & Wright's algorithm 7.4 give the same direction."""
+@pytest.mark.parametrize("rescaled", [False, True])
+def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion(rescaled):
+    """The compact form and Nocedal & Wright's algorithm 7.4 give the same direction, which starts from a multiple
+    of the unit matrix, or of the diagonal that the pairs have suggested."""
     generator = torch.Generator().manual_seed(0)
     b, d, m = 3, 8, 5
     optimiser = LBFGS(memory=10, pairs=None)
@@ -74,7 +77,10 @@ def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion():
     a = a @ a.T + torch.eye(d)
     yes, no = torch.ones(b, dtype=torch.bool), torch.zeros(b, dtype=torch.bool)
     pairs = []
-    for _ in range(m):
+    for i in range(m):
+        if rescaled and i == m - 1:
+            _rescale(memory, torch.arange(b))
+            assert float(memory.scale.std(1).min()) > 0.05
         s = torch.randn(b, d, generator=generator, dtype=torch.float64)
         pairs.append((s, s @ a))
         grad = torch.randn(b, d, generator=generator, dtype=torch.float64)
@@ -85,10 +91,26 @@ def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion():
             alphas.append((s[row] @ q) / (s[row] @ y[row]))
             q -= alphas[-1] * y[row]
         s, y = pairs[-1]
-        r = q * (s[row] @ y[row]) / (y[row] @ y[row])
+        start = memory.scale[row].square()
+        r = start * q * (s[row] @ y[row]) / (y[row] @ (start * y[row]))
         for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
             r += s[row] * (alpha - (y[row] @ r) / (s[row] @ y[row]))
         torch.testing.assert_close(direction[row], -r, rtol=1e-9, atol=1e-11)
+
+
+def test_coordinates_of_very_different_stiffness_are_rescaled():
+    """U = sum a_i x_i^2 / 2 with a over six decades and no order: the diagonal is all there is to learn."""
+    generator = torch.Generator().manual_seed(3)
+    a = 10 ** (6 * torch.rand(300, generator=generator, dtype=torch.float64) - 3)
+    bowl = FunctionPotential(lambda x: 0.5 * (a * x.square()).sum(), 300)
+    starts = torch.randn(8, 300, generator=generator, dtype=torch.float64)
+    spent = {}
+    for rescale in (None, 40):
+        points = relax(bowl, starts, tol=1e-6, optimiser=LBFGS(memory=30, rescale=rescale))
+        assert bool(points.converged.all())
+        assert float(points.energy.max()) < 1e-6
+        spent[rescale] = float(points.n_evaluations.double().mean())
+    assert spent[40] < 0.6 * spent[None]
 
 
 def test_lbfgs_drops_its_oldest_pairs_and_keeps_the_rest():

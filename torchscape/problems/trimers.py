@@ -86,7 +86,7 @@ def _quenched(seed: int, number: int) -> Mapping[str, np.ndarray]:
     """One block of the database."""
     potential = Trimer()
     x = potential.sample(_BLOCK, seed=int(random.fold(seed, number)))
-    optimiser = LBFGS(memory=4, max_step=0.1, tol=1e-6, max_evaluations=2000)
+    optimiser = LBFGS(memory=4, rescale=None, max_step=0.1, tol=1e-6, max_evaluations=2000)
     state = optimiser.init(potential, x)
     start = Trimer.distances(x)
     recent = start[:, None].repeat(1, MOST_STEPS + 1, 1)

@@ -159,7 +159,7 @@ class Band:
             rms=x.new_full((p,), torch.inf),
             n_steps=zero,
             status=torch.full_like(zero, Status.RUNNING),
-            memory=LBFGS(memory=self.memory).fresh(inner),
+            memory=LBFGS(memory=self.memory, rescale=None).fresh(inner),
         )
 
     def step(self, potential: Potential, state: _Bands) -> _Bands:
@@ -193,7 +193,9 @@ class Band:
         sy = (state.step * y).sum(1)
         push = running & ~first & (sy > 1e-3 * state.step.norm(dim=1) * y.norm(dim=1))
         forget = running & ~first & ~push
-        memory, move = LBFGS(memory=self.memory).update(state.memory, state.step, y, -force, push, forget)
+        memory, move = LBFGS(memory=self.memory, rescale=None).update(
+            state.memory, state.step, y, -force, push, forget
+        )
         move = self._capped(potential, move.reshape(p, i - 2, d), force.reshape(p, i - 2, d), first | forget)
         moving = (status == Status.RUNNING)[:, None, None]
         x = state.x.clone()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from torchscape import random
+from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
 from torchscape.saddles.projector import Projector
 from torchscape.types import Bool, Float, Int, Tensor
@@ -91,6 +92,9 @@ def lowest_eigenpairs(
     products = _products(potential, x)
     space = Subspace.empty(x, max(cap, start.shape[1])).expanded(start, products, projector)
     least = start.shape[1] + 4 * block  # the guard needs a few products before it can tell anything
+    active = torch.arange(b, device=x.device)
+    found: list[Eigenpairs] = []
+    owners: list[Tensor] = []
     while True:
         values, vectors, residual = space.ritz(min(block, space.dim))
         norms = residual.norm(dim=2)
@@ -98,16 +102,31 @@ def lowest_eigenpairs(
         enough = (rel_tol * values[:, :k].abs()).maximum(tol * scale[:, None])
         done = (norms[:, :k] <= enough).all(1) & (space.n_hvps >= least)
         done |= space.n_hvps >= max_hvps
-        if bool(done.all()):
+        n_done = int(done.sum())
+        pairs = Eigenpairs(values[:, :k], vectors[:, :k], norms[:, :k], scale, space.n_hvps)
+        if n_done == len(done):
             break
-        residual = torch.where(done[:, None, None], 0.0, residual)  # a finished row waits as it is
+        if 4 * n_done >= len(done):  # what is finished need not be multiplied any more
+            owners.append(active[done])
+            found.append(take_rows(pairs, done))
+            rest = torch.nonzero(~done)[:, 0]
+            active, space, residual = active[rest], take_rows(space, rest), residual[rest]
+            projector, products = projector.take(rest), _products(potential, x[active])
+        else:
+            residual = torch.where(done[:, None, None], 0.0, residual)  # a finished row waits as it is
         if space.dim + residual.shape[1] > cap:
             space = space.restarted(min(max(cap // 2, block), space.dim))
         grown = space.expanded(residual, products, projector)
         if grown.dim == space.dim:  # the space is invariant in every row: nothing is left to be found
+            pairs = take_rows(pairs, ~done) if len(active) < len(done) else pairs
             break
         space = grown
-    return Eigenpairs(values[:, :k], vectors[:, :k], norms[:, :k], scale, space.n_hvps)
+    owners.append(active)
+    order = torch.cat(owners).argsort()
+    every = [*found, pairs]
+    return Eigenpairs(
+        *(torch.cat([getattr(p, f.name) for p in every])[order] for f in dataclasses.fields(Eigenpairs))
+    )
 
 
 def _products(potential: Potential, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
