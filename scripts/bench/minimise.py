@@ -122,6 +122,7 @@ def overhead(name: str, potential: Potential, walkers: int, optimiser=None, max_
         "problem": name,
         "walkers": walkers,
         "memory": optimiser.memory,
+        "rescaled": optimiser.rescale is not None,
         "steps": timed.calls,
         "ms per step": 1e3 * wall / timed.calls,
         "overhead": 1 - timed.seconds / wall,
@@ -173,10 +174,10 @@ def main() -> None:
         potential = problems.get("digits", hidden=hidden, n_train=n_train, device=device).potential
         costs.append(overhead(f"digits 64-{hidden}-10, {n_train} images, D = {potential.ndim}", potential, 64))
 
-    print("== what memory buys: a lower share for a longer way")
-    for memory in (60, 80, 100, 125):
-        name = f"digits 64-{hidden}-10, {n_train} images, D = {potential.ndim}"
-        costs.append(overhead(name, potential, 64, LBFGS(memory=memory), max_steps=400))
+    print("== what memory buys: a lower share for a longer way; and what rescaled coordinates do")
+    name = f"digits 64-{hidden}-10, {n_train} images, D = {potential.ndim}"
+    choices = [LBFGS(memory=memory) for memory in (40, 60, 80, 100, 125)] + [LBFGS(rescale=None)]
+    costs += [overhead(name, potential, 64, optimiser, max_steps=600) for optimiser in choices]
 
     if args.json:
         source = Path(args.data).name if args.data else "made on the spot"
