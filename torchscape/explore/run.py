@@ -167,8 +167,9 @@ class _Loop:
             at = (at + 1) % len(strategies) if idle < len(strategies) else 0
             self.landscape.save_state(turn, {"at": at})
         # Determinants of many coordinates, which nothing before this needs.
-        self._characterise(index_known=True)
-        self._characterise("transition_states", index_known=True)
+        for of in ("minima", "transition_states"):
+            if self._exceeded() != "seconds":
+                self._characterise(of, index_known=True)
         missing = len(self.landscape.uncharacterised()) + len(self.landscape.uncharacterised("transition_states"))
         return "budget: seconds" if missing else "complete"
 

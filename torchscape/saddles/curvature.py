@@ -10,8 +10,9 @@ import dataclasses
 
 import torch
 
+from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
-from torchscape.saddles.eigen import Subspace, dense_spectrum, rows_within
+from torchscape.saddles.eigen import Subspace, dense_spectrum, products_at, rows_within
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import saddle_step
 from torchscape.types import Bool, Float, Int, Tensor
@@ -196,46 +197,61 @@ class Krylov(Curvature):
         )
 
     def _space(self, potential, x, grad, mode, projector):
-        b, d = x.shape
-        cap = min(self.max_dim, d)
+        cap = min(self.max_dim, x.shape[1])
         start = grad[:, None] if mode is None else torch.stack([grad, mode], 1)
-
-        def hvp(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
-            return potential.hvp(x.repeat_interleave(v.shape[1], 0), v.reshape(-1, d)).reshape(v.shape)
-
-        space = Subspace.empty(x, cap + 2).expanded(start, hvp, projector)
-        followed = torch.zeros(b, dtype=torch.int64, device=x.device)
-        radius = torch.full_like(grad[:, 0], potential.length_scale)
+        space = Subspace.empty(x, cap + 2).expanded(start, products_at(potential, x), projector)
+        values, vectors = x.new_ones(len(x), cap), x.new_zeros(len(x), cap, x.shape[1])
+        active = torch.arange(len(x), device=x.device)
         while space.dim < cap:
-            values, y = space.decomposed()
-            q, hq = space.q[:, : space.dim], space.hq[:, : space.dim]
-            slope = torch.bmm(y, torch.bmm(q, grad[:, :, None]))[:, :, 0]
-            step = torch.bmm(saddle_step(values, slope, followed, radius)[:, None], y)
-            product = torch.bmm(step, hq)
-            leak = (product - torch.bmm(torch.bmm(product, q.mT), q))[:, 0]
-            done = leak.norm(dim=1) <= self.settled * grad.norm(dim=1)
-            directions = [leak]
-            if mode is not None:
-                lowest = torch.bmm(y[:, :1], hq)[:, 0] - values[:, :1] * torch.bmm(y[:, :1], q)[:, 0]
-                done &= lowest.norm(dim=1) <= self.settled * values[:, 0].abs()
-                directions.append(lowest)
-            if bool(done.all()):
+            done, new = self._settled(potential, space, grad[active], mode is not None)
+            n_done = int(done.sum())
+            if n_done == len(done):
                 break
-            # a row that has settled waits as it is, so that its model does not depend on its neighbours
-            new = torch.where(done[:, None, None], 0.0, torch.stack(directions, 1))
-            grown = space.expanded(new, hvp, projector)
+            if 4 * n_done >= len(done):  # what has settled need not be multiplied any more
+                finished, rest = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
+                values[active[finished]], vectors[active[finished]] = _model(take_rows(space, finished), cap)
+                active, space, new = active[rest], take_rows(space, rest), new[rest]
+            else:  # it waits as it is, so that its model does not depend on its neighbours
+                new = torch.where(done[:, None, None], 0.0, new)
+            grown = space.expanded(new, products_at(potential, x[active]), projector.take(active))
             if grown.dim == space.dim:
                 break
             space = grown
-        values, y = space.decomposed()
-        values, y = values[:, :cap], y[:, :cap]  # no more than D are genuine, and what is empty comes last
-        vectors = torch.bmm(y, space.q[:, : space.dim])
-        known = torch.arange(values.shape[1], device=x.device) < space.valid.sum(1, keepdim=True)
-        pad = cap - values.shape[1]
-        # What the space leaves out has no slope: any positive curvature will do there.
-        values = torch.nn.functional.pad(torch.where(known, values, 1.0), (0, pad), value=1.0)
-        vectors = torch.nn.functional.pad(torch.where(known[:, :, None], vectors, 0.0), (0, 0, 0, pad))
+        values[active], vectors[active] = _model(space, cap)
         return values, vectors
+
+    def _settled(
+        self, potential: Potential, space: Subspace, grad: Float[Tensor, "B D"], follows: bool
+    ) -> tuple[Bool[Tensor, "B"], Float[Tensor, "B K D"]]:
+        """Which spaces are large enough, and the directions in which the others grow."""
+        values, y = space.decomposed()
+        q, hq = space.q[:, : space.dim], space.hq[:, : space.dim]
+        slope = torch.bmm(y, torch.bmm(q, grad[:, :, None]))[:, :, 0]
+        lowest_mode = torch.zeros(len(grad), dtype=torch.int64, device=grad.device)
+        radius = torch.full_like(grad[:, 0], potential.length_scale)
+        step = torch.bmm(saddle_step(values, slope, lowest_mode, radius)[:, None], y)
+        product = torch.bmm(step, hq)
+        leak = (product - torch.bmm(torch.bmm(product, q.mT), q))[:, 0]
+        done = leak.norm(dim=1) <= self.settled * grad.norm(dim=1)
+        if not follows:
+            return done, leak[:, None]
+        lowest = torch.bmm(y[:, :1], hq)[:, 0] - values[:, :1] * torch.bmm(y[:, :1], q)[:, 0]
+        done &= lowest.norm(dim=1) <= self.settled * values[:, 0].abs()
+        return done, torch.stack([leak, lowest], 1)
+
+
+def _model(space: Subspace, cap: int) -> tuple[Float[Tensor, "B cap"], Float[Tensor, "B cap D"]]:
+    """Ritz values and vectors, filled up to ``cap``.
+
+    What the space leaves out has no slope: any positive curvature will do there.
+    """
+    values, y = space.decomposed()
+    values, y = values[:, :cap], y[:, :cap]  # no more than D are genuine, and what is empty comes last
+    vectors = torch.bmm(y, space.q[:, : space.dim])
+    known = torch.arange(values.shape[1], device=values.device) < space.valid.sum(1, keepdim=True)
+    pad = cap - values.shape[1]
+    values = torch.nn.functional.pad(torch.where(known, values, 1.0), (0, pad), value=1.0)
+    return values, torch.nn.functional.pad(torch.where(known[:, :, None], vectors, 0.0), (0, 0, 0, pad))
 
 
 def choose_curvature(potential: Potential, dense_limit: int = 200) -> Curvature:

@@ -13,7 +13,15 @@ from torchscape.potentials.base import Potential
 from torchscape.saddles.projector import Projector
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["Eigenpairs", "Subspace", "dense_spectrum", "finite_rows", "lowest_eigenpairs", "rows_within"]
+__all__ = [
+    "Eigenpairs",
+    "Subspace",
+    "dense_spectrum",
+    "finite_rows",
+    "lowest_eigenpairs",
+    "products_at",
+    "rows_within",
+]
 
 DENSE_BYTES = 1 << 29  # of Hessians decomposed at once
 
@@ -89,7 +97,7 @@ def lowest_eigenpairs(
     noise = [random.normal(random.fold(key, j), d, x.dtype)[:, None, :] for j in range(n_random)]
     start = torch.cat([*([] if guess is None else [guess]), *noise], 1)
 
-    products = _products(potential, x)
+    products = products_at(potential, x)
     space = Subspace.empty(x, max(cap, start.shape[1])).expanded(start, products, projector)
     least = start.shape[1] + 4 * block  # the guard needs a few products before it can tell anything
     active = torch.arange(b, device=x.device)
@@ -111,7 +119,7 @@ def lowest_eigenpairs(
             found.append(take_rows(pairs, done))
             rest = torch.nonzero(~done)[:, 0]
             active, space, residual = active[rest], take_rows(space, rest), residual[rest]
-            projector, products = projector.take(rest), _products(potential, x[active])
+            projector, products = projector.take(rest), products_at(potential, x[active])
         else:
             residual = torch.where(done[:, None, None], 0.0, residual)  # a finished row waits as it is
         if space.dim + residual.shape[1] > cap:
@@ -129,7 +137,7 @@ def lowest_eigenpairs(
     )
 
 
-def _products(potential: Potential, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
+def products_at(potential: Potential, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
     """H v for a block of vectors of each row, as one batch."""
 
     def hvp(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
