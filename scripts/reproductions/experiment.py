@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import torchscape as tsc
 from reproductions.page import Page
+from torchscape.analysis import Family
 from torchscape.explore import ExploreReport, Strategy
 from torchscape.potentials import Potential
 
@@ -90,6 +91,19 @@ class Run:
             if report.status == "interrupted":
                 raise KeyboardInterrupt
             yield landscape, report
+
+    def family(
+        self, name: str, at: Callable[[float], Potential], values: Sequence, strategies: Sequence[Strategy]
+    ) -> Family:
+        """The landscapes at these values of a parameter, in the databases of that name, and their branches."""
+        return tsc.explore_family(
+            at,
+            values,
+            strategies=strategies,
+            budget=self.budget,
+            folder=self.work / name,
+            progress=self.progress,
+        )
 
 
 def _as_it_is(landscape: tsc.Landscape) -> ExploreReport:

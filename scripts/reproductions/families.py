@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import torchscape as tsc
 from reproductions.experiment import Experiment, Run
 from reproductions.judge import Verdict, agree_all
@@ -53,7 +51,7 @@ def _carry_out(run: Run, page: Page) -> None:
         ("hidden", "hidden nodes", run.pick([1, 2], [1, 2, 3, 4]), lambda h: network(hidden=h, n_train=n, l2=l2)),
     ]
     for name, parameter, values, at in along:
-        family = _family(run, name, at, values, strategies)
+        family = run.family(f"families_{name}", at, values, strategies)
         _tell(page, name, parameter, family, same_data=data is not None and not run.quick)
         if name != "hidden":
             page.picture(
@@ -73,17 +71,6 @@ def _carry_out(run: Run, page: Page) -> None:
         f"data: {'`triatomic_database.npz`' if data else 'trimers of our own: independent counts do not apply'}",
         *(f"{told(strategy)} at each value" for strategy in strategies),
     ]
-
-
-def _family(run: Run, name: str, at: Callable, values: Sequence, strategies: list) -> Family:
-    return tsc.explore_family(
-        at,
-        values,
-        strategies=strategies,
-        budget=run.budget,
-        folder=run.work / f"families_{name}",
-        progress=run.progress,
-    )
 
 
 def _tell(page: Page, name: str, parameter: str, family: Family, *, same_data: bool) -> None:

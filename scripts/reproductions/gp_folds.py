@@ -29,14 +29,7 @@ def _carry_out(run: Run, page: Page) -> None:
         tsc.BasinHopping(walkers=run.pick(24, 64), hops=run.pick(1, 5), temperature=2.0, step=1.0),
         tsc.ConnectMinima(neighbours=run.pick(2, 8)),
     ]
-    family = tsc.explore_family(
-        at,
-        values,
-        strategies=strategies,
-        budget=run.budget,
-        folder=run.work / f"gp_{'file' if data else 'own'}",
-        progress=run.progress,
-    )
+    family = run.family(f"gp_{'file' if data else 'own'}", at, values, strategies)
     page.what = (
         "Log length scales, signal and noise of a Gaussian process with a Matern kernel of real nu, fitted to "
         "60 values of Schwefel's function in two dimensions. Minima of the negative log marginal likelihood "

@@ -73,6 +73,7 @@ def test_the_root_is_that_of_scipy_however_few_the_walkers(n, ndim, floor, devic
     found = _Root.of(spread, floor).times(rows).cpu().numpy()
     for e in range(2):
         s = spread[e].cpu().numpy()
+        # the root of a floor below rounding is the root of rounding: 1e-8 of the largest, in either way
         root = scipy.linalg.sqrtm(s.T @ s + floor * np.eye(ndim)).real
         np.testing.assert_allclose(
             found[4 * e : 4 * e + 4], rows[4 * e : 4 * e + 4].cpu().numpy() @ root, atol=1e-6

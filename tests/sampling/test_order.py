@@ -167,5 +167,6 @@ def test_a_turn_of_the_ensemble_is_baoab_in_coordinates_where_its_matrix_is_one(
     y = plain.init(v, state.x @ torch.linalg.inv(b), seed=2)
     torch.testing.assert_close(y.p, state.p)
     moved, after = sampler.step(u, state), plain.step(v, y)
+    # B from another eigensolver, and its inverse: rounding times the condition of B
     torch.testing.assert_close(moved.x[::2], (after.x @ b)[::2], rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(moved.p[::2], after.p[::2], rtol=1e-8, atol=1e-10)

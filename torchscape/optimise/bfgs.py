@@ -7,7 +7,8 @@ import dataclasses
 import torch
 
 from torchscape.optimise.quasi_newton import QuasiNewton
-from torchscape.optimise.rows import may_hold
+from torchscape.optimise.rows import may_hold, put_rows, take_rows
+from torchscape.points import Status
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["BFGS"]
@@ -32,6 +33,8 @@ class BFGS(QuasiNewton):
 
     Attributes:
         rescale: growth of gamma at which a young H starts over.
+        renew_after: rejected steps after which a row gets H = |Hessian|^-1: it creeps along a valley that bends
+            faster than pairs can tell.
 
     Example:
         >>> from torchscape.optimise import relax
@@ -46,6 +49,7 @@ class BFGS(QuasiNewton):
     """
 
     rescale: float = 2.0
+    renew_after: int = 40
 
     def fresh(self, x: Float[Tensor, "B D"]) -> _InverseHessian:
         b, d = x.shape
@@ -79,17 +83,26 @@ class BFGS(QuasiNewton):
         memory = _InverseHessian(h, scale.masked_fill(forget, 0.0), age.masked_fill(forget, 0))
         return memory, -torch.bmm(h, grad[:, :, None])[:, :, 0]
 
-    def renewed(self, potential, state):
-        """H = |Hessian|^-1, its eigenvalues no closer to zero than 1e-12 of the largest."""
-        curvatures, modes = torch.linalg.eigh(potential.hessian(state.x))
-        curvatures = curvatures.abs()
-        floor = 1e-12 * curvatures[:, -1:].maximum(curvatures[:, :1]).clamp(min=torch.finfo(state.x.dtype).tiny)
-        h = (modes / curvatures.maximum(floor)[:, None]) @ modes.mT
-        memory = _InverseHessian(h, torch.ones_like(state.energy), torch.full_like(state.n_rejected, h.shape[1]))
-        return memory, -torch.bmm(h, state.grad[:, :, None])[:, :, 0]
+    def tend(self, potential, state):
+        rows = torch.nonzero((state.status == Status.RUNNING) & (state.n_refused >= self.renew_after))[:, 0]
+        if len(rows) == 0:
+            return state
+        part = take_rows(state, rows)
+        h = _inverse_size(potential.hessian(part.x))
+        memory = _InverseHessian(h, torch.ones_like(part.energy), torch.full_like(part.n_rejected, h.shape[1]))
+        direction = -torch.bmm(h, part.grad[:, :, None])[:, :, 0]
+        return put_rows(state, rows, self._renewed(potential, part, memory, direction))
 
     def hold(self, memory, direction, held):
         return _within(memory.h, direction, held)
+
+
+def _inverse_size(hessian: Float[Tensor, "B D D"]) -> Float[Tensor, "B D D"]:
+    """|Hessian|^-1, its eigenvalues taken no closer to zero than 1e-12 of the largest."""
+    curvatures, modes = torch.linalg.eigh(hessian)
+    curvatures = curvatures.abs()
+    floor = 1e-12 * curvatures.amax(1, keepdim=True).clamp(min=torch.finfo(hessian.dtype).tiny)
+    return (modes / curvatures.maximum(floor)[:, None]) @ modes.mT
 
 
 def _within(

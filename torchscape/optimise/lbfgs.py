@@ -75,7 +75,7 @@ class LBFGS(QuasiNewton):
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         pairs = 2 * self.memory * ndim * (self.pairs or dtype).itemsize
-        return pairs + (2 * self.memory**2 + 12 * ndim) * dtype.itemsize
+        return pairs + (2 * self.memory**2 + 13 * ndim) * dtype.itemsize
 
     def fresh(self, x: Float[Tensor, "B D"]) -> _History:
         b, d = x.shape
@@ -102,7 +102,6 @@ class LBFGS(QuasiNewton):
         return memory, -c * _multiply(memory, grad, u, ytg)
 
     def tend(self, potential, state):
-        state = super().tend(potential, state)
         if self.rescale is None:
             return state
         # Counted in evaluations, rows that began together do it together; all are multiples of 8, because on a
@@ -200,7 +199,7 @@ def _slots(memory: _History, m: int) -> Float[Tensor, "B K D"]:
 
 
 def _forgotten(memory: _History, forget: Bool[Tensor, "B"]) -> _History:
-    """The rows in ``forget`` start over with steepest descent."""
+    """The rows in ``forget`` start over with steepest descent, in the coordinates that they have."""
     gone = forget[:, None, None]
     eye = torch.eye(memory.yy.shape[1], dtype=memory.yy.dtype, device=memory.yy.device)
     memory.pairs.masked_fill_(gone[..., None], 0.0)

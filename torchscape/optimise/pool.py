@@ -31,8 +31,8 @@ class Stepper(Protocol):
 
 @runtime_checkable
 class Tended(Stepper, Protocol):
-    """A stepper that wants to do something for rows in trouble whenever the pool looks at them (which asks the
-    host, so no step may)."""
+    """A stepper that does something for some rows whenever the pool looks at them (which asks the host, so no step
+    may)."""
 
     def tend(self, potential: Potential, state: Any) -> Any: ...
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from torchscape.optimise.rows import may_hold, put_rows, take_rows
+from torchscape.optimise.rows import may_hold
 from torchscape.optimise.search import Armijo
 from torchscape.optimise.verdict import verdict
 from torchscape.points import StationaryPoints, Status
@@ -29,7 +29,7 @@ class Minimisation:
     stretch: Float[Tensor, "B"]
     n_evaluations: Int[Tensor, "B"]
     n_rejected: Int[Tensor, "B"]  # in a row
-    n_refused: Int[Tensor, "B"]  # since the memory was last made anew
+    n_refused: Int[Tensor, "B"]  # rejections in all, since the memory was last made anew
     mark: Float[Tensor, "B 2"]  # energy and RMS gradient when the row last got anywhere
     n_idle: Int[Tensor, "B"]  # evaluations since
     status: Int[Tensor, "B"]
@@ -47,8 +47,6 @@ class QuasiNewton:
         max_evaluations: evaluations a row may spend.
         max_idle: evaluations without a lower energy (beyond its rounding) or a gradient smaller by a tenth, after
             which a row is declared stalled: it sits on a kink, or at the rounding error of its gradient.
-        renew_after: rejected steps after which the memory of a row is made anew from its Hessian, where a subclass
-            knows how: the row crawls along a valley that bends faster than pairs can tell.
     """
 
     max_step: float = 1.0
@@ -56,7 +54,6 @@ class QuasiNewton:
     tol: float | None = None
     max_evaluations: int = 10_000
     max_idle: int = 200
-    renew_after: int = 40
 
     # --- which way: a subclass writes these ---------------------------------------------------------------
 
@@ -89,10 +86,6 @@ class QuasiNewton:
     def pair(self, y: Float[Tensor, "B D"], blocked: Bool[Tensor, "B D"] | None) -> Float[Tensor, "B D"]:
         """What of the change of the gradient enters a pair: by default the free coordinates only."""
         return y if blocked is None else torch.where(blocked, 0.0, y)
-
-    def renewed(self, potential: Potential, state: Minimisation) -> tuple[Any, Float[Tensor, "B D"]] | None:
-        """The memory made anew from the Hessians at ``state.x``, and the directions; None if that is not known."""
-        return None
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         """Memory that one row of the batch takes."""
@@ -191,28 +184,8 @@ class QuasiNewton:
         )
 
     def tend(self, potential: Potential, state: Minimisation) -> Minimisation:
-        """Rows that crawl get their memory anew. Called where the host looks at the rows anyway: it asks it."""
-        rows = torch.nonzero((state.status == Status.RUNNING) & (state.n_refused >= self.renew_after))[:, 0]
-        if len(rows) == 0:
-            return state
-        part = take_rows(state, rows)
-        renewed = self.renewed(potential, part)
-        if renewed is None:
-            return state
-        memory, direction = renewed
-        none = torch.zeros_like(part.n_rejected)
-        stretch, fresh = torch.ones_like(part.stretch), none == 0
-        blocked = None if potential.bounds is None else potential.bounds.blocked(part.x, part.grad)
-        if blocked is None:
-            trial = part.x + self._capped(potential, direction, part.grad, stretch)
-        else:
-            trial = self._boxed(
-                potential, memory, direction, part.x, part.grad, blocked, stretch, part.x, fresh, ~fresh
-            )
-        part = dataclasses.replace(
-            part, memory=memory, trial=trial, stretch=stretch, n_rejected=none, n_refused=none.clone()
-        )
-        return put_rows(state, rows, part)
+        """What a subclass does for some rows now and then, called where the pool asks the host anyway."""
+        return state
 
     def result(self, potential: Potential, state: Minimisation) -> StationaryPoints:
         """Where every row stands, as points with their residuals."""
@@ -230,6 +203,22 @@ class QuasiNewton:
         )
 
     # --- parts of a step -----------------------------------------------------------------------------------
+
+    def _renewed(
+        self, potential: Potential, state: Minimisation, memory: Any, direction: Float[Tensor, "B D"]
+    ) -> Minimisation:
+        """The rows with another memory, about to take a fresh step in its direction."""
+        x, grad = state.x, state.grad
+        none = torch.zeros_like(state.n_rejected)
+        stretch, fresh = torch.ones_like(state.stretch), none == 0
+        if potential.bounds is None:
+            trial = x + self._capped(potential, direction, grad, stretch)
+        else:
+            blocked = potential.bounds.blocked(x, grad)
+            trial = self._boxed(potential, memory, direction, x, grad, blocked, stretch, x, fresh, ~fresh)
+        return dataclasses.replace(
+            state, memory=memory, trial=trial, stretch=stretch, n_rejected=none, n_refused=none.clone()
+        )
 
     def _capped(
         self,

@@ -129,12 +129,14 @@ def lowest_eigenpairs(
             pairs = take_rows(pairs, ~done) if len(active) < len(done) else pairs
             break
         space = grown
-    owners.append(active)
+    return _together([*found, pairs], [*owners, active])
+
+
+def _together(parts: list[Eigenpairs], owners: list[Tensor]) -> Eigenpairs:
+    """Parts of a batch, each with the rows it belongs to, as the whole batch in order."""
     order = torch.cat(owners).argsort()
-    every = [*found, pairs]
-    return Eigenpairs(
-        *(torch.cat([getattr(p, f.name) for p in every])[order] for f in dataclasses.fields(Eigenpairs))
-    )
+    fields = (field.name for field in dataclasses.fields(Eigenpairs))
+    return Eigenpairs(*(torch.cat([getattr(part, name) for part in parts])[order] for name in fields))
 
 
 def products_at(potential: Potential, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:

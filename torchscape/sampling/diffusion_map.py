@@ -226,20 +226,7 @@ def diffusion_map(
     value = kernel_values(fitted, near, fitted.rho)
     matrix = _symmetric(near.index, value)
     rho = fitted.rho.cpu().numpy()
-    shift = fitted.beta * (fitted.dimension + 2.0)
-    if log_target is None and alpha is None:
-        alpha = 0.5 * (1.0 + shift)
-        if np.isnan(alpha):
-            raise TorchscapeError("with widths of your own (rho), give alpha or log_target too")
-    log_q = np.log(matrix.sum(1)) - fitted.dimension * np.log(rho)
-    if log_target is None:
-        assert alpha is not None
-        log_weight = -alpha * log_q
-        power = 2.0 - 2.0 * alpha + shift
-    else:
-        target = log_target.detach().double().cpu().numpy()
-        log_weight = 0.5 * target - log_q - 0.5 * (fitted.dimension + 2.0) * np.log(rho)
-        power = np.nan
+    log_weight, alpha, power = _log_weight(fitted, matrix, rho, alpha, log_target)
     weight = np.exp(log_weight - log_weight.max())
     walk = scipy.sparse.dia_array((weight, 0), shape=matrix.shape)
     joint = (walk @ matrix @ walk).tocsr()  # reversible: P is this, with rows divided by their sums
@@ -255,8 +242,8 @@ def diffusion_map(
         epsilon=fitted.epsilon,
         dimension=fitted.dimension,
         rho=as_given(rho),
-        alpha=np.nan if alpha is None else float(alpha),
-        drift_power=float(power),
+        alpha=alpha,
+        drift_power=power,
         truncation=0.0 if near.index.shape[1] == len(near) else float(value[:, -1].median()),
         _points=None if given else like.detach(),
         _near=near,
@@ -264,6 +251,27 @@ def diffusion_map(
         _weight=torch.as_tensor(weight).to(value),
         _gamma=(scipy.sparse.dia_array((0.5 / measure, 0), shape=matrix.shape) @ joint).tocsr(),
     )
+
+
+def _log_weight(
+    fitted: FittedKernel,
+    matrix: scipy.sparse.csr_array,
+    rho: np.ndarray,
+    alpha: float | None,
+    log_target: Float[Tensor, "N"] | None,
+) -> tuple[np.ndarray, float, float]:
+    """ln of what each point weighs in the walk; alpha and the drift's power of the density, NaN for a target."""
+    shift = fitted.beta * (fitted.dimension + 2.0)
+    if log_target is None and alpha is None:
+        alpha = 0.5 * (1.0 + shift)
+        if np.isnan(alpha):
+            raise TorchscapeError("with widths of your own (rho), give alpha or log_target too")
+    log_q = np.log(matrix.sum(1)) - fitted.dimension * np.log(rho)
+    if alpha is not None:
+        return -alpha * log_q, float(alpha), float(2.0 - 2.0 * alpha + shift)
+    assert log_target is not None
+    target = log_target.detach().double().cpu().numpy()
+    return 0.5 * target - log_q - 0.5 * (fitted.dimension + 2.0) * np.log(rho), np.nan, np.nan
 
 
 def _enough(n: int) -> int:

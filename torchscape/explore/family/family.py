@@ -116,18 +116,15 @@ def explore_family(
                 landscape = stack.enter_context(_opened(folder, value, at(value), matching))
                 if seed_from_neighbour:
                     _seed(landscape, at(value), landscapes, value)
-                with warnings.catch_warnings():
-                    # A landscape without minima is a finding here; the result's notes say why it has none.
-                    warnings.filterwarnings("ignore", message="none of .* quenches ended in a minimum")
-                    explore(
-                        landscape,
-                        at(value),
-                        strategies=strategies,
-                        seed=seed,
-                        budget=budget,
-                        executor=executor,
-                        progress=progress,
-                    )
+                _explored(
+                    landscape,
+                    at(value),
+                    strategies=strategies,
+                    seed=seed,
+                    budget=budget,
+                    executor=executor,
+                    progress=progress,
+                )
                 landscapes[value] = landscape
                 bar.update()
             members = [Member(value, at(value), landscapes[value]) for value in sorted(landscapes)]
@@ -142,6 +139,13 @@ def explore_family(
                 break
             sweeps = visit(fresh)
         return assemble(sweeps)
+
+
+def _explored(landscape: Landscape, potential: Potential, **options) -> None:
+    """Explore one member. That it has no minima is a finding here, whose reason the result's notes give."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="none of .* quenches ended in a minimum")
+        explore(landscape, potential, **options)
 
 
 def _seed(landscape: Landscape, potential: Potential, landscapes: Mapping[float, Landscape], value: float) -> None:
