@@ -1,6 +1,6 @@
 """torchscape: explore the energy landscapes of PyTorch models."""
 
-import torchscape._openmp  # noqa: F401
+import torchscape._process  # noqa: F401
 from torchscape import errors, learning, optimise, problems, random, saddles, sampling
 from torchscape.explore import (
     BasinHopping,

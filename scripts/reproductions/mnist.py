@@ -26,6 +26,7 @@ def _carry_out(run: Run, page: Page) -> None:
         problem = tsc.problems.get("mnist", data=data, device=run.device)
         strategies = [
             tsc.BasinHopping(walkers=64, hops=1, temperature=0.02, step=0.5),
+            tsc.ClimbFromMinima(searches=4, max_minima=120, round_searches=16, connected=True),
             tsc.ConnectMinima(neighbours=2, band=Band(max_steps=100)),
         ]
     else:

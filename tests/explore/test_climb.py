@@ -117,6 +117,27 @@ def test_only_the_lowest_minima_are_climbed_from():
     assert set(per_minimum(landscape, tasks)) == set(landscape.minimum_ids()[:2].tolist())
 
 
+def test_where_asked_one_network_grows_from_the_lowest_minimum():
+    """A round climbs from what earlier rounds have connected with it, although all four wells are known."""
+    settings = ClimbFromMinima(searches=3, connected=True, round_searches=2)
+    landscape, tasks, _ = climbed(Wells(2), corners(2), settings)
+    x, ids = landscape.minima().x, landscape.minimum_ids().tolist()
+    chosen = [{ids[i] for i in torch.cdist(task.x, x).argmin(1).tolist()} for task in tasks]
+    assert chosen[0] == {ids[0]}
+    network = landscape.network()
+    component = network.components()
+    connected = {ids[i] for i in torch.nonzero(component == component[0])[:, 0].tolist()}
+    assert set.union(*chosen) == connected
+    assert len(connected) > 1
+    edges = network.edges.T.tolist()
+    neighbours = {(a, b) for a, b in edges} | {(b, a) for a, b in edges}
+    before = {0}
+    for rows in chosen:
+        rows = {ids.index(i) for i in rows}
+        assert all(row in before or any((row, b) in neighbours for b in before) for row in rows)
+        before |= rows
+
+
 def test_soft_modes_and_several_directions_count_as_one_search():
     """A search is a start; each of its directions is a candidate."""
     settings = ClimbFromMinima(searches=1, directions=SoftModes(count=2))

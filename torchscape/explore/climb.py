@@ -18,6 +18,10 @@ from torchscape.types import Float, Int, Tensor
 __all__ = ["ClimbFromMinima"]
 
 
+# Settings that may change between two calls which go on with the same climbs.
+_ANY_TIME = ("searches", "patience", "max_minima", "connected")
+
+
 @dataclasses.dataclass(frozen=True)
 class ClimbFromMinima(Strategy):
     """Climbs out of every minimum in many directions; each climb ends in a transition state or a named reason.
@@ -32,6 +36,8 @@ class ClimbFromMinima(Strategy):
         patience: climbs without a new transition state after which to stop; None never does.
         round_searches: climbs between commits; at most this much is lost when the run is killed.
         max_minima: only from the lowest so many minima; None for all.
+        connected: only from minima that are connected with the lowest one: where there are more minima than anyone
+            will find, one network grows instead of many.
         refine: options of the eigenvector-following.
         tol: RMS gradient of transition states and of the ends of their paths; None for 1e-8 in float64.
 
@@ -50,13 +56,14 @@ class ClimbFromMinima(Strategy):
     patience: int | None = None
     round_searches: int = 256
     max_minima: int | None = None
+    connected: bool = False
     refine: Follow = dataclasses.field(default_factory=Follow)
     tol: float | None = None
     name = "climb"
 
     def identity(self):
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: repr(v) for k, v in settings.items() if k not in ("searches", "patience", "max_minima")}
+        return {k: repr(v) for k, v in settings.items() if k not in _ANY_TIME}
 
     def start(self, landscape: Landscape, potential: Potential, seed: int):
         return {
@@ -69,7 +76,7 @@ class ClimbFromMinima(Strategy):
     def propose(self, landscape: Landscape, potential: Potential, state):
         if self.patience is not None and state["since_new"] >= self.patience:
             return None
-        ids = landscape.minimum_ids()[: self.max_minima]
+        ids = (_connected(landscape) if self.connected else landscape.minimum_ids())[: self.max_minima]
         climbed = _counts(state["climbed"], ids)
         open_ = climbed < self.searches
         ids, climbed = ids[open_], climbed[open_]
@@ -123,6 +130,15 @@ class Climbs:
             tol=self.tol,
         )
         return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)
+
+
+def _connected(landscape: Landscape) -> Int[Tensor, "N"]:
+    """The lowest minimum and those that transition states connect with it, the lowest first."""
+    network = landscape.network(coords=False)
+    if network.n_minima == 0:
+        return network.ids
+    component = network.components()
+    return network.ids[(component == component[network.global_minimum]).to(network.ids.device)]
 
 
 def _counts(climbed: Int[Tensor, "K"], ids: Int[Tensor, "N"]) -> Int[Tensor, "N"]:

@@ -1,0 +1,38 @@
+"""What importing torchscape asks of the process, seen from outside: page faults of repeated evaluations."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+_PAGES_OF_EVALUATIONS = """
+import resource, torch
+torch.set_num_threads(1)
+import torchscape as tsc
+potential = tsc.problems.get("digits", hidden=4).potential
+x = potential.sample(64, seed=1)
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    potential.energy_and_grad(x)
+before = faults()
+for _ in range(10):
+    potential.energy_and_grad(x)
+print(faults() - before)
+"""
+
+
+def _faults(**variables: str) -> int:
+    known = {name: value for name, value in os.environ.items() if "MALLOC" not in name and name != "LD_PRELOAD"}
+    known.pop("GLIBC_TUNABLES", None)
+    run = [sys.executable, "-c", _PAGES_OF_EVALUATIONS]
+    return int(subprocess.run(run, env=known | variables, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc's allocator")
+def test_evaluations_use_the_memory_of_those_before_unless_the_user_says_otherwise():
+    # Ten gradients of 64 networks have temporaries of some 20 MB each, 5000 pages.
+    kept, returned = _faults(), _faults(MALLOC_TRIM_THRESHOLD_="131072", MALLOC_MMAP_THRESHOLD_="131072")
+    assert kept < 1000 < 10_000 < returned
