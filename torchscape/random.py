@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 
 from torchscape.types import Float, Int, Tensor
@@ -17,18 +18,30 @@ from torchscape.types import Float, Int, Tensor
 __all__ = ["fold", "normal", "permutation", "uniform"]
 
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
-_MIX = (0xBF58476D1CE4E5B9 - (1 << 64), 0x94D049BB133111EB - (1 << 64))
+_ROUNDS = ((30, 0xBF58476D1CE4E5B9 - (1 << 64)), (27, 0x94D049BB133111EB - (1 << 64)), (31, None))
+_FEW = 2048
 
 
-def _shift_right(bits: Int[Tensor, "*S"], n: int) -> Int[Tensor, "*S"]:
-    """Logical (unsigned) right shift: torch's own keeps the sign."""
-    return (bits >> n) & ((1 << (64 - n)) - 1)
+def _mix_(bits: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:
+    """SplitMix64's finaliser, in place: for many numbers, memory is half of its time."""
+    if bits.device.type == "cpu" and bits.numel() < _FEW:
+        _mix_few(bits.numpy().view(np.uint64))
+        return bits
+    spare = torch.empty_like(bits)
+    for n, factor in _ROUNDS:
+        torch.bitwise_right_shift(bits, n, out=spare)
+        bits.bitwise_xor_(spare.bitwise_and_((1 << (64 - n)) - 1))  # the shift keeps the sign; this drops it
+        if factor is not None:
+            bits.mul_(factor)
+    return bits
 
 
-def _mix(bits: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:
-    bits = (bits ^ _shift_right(bits, 30)) * _MIX[0]
-    bits = (bits ^ _shift_right(bits, 27)) * _MIX[1]
-    return bits ^ _shift_right(bits, 31)
+def _mix_few(bits: np.ndarray) -> None:
+    """The same for the keys of a batch, where calls cost more than numbers: NumPy's a fifth of torch's."""
+    for n, factor in _ROUNDS:
+        np.bitwise_xor(bits, bits >> np.uint64(n), out=bits)
+        if factor is not None:
+            np.multiply(bits, np.uint64(factor % 2**64), out=bits)
 
 
 def fold(key: int | Int[Tensor, "..."], *data: int | Int[Tensor, "..."]) -> Int[Tensor, "..."]:
@@ -41,7 +54,7 @@ def fold(key: int | Int[Tensor, "..."], *data: int | Int[Tensor, "..."]) -> Int[
     bits = torch.as_tensor(key, dtype=torch.int64)
     for value in data:
         value = torch.as_tensor(value, dtype=torch.int64)
-        bits = _mix(_mix(bits.to(value.device) + _GOLDEN) ^ (value + _GOLDEN))
+        bits = _mix_(_mix_(bits.to(value.device) + _GOLDEN) ^ (value + _GOLDEN))
     return bits
 
 
@@ -54,17 +67,21 @@ def uniform(key: Int[Tensor, "B"], n: int, dtype: torch.dtype = torch.float64) -
         True
     """
     counter = torch.arange(1, n + 1, device=key.device, dtype=torch.int64) * _GOLDEN
-    bits = _mix(_mix(key)[:, None] + counter)
-    return ((_shift_right(bits, 11).to(torch.float64) + 0.5) * 2.0**-53).to(dtype)
+    bits = _mix_(_mix_(key.clone())[:, None] + counter)
+    bits = bits.bitwise_right_shift_(11).bitwise_and_((1 << 53) - 1)
+    return bits.to(torch.float64).add_(0.5).mul_(2.0**-53).to(dtype)
 
 
 def normal(key: Int[Tensor, "B"], n: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "B n"]:
     """``n`` standard normal numbers for each key (Box-Muller)."""
     half = (n + 1) // 2
     u = uniform(key, 2 * half)
-    radius = torch.sqrt(-2.0 * torch.log(u[:, :half]))
-    angle = 2.0 * math.pi * u[:, half:]
-    return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], 1)[:, :n].to(dtype)
+    first, second = u[:, :half], u[:, half:]
+    radius = first.log().mul_(-2.0).sqrt_()
+    angle = second * (2.0 * math.pi)
+    torch.mul(radius, angle.cos(), out=first)
+    torch.mul(radius, angle.sin_(), out=second)
+    return u[:, :n].to(dtype)
 
 
 def permutation(key: Int[Tensor, "B"], n: int) -> Int[Tensor, "B n"]:

@@ -8,8 +8,9 @@
     scripts/bench/sampling.py --peers          # also beside posteriors (PyPI), a minute more
 
 The ratio is the wall time of ``sample`` over (gradient evaluations x time of one bare batched gradient of as many
-rows). Bare gradients are timed in turn with the runs, and the median of several turns is reported, because a busy
-machine slows both; the ratio of CPU times (of one thread) is what a busy machine changes least.
+rows as the sampler moves at once: all, or one group of an ensemble). Bare gradients are timed in turn with the
+runs, and the median of several turns is reported, because a busy machine slows both; the ratio of CPU times (of
+one thread) is what a busy machine changes least.
 
 posteriors steps one position; many chains are one tensor [B, D] whose log density is the sum over chains, which
 gives every chain its own gradient. Both packages make as many steps of the same scheme from the same points, on
@@ -59,14 +60,16 @@ def seconds(f, device: torch.device) -> tuple[float, float]:
 
 def ratio(name: str, potential: Potential, chains: int, evaluations: int, turns: int) -> list[dict]:
     x = potential.sample(chains, seed=1)
-
-    def bare() -> None:
-        for _ in range(evaluations):
-            potential.energy_and_grad(x)
-
-    bare()
     rows = []
     for kind, sampler in SAMPLERS.items():
+        batches = x.chunk(getattr(sampler, "groups", 1))
+
+        def bare(batches=batches) -> None:
+            for _ in range(evaluations):
+                for batch in batches:
+                    potential.energy_and_grad(batch)
+
+        bare()
         found, bare_ms = [], []
         for _ in range(turns):
             spent = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import torch
 
@@ -15,6 +16,8 @@ from torchscape.sampling.chains import Chains, Sampler
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["EnsembleQuasiNewton"]
+
+_LOT = 2**18  # random numbers drawn at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,15 +136,22 @@ class EnsembleQuasiNewton(Sampler):
         width = ((1 - decay**2) * part.temperature).sqrt()[:, None]
         x, p, energy, grad = part.x, part.p, part.energy, part.grad
         force = root.times(grad)
-        for k in range(self.hold):
+        for noise in _noises(random.fold(part.key, part.n_steps), self.hold, x):
             p = p.sub(force, alpha=h / 2)
-            noise = random.normal(random.fold(part.key, part.n_steps, k), potential.ndim, x.dtype)
             after = (p * decay).addcmul_(noise, width)
             x = x.add(root.times(p + after), alpha=h / 2)  # both halves of A
             energy, grad = potential.energy_and_grad(x)
             force = root.times(grad)
             p = after.sub(force, alpha=h / 2)
         return self.advanced(part, self.hold, x=x, p=p, energy=energy, grad=grad)
+
+
+def _noises(key: Int[Tensor, "R"], steps: int, like: Float[Tensor, "R D"]) -> Iterator[Float[Tensor, "R D"]]:
+    """Normal numbers for each of some steps, drawn for several at once: one at a time, calls and cold caches cost
+    more than the numbers."""
+    for lot in torch.arange(steps, device=key.device).split(max(1, _LOT // max(1, like.numel()))):
+        keys = random.fold(key, lot[:, None])
+        yield from random.normal(keys.flatten(), like.shape[1], like.dtype).unflatten(0, keys.shape)
 
 
 @dataclasses.dataclass(frozen=True)
