@@ -62,6 +62,12 @@ class WrongHvp(Waves):
         return super().hvp(x, v) * (1 + 1e-5)
 
 
+class WrongProducts(Waves):
+    def products_at(self, x):
+        products = super().products_at(x)
+        return lambda v: products(v.roll(1, 1))
+
+
 class WrongHessian(Waves):
     def hessian(self, x):
         return super().hessian(x) * (1 + 1e-5)
@@ -149,6 +155,7 @@ class Escaping(Waves):
     [
         (WrongGrad(), PotentialError, "the gradient is not the derivative of the energy"),
         (WrongHvp(), PotentialError, "hvp is not the derivative of the gradient"),
+        (WrongProducts(), PotentialError, "products_at and hvp differ"),
         (WrongHessian(), PotentialError, "hessian @ v and hvp differ"),
         (Lopsided(), PotentialError, "hvp is not the derivative"),
         (Mixing(), NotDeterministic, "rows interact: the energy of a row differs evaluated alone"),

@@ -128,6 +128,7 @@ class Climbs:
             number=number,
             refine=self.refine,
             tol=self.tol,
+            known=x,
         )
         return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)
 

@@ -120,8 +120,9 @@ def _cg_step(potential: Potential, x: Float[Tensor, "B D"], n_steps: int) -> Flo
     goal = norm * norm.sqrt().clamp(max=0.01)
     s, r, p = torch.zeros_like(x), -grad, -grad
     going = norm > 0
+    products = potential.products_at(x)
     for _ in range(n_steps):
-        hp = potential.symmetry.project_out(x, potential.hvp(x, p) * free)
+        hp = potential.symmetry.project_out(x, products(p[:, None])[:, 0] * free)
         curvature = (p * hp).sum(1)
         going = going & (curvature > 0)
         rr = r.square().sum(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
@@ -93,6 +93,14 @@ class Potential:
                 return torch.zeros_like(v)
             (product,) = torch.autograd.grad(grad, x, v.detach(), allow_unused=True)
         return torch.zeros_like(v) if product is None else product
+
+    def products_at(self, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
+        """H(x_b) V_b for blocks of vectors V [B K D], as a function of V: for many products at the same points."""
+
+        def products(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
+            return self.hvp(x.repeat_interleave(v.shape[1], 0), v.flatten(0, 1)).reshape(v.shape)
+
+        return products
 
     def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         """The dense Hessian of every row, symmetrised: D products per row, in one batch per chunk."""

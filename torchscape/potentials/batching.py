@@ -150,6 +150,10 @@ class Plan:
         )
         return _even(n_rows, max(1, rows)), samples
 
+    def keeps_graphs(self, n_rows: int, device: torch.device) -> bool:
+        """Whether the graphs of the gradients of all rows on all samples fit in memory together."""
+        return n_rows * self.n_samples * 3 * _BACKWARD * self.bytes_per_pair <= _free_bytes(device) // 4
+
 
 def _even(total: int, size: int) -> int:
     """The chunk size with the same number of chunks, but chunks of nearly equal length."""

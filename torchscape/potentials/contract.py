@@ -32,9 +32,10 @@ def check_contract(
 
     Shapes, dtype and device; the gradient against central differences of the energy and the Hessian-vector
     product against central differences of the gradient, (f(x + h v) - f(x - h v)) / 2h, both with an error that
-    falls as h^2; ``hvp`` against the dense Hessian; a symmetric Hessian; rows that never notice each other, also
-    beside a row of NaN; equal answers when asked twice; a stable fingerprint; starts inside the bounds; a symmetry
-    whose images keep the energy, align with their origin, and whose zero modes are orthonormal and flat.
+    falls as h^2; ``hvp`` against the dense Hessian and ``products_at``; a symmetric Hessian; rows that never
+    notice each other, also beside a row of NaN; equal answers when asked twice; a stable fingerprint; starts
+    inside the bounds; a symmetry whose images keep the energy, align with their origin, and whose zero modes are
+    orthonormal and flat.
 
     Args:
         potential: what to check.
@@ -205,6 +206,8 @@ class _Trial:
             torch.cat([right, scale], 1),
             "the Hessian is not symmetric: w.Hv and v.Hw",
         )
+        block, apart = u.products_at(x)(torch.stack([v, w], 1)), torch.stack([product, u.hvp(x, w)], 1)
+        self.close(block.flatten(1), apart.flatten(1), "products_at and hvp differ")
         if x.shape[1] <= _MAX_DENSE:
             dense = u.hessian(x)
             self.close(dense, dense.mT, "hessian is not symmetric")

@@ -60,6 +60,25 @@ class Evaluator:
         products = [self._product(part, w, size) for (part, size), w in zip(parts, along, strict=True)]
         return _cat(products, x, x.shape[1])
 
+    def products_at(self, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor] | None:
+        """H(x_b) V_b for V [B K D], by differentiating kept graphs of the gradients: half the time of as many
+        calls of :meth:`hvp`. None where the graphs do not fit, or second derivatives are not taken in reverse."""
+        if self.second != "reverse" or not self.vmapped or not self.plan.keeps_graphs(len(x), x.device):
+            return None
+        parts = [(part, list(self._gradients(part, size))) for part, size in self._parts(x, cost=3)]
+
+        def products(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
+            total = 2 * self.decay * v.detach()
+            along = total.split([len(part) for part, _ in parts]), v.split([len(part) for part, _ in parts])
+            for out, block, (_, gradients) in zip(*along, parts, strict=True):
+                for leaf, grad in gradients:
+                    for k in range(v.shape[1]):
+                        (product,) = torch.autograd.grad(grad, leaf, block[:, k], retain_graph=True)
+                        out[:, k] += product
+            return total
+
+        return products
+
     def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         columns = min(x.shape[1], _BASIS)
         parts = [self._dense(part, size, columns) for part, size in self._parts(x, cost=3 * columns)]
@@ -142,16 +161,20 @@ class Evaluator:
             product = product + second_derivative(term, x, v, self.second)
         return product
 
-    def _dense(self, x: Tensor, size: int, columns: int) -> Tensor:
-        """One graph of the gradient for all columns, differentiated once more for a few columns at a time."""
-        eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        total = torch.diag_embed(2 * self.decay.expand_as(x)).clone()
+    def _gradients(self, x: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of every chunk that is not linear in x: the rows as a leaf, and the gradient with its graph."""
         for term in self._terms(size):
             leaf = x.detach().clone().requires_grad_(True)
             with torch.enable_grad():
                 (grad,) = torch.autograd.grad(term(leaf).sum(), leaf, create_graph=True)
-            if not grad.requires_grad:  # linear in the coordinates
-                continue
+            if grad.requires_grad:
+                yield leaf, grad
+
+    def _dense(self, x: Tensor, size: int, columns: int) -> Tensor:
+        """One graph of the gradient for all columns, differentiated once more for a few columns at a time."""
+        eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        total = torch.diag_embed(2 * self.decay.expand_as(x)).clone()
+        for leaf, grad in self._gradients(x, size):
             for k, basis in enumerate(eye.split(columns)):
                 directions = basis[:, None].expand(-1, len(x), -1)
                 (rows,) = torch.autograd.grad(grad, leaf, directions, is_grads_batched=True, retain_graph=True)

@@ -122,6 +122,10 @@ class ModulePotential(Potential):
         """H(x_b) v_b, reverse over reverse (forward over reverse where a backward has no derivative)."""
         return self._evaluator.hvp(self._fitting(x), v)
 
+    def products_at(self, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
+        """H(x_b) V_b for blocks V [B K D], as a function of V: from graphs of the gradients, where they fit."""
+        return self._evaluator.products_at(self._fitting(x)) or super().products_at(x)
+
     def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         """The dense Hessian of every row: one pass over the data for many columns at once."""
         if self._evaluator.second == "reverse" and self._evaluator.vmapped:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torchscape.errors import PotentialError
 from torchscape.potentials.base import Potential
@@ -83,6 +83,10 @@ class Posterior(Potential):
 
     def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         return self.scale * self.potential.hvp(x, v)
+
+    def products_at(self, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
+        products = self.potential.products_at(x)
+        return lambda v: self.scale * products(v)
 
     def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         return self.scale * self.potential.hessian(x)

@@ -67,10 +67,13 @@ def characterise_with_modes(
     n_probes: int = 16,
     seed: int = 0,
     log_det: bool = True,
+    first: int = 2,
 ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
     """:func:`characterise`, and the eigenvector of the lowest eigenvalue of each row.
 
-    Without ``log_det`` it is left out (NaN) where it would need the quadrature, which costs more than the rest.
+    Beyond ``dense_limit`` coordinates ``first`` eigenpairs are looked for, more where all of them are negative;
+    one is enough where minima are expected. Without ``log_det`` it is left out (NaN) where it would need the
+    quadrature, which costs more than the rest.
     """
     x = points.x
     if len(x) == 0:
@@ -81,7 +84,7 @@ def characterise_with_modes(
     projector = Projector.at(potential, x, grad)
     slack = projector.apply_one(grad) / potential.length_scale
     if x.shape[1] > dense_limit:
-        return _iterative(potential, points, projector, slack, tol, n_probes if log_det else 0, seed)
+        return _iterative(potential, points, projector, slack, tol, n_probes if log_det else 0, seed, first)
     parts, modes = [], []
     for rows in torch.arange(len(x), device=x.device).split(rows_within(x.shape[1], x.dtype)):
         part, mode = _dense(potential, points[rows], projector.take(rows), slack[rows], tol)
@@ -125,11 +128,10 @@ def _floor(
 
 
 def _iterative(
-    potential, points, projector, slack, zero_tol, n_probes, seed
+    potential, points, projector, slack, zero_tol, n_probes, seed, k
 ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
     """From the lowest eigenpairs, as many as are negative and one more, and a quadrature for the rest."""
     x = points.x
-    k = 2
     certain = 0.1 / x.shape[1] ** 0.5
     while True:
         pairs = lowest_eigenpairs(potential, x, k, projector=projector, seed=seed, tol=1e-7, rel_tol=certain)

@@ -12,7 +12,7 @@ import torch
 
 from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
-from torchscape.saddles.eigen import Subspace, dense_spectrum, products_at, rows_within
+from torchscape.saddles.eigen import Subspace, dense_spectrum, rows_within
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import saddle_step
 from torchscape.types import Bool, Float, Int, Tensor
@@ -199,7 +199,8 @@ class Krylov(Curvature):
     def _space(self, potential, x, grad, mode, projector):
         cap = min(self.max_dim, x.shape[1])
         start = grad[:, None] if mode is None else torch.stack([grad, mode], 1)
-        space = Subspace.empty(x, cap + 2).expanded(start, products_at(potential, x), projector)
+        products = potential.products_at(x)
+        space = Subspace.empty(x, cap + 2).expanded(start, products, projector)
         values, vectors = x.new_ones(len(x), cap), x.new_zeros(len(x), cap, x.shape[1])
         active = torch.arange(len(x), device=x.device)
         while space.dim < cap:
@@ -211,9 +212,10 @@ class Krylov(Curvature):
                 finished, rest = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
                 values[active[finished]], vectors[active[finished]] = _model(take_rows(space, finished), cap)
                 active, space, new = active[rest], take_rows(space, rest), new[rest]
+                products = potential.products_at(x[active])
             else:  # it waits as it is, so that its model does not depend on its neighbours
                 new = torch.where(done[:, None, None], 0.0, new)
-            grown = space.expanded(new, products_at(potential, x[active]), projector.take(active))
+            grown = space.expanded(new, products, projector.take(active))
             if grown.dim == space.dim:
                 break
             space = grown

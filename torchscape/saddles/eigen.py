@@ -19,11 +19,14 @@ __all__ = [
     "dense_spectrum",
     "finite_rows",
     "lowest_eigenpairs",
-    "products_at",
     "rows_within",
 ]
 
 DENSE_BYTES = 1 << 29  # of Hessians decomposed at once
+_SPACE_BYTES = 1 << 28  # of the search space of one row
+_SPACES_BYTES = 1 << 32  # of all of them at once
+_MOST_VECTORS = 300
+_UNSEEN = 50  # vectors in the space per step between two looks at its Ritz pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +76,9 @@ def lowest_eigenpairs(
         tol: a row is done when every |H v - mu v| <= tol max|mu|,
         rel_tol: or rel_tol |mu|, which settles signs sooner. Keep it below 1 / sqrt(D): what a random start holds
             of a mode not yet seen must still show in the residual.
-        max_dim: vectors kept per row (default 30 + 4 k).
+        max_dim: vectors kept per row; by default 300, fewer where they would take more than 256 MiB. A space that
+            is never restarted needs the fewest products: a third of those of 38 vectors at a minimum of 8000
+            coordinates.
         max_hvps: products a row may spend; pairs that are not converged by then show it in ``residuals``.
         projector: directions to leave out; None for the known zero modes at x.
         seed: of the random guard vector.
@@ -87,26 +92,41 @@ def lowest_eigenpairs(
         >>> pairs.values.round(decimals=5).tolist()
         [[1.0, 2.0]]
     """
-    b, d = x.shape
     projector = Projector.at(potential, x) if projector is None else projector
+    d = x.shape[1]
     k = min(k, d)
+    per_vector = 2 * d * x.dtype.itemsize
+    cap = max_dim or max(30 + 4 * k, min(_MOST_VECTORS, _SPACE_BYTES // per_vector))
+    cap = min(d, max(cap, 3 * (k + 1))) + k + 1
+    lots = torch.arange(len(x), device=x.device).split(max(1, _SPACES_BYTES // (cap * per_vector)))
+    parts = [
+        _lowest(
+            potential, x[rows], k, None if guess is None else guess[rows], tol, rel_tol, cap, max_hvps,
+            projector.take(rows), seed,
+        )
+        for rows in lots
+    ]  # fmt: skip
+    return _together(parts, list(lots))
+
+
+def _lowest(potential, x, k, guess, tol, rel_tol, cap, max_hvps, projector, seed) -> Eigenpairs:
+    """:func:`lowest_eigenpairs` of as many rows as there is memory for, with search spaces of ``cap`` vectors."""
+    b, d = x.shape
     block = k + 1
-    cap = min(d, max(max_dim or 30 + 4 * k, 3 * block)) + block
     key = random.fold(seed, torch.arange(1, device=x.device)).expand(b)
     n_random = 1 if guess is not None else block
     noise = [random.normal(random.fold(key, j), d, x.dtype)[:, None, :] for j in range(n_random)]
     start = torch.cat([*([] if guess is None else [guess]), *noise], 1)
 
-    products = products_at(potential, x)
+    products = potential.products_at(x)
     space = Subspace.empty(x, max(cap, start.shape[1])).expanded(start, products, projector)
     least = start.shape[1] + 4 * block  # the guard needs a few products before it can tell anything
     active = torch.arange(b, device=x.device)
     found: list[Eigenpairs] = []
     owners: list[Tensor] = []
     while True:
-        values, vectors, residual = space.ritz(min(block, space.dim))
+        values, vectors, residual, scale = space.ritz(min(block, space.dim))
         norms = residual.norm(dim=2)
-        scale = space.largest()
         enough = (rel_tol * values[:, :k].abs()).maximum(tol * scale[:, None])
         done = (norms[:, :k] <= enough).all(1) & (space.n_hvps >= least)
         done |= space.n_hvps >= max_hvps
@@ -119,7 +139,7 @@ def lowest_eigenpairs(
             found.append(take_rows(pairs, done))
             rest = torch.nonzero(~done)[:, 0]
             active, space, residual = active[rest], take_rows(space, rest), residual[rest]
-            projector, products = projector.take(rest), products_at(potential, x[active])
+            projector, products = projector.take(rest), potential.products_at(x[active])
         else:
             residual = torch.where(done[:, None, None], 0.0, residual)  # a finished row waits as it is
         if space.dim + residual.shape[1] > cap:
@@ -128,6 +148,12 @@ def lowest_eigenpairs(
         if grown.dim == space.dim:  # the space is invariant in every row: nothing is left to be found
             pairs = take_rows(pairs, ~done) if len(active) < len(done) else pairs
             break
+        # H times the newest block makes the same space; Ritz pairs of a large one are not wanted at every step
+        for _ in range(space.dim // _UNSEEN):
+            n_new = grown.dim - space.dim
+            if n_new == 0 or grown.dim + n_new > cap:
+                break
+            space, grown = grown, grown.expanded(grown.hq[:, grown.dim - n_new : grown.dim], products, projector)
         space = grown
     return _together([*found, pairs], [*owners, active])
 
@@ -137,16 +163,6 @@ def _together(parts: list[Eigenpairs], owners: list[Tensor]) -> Eigenpairs:
     order = torch.cat(owners).argsort()
     fields = (field.name for field in dataclasses.fields(Eigenpairs))
     return Eigenpairs(*(torch.cat([getattr(part, name) for part in parts])[order] for name in fields))
-
-
-def products_at(potential: Potential, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
-    """H v for a block of vectors of each row, as one batch."""
-
-    def hvp(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
-        k = v.shape[1]
-        return potential.hvp(x.repeat_interleave(k, 0), v.reshape(-1, x.shape[1])).reshape(v.shape)
-
-    return hvp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,21 +220,22 @@ class Subspace:
         values, y = torch.linalg.eigh(t + torch.diag_embed(torch.where(valid, 0.0, top)))
         return values, y.mT
 
-    def largest(self) -> Float[Tensor, "B"]:
-        """Largest |Ritz value|."""
-        return torch.linalg.eigvalsh(self._t()).abs().amax(1)
-
     def _t(self) -> Float[Tensor, "B m m"]:
         t = self.t[:, : self.dim, : self.dim]
         return finite_rows(0.5 * (t + t.mT))[0]
 
-    def ritz(self, n: int) -> tuple[Float[Tensor, "B n"], Float[Tensor, "B n D"], Float[Tensor, "B n D"]]:
-        """The ``n`` lowest Ritz values, vectors and residuals H v - mu v."""
+    def ritz(
+        self, n: int
+    ) -> tuple[Float[Tensor, "B n"], Float[Tensor, "B n D"], Float[Tensor, "B n D"], Float[Tensor, "B"]]:
+        """The ``n`` lowest Ritz values, vectors and residuals H v - mu v; the largest |Ritz value|."""
         values, y = self.decomposed()
+        n_valid = self.valid[:, : self.dim].sum(1, keepdim=True)
+        empty = torch.arange(values.shape[1], device=values.device) >= n_valid
+        scale = values.masked_fill(empty, 0.0).abs().amax(1)
         values, y = values[:, :n], y[:, :n]
         vectors = torch.bmm(y, self.q[:, : self.dim])
         residual = torch.bmm(y, self.hq[:, : self.dim]) - values[:, :, None] * vectors
-        return values, vectors, residual
+        return values, vectors, residual, scale
 
     def restarted(self, keep: int) -> Subspace:
         """Only the ``keep`` lowest Ritz vectors, which costs no product."""
@@ -238,24 +255,23 @@ def orthonormalised(
 ) -> tuple[Float[Tensor, "B K D"], Bool[Tensor, "B K"]]:
     """P ``new`` made orthonormal to the basis and within itself; what vanishes becomes zero, and is marked.
 
-    Two passes of Gram-Schmidt: "twice is enough" (Giraud et al. 2005, doi 10.1007/s00211-005-0615-4). Each
-    projects again, because normalising what little is left would blow up its rounding errors outside P.
+    Two passes of Gram-Schmidt: "twice is enough" (Giraud et al. 2005, doi 10.1007/s00211-005-0615-4), the whole
+    block at once against the basis. Each projects again, because normalising what little is left would blow up
+    its rounding errors outside P.
     """
-    kept: list[Tensor] = []
     floor = torch.finfo(new.dtype).eps ** 0.5
-    for v in new.unbind(1):
-        before = v.norm(dim=1, keepdim=True)
-        v = v / before.clamp(min=torch.finfo(v.dtype).tiny)
-        alive = before > 0
-        others = torch.cat([basis, *(u[:, None] for u in kept)], 1)
-        for _ in range(2):
-            v = projector.apply_one(v)
-            v = v - torch.bmm(torch.bmm(v[:, None], others.mT), others)[:, 0]
-            after = v.norm(dim=1, keepdim=True)
-            alive = alive & (after > floor) & torch.isfinite(after)
-            v = torch.where(alive, v / after, 0.0)
-        kept.append(v)
-    out = torch.stack(kept, 1)
+    length = new.norm(dim=2, keepdim=True)
+    out = new / length.clamp(min=torch.finfo(new.dtype).tiny)
+    alive = length > 0
+    for _ in range(2):
+        out = projector.apply(out)
+        out = torch.baddbmm(out, torch.bmm(out, basis.mT), basis, alpha=-1)
+        for j in range(out.shape[1]):
+            before, v = out[:, :j], out[:, j : j + 1]
+            v = v - torch.bmm(torch.bmm(v, before.mT), before)
+            left = v.norm(dim=2, keepdim=True)
+            alive[:, j : j + 1] &= (left > floor) & torch.isfinite(left)
+            out[:, j : j + 1] = torch.where(alive[:, j : j + 1], v / left, 0.0)
     return out, out.abs().amax(2) > 0
 
 

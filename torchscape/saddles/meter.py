@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torchscape.potentials.base import Potential
@@ -47,6 +47,15 @@ class Metered(Potential):
     def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         self.n_hvps += len(x)
         return self.potential.hvp(x, v)
+
+    def products_at(self, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
+        products = self.potential.products_at(x)
+
+        def counted(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
+            self.n_hvps += len(v) * v.shape[1]
+            return products(v)
+
+        return counted
 
     def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         self.n_hessians += len(x)

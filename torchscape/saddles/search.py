@@ -155,6 +155,7 @@ def climb(
     refine: Follow | None = None,
     descent: Descent | Quench | None = None,
     tol: float | None = None,
+    known: Float[Tensor, "K D"] | None = None,
 ) -> SaddleSearch:
     """Single-ended search: transition states that are reached by climbing from minima.
 
@@ -171,6 +172,8 @@ def climb(
         keys: a random key per start instead, for directions that do not depend on the row either.
         number: climbs from each start before this one, for directions that go on from there; default none.
         refine, descent, tol: as for :func:`connect`.
+        known: minima, for instance the starts: an end of a path that is one of them is taken for a minimum without
+            another look where that look is expensive.
 
     Returns:
         As :func:`connect`; ``pair`` is the start.
@@ -202,7 +205,8 @@ def climb(
     mode = v.flatten(0, 1)
     x = starts.repeat_interleave(n, 0) + potential.length_scale * length.flatten()[:, None] * mode
     refine = refine or Follow(retry=False)  # another start is worth more than another try
-    return _refined(u, owner, x, mode, torch.ones_like(owner, dtype=torch.bool), refine, descent, tol)
+    enters = torch.ones_like(owner, dtype=torch.bool)
+    return _refined(u, owner, x, mode, enters, refine, descent, tol, known)
 
 
 def confirm(

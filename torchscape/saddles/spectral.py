@@ -78,13 +78,10 @@ def _probe(potential, x, projector, key, n_steps, zero_tol) -> Float[Tensor, "B"
     """z^T ln|P H P| z for one vector z of random signs per row."""
     signs = torch.where(random.uniform(key, x.shape[1], x.dtype) < 0.5, -1.0, 1.0).to(x)
     z = projector.apply(signs[:, None])
-
-    def hvp(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
-        return potential.hvp(x, v[:, 0])[:, None]
-
-    space = Subspace.empty(x, n_steps).expanded(z, hvp, projector)
+    products = potential.products_at(x)
+    space = Subspace.empty(x, n_steps).expanded(z, products, projector)
     for _ in range(n_steps - 1):
-        grown = space.expanded(space.hq[:, space.dim - 1 : space.dim], hvp, projector)
+        grown = space.expanded(space.hq[:, space.dim - 1 : space.dim], products, projector)
         if grown.dim == space.dim:
             break
         space = grown

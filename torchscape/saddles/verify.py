@@ -190,7 +190,7 @@ def _to_minima(
         rows = torch.nonzero(ends.converged & ~minima)[:, 0]
         if len(rows) == 0:
             return ends
-        ends_there, mode = characterise_with_modes(potential, ends[rows], log_det=False)
+        ends_there, mode = characterise_with_modes(potential, ends[rows], log_det=False, first=1)
         ends = _with_curvature(ends, rows, ends_there)
         stuck: Bool[Tensor, "R"] = ends_there.index > 0
         if not bool(stuck.any()):
@@ -200,7 +200,7 @@ def _to_minima(
         lower = descend(potential, off, options=descent)
         lower = lower.replace(n_evaluations=lower.n_evaluations + ends.n_evaluations[again])
         ends = _with_curvature(ends, again, lower)
-    unresolved = ends.converged & (characterise_with_modes(potential, ends, log_det=False)[0].index > 0)
+    unresolved = ends.converged & (characterise_with_modes(potential, ends, log_det=False, first=1)[0].index > 0)
     return ends.replace(status=torch.where(unresolved, int(Status.WRONG_INDEX), ends.status))
 
 
