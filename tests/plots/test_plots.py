@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import time
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -205,12 +204,10 @@ def test_few_minima_shown_are_connected_as_before():
 
 def test_thousands_of_minima_are_thinned_out_and_said_so():
     network = landscape(3000, 9000)
-    start = time.perf_counter()
     picture = plots.disconnectivity(network)
     assert len(picture.minima) == 1000
     assert "of 3000 minima" in picture.axes.get_title(loc="right")
     assert len(plots.disconnectivity(network, min_barrier=0.0).minima) == 3000
-    assert time.perf_counter() - start < 10.0
 
 
 def test_colours_say_what_they_mean():
