@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Sampling: what a sampler costs beside the gradients, and steps per second against the number of chains.
 
-    scripts/bench/sampling.py                  # everything, about four minutes
+    scripts/bench/sampling.py                  # everything, about eight minutes
     scripts/bench/sampling.py --quick          # fewer steps and chains
     scripts/bench/sampling.py --json FILE      # also write the figures, with machine, versions and date
     scripts/bench/sampling.py --device cuda    # on a GPU
     scripts/bench/sampling.py --peers          # also beside posteriors (PyPI), a minute more
 
 The ratio is the wall time of ``sample`` over (gradient evaluations x time of one bare batched gradient of as many
-rows as the sampler moves at once: all, or one group of an ensemble). Bare gradients are timed in turn with the
-runs, and the median of several turns is reported, because a busy machine slows both; the ratio of CPU times (of
-one thread) is what a busy machine changes least.
+rows as the sampler moves at once: all, or one group of an ensemble). Every run is timed between
+two times of bare gradients, and the median of several turns is reported, because a busy machine slows both; the
+ratio of CPU times (of one thread) is what a busy machine changes least.
 
 posteriors steps one position; many chains are one tensor [B, D] whose log density is the sum over chains, which
 gives every chain its own gradient. Both packages make as many steps of the same scheme from the same points, on
@@ -69,20 +69,24 @@ def ratio(name: str, potential: Potential, chains: int, evaluations: int, turns:
                 for batch in batches:
                     potential.energy_and_grad(batch)
 
+        spent: list[int] = []
+
+        def run(sampler=sampler, spent=spent) -> None:
+            steps = evaluations // GRADIENTS.get(type(sampler).__name__, 1)
+            samples = sample(potential, x, sampler=sampler, steps=steps, thin=10, keep_positions=False)
+            spent.append(samples.state.n_evaluations)
+
         bare()
+        run()
         found, bare_ms = [], []
+        before = seconds(bare, potential.device)
         for _ in range(turns):
-            spent = []
-
-            def run(sampler=sampler, spent=spent) -> None:
-                steps = evaluations // GRADIENTS.get(type(sampler).__name__, 1)
-                samples = sample(potential, x, sampler=sampler, steps=steps, thin=10, keep_positions=False)
-                spent.append(samples.state.n_evaluations)
-
-            alone = seconds(bare, potential.device)
             whole = seconds(run, potential.device)
-            found.append([w * evaluations / (spent[0] * a) for w, a in zip(whole, alone, strict=True)])
+            after = seconds(bare, potential.device)
+            alone = [0.5 * (a + b) for a, b in zip(before, after, strict=True)]
+            found.append([w * evaluations / (spent[-1] * a) for w, a in zip(whole, alone, strict=True)])
             bare_ms.append(1e3 * alone[0] / evaluations)
+            before = after
         wall, cpu = zip(*found, strict=True)
         row = {
             "problem": name,
@@ -185,7 +189,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    turns, counts = (3, [1, 10, 100, 1000]) if args.quick else (5, [1, 10, 100, 1000, 10000])
+    turns, counts = (5, [1, 10, 100, 1000]) if args.quick else (15, [1, 10, 100, 1000, 10000])
 
     print("== wall time over (gradient evaluations x bare gradient)")
     ratios = []
@@ -204,9 +208,9 @@ def main() -> None:
         print(f"== beside posteriors {VERSION}, microseconds per step and chain")
         digits = problems.get("digits", hidden=4, device=args.device).potential
         some = [1, 100] if args.quick else [1, 10, 100, 1000]
-        peers += beside_posteriors("rosenbrock", small, some, 100, turns)
-        peers += beside_posteriors("trimer-network", trimer, some[:3], 50, turns)
-        peers += beside_posteriors("digits 64-4-10", digits, some[:2] if args.quick else [1, 10, 64], 20, turns)
+        peers += beside_posteriors("rosenbrock", small, some, 100, 5)
+        peers += beside_posteriors("trimer-network", trimer, some[:3], 50, 5)
+        peers += beside_posteriors("digits 64-4-10", digits, some[:2] if args.quick else [1, 10, 64], 20, 5)
 
     if args.json:
         figures = {"ratio": ratios, "throughput": rates}
