@@ -1,7 +1,7 @@
 """What the process is asked to do for batches of small matrices. Imported before torch, which loads OpenMP.
 
 Threads spin for microseconds only. Small matrices make short parallel regions. Between them OpenMP's threads spin
-for a good part of a millisecond by default, which on a busy machine costs more than it saves; without any spinning,
+for a good part of a millisecond by default, which on a busy machine costs more than it saves; without spinning,
 waking them does so on an idle one. For 128 quenches of a small network on two threads, by default, without, and as
 here: 0.8, 1.3 and 0.9 s on two idle cores, 3.9, 2.4 and 2.6 s on two loaded ones. Whoever sets GOMP_SPINCOUNT or
 OMP_WAIT_POLICY, or imports torch first, decides.
