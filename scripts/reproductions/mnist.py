@@ -50,8 +50,9 @@ def _carry_out(run: Run, page: Page) -> None:
         "the sum of the squares of all parameters."
         + ("" if full else " This quick run uses 8 x 8 images and three hidden nodes in place of MNIST.")
     )
-    _tell(page, network, n_saddles, held.wrong.cpu(), judged=full)
-    _draw(page, problem, network, x, held.wrong.cpu(), run)
+    home = (network.components() == 0).nonzero()[:, 0]
+    _tell(page, network.n_minima, network.subset(home), n_saddles, held.wrong.cpu(), judged=full)
+    _draw(page, problem, network.subset(home), home, x, held.wrong.cpu(), run)
     page.settings += [
         f"{problem.description}; {len(problem.test[1])} images held back",
         *(told(strategy) for strategy in strategies),
@@ -72,19 +73,22 @@ def _quenched(run: Run, potential: tsc.ModulePotential) -> tuple[tsc.Network, to
     return tsc.Network.of(ends.energy.cpu(), [], []), ends.x
 
 
-def _tell(page: Page, network: tsc.Network, n_saddles: int, wrong: torch.Tensor, judged: bool) -> None:
+def _tell(
+    page: Page, n_minima: int, network: tsc.Network, n_saddles: int, wrong: torch.Tensor, judged: bool
+) -> None:
+    """``network`` is the largest component, ``wrong`` of all minima."""
     published = published_figures("mnist")
     graph = graph_of(network)
     page.compare(
         "minima in one connected component",
-        f"{graph.component} of {graph.minima}",
+        f"{graph.component} of {n_minima}",
         reaches(graph.component, _AT_LEAST) if judged else Verdict.BESIDE,
         published=published["minima"],
         remark=f"at least {_AT_LEAST} were to be reached",
     )
     why = "grows with the searches per minimum: not a property of the landscape alone"
-    page.compare("edges", graph.edges, published=published["edges"], remark=why)
-    page.compare("transition states", n_saddles)
+    page.compare("edges of that component", graph.edges, published=published["edges"], remark=why)
+    page.compare("transition states in all", n_saddles)
     page.compare("mean degree", f"{graph.mean_degree:.2f}", published=published["mean degree"], remark=why)
     small = graph.edges > 0 and graph.component >= _AT_LEAST and graph.path_length < 8
     page.compare(
@@ -100,7 +104,7 @@ def _tell(page: Page, network: tsc.Network, n_saddles: int, wrong: torch.Tensor,
     overlap = float(error.min()) <= high and float(error.max()) >= low
     verdict = Verdict.SPREAD if overlap else Verdict.DIFFERENT
     page.compare(
-        "test error of the minima: range; mean ± sd",
+        "test error of all minima: range; mean ± sd",
         f"{float(error.min()):.3f} to {float(error.max()):.3f}; {float(error.mean()):.3f} ± "
         f"{float(error.std()):.4f}",
         verdict if judged else Verdict.BESIDE,
@@ -108,14 +112,14 @@ def _tell(page: Page, network: tsc.Network, n_saddles: int, wrong: torch.Tensor,
         remark="ranges overlap" if overlap else "no overlap: other images; the paper's normalisation is not known",
     )
     page.compare(
-        "losses of the minima",
+        "losses of the connected minima",
         f"{float(network.energy.min()):.4f} to {float(network.energy.max()):.4f}",
         published="3.95 to 4.30",
         remark="the published values suggest a sum over data or another normalisation",
     )
-    told_funnel = _funnel(page, network, graph.component, judged)
+    told_funnel = _funnel(page, network, judged)
     page.say(
-        f"{graph.component} of {graph.minima} minima are connected; the paper has {published['minima']}, and at "
+        f"{graph.component} of {n_minima} minima are connected; the paper has {published['minima']}, and at "
         f"least {_AT_LEAST} were to be reached"
         + (". " if graph.component >= _AT_LEAST or not judged else ": **not reached** with the time there was. ")
         + f"Test errors lie between {float(error.min()):.3f} and {float(error.max()):.3f}, the paper's between "
@@ -124,12 +128,13 @@ def _tell(page: Page, network: tsc.Network, n_saddles: int, wrong: torch.Tensor,
     )
 
 
-def _funnel(page: Page, network: tsc.Network, component: int, judged: bool) -> str:
-    """The funnels of the largest component: a line of the table, and a sentence."""
+def _funnel(page: Page, network: tsc.Network, judged: bool) -> str:
+    """The funnels of a connected network: a line of the table, and a sentence."""
+    component = network.n_minima
     if component < 2:
         page.compare("funnels", "not connected", Verdict.SHORT, published="single funnel")
         return ""
-    found = analysis.funnels(network.subset((network.components() == 0).nonzero()[:, 0]))
+    found = analysis.funnels(network)
     largest = int(found.size.max())
     verdict = Verdict.KIND if largest >= 0.8 * component else Verdict.DIFFERENT
     page.compare(
@@ -141,13 +146,22 @@ def _funnel(page: Page, network: tsc.Network, component: int, judged: bool) -> s
     return f" The largest funnel has {largest} of the {component} connected minima."
 
 
-def _draw(page: Page, problem, network: tsc.Network, x: torch.Tensor, wrong: torch.Tensor, run: Run) -> None:
-    error = wrong.double().mean(1)
+def _draw(
+    page: Page,
+    problem: tsc.problems.Problem,
+    network: tsc.Network,
+    home: torch.Tensor,
+    x: torch.Tensor,
+    wrong: torch.Tensor,
+    run: Run,
+) -> None:
+    """``network`` is of the minima ``home`` among those at ``x``."""
+    error = wrong.double().mean(1)[home]
     if network.n_edges:
         page.picture(
             plots.disconnectivity(network, colour=error, colour_label="test error").figure,
             "tree",
-            "Disconnectivity graph (P, Fig. 7), coloured by the test error.",
+            "Disconnectivity graph of the connected minima (P, Fig. 7), coloured by the test error.",
         )
     distances = analysis.misclassification_distances(wrong)
     page.picture(
@@ -182,7 +196,9 @@ def _draw(page: Page, problem, network: tsc.Network, x: torch.Tensor, wrong: tor
         f"(p = {removed.p_value:.2g}) once it is removed."
     )
     if network.n_edges:
-        page.picture(plots.network(network, colour="energy").figure, "network", "The minima as a network.")
+        page.picture(
+            plots.network(network, colour="energy").figure, "network", "The connected minima as a network."
+        )
 
 
 EXPERIMENT = Experiment(
