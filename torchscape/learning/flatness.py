@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import torch
@@ -155,12 +155,11 @@ def hessian_trace(
         raise TorchscapeError("an error bar needs two probes or more")
     n, d = x.shape
     key = random.fold(seed, torch.arange(n_probes, device=x.device))
+    products = potential.products_at(x)
     estimates = []
     for part in key.split(max(1, _NUMBERS // max(1, n * d))):
         z = torch.where(random.uniform(part, d, x.dtype) < 0.5, -1.0, 1.0).to(x)
-        z = z.repeat_interleave(n, 0)
-        product = potential.hvp(x.repeat(len(part), 1), z)
-        estimates.append((z * product).sum(1).reshape(len(part), n))
+        estimates.append((products(z.expand(n, -1, -1)) * z).sum(2).mT)
     estimate = torch.cat(estimates)
     return estimate.mean(0), estimate.std(0) / n_probes**0.5
 
@@ -243,3 +242,7 @@ class UpsideDown(Potential):
 
     def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         return -self._of.hvp(x, v)
+
+    def products_at(self, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
+        products = self._of.products_at(x)
+        return lambda v: -products(v)
