@@ -8,9 +8,9 @@
     scripts/bench/sampling.py --peers          # also beside posteriors (PyPI), a minute more
 
 The ratio is the wall time of ``sample`` over (gradient evaluations x time of one bare batched gradient of as many
-rows as the sampler moves at once: all, or one group of an ensemble). Every run is timed between
-two times of bare gradients, and the median of several turns is reported, because a busy machine slows both; the
-ratio of CPU times (of one thread) is what a busy machine changes least.
+rows as the sampler moves at once: all, or one group of an ensemble). Every run is timed between two times of bare
+gradients, and the median of several turns is reported, because a busy machine slows both; the ratio of CPU times
+(of one thread) is what a busy machine changes least.
 
 posteriors steps one position; many chains are one tensor [B, D] whose log density is the sum over chains, which
 gives every chain its own gradient. Both packages make as many steps of the same scheme from the same points, on
@@ -123,7 +123,9 @@ def throughput(name: str, potential: Potential, counts: list[int], most: float) 
     return rows
 
 
-def beside_posteriors(name: str, potential: Potential, counts: list[int], steps: int, turns: int) -> list[dict]:
+def beside_posteriors(
+    name: str, potential: Potential, counts: list[int], steps: int, turns: int = 5
+) -> list[dict]:
     """Microseconds per step and chain of posteriors and of ours, and of a bare gradient, in turn."""
     sgmcmc, h, friction = posteriors().sgmcmc, 1e-3, 1.0
 
@@ -162,7 +164,7 @@ def beside_posteriors(name: str, potential: Potential, counts: list[int], steps:
             spent: dict[str, list[float]] = {kind: [] for kind in calls}
             ours()
             theirs()
-            for _ in range(turns):
+            for _ in range(5):
                 for kind, call in calls.items():
                     spent[kind].append(seconds(call, potential.device)[0] / (steps * chains))
             ratios = [b / a for a, b in zip(spent["ours"], spent["posteriors"], strict=True)]
@@ -208,9 +210,9 @@ def main() -> None:
         print(f"== beside posteriors {VERSION}, microseconds per step and chain")
         digits = problems.get("digits", hidden=4, device=args.device).potential
         some = [1, 100] if args.quick else [1, 10, 100, 1000]
-        peers += beside_posteriors("rosenbrock", small, some, 100, 5)
-        peers += beside_posteriors("trimer-network", trimer, some[:3], 50, 5)
-        peers += beside_posteriors("digits 64-4-10", digits, some[:2] if args.quick else [1, 10, 64], 20, 5)
+        peers += beside_posteriors("rosenbrock", small, some, 100)
+        peers += beside_posteriors("trimer-network", trimer, some[:3], 50)
+        peers += beside_posteriors("digits 64-4-10", digits, some[:2] if args.quick else [1, 10, 64], 20)
 
     if args.json:
         figures = {"ratio": ratios, "throughput": rates}

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from torchscape import ModulePotential, random
 from torchscape.errors import PotentialError
+from torchscape.potentials.batching import Plan
 from torchscape.potentials.contract import check_contract
 from torchscape.symmetry import Symmetry
 
@@ -317,3 +318,17 @@ def test_the_symmetry_can_be_given():
     mine = Mine()
     assert build(symmetry=mine).symmetry is mine
     assert type(build(symmetry=None).symmetry) is Symmetry
+
+
+@pytest.mark.parametrize("chunk_size", [None, 5])
+def test_products_at_points_are_those_of_hvp_whether_graphs_are_kept_or_not(chunk_size, monkeypatch):
+    potential = build(l2=0.3, chunk_size=chunk_size)
+    x = potential.sample(3, seed=1)
+    v = random.normal(random.fold(2, torch.arange(3)), 4 * potential.ndim).reshape(3, 4, -1)
+    each = torch.stack([potential.hvp(x, v[:, k]) for k in range(4)], 1)
+    kept = potential.products_at(x)
+    torch.testing.assert_close(kept(v), each)
+    torch.testing.assert_close(kept(v[:, :1]), each[:, :1])  # the graphs serve again
+    monkeypatch.setattr(Plan, "keeps_graphs", lambda *_: False)
+    torch.testing.assert_close(potential.products_at(x)(v), each)
+    assert potential.products_at(x[:0])(v[:0]).shape == (0, 4, potential.ndim)

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from saddles.known import Form
 
-from torchscape.potentials import LennardJones
+from torchscape.potentials import LennardJones, Potential
+from torchscape.saddles import eigen
 from torchscape.saddles.eigen import dense_spectrum, lowest_eigenpairs, orthonormalised
 from torchscape.saddles.projector import Projector
 
@@ -53,6 +54,32 @@ def test_a_warm_start_saves_products():
     warm = lowest_eigenpairs(u, x, 1, guess=cold.vectors, tol=1e-6)
     assert warm.values[0, 0] == pytest.approx(float(torch.linalg.eigvalsh(u.h)[0]), abs=1e-4)
     assert int(warm.n_hvps) < 0.5 * int(cold.n_hvps)
+
+
+@pytest.mark.parametrize("max_dim", [None, 90])
+def test_large_spaces_and_restarted_ones_find_what_lapack_finds_in_lots_of_any_size(max_dim, monkeypatch):
+    """More than fifty vectors: Ritz pairs are looked at now and then only, and 90 vectors restart on the way."""
+    forms = [random_form(700, seed, low=low, high=3e3) for seed, low in ((6, -1.0), (7, 0.5), (8, -40.0))]
+    h = torch.stack([form.h for form in forms])
+
+    class Several(Potential):
+        """The form of a row is told by its first coordinate."""
+
+        ndim = 700
+
+        def energy(self, x):
+            return 0.5 * torch.einsum("bi,bij,bj->b", x, h[x.detach()[:, 0].round().long()], x)
+
+    x = torch.zeros(3, 700, dtype=torch.float64)
+    x[:, 0] = torch.arange(3)
+    # scale times 1e-9 is an eigenvalue to 3e-6, and better: it errs as the square of the residual
+    found = lowest_eigenpairs(Several(), x, 2, tol=1e-9, max_dim=max_dim, projector=Projector(None, None))
+    assert int(found.n_hvps.min()) > 3 * 50
+    assert torch.allclose(found.values, torch.linalg.eigvalsh(h)[:, :2], atol=1e-6)
+    monkeypatch.setattr(eigen, "_SPACES_BYTES", 1)
+    apart = lowest_eigenpairs(Several(), x, 2, tol=1e-9, max_dim=max_dim, projector=Projector(None, None))
+    assert torch.allclose(apart.values, found.values, rtol=0, atol=1e-9)
+    assert torch.equal(apart.n_hvps, found.n_hvps)
 
 
 def test_what_is_not_converged_says_so():

@@ -79,7 +79,8 @@ def lowest_eigenpairs(
         max_dim: vectors kept per row; by default 300, fewer where they would take more than 256 MiB. A space that
             is never restarted needs the fewest products: a third of those of 38 vectors at a minimum of 8000
             coordinates.
-        max_hvps: products a row may spend; pairs that are not converged by then show it in ``residuals``.
+        max_hvps: products after which a row is given up, a few blocks late at most; pairs that are not converged
+            by then show it in ``residuals``.
         projector: directions to leave out; None for the known zero modes at x.
         seed: of the random guard vector.
 
@@ -99,13 +100,11 @@ def lowest_eigenpairs(
     cap = max_dim or max(30 + 4 * k, min(_MOST_VECTORS, _SPACE_BYTES // per_vector))
     cap = min(d, max(cap, 3 * (k + 1))) + k + 1
     lots = torch.arange(len(x), device=x.device).split(max(1, _SPACES_BYTES // (cap * per_vector)))
-    parts = [
-        _lowest(
-            potential, x[rows], k, None if guess is None else guess[rows], tol, rel_tol, cap, max_hvps,
-            projector.take(rows), seed,
-        )
-        for rows in lots
-    ]  # fmt: skip
+    parts = []
+    for rows in lots:
+        near = None if guess is None else guess[rows]
+        part = projector.take(rows)
+        parts.append(_lowest(potential, x[rows], k, near, tol, rel_tol, cap, max_hvps, part, seed))
     return _together(parts, list(lots))
 
 
