@@ -23,7 +23,7 @@ from torchscape.explore.neighbours import (
 from torchscape.optimise import relax
 from torchscape.potentials import FunctionPotential
 from torchscape.potentials.base import Potential
-from torchscape.saddles import connect
+from torchscape.saddles import climb, connect
 from torchscape.saddles.characterise import DENSE_LIMIT
 from torchscape.saddles.meter import Metered
 from torchscape.saddles.verify import verify
@@ -291,6 +291,11 @@ def test_ends_that_are_known_minima_need_no_hessian():
         assert checked.minus.index.tolist() == checked.plus.index.tolist() == [0]
         spent.append(metered.n_hvps)
     assert spent[0] < 0.6 * spent[1]
+    along = torch.zeros(1, d, dtype=torch.float64)
+    along[0, 0] = -1.0
+    with_ends, without = (climb(u, ends[1:], directions=along, known=known) for known in (ends, None))
+    assert with_ends.minus.index.tolist() == with_ends.plus.index.tolist() == [0]
+    assert with_ends.n_hvps < without.n_hvps - 0.4 * spent[1]
 
     with tsc.Landscape.in_memory(u) as landscape:
         landscape.add_minima(relax(u, ends))
