@@ -35,7 +35,7 @@ class Timed(Potential):
 
     def __init__(self, inner: Potential) -> None:
         self.inner, self.seconds, self.calls = inner, 0.0, 0
-        for name in ("ndim", "dtype", "device", "bounds", "length_scale"):
+        for name in ("ndim", "dtype", "device", "bounds", "length_scale", "preconditioner"):
             setattr(self, name, getattr(inner, name))
 
     def energy_and_grad(self, x):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -17,6 +19,7 @@ from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.function import FunctionPotential
+from torchscape.potentials.preconditioner import Preconditioner
 
 
 class Rosenbrock(Potential):
@@ -65,25 +68,40 @@ def test_every_start_reaches_the_minimum_of_rosenbrock(optimiser, device, dtype)
     assert int(away.sum()) == int(saddles.sum()) <= (0 if dtype == torch.float64 else 1)
 
 
-@pytest.mark.parametrize("rescaled", [False, True])
-def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion(rescaled):
+class Known(Preconditioner):
+    """A given matrix."""
+
+    def __init__(self, p: torch.Tensor) -> None:
+        self.p = p
+
+    def __call__(self, grad):
+        return grad @ self.p
+
+
+@pytest.mark.parametrize("start", ["identity", "rescaled", "preconditioned"])
+def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion(start):
     """The compact form and Nocedal & Wright's algorithm 7.4 give the same direction, which starts from a multiple
-    of the unit matrix, or of the diagonal that the pairs have suggested."""
+    of the unit matrix, of the diagonal that the pairs have suggested, or of a preconditioner."""
+    rescaled = start == "rescaled"
     generator = torch.Generator().manual_seed(0)
     b, d, m = 3, 8, 5
     optimiser = LBFGS(memory=10, pairs=None)
-    memory = optimiser.fresh(torch.zeros(b, d, dtype=torch.float64))
+    p = torch.randn(d, d, generator=generator, dtype=torch.float64)
+    known = Known(p @ p.T + torch.eye(d)) if start == "preconditioned" else None
+    memory = optimiser.fresh(torch.zeros(b, d, dtype=torch.float64), known)
     a = torch.randn(d, d, generator=generator, dtype=torch.float64)
     a = a @ a.T + torch.eye(d)
     yes, no = torch.ones(b, dtype=torch.bool), torch.zeros(b, dtype=torch.bool)
-    pairs = []
+    pairs, latest = [], torch.randn(b, d, generator=generator, dtype=torch.float64)
     for i in range(m):
         if rescaled and i == m - 1:
             _rescale(memory, torch.arange(b))
             assert float(memory.scale.std(1).min()) > 0.05
         s = torch.randn(b, d, generator=generator, dtype=torch.float64)
         pairs.append((s, s @ a))
-        grad = torch.randn(b, d, generator=generator, dtype=torch.float64)
+        if i == 0:  # the gradient before the first step, of which a memory with a preconditioner takes note
+            memory, _ = optimiser.update(memory, 0 * s, 0 * s, latest, no, no)
+        latest = grad = latest + s @ a
         memory, direction = optimiser.update(memory, s, s @ a, grad, yes, no)
     for row in range(b):
         q, alphas = grad[row].clone(), []
@@ -91,8 +109,8 @@ def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion(rescaled):
             alphas.append((s[row] @ q) / (s[row] @ y[row]))
             q -= alphas[-1] * y[row]
         s, y = pairs[-1]
-        start = memory.scale[row].square()
-        r = start * q * (s[row] @ y[row]) / (y[row] @ (start * y[row]))
+        first = torch.diag(memory.scale[row].square()) if known is None else known.p
+        r = first @ q * (s[row] @ y[row]) / (y[row] @ first @ y[row])
         for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
             r += s[row] * (alpha - (y[row] @ r) / (s[row] @ y[row]))
         torch.testing.assert_close(direction[row], -r, rtol=1e-9, atol=1e-11)
@@ -132,14 +150,16 @@ def test_lbfgs_drops_its_oldest_pairs_and_keeps_the_rest():
     torch.testing.assert_close(direction(steps), direction(steps[-4:]))
 
 
-def test_bfgs_update_is_the_textbook_formula():
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_bfgs_update_is_the_textbook_formula(preconditioned):
     generator = torch.Generator().manual_seed(0)
     d = 5
+    p = torch.randn(d, d, generator=generator, dtype=torch.float64)
+    h = p @ p.T + torch.eye(d) if preconditioned else torch.eye(d, dtype=torch.float64)
     optimiser = BFGS(rescale=float("inf"))
-    memory = optimiser.fresh(torch.zeros(1, d, dtype=torch.float64))
-    memory = type(memory)(memory.h, memory.scale + 1, memory.age)  # H = I, not to be rescaled
+    memory = optimiser.fresh(torch.zeros(1, d, dtype=torch.float64), Known(h) if preconditioned else None)
+    memory = dataclasses.replace(memory, scale=memory.scale + 1)  # H = P, not to be rescaled
     yes, no = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.bool)
-    h = torch.eye(d, dtype=torch.float64)
     for _ in range(4):
         s = torch.randn(1, d, generator=generator, dtype=torch.float64)
         y = s * torch.arange(1.0, d + 1, dtype=torch.float64)
@@ -150,6 +170,47 @@ def test_bfgs_update_is_the_textbook_formula():
         h = left @ h @ left.T + rho * s.T @ s
         torch.testing.assert_close(memory.h[0], h)
         torch.testing.assert_close(direction, -grad @ h)
+
+
+@pytest.mark.parametrize("optimiser", [BFGS(), LBFGS(memory=20)], ids=["bfgs", "lbfgs"])
+def test_the_inverse_hessian_of_a_bowl_as_preconditioner_leaves_two_steps(optimiser):
+    """With P = H^-1 up to a factor the first step tells the factor, and the second lands in the minimum."""
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(30, 30, generator=generator, dtype=torch.float64)
+    a = a @ a.T + 1e-3 * torch.eye(30)
+    bowl = FunctionPotential(lambda x: 0.5 * x @ a @ x, 30)
+    starts = torch.randn(6, 30, generator=generator, dtype=torch.float64)
+    plain = relax(bowl, starts, optimiser=optimiser, tol=1e-7)
+    bowl.preconditioner = Known(7.0 * torch.linalg.inv(a))
+    points = relax(bowl, starts, optimiser=dataclasses.replace(optimiser, max_step=1e9), tol=1e-7)
+    assert bool(points.converged.all())
+    assert bool(plain.converged.all())
+    assert int(points.n_evaluations.max()) <= 8  # the first step, from P itself, has to be cut back
+    assert int(plain.n_evaluations.min()) > 30
+
+
+def test_a_forgotten_row_starts_over_from_the_preconditioner():
+    p = torch.diag(torch.arange(1.0, 5.0, dtype=torch.float64))
+    grad = torch.ones(2, 4, dtype=torch.float64)
+    none = torch.zeros(2, dtype=torch.bool)
+    for optimiser in (BFGS(), LBFGS(memory=5)):
+        memory = optimiser.fresh(torch.zeros(2, 4, dtype=torch.float64), Known(p))
+        memory, _ = optimiser.update(memory, 0 * grad, 0 * grad, 0 * grad, none, none)
+        memory, bent = optimiser.update(memory, grad.cumsum(1), grad, grad, ~none, none)
+        memory, direction = optimiser.update(memory, 0 * grad, 0 * grad, grad, none, torch.tensor([True, False]))
+        torch.testing.assert_close(direction[0], -grad[0] @ p)
+        torch.testing.assert_close(direction[1], bent[1])
+
+
+def test_walls_and_preconditioners_do_not_mix():
+    """In a box the preconditioner is not used: the same evaluations as without."""
+    box = Bounds(torch.full((4,), -0.5).double(), torch.full((4,), 2.0).double())
+    counts = []
+    for p in (None, Known(torch.diag(torch.arange(1.0, 5.0, dtype=torch.float64)))):
+        bowl = FunctionPotential(lambda x: ((x + 1) ** 4).sum(), 4, bounds=box)
+        bowl.preconditioner = p
+        counts.append(relax(bowl, bowl.sample(5)).n_evaluations)
+    assert torch.equal(*counts)
 
 
 def test_fewer_evaluations_than_scipy_on_rosenbrock():

@@ -68,6 +68,11 @@ class WrongProducts(Waves):
         return lambda v: products(v.roll(1, 1))
 
 
+class Guess(Waves):
+    def __init__(self, guess):
+        self.preconditioner = guess
+
+
 class WrongHessian(Waves):
     def hessian(self, x):
         return super().hessian(x) * (1 + 1e-5)
@@ -156,6 +161,9 @@ class Escaping(Waves):
         (WrongGrad(), PotentialError, "the gradient is not the derivative of the energy"),
         (WrongHvp(), PotentialError, "hvp is not the derivative of the gradient"),
         (WrongProducts(), PotentialError, "products_at and hvp differ"),
+        (Guess(lambda g: g.abs()), PotentialError, "preconditioner is not linear"),
+        (Guess(lambda g: g.cumsum(1)), PotentialError, "preconditioner is not symmetric"),
+        (Guess(lambda g: -g), PotentialError, "preconditioner is not positive"),
         (WrongHessian(), PotentialError, "hessian @ v and hvp differ"),
         (Lopsided(), PotentialError, "hvp is not the derivative"),
         (Mixing(), NotDeterministic, "rows interact: the energy of a row differs evaluated alone"),

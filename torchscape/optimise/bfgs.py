@@ -9,6 +9,7 @@ import torch
 from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.optimise.rows import may_hold, put_rows, take_rows
 from torchscape.points import Status
+from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["BFGS"]
@@ -19,6 +20,7 @@ class _InverseHessian:
     h: Float[Tensor, "B D D"]
     scale: Float[Tensor, "B"]  # of the identity that H started from; 0 before the first pair
     age: Int[Tensor, "B"]  # pairs since
+    preconditioner: Preconditioner | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +30,8 @@ class BFGS(QuasiNewton):
     H <- (I - rho s y^T) H (I - rho y s^T) + rho s s^T,  rho = 1 / s.y
 
     A row costs D^2 numbers; the update is one product H y and one rank-two correction in place. H starts from
-    gamma I with gamma = s.y / y.y (eq. 6.20) of the first pair, or of a later one that says ``rescale`` times
-    as much while H is younger than D pairs.
+    gamma P with gamma = s.y / y.P y of the first pair (eq. 6.20), or of a later one that says ``rescale`` times
+    as much while H is younger than D pairs; P is the potential's preconditioner, or the identity.
 
     Attributes:
         rescale: growth of gamma at which a young H starts over.
@@ -51,10 +53,11 @@ class BFGS(QuasiNewton):
     rescale: float = 2.0
     renew_after: int = 40
 
-    def fresh(self, x: Float[Tensor, "B D"]) -> _InverseHessian:
-        b, d = x.shape
-        h = torch.eye(d, dtype=x.dtype, device=x.device).repeat(b, 1, 1)
-        return _InverseHessian(h, x.new_zeros(b), torch.zeros(b, dtype=torch.int64, device=x.device))
+    def fresh(self, x: Float[Tensor, "B D"], preconditioner: Preconditioner | None = None) -> _InverseHessian:
+        age = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+        h = (eye if preconditioner is None else preconditioner(eye)).repeat(len(x), 1, 1)
+        return _InverseHessian(h, x.new_zeros(len(x)), age, preconditioner)
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         return (2 * ndim * ndim + 12 * ndim) * dtype.itemsize
@@ -65,13 +68,14 @@ class BFGS(QuasiNewton):
     def update(self, memory, s, y, grad, push, forget):
         h = memory.h
         sy = torch.where(push, (s * y).sum(1), 1.0)
-        gamma = sy / y.pow(2).sum(1).clamp(min=torch.finfo(y.dtype).tiny)
+        py = y if memory.preconditioner is None else memory.preconditioner(y)
+        gamma = sy / (y * py).sum(1).clamp(min=torch.finfo(y.dtype).tiny)
         # On a steep start the first curvatures are far above those of the valley, and so would be H's scale
         # in every direction not yet seen: while it is young, H starts over from the larger scale.
         restart = push & (gamma > self.rescale * memory.scale) & (memory.age < h.shape[1])
         scale = torch.where(restart, gamma, memory.scale)
         age = torch.where(restart, 0, memory.age) + push
-        _reset(h, restart, gamma)
+        _reset(memory, restart, gamma)
 
         s = torch.where(push[:, None], s, 0.0)
         y = torch.where(push[:, None], y, 0.0)
@@ -79,8 +83,8 @@ class BFGS(QuasiNewton):
         u = torch.bmm(h, y[:, :, None])[:, :, 0] / sy[:, None]
         a = 1 / sy + (y * u).sum(1) / sy
         h.baddbmm_(torch.stack([s, -u], 2), torch.stack([a[:, None] * s - u, s], 1))
-        _reset(h, forget, torch.ones_like(gamma))
-        memory = _InverseHessian(h, scale.masked_fill(forget, 0.0), age.masked_fill(forget, 0))
+        _reset(memory, forget, torch.ones_like(gamma))
+        memory = dataclasses.replace(memory, scale=scale.masked_fill(forget, 0.0), age=age.masked_fill(forget, 0))
         return memory, -torch.bmm(h, grad[:, :, None])[:, :, 0]
 
     def tend(self, potential, state):
@@ -89,7 +93,8 @@ class BFGS(QuasiNewton):
             return state
         part = take_rows(state, rows)
         h = _inverse_size(potential.hessian(part.x))
-        memory = _InverseHessian(h, torch.ones_like(part.energy), torch.full_like(part.n_rejected, h.shape[1]))
+        age = torch.full_like(part.n_rejected, h.shape[1])
+        memory = dataclasses.replace(part.memory, h=h, scale=torch.ones_like(part.energy), age=age)
         direction = -torch.bmm(h, part.grad[:, :, None])[:, :, 0]
         return put_rows(state, rows, self._renewed(potential, part, memory, direction))
 
@@ -126,9 +131,13 @@ def _within(
     return direction.index_copy(0, rows, torch.where(sound, free, d))
 
 
-def _reset(h: Float[Tensor, "B D D"], rows: Bool[Tensor, "B"], scale: Float[Tensor, "B"]) -> None:
-    """``rows`` become multiples of the identity, in place."""
+def _reset(memory: _InverseHessian, rows: Bool[Tensor, "B"], scale: Float[Tensor, "B"]) -> None:
+    """``rows`` become multiples of the first H, in place."""
     if not may_hold(rows):
         return
+    h, scale = memory.h, rows * scale
     h.masked_fill_(rows[:, None, None], 0.0)
-    h.diagonal(dim1=1, dim2=2).add_((rows * scale)[:, None])
+    if memory.preconditioner is None:
+        h.diagonal(dim1=1, dim2=2).add_(scale[:, None])
+    else:
+        h.add_(scale[:, None, None] * memory.preconditioner.matrix(h[0]))

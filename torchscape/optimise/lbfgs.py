@@ -9,6 +9,7 @@ import torch
 from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.optimise.rows import may_hold
 from torchscape.points import Status
+from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["LBFGS"]
@@ -18,19 +19,22 @@ _WIDEST = 5.0  # ln of the largest ratio of c to its geometric mean
 
 @dataclasses.dataclass(frozen=True)
 class _History:
-    """The latest M pairs of each row, the newest in the place of the oldest; empty slots are zero.
+    """The latest M pairs of each row, the newest in the place of the oldest; empty slots are zero, and one slot
+    more takes what is not to be kept.
 
     A pair is divided by the length of its step, which changes nothing in the formula and keeps it within the range
     of float32.
     """
 
-    pairs: Float[Tensor, "B M 2 D"]  # s / c and c y side by side: one pass serves both
-    inverse: Float[Tensor, "B M M"]  # of R, with R_ij = s_i . y_j for i no newer than j; 1 in empty slots
-    yy: Float[Tensor, "B M M"]  # y_i . y_j
+    pairs: Float[Tensor, "B N 2 D"]  # N = M + 1; s and P y side by side, or s / c and c y: one pass serves both
+    inverse: Float[Tensor, "B N N"]  # of R, with R_ij = s_i . y_j for i no newer than j; 1 in empty slots
+    yy: Float[Tensor, "B N N"]  # y_i . P y_j
     gamma: Float[Tensor, "B"]
     scale: Float[Tensor, "B D"]  # c: the pairs are those of the coordinates x / c
+    grad: Float[Tensor, "B E"]  # P g of the latest gradient; without P as wide as zero coordinates
     count: Int[Tensor, "B"]  # pairs seen
     used: int  # the host's upper bound of slots in use
+    preconditioner: Preconditioner | None  # P
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,24 +42,27 @@ class LBFGS(QuasiNewton):
     """Limited-memory BFGS in the compact inverse form of Byrd, Nocedal & Schnabel (1994), theorem 2.2,
     doi 10.1007/BF01582063:
 
-    H g = gamma g + S w - gamma Y u,  u = R^-1 S^T g,  w = R^-T [(D + gamma Y^T Y) u - gamma Y^T g]
+    H g = gamma P g + S w - gamma P Y u,  u = R^-1 S^T g,  w = R^-T [(D + gamma Y^T P Y) u - gamma Y^T P g]
 
-    with R the upper triangle of S^T Y, D its diagonal and gamma = s.y / y.y of the latest pair. R^-1 and
-    Y^T Y change by one row and column per step: the inverse of a triangle without its oldest row and column is
-    the rest of its inverse, in whatever order the pairs are kept. A step passes over the memory twice: once for
-    the products with the newest pair and the gradient, once for the direction. These passes are what a step
-    costs beside the potential, so the pairs are kept in single precision: that halves them, and costs a few per
-    cent more evaluations at most. Everything of size M is in the precision of the potential.
+    with R the upper triangle of S^T Y, D its diagonal, P the potential's preconditioner or the identity, and
+    gamma = s.y / y.P y of the latest pair. R^-1 and Y^T P Y change by one row and column per step: the inverse of
+    a triangle without its oldest row and column is the rest of its inverse, in whatever order the pairs are kept.
+    A step passes over the memory twice: once for the products with the newest pair and the gradient, once for the
+    direction. These passes are what a step costs beside the potential, so the pairs are kept in single precision:
+    that halves them, and costs a few per cent more evaluations at most. Everything of size M is in the precision
+    of the potential.
 
-    All this happens in the coordinates x / c, with c_i^2 = |s_i| / |y_i| over the pairs (each weighted by
-    1 / (|s| |y|)): H starts from a diagonal that follows the curvature of each coordinate, in the sense of Gilbert
-    & Lemarechal 1989, doi 10.1007/BF01589113. The pairs are rescaled whenever c is renewed. On networks this saves
-    about a tenth of the evaluations and of the time.
+    Without a preconditioner all this happens in the coordinates x / c, with c_i^2 = |s_i| / |y_i| over the pairs
+    (each weighted by 1 / (|s| |y|)): H starts from a diagonal that follows the curvature of each coordinate, in
+    the sense of Gilbert & Lemarechal 1989, doi 10.1007/BF01589113. The pairs are rescaled whenever c is renewed.
+    On networks this saves about a tenth of the evaluations and of the time; a preconditioner saves more, and then
+    rescaling saves nothing.
 
     Attributes:
         memory: M, pairs kept.
         pairs: precision in which they are kept; None for that of the potential.
         rescale: evaluations after which c is renewed (a multiple of 8; sooner at first); None for c = 1.
+            Nothing is rescaled where the potential has a preconditioner.
 
     Example:
         >>> from torchscape.optimise import relax
@@ -75,34 +82,41 @@ class LBFGS(QuasiNewton):
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         pairs = 2 * self.memory * ndim * (self.pairs or dtype).itemsize
-        return pairs + (2 * self.memory**2 + 13 * ndim) * dtype.itemsize
+        return pairs + (2 * self.memory**2 + 14 * ndim) * dtype.itemsize
 
-    def fresh(self, x: Float[Tensor, "B D"]) -> _History:
+    def fresh(self, x: Float[Tensor, "B D"], preconditioner: Preconditioner | None = None) -> _History:
         b, d = x.shape
         m = self.memory
         return _History(
-            pairs=torch.zeros(b, m, 2, d, dtype=self.pairs or x.dtype, device=x.device),
-            inverse=torch.eye(m, dtype=x.dtype, device=x.device).repeat(b, 1, 1),
-            yy=x.new_zeros(b, m, m),
+            pairs=torch.zeros(b, m + 1, 2, d, dtype=self.pairs or x.dtype, device=x.device),
+            inverse=torch.eye(m + 1, dtype=x.dtype, device=x.device).repeat(b, 1, 1),
+            yy=x.new_zeros(b, m + 1, m + 1),
             gamma=x.new_ones(b),
             scale=torch.ones_like(x),
+            grad=x.new_zeros(b, 0 if preconditioner is None else d),
             count=torch.zeros(b, dtype=torch.int64, device=x.device),
             used=0,
+            preconditioner=preconditioner,
         )
 
     def update(self, memory, s, y, grad, push, forget):
         if may_hold(forget):
             memory = _forgotten(memory, forget)
+        if memory.preconditioner is not None:
+            steepest = memory.preconditioner(grad)
+            py = steepest - memory.grad
+            memory, u, ytg = _append(dataclasses.replace(memory, grad=steepest), s, y, py, grad, push)
+            return memory, _multiply(memory, steepest, u, ytg)
         if self.rescale is None:
-            memory, u, ytg = _append(memory, s, y, grad, push)
-            return memory, -_multiply(memory, grad, u, ytg)
+            memory, u, ytg = _append(memory, s, y, y, grad, push)
+            return memory, _multiply(memory, grad, u, ytg)
         c = memory.scale
-        grad = c * grad
-        memory, u, ytg = _append(memory, s / c, c * y, grad, push)
-        return memory, -c * _multiply(memory, grad, u, ytg)
+        grad, y = c * grad, c * y
+        memory, u, ytg = _append(memory, s / c, y, y, grad, push)
+        return memory, c * _multiply(memory, grad, u, ytg)
 
     def tend(self, potential, state):
-        if self.rescale is None:
+        if self.rescale is None or state.memory.preconditioner is not None:
             return state
         # Counted in evaluations, rows that began together do it together; all are multiples of 8, because on a
         # device the pool looks at its rows only so often.
@@ -115,55 +129,58 @@ class LBFGS(QuasiNewton):
 
 
 def _append(
-    memory: _History, s: Float[Tensor, "B D"], y: Float[Tensor, "B D"], grad: Float[Tensor, "B D"], push
+    memory: _History,
+    s: Float[Tensor, "B D"],
+    y: Float[Tensor, "B D"],
+    py: Float[Tensor, "B D"],
+    grad: Float[Tensor, "B D"],
+    push: Bool[Tensor, "B"],
 ) -> tuple[_History, Float[Tensor, "B m"], Float[Tensor, "B m"]]:
-    """The pair (s, y) in the place of the oldest, in the rows in ``push``; u and Y^T grad, from the same pass."""
-    capacity = memory.pairs.shape[1]
-    m = min(memory.used + 1, capacity)
-    rows, slot = torch.arange(len(s), device=s.device), memory.count % capacity
-    pushed, here = push[:, None], slot[:, None]
-    tiny = torch.finfo(s.dtype).tiny
-    sy, yy = (s * y).sum(1), y.pow(2).sum(1).clamp(min=tiny)
+    """The pair (s, P y) in the place of the oldest, in the rows in ``push``; u, Y^T P grad from the same pass."""
+    spare = memory.pairs.shape[1] - 1
+    m = min(memory.used + 1, spare)
+    rows, slots = (torch.arange(n, device=s.device) for n in (len(s), m))
+    slot = torch.where(push, memory.count % spare, spare)
+    newest, tiny = slots == slot[:, None], torch.finfo(s.dtype).tiny
+    sy, yy = (s * y).sum(1), (y * py).sum(1).clamp(min=tiny)
     length = s.norm(dim=1, keepdim=True).clamp(min=tiny)
     slope = grad.norm(dim=1, keepdim=True).clamp(min=tiny)
-    pair = (torch.stack([s, y], 1) / length[:, :, None]).to(memory.pairs)
-    memory.pairs[rows, slot] = torch.where(pushed[:, :, None], pair, memory.pairs[rows, slot])
+    memory.pairs[rows, slot] = _beside(s, py, 1 / length, 1 / length, memory.pairs)
 
-    both = torch.stack([pair[:, 1], (grad / slope).to(pair)], 1).mT
+    both = _beside(y, grad, 1 / length, 1 / slope, memory.pairs).mT
     products = torch.bmm(_slots(memory, m), both).to(s).unflatten(1, (m, 2))
     # contiguous rows: the product with R^-1 is three times as fast
     with_s, with_y = products.permute(2, 0, 3, 1).contiguous()
     # The oldest pair leaves R^-1, whose new column and u = R^-1 S^T grad are one product with the columns left.
-    inverse = memory.inverse[:, :m, :m]
-    inverse[rows, slot] = torch.where(pushed, 0.0, inverse[rows, slot])
-    newest = with_s[rows, 1, slot][:, None]
-    with_s[rows, :, slot] = torch.where(pushed, 0.0, with_s[rows, :, slot])
-    column, u = torch.bmm(with_s, inverse.mT).unbind(1)
-    diagonal = torch.where(push, sy / length[:, 0].square(), 1.0)[:, None]
-    column = (-column / diagonal).scatter(1, here, 1 / diagonal)
-    u = slope * torch.where(pushed, u + column * newest, u)
+    along = torch.where(newest, with_s[:, 1], 0.0).sum(1, keepdim=True)
+    with_s = with_s.masked_fill_(newest[:, None], 0.0)
+    column, u = torch.bmm(with_s, memory.inverse[:, :m, :m].mT).unbind(1)
+    diagonal = torch.where(push, length[:, 0].square() / sy, 1.0)[:, None]
+    column = torch.where(newest, diagonal, -diagonal * column)
+    u = slope * torch.where(push[:, None], u.masked_fill(newest, 0.0) + column * along, u)
     yty, ytg = with_y.unbind(1)
-    for gram, new in ((inverse, column), (memory.yy, yty)):
-        gram[rows, :m, slot] = torch.where(pushed, new, gram[rows, :m, slot])
-    memory.yy[rows, slot, :m] = torch.where(pushed, yty, memory.yy[rows, slot, :m])
+    memory.inverse[rows, slot] = 0.0
+    memory.inverse[rows, :m, slot] = column
+    memory.yy[rows, :m, slot] = yty
+    memory.yy[rows, slot, :m] = yty
     gamma = torch.where(push, sy / yy, memory.gamma)
     return dataclasses.replace(memory, gamma=gamma, count=memory.count + push, used=m), u, slope * ytg
 
 
 def _multiply(
-    memory: _History, grad: Float[Tensor, "B D"], u: Float[Tensor, "B m"], ytg: Float[Tensor, "B m"]
+    memory: _History, steepest: Float[Tensor, "B D"], u: Float[Tensor, "B m"], ytg: Float[Tensor, "B m"]
 ) -> Float[Tensor, "B D"]:
-    """H grad, by the compact formula over the slots in use."""
+    """-H g by the compact formula over the slots in use, from P g."""
     m = memory.used
     inverse, gamma = memory.inverse[:, :m, :m], memory.gamma[:, None]
     inner = gamma * (torch.bmm(u[:, None], memory.yy[:, :m, :m])[:, 0] - ytg)
     inner = inner + u / inverse.diagonal(dim1=1, dim2=2)
     w = torch.bmm(inner[:, None], inverse)[:, 0]
-    weights = torch.stack([w, -gamma * u], 2).flatten(1)
+    weights = torch.stack([-w, gamma * u], 2).flatten(1)
     # float32 has a range of 1e-38 to 1e38: the sum is taken in units of its largest coefficient
     unit = weights.abs().amax(1, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny)
     step = torch.bmm((weights / unit).to(memory.pairs)[:, None], _slots(memory, m))[:, 0]
-    return gamma * grad + unit * step
+    return (-gamma * steepest).addcmul_(step, unit)
 
 
 def _rescale(memory: _History, rows: Int[Tensor, "R"]) -> None:
@@ -190,9 +207,23 @@ def _rescale(memory: _History, rows: Int[Tensor, "R"]) -> None:
         memory.pairs[rows, :m] = pairs
     memory.yy[rows, :m, :m] = gram
     memory.scale[rows] = new
-    newest = (memory.count[rows] - 1) % memory.pairs.shape[1]
+    newest = (memory.count[rows] - 1) % (memory.pairs.shape[1] - 1)
     each = torch.arange(len(rows), device=rows.device)
     memory.gamma[rows] = 1 / (memory.inverse[rows, newest, newest] * gram[each, newest, newest].clamp(min=tiny))
+
+
+def _beside(
+    a: Float[Tensor, "B D"],
+    b: Float[Tensor, "B D"],
+    by: Float[Tensor, "B 1"],
+    and_by: Float[Tensor, "B 1"],
+    like: Tensor,
+) -> Float[Tensor, "B 2 D"]:
+    """Both vectors, scaled, in the precision of the pairs, in one pass over each."""
+    out = like.new_empty(len(a), 2, a.shape[1])
+    torch.mul(a, by, out=out[:, 0])
+    torch.mul(b, and_by, out=out[:, 1])
+    return out
 
 
 def _slots(memory: _History, m: int) -> Float[Tensor, "B K D"]:

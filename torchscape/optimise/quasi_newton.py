@@ -13,6 +13,7 @@ from torchscape.optimise.verdict import verdict
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Minimisation", "QuasiNewton"]
@@ -57,8 +58,8 @@ class QuasiNewton:
 
     # --- which way: a subclass writes these ---------------------------------------------------------------
 
-    def fresh(self, x: Float[Tensor, "B D"]) -> Any:
-        """Empty memory for each row."""
+    def fresh(self, x: Float[Tensor, "B D"], preconditioner: Preconditioner | None = None) -> Any:
+        """Empty memory for each row: H is a multiple of the preconditioner, or of the identity."""
         raise NotImplementedError
 
     def update(
@@ -83,9 +84,9 @@ class QuasiNewton:
         """The direction when walls hold some coordinates: by default that of the others as it is."""
         return torch.where(held, 0.0, direction)
 
-    def pair(self, y: Float[Tensor, "B D"], blocked: Bool[Tensor, "B D"] | None) -> Float[Tensor, "B D"]:
+    def pair(self, y: Float[Tensor, "B D"], blocked: Bool[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """What of the change of the gradient enters a pair: by default the free coordinates only."""
-        return y if blocked is None else torch.where(blocked, 0.0, y)
+        return torch.where(blocked, 0.0, y)
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         """Memory that one row of the batch takes."""
@@ -110,7 +111,8 @@ class QuasiNewton:
             mark=x.new_full((len(x), 2), torch.inf),
             n_idle=zero.clone(),
             status=torch.full_like(zero, Status.RUNNING),
-            memory=self.fresh(x),
+            # walls cut coordinates off, which a preconditioner mixes
+            memory=self.fresh(x, potential.preconditioner if potential.bounds is None else None),
         )
 
     def step(self, potential: Potential, state: Minimisation) -> Minimisation:
@@ -119,10 +121,10 @@ class QuasiNewton:
         bounds = potential.bounds
 
         running = state.status == Status.RUNNING
-        first = torch.isinf(state.energy)
+        first = state.energy == torch.inf
         s = state.trial - state.x
         slope, new_slope = (state.grad * s).sum(1), (grad * s).sum(1)
-        finite = torch.isfinite(energy + grad.abs().sum(1))
+        finite = (energy + grad.sum(1)).abs() < torch.inf  # false of NaN too
         accepted = first | self.search.accepts(state.energy, slope, energy, new_slope)
         accepted &= finite & running
         rejected = running & ~accepted
@@ -130,11 +132,15 @@ class QuasiNewton:
         take = accepted[:, None]
         x = torch.where(take, state.trial, state.x)
         new_grad = torch.where(take, grad, state.grad)
-        blocked = None if bounds is None else bounds.blocked(x, new_grad)
-        held = new_grad if blocked is None else new_grad.masked_fill(blocked, 0.0)
-        y = self.pair(torch.where(take, grad - state.grad, 0.0), blocked)
-        curvature = (s * y).sum(1)
-        push = accepted & ~first & (curvature > torch.finfo(x.dtype).eps * y.pow(2).sum(1).clamp(min=1e-300))
+        y = new_grad - state.grad
+        blocked, held, curvature = None, new_grad, new_slope - slope
+        if bounds is not None:
+            blocked = bounds.blocked(x, new_grad)
+            held = new_grad.masked_fill(blocked, 0.0)
+            y = self.pair(y, blocked)
+            curvature = (s * y).sum(1)
+        squared = y.square().sum(1).clamp(min=1e-300)
+        push = accepted & ~first & (curvature > torch.finfo(x.dtype).eps * squared)
 
         n_rejected = torch.where(rejected, state.n_rejected + 1, 0)
         forget = n_rejected == self.search.max_rejections
@@ -146,14 +152,16 @@ class QuasiNewton:
         fresh, shorter = accepted | forget, x
         if may_hold(rejected):
             factor = self.search.shrink(state.energy, slope, energy, new_slope)
-            shorter = x + factor[:, None] * s
+            shorter = torch.addcmul(x, factor[:, None], s)
         if blocked is None:
-            trial = torch.where(fresh[:, None], x + self._capped(potential, direction, held, stretch), shorter)
+            trial = torch.addcmul(x, *self._capped(potential, direction, held, stretch))
+            if may_hold(rejected):
+                trial = torch.where(fresh[:, None], trial, shorter)
         else:
             retry = n_rejected == 1
             trial = self._boxed(potential, memory, direction, x, new_grad, blocked, stretch, shorter, fresh, retry)
 
-        rms = held.pow(2).mean(1).sqrt()
+        rms = held.square().mean(1).sqrt()
         n_evaluations = state.n_evaluations + running
         new_energy = torch.where(accepted, energy, state.energy)
         mark, n_idle = self._progress(state, new_energy, rms, running)
@@ -168,11 +176,14 @@ class QuasiNewton:
             stalled=stalled,
             broken=first & ~finite,
         )
+        finished = status != Status.RUNNING
+        if may_hold(finished):
+            trial = torch.where(finished[:, None], x, trial)
         return Minimisation(
             x=x,
             energy=new_energy,
             grad=new_grad,
-            trial=torch.where((status == Status.RUNNING)[:, None], trial, x),
+            trial=trial,
             stretch=torch.where(rejected, state.stretch, stretch),
             n_evaluations=n_evaluations,
             n_rejected=n_rejected,
@@ -212,7 +223,7 @@ class QuasiNewton:
         none = torch.zeros_like(state.n_rejected)
         stretch, fresh = torch.ones_like(state.stretch), none == 0
         if potential.bounds is None:
-            trial = x + self._capped(potential, direction, grad, stretch)
+            trial = torch.addcmul(x, *self._capped(potential, direction, grad, stretch))
         else:
             blocked = potential.bounds.blocked(x, grad)
             trial = self._boxed(potential, memory, direction, x, grad, blocked, stretch, x, fresh, ~fresh)
@@ -226,16 +237,18 @@ class QuasiNewton:
         direction: Float[Tensor, "B D"],
         grad: Float[Tensor, "B D"],
         stretch: Float[Tensor, "B"],
-    ) -> Float[Tensor, "B D"]:
-        """A descent direction no longer than the cap; where the memory points uphill, steepest descent."""
+    ) -> tuple[Float[Tensor, "B 1"], Float[Tensor, "B D"]]:
+        """How far along which descent direction, no longer than the cap; where the memory points uphill, steepest
+        descent."""
         if potential.bounds is not None:
             direction = torch.where(grad == 0, 0.0, direction)
         uphill = (direction * grad).sum(1) >= 0
-        direction = torch.where(uphill[:, None], -grad, direction)
+        if may_hold(uphill):
+            direction = torch.where(uphill[:, None], -grad, direction)
         cap = self.max_step * potential.length_scale
         length = direction.norm(dim=1)
         scale = torch.minimum(stretch, cap / length.clamp(min=torch.finfo(length.dtype).tiny))
-        return scale[:, None] * direction
+        return scale[:, None], direction
 
     def _boxed(
         self,
@@ -255,12 +268,13 @@ class QuasiNewton:
         bounds = potential.bounds
         assert bounds is not None
         held = grad.masked_fill(blocked, 0.0)
-        step = self._capped(potential, direction, held, stretch)
+        step = torch.mul(*self._capped(potential, direction, held, stretch))
         at_wall, landing = _at_the_wall(bounds, x, grad, step)
         walls = blocked | at_wall
         if may_hold(walls):
             direction = self.hold(memory, direction, walls)
-            step = self._capped(potential, direction, torch.where(at_wall, 0.0, held), stretch)
+            free = torch.where(at_wall, 0.0, held)
+            step = torch.mul(*self._capped(potential, direction, free, stretch))
             step = torch.where(at_wall, landing, step)
         trial = torch.where(fresh[:, None], x + step, shorter)
         inside = bounds.clamp(trial)
@@ -277,7 +291,7 @@ class QuasiNewton:
         moved = (
             (energy < state.mark[:, 0] - self.search.noise(energy))
             | (rms < 0.9 * state.mark[:, 1])
-            | torch.isinf(energy)
+            | (energy == torch.inf)
         )
         here = torch.stack([energy, torch.minimum(rms, state.mark[:, 1])], 1)
         return torch.where(moved[:, None], here, state.mark), torch.where(moved | ~running, 0, state.n_idle + 1)

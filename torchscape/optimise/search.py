@@ -46,11 +46,14 @@ class Armijo:
         new_energy: Float[Tensor, "B"],
         new_slope: Float[Tensor, "B"],
     ) -> Bool[Tensor, "B"]:
-        """Whether each trial step is taken; ``slope`` is g.s for the trial step s, ``new_slope`` its end value."""
+        """Whether each trial step is taken; ``slope`` is g.s for the trial step s, ``new_slope`` its end value.
+
+        Energy and slope must be finite there: the caller asks.
+        """
         noise = self.noise(energy)
         decreased = new_energy <= energy + self.decrease * slope
         by_slope = (new_energy <= energy + noise) & (new_slope <= (2 * self.decrease - 1) * slope)
-        return torch.isfinite(new_energy) & torch.isfinite(new_slope) & (decreased | by_slope)
+        return decreased | by_slope
 
     def shrink(
         self,

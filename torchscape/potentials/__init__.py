@@ -20,6 +20,7 @@ from torchscape.potentials.lennard_jones import LennardJones
 from torchscape.potentials.losses import AUCLoss
 from torchscape.potentials.module import ModulePotential
 from torchscape.potentials.posterior import Posterior
+from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.potentials.separable import DoubleWell, Schwefel, SeparableSurface
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "MuellerBrown",
     "Posterior",
     "Potential",
+    "Preconditioner",
     "Quadratic",
     "Rosenbrock",
     "Schwefel",

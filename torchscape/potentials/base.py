@@ -10,6 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Tensor
 
@@ -30,6 +31,7 @@ class Potential:
         length_scale: a distance over which U changes appreciably; the unit of step caps, matching tolerances
             and trial moves (1 for network weights, about 0.4 for atoms in sigma).
         max_rows: most rows evaluated at once by :meth:`hvp` and :meth:`hessian` (memory).
+        preconditioner: what minimisers may start from in place of the identity, or None.
 
     Example:
         >>> import torch
@@ -51,6 +53,7 @@ class Potential:
     symmetry: Symmetry = Symmetry()
     length_scale: float = 1.0
     max_rows: int = 65536
+    preconditioner: Preconditioner | None = None
 
     # --- what a subclass writes -------------------------------------------------------------------------
 

@@ -34,8 +34,8 @@ def check_contract(
     product against central differences of the gradient, (f(x + h v) - f(x - h v)) / 2h, both with an error that
     falls as h^2; ``hvp`` against the dense Hessian and ``products_at``; a symmetric Hessian; rows that never
     notice each other, also beside a row of NaN; equal answers when asked twice; a stable fingerprint; starts
-    inside the bounds; a symmetry whose images keep the energy, align with their origin, and whose zero modes are
-    orthonormal and flat.
+    inside the bounds; a preconditioner, if any, that is linear, symmetric and positive; a symmetry whose images
+    keep the energy, align with their origin, and whose zero modes are orthonormal and flat.
 
     Args:
         potential: what to check.
@@ -69,6 +69,7 @@ def check_contract(
     trial.rows()
     trial.gradient()
     trial.curvature()
+    trial.preconditioning()
     trial.symmetric_images(seed)
     trial.zero_modes()
 
@@ -212,6 +213,21 @@ class _Trial:
             dense = u.hessian(x)
             self.close(dense, dense.mT, "hessian is not symmetric")
             self.close(torch.einsum("bij,bj->bi", dense, v), product, "hessian @ v and hvp differ")
+
+    def preconditioning(self) -> None:
+        """P (a v + b w) = a P v + b P w,  w . P v = v . P w,  v . P v > 0."""
+        if (p := self.potential.preconditioner) is None:
+            return
+        v, w = self.v, self.v.flip(1) + 0.5 * self.v
+        pv, pw = p(v), p(w)
+        self.close(p(2.0 * v - 3.0 * w), 2.0 * pv - 3.0 * pw, "the preconditioner is not linear")
+        scale = (pv.norm(dim=1) * w.norm(dim=1))[:, None]
+        left, right = ((a * b).sum(1)[:, None] for a, b in ((w, pv), (v, pw)))
+        self.close(
+            torch.cat([left, scale], 1), torch.cat([right, scale], 1), "the preconditioner is not symmetric"
+        )
+        if not bool(((v * pv).sum(1) > 0).all()):
+            raise self.fail("the preconditioner is not positive: a descent would go uphill")
 
     def symmetric_images(self, seed: int) -> None:
         """Images have the energy of their origin, align with it, and share its invariants and degeneracy."""

@@ -18,7 +18,9 @@ from torchscape.potentials.base import Potential
 from torchscape.potentials.batching import Plan
 from torchscape.potentials.data import Samples
 from torchscape.potentials.evaluator import Evaluator
+from torchscape.potentials.inputs import input_preconditioner
 from torchscape.potentials.objective import Objective
+from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.potentials.selection import ParameterFilter, choose_layout, choose_mask
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Int, Tensor
@@ -107,6 +109,7 @@ class ModulePotential(Potential):
         self._evaluator = Evaluator(objective, self.layout, l2 * self._mask, plan)
         trial = torch.cat([self.initial, self.initial + 0.1 * self._noise(1), self.sample(1)])
         self._evaluator = checks.tried_out(self._evaluator, trial)
+        self._preconditioner: Preconditioner | Literal["auto"] | None = "auto"
         self._choice = Symmetry() if symmetry is None else symmetry
         self._symmetry = None if isinstance(self._choice, str) else self._choice
 
@@ -186,6 +189,7 @@ class ModulePotential(Potential):
         chosen = self._samples.take(torch.as_tensor(indices, dtype=torch.int64))
         other = copy.copy(self)
         other._evaluator = self._evaluator.on(chosen)
+        other._preconditioner = "auto"
         return other
 
     def with_data(self, data: object) -> ModulePotential:
@@ -200,6 +204,7 @@ class ModulePotential(Potential):
         """
         other = copy.copy(self)
         other._evaluator = self._evaluator.on(Samples.of(data, dtype=self.dtype, device=self.device))
+        other._preconditioner = "auto"
         return other
 
     def with_(
@@ -225,6 +230,7 @@ class ModulePotential(Potential):
         evaluator = self._evaluator
         if (other.dtype, other.device) != (self.dtype, self.device):
             evaluator = evaluator.to(dtype=other.dtype, device=other.device)
+            other._preconditioner = "auto"
         other._l2 = self._l2 if l2 is None else l2
         if regularise is not None:
             other._mask = choose_mask(self.layout, regularise, evaluator.objective.module)
@@ -270,6 +276,21 @@ class ModulePotential(Potential):
             "l2": float(self._l2),
             "regularised": self._mask.bool().cpu() if self._l2 else None,
         }
+
+    # --- what a minimiser may know beforehand ------------------------------------------------------------
+
+    @property
+    def preconditioner(self) -> Preconditioner | None:
+        """From the second moments of the inputs of the linear layers that see the data; found at first use."""
+        if isinstance(self._preconditioner, str):
+            _, size = self._evaluator.plan.sizes(1, self.device)
+            evaluator = self._evaluator
+            self._preconditioner = input_preconditioner(evaluator.objective, self.layout, self.initial[0], size)
+        return self._preconditioner
+
+    @preconditioner.setter
+    def preconditioner(self, preconditioner: Preconditioner | None) -> None:
+        self._preconditioner = preconditioner
 
     # --- symmetry --------------------------------------------------------------------------------------
 

@@ -29,7 +29,8 @@ class Metered(Potential):
     def __init__(self, potential: Potential):
         self.potential = potential
         self.n_gradients = self.n_hessians = self.n_hvps = 0
-        for name in ("ndim", "dtype", "device", "bounds", "symmetry", "length_scale", "max_rows"):
+        names = ["ndim", "dtype", "device", "bounds", "symmetry", "length_scale", "max_rows", "preconditioner"]
+        for name in names:
             setattr(self, name, getattr(potential, name))
 
     def __getattr__(self, name: str) -> Any:

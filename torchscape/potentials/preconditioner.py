@@ -1,0 +1,32 @@
+"""``Preconditioner``: what is known of a potential's curvature before anything has been evaluated."""
+
+from __future__ import annotations
+
+import torch
+
+from torchscape.types import Float, Tensor
+
+__all__ = ["Preconditioner"]
+
+
+class Preconditioner:
+    """A symmetric positive definite linear map P of gradients to steps, near the inverse Hessian up to a factor.
+
+    Minimisers start from gamma P where they would start from gamma I. It should commute with the symmetry of the
+    potential, or images of one start end in other minima.
+
+    Example:
+        >>> class Scaled(Preconditioner):
+        ...     def __call__(self, grad):
+        ...         return grad * torch.tensor([1.0, 0.1])
+        >>> Scaled().matrix(torch.zeros(1, 2)).tolist()
+        [[1.0, 0.0], [0.0, 0.10000000149011612]]
+    """
+
+    def __call__(self, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """P g of every row."""
+        raise NotImplementedError
+
+    def matrix(self, like: Float[Tensor, "B D"]) -> Float[Tensor, "D D"]:
+        """P itself, in the precision and on the device of ``like``."""
+        return self(torch.eye(like.shape[1], dtype=like.dtype, device=like.device))
