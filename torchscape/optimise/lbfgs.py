@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import torch
 
@@ -139,7 +140,7 @@ def _append(
     """The pair (s, P y) in the place of the oldest, in the rows in ``push``; u, Y^T P grad from the same pass."""
     spare = memory.pairs.shape[1] - 1
     m = min(memory.used + 1, spare)
-    rows, slots = (torch.arange(n, device=s.device) for n in (len(s), m))
+    rows, slots = _range(len(s), s.device), _range(m, s.device)
     slot = torch.where(push, memory.count % spare, spare)
     newest, tiny = slots == slot[:, None], torch.finfo(s.dtype).tiny
     sy, yy = (s * y).sum(1), (y * py).sum(1).clamp(min=tiny)
@@ -210,6 +211,12 @@ def _rescale(memory: _History, rows: Int[Tensor, "R"]) -> None:
     newest = (memory.count[rows] - 1) % (memory.pairs.shape[1] - 1)
     each = torch.arange(len(rows), device=rows.device)
     memory.gamma[rows] = 1 / (memory.inverse[rows, newest, newest] * gram[each, newest, newest].clamp(min=tiny))
+
+
+@functools.lru_cache(maxsize=64)
+def _range(n: int, device: torch.device) -> Int[Tensor, "n"]:
+    """0 to n - 1, made once: every step asks for the same."""
+    return torch.arange(n, device=device)
 
 
 def _beside(

@@ -140,22 +140,23 @@ class QuasiNewton:
             y = self.pair(y, blocked)
             curvature = (s * y).sum(1)
         squared = y.square().sum(1).clamp(min=1e-300)
-        push = accepted & ~first & (curvature > torch.finfo(x.dtype).eps * squared)
+        moved = accepted & ~first
+        push = moved & (curvature > torch.finfo(x.dtype).eps * squared)
 
-        n_rejected = torch.where(rejected, state.n_rejected + 1, 0)
+        n_rejected = (state.n_rejected + 1) * rejected
         forget = n_rejected == self.search.max_rejections
         memory, direction = self.update(state.memory, s, y, held, push, forget)
 
         # A step that still runs downhill nearly as steeply as before was too short; lengthen the next one.
-        short = accepted & ~first & (new_slope < 0.9 * slope)
+        short = moved & (new_slope < 0.9 * slope)
         stretch = torch.where(short, 2 * state.stretch, torch.ones_like(state.stretch))
-        fresh, shorter = accepted | forget, x
-        if may_hold(rejected):
+        fresh, shorter, some_rejected = accepted | forget, x, may_hold(rejected)
+        if some_rejected:
             factor = self.search.shrink(state.energy, slope, energy, new_slope)
             shorter = torch.addcmul(x, factor[:, None], s)
         if blocked is None:
             trial = torch.addcmul(x, *self._capped(potential, direction, held, stretch))
-            if may_hold(rejected):
+            if some_rejected:
                 trial = torch.where(fresh[:, None], trial, shorter)
         else:
             retry = n_rejected == 1
@@ -294,7 +295,7 @@ class QuasiNewton:
             | (energy == torch.inf)
         )
         here = torch.stack([energy, torch.minimum(rms, state.mark[:, 1])], 1)
-        return torch.where(moved[:, None], here, state.mark), torch.where(moved | ~running, 0, state.n_idle + 1)
+        return torch.where(moved[:, None], here, state.mark), (state.n_idle + 1) * (running & ~moved)
 
 
 def _downhill(

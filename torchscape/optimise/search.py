@@ -66,5 +66,5 @@ class Armijo:
         a = slope + new_slope - 3 * (new_energy - energy)
         root = torch.sqrt((a * a - slope * new_slope).clamp(min=0.0))
         factor = 1 - (new_slope + root - a) / (new_slope - slope + 2 * root)
-        finite = torch.isfinite(factor) & torch.isfinite(new_energy)
+        finite = (factor + new_energy).abs() < torch.inf  # false of NaN too
         return torch.where(finite, factor.clamp(self.shrink_min, self.shrink_max), self.shrink_min)
