@@ -74,16 +74,16 @@ class BFGS(QuasiNewton):
         # in every direction not yet seen: while it is young, H starts over from the larger scale.
         restart = push & (gamma > self.rescale * memory.scale) & (memory.age < h.shape[1])
         scale = torch.where(restart, gamma, memory.scale)
-        age = torch.where(restart, 0, memory.age) + push
+        age = memory.age.masked_fill(restart, 0) + push
         _reset(memory, restart, gamma)
 
-        s = torch.where(push[:, None], s, 0.0)
-        y = torch.where(push[:, None], y, 0.0)
-        # H + s w^T - u s^T with u = H y / s.y and w = a s - u
+        skipped = ~push[:, None]
+        s, y = s.masked_fill(skipped, 0.0), y.masked_fill(skipped, 0.0)
+        # H - s w^T - u s^T with u = H y / s.y and w = u - a s
         u = _times(h, y) / sy[:, None]
         a = (1 + (y * u).sum(1)) / sy
-        w = torch.addcmul(-u, a[:, None], s)
-        h.addcmul_(s[:, :, None], w[:, None]).addcmul_(u[:, :, None], s[:, None], value=-1)
+        w = torch.addcmul(u, a[:, None], s, value=-1)
+        h.addcmul_(s[:, :, None], w[:, None], value=-1).addcmul_(u[:, :, None], s[:, None], value=-1)
         _reset(memory, forget, torch.ones_like(gamma))
         memory = dataclasses.replace(memory, scale=scale.masked_fill(forget, 0.0), age=age.masked_fill(forget, 0))
         return memory, _times(h, -grad)
@@ -131,8 +131,8 @@ def _within(
     h, d, held = h[rows], direction[rows], held[rows]
     both = held[:, :, None] & held[:, None, :]
     inner = torch.where(both, h, torch.diag_embed((~held).to(h)))
-    z = torch.linalg.solve_ex(inner, torch.where(held, d, 0.0)[:, :, None])[0][:, :, 0]
-    free = torch.where(held, 0.0, d - _times(h, z))
+    z = torch.linalg.solve_ex(inner, d.masked_fill(~held, 0.0)[:, :, None])[0][:, :, 0]
+    free = (d - _times(h, z)).masked_fill(held, 0.0)
     sound = torch.isfinite(free).all(1, keepdim=True)
     return direction.index_copy(0, rows, torch.where(sound, free, d))
 

@@ -82,11 +82,11 @@ class QuasiNewton:
         self, memory: Any, direction: Float[Tensor, "B D"], held: Bool[Tensor, "B D"]
     ) -> Float[Tensor, "B D"]:
         """The direction when walls hold some coordinates: by default that of the others as it is."""
-        return torch.where(held, 0.0, direction)
+        return direction.masked_fill(held, 0.0)
 
     def pair(self, y: Float[Tensor, "B D"], blocked: Bool[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """What of the change of the gradient enters a pair: by default the free coordinates only."""
-        return torch.where(blocked, 0.0, y)
+        return y.masked_fill(blocked, 0.0)
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         """Memory that one row of the batch takes."""
@@ -242,7 +242,7 @@ class QuasiNewton:
         """How far along which descent direction, no longer than the cap; where the memory points uphill, steepest
         descent."""
         if potential.bounds is not None:
-            direction = torch.where(grad == 0, 0.0, direction)
+            direction = direction.masked_fill(grad == 0, 0.0)
         uphill = (direction * grad).sum(1) >= 0
         if may_hold(uphill):
             direction = torch.where(uphill[:, None], -grad, direction)
@@ -274,7 +274,7 @@ class QuasiNewton:
         walls = blocked | at_wall
         if may_hold(walls):
             direction = self.hold(memory, direction, walls)
-            free = torch.where(at_wall, 0.0, held)
+            free = held.masked_fill(at_wall, 0.0)
             step = torch.mul(*self._capped(potential, direction, free, stretch))
             step = torch.where(at_wall, landing, step)
         trial = torch.where(fresh[:, None], x + step, shorter)
@@ -325,7 +325,7 @@ def _at_the_wall(
     """
     room = torch.where(step > 0, bounds.upper, bounds.lower) - x
     close = (room.abs() < 1e-3 * step.abs()) & (room != 0)
-    return close, torch.where(room * grad < 0, room, 0.0)
+    return close, room.masked_fill(room * grad >= 0, 0.0)
 
 
 def _to_the_wall(

@@ -46,5 +46,5 @@ def verdict(
         (converged, Status.CONVERGED),
         (broken, Status.NOT_FINITE),
     ):
-        status = torch.where(running & condition, int(code), status)
+        status = status.masked_fill(running & condition, int(code))
     return status

@@ -56,7 +56,7 @@ class Bounds:
 
     def clamp(self, x: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
         """The nearest point of the box."""
-        return torch.minimum(torch.maximum(x, self.lower), self.upper)
+        return torch.clamp(x, self.lower, self.upper)
 
     def blocked(self, x: Float[Tensor, "*S D"], grad: Float[Tensor, "*S D"]) -> Bool[Tensor, "*S D"]:
         """Coordinates that sit on a wall with the downhill direction pointing out of the box."""

@@ -28,10 +28,10 @@ _DEEP = {"quench": {"M": 60, "maxstep": 1.0}}
 SETTINGS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     ("regression", "minima"): {
         "torchscape shipped": {},
-        "torchscape tuned": {"walkers": 1024, "hops": 3, "step": 1.0, "temperature": 3.0},
+        "torchscape tuned": {"walkers": 640, "hops": 2, "step": 1.0, "temperature": 3.0},
         "torchscape tuned, two threads": {
-            "walkers": 1024,
-            "hops": 3,
+            "walkers": 640,
+            "hops": 2,
             "step": 1.0,
             "temperature": 3.0,
             "threads": 2,
