@@ -24,15 +24,15 @@ DENSE_UP_TO = 150  # coordinates: beyond, the D^2 numbers of dense BFGS cost mor
 
 
 def choose_optimiser(potential: Potential) -> QuasiNewton:
-    """Dense BFGS for few coordinates, L-BFGS beyond: with 100 pairs, or 30 if the potential has a preconditioner.
+    """Dense BFGS for few coordinates, L-BFGS beyond: with 100 pairs, or 20 if the potential has a preconditioner.
 
     Both need about the same number of evaluations (``scripts/bench/minimise.py``), a half to a third of what a
     memory of 10 needs; they differ in what a step moves through memory: 3 D^2 against 4 M D numbers. What a
-    preconditioner knows need not be learnt from pairs: more than 30 of them then save no time.
+    preconditioner knows need not be learnt from pairs: more than 20 of them then save no time.
     """
     if potential.ndim <= DENSE_UP_TO:
         return BFGS()
-    return LBFGS(memory=100 if potential.preconditioner is None else 30)
+    return LBFGS(memory=100 if potential.preconditioner is None else 20)
 
 
 def pool_size_for(optimiser: QuasiNewton, potential: Potential, n: int) -> int:

@@ -99,17 +99,21 @@ def input_preconditioner(
 
 
 def _found(objective: Objective, layout: ParameterLayout, point: Float[Tensor, "D"]) -> dict[str, str | None]:
-    """Weight and bias of the layers whose inputs are the same at another point."""
+    """Weight and bias of the layers whose inputs are the same at another point, and whose bias is their own."""
     few = objective
     if objective.samples.separable and objective.reduction != "whole":
         few = objective.on(objective.samples.take(torch.arange(min(_LOOK, len(objective.samples)))))
     batch, _ = next(iter(few.chunks(_LOOK)))
     other = point + 0.3 * random.normal(random.fold(1, torch.arange(1)), len(point))[0].to(point)
     here, there = (_recorded(few, layout, x, batch) for x in (point, other))
+    biases = [bias for _, bias in here.values()]
     return {
         name: bias
         for name, (a, bias) in here.items()
-        if name in there and a.shape[1] <= _WIDEST and torch.equal(a, there[name][0])
+        if (bias is None or biases.count(bias) == 1)
+        and a.shape[1] <= _WIDEST
+        and name in there
+        and torch.equal(a, there[name][0])
     }
 
 

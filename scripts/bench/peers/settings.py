@@ -51,13 +51,12 @@ SETTINGS: dict[tuple[str, str], dict[str, dict[str, Any]]] = {
     },
     ("network", "minima"): {
         "torchscape shipped": {},
-        "torchscape tuned": {"walkers": 128, "hops": 7, "step": 4.0, "temperature": 1.0, "round_hops": 2},
+        "torchscape tuned": {"walkers": 256, "hops": 1, "step": 4.0, "temperature": 1.0},
         "torchscape tuned, two threads": {
-            "walkers": 128,
-            "hops": 7,
+            "walkers": 256,
+            "hops": 1,
             "step": 4.0,
             "temperature": 1.0,
-            "round_hops": 2,
             "threads": 2,
         },
         "topsearch shipped": {**_EXAMPLE_MINIMA, "proportional": False},
