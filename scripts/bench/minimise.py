@@ -179,7 +179,7 @@ def main() -> None:
 
     print("== what memory buys, and the preconditioner, and rescaled coordinates")
     name = f"digits 64-{hidden}-10, {n_train} images, D = {potential.ndim}"
-    costs += [overhead(name, potential, 64, LBFGS(memory=memory)) for memory in (12, 50, 100)]
+    costs += [overhead(name, potential, 64, LBFGS(memory=memory)) for memory in (10, 30, 60, 100)]
     potential.preconditioner = None
     costs += [overhead(name, potential, 64, optimiser) for optimiser in (LBFGS(), LBFGS(rescale=None))]
 
