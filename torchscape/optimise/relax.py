@@ -28,8 +28,8 @@ def choose_optimiser(potential: Potential) -> QuasiNewton:
 
     Both need about the same number of evaluations (``scripts/bench/minimise.py``), a half to a third of what a
     memory of 10 needs; they differ in what a step moves through memory: 3 D^2 against 4 M D numbers. What a
-    preconditioner knows need not be learnt from pairs: of digits, 20 pairs with it need two thirds to five sixths of
-    the evaluations of 100 without, and leave seven eighths of the time to the potential. (100 with it need a
+    preconditioner knows need not be learnt from pairs: for digits, 20 pairs with it need two thirds to five sixths
+    of the evaluations of 100 without, and leave seven eighths of the time to the potential. (100 with it need a
     quarter fewer still, and a sixth less time where there are many images and hidden units.)
     """
     if potential.ndim <= DENSE_UP_TO:
