@@ -32,11 +32,12 @@ def mlp(k=K, bias=True):
     return nn.Sequential(nn.Linear(k, H, bias=bias), nn.Tanh(), nn.Linear(H, C))
 
 
-def expected(x, bias=True):
-    """(A + 0.3 mean eigenvalue)^-1 of determinant one, by NumPy."""
+def expected(x, bias=True, l2=0.0):
+    """(A + 0.3 mean eigenvalue + 2 l2 / 0.05)^-1 of determinant one, by NumPy."""
     a = np.hstack([x.numpy(), np.ones((len(x), 1))]) if bias else x.numpy()
     moments = a.T @ a / len(a)
-    p = np.linalg.inv(moments + 0.3 * np.trace(moments) / len(moments) * np.eye(len(moments)))
+    damping = 0.3 * np.trace(moments) / len(moments) + 2 * l2 / 0.05
+    p = np.linalg.inv(moments + damping * np.eye(len(moments)))
     return torch.as_tensor(p / np.linalg.det(p) ** (1 / len(p)))
 
 
@@ -164,7 +165,10 @@ def test_relatives_have_their_own():
     potential = build(mlp())
     first = potential.preconditioner
     other, _ = data(seed=5)
-    assert potential.with_(l2=0.3).preconditioner is first
+    units, _ = blocks(potential.with_(l2=0.3))
+    torch.testing.assert_close(units[0], expected(data()[0], l2=0.3), rtol=1e-9, atol=1e-11)
+    summed = build(mlp(), loss=nn.CrossEntropyLoss(reduction="sum"), l2=0.3 * N)
+    torch.testing.assert_close(blocks(summed)[0], blocks(potential.with_(l2=0.3))[0])
     units, _ = blocks(potential.with_data((other, data()[1])))
     torch.testing.assert_close(units[0], expected(other), rtol=1e-9, atol=1e-11)
     units, _ = blocks(potential.on(range(10)))

@@ -21,6 +21,7 @@ from torchscape.types import Float, Tensor
 __all__ = ["input_preconditioner"]
 
 _DAMPING = 0.3  # of the mean eigenvalue
+_SIGNAL = 0.05  # mean square of what is propagated back to a unit: a typical value near minima of classifiers
 _WIDEST = 8192  # inputs of a layer: beyond, their moments would take a gigabyte
 _DENSE = 512  # inputs up to which all eigenvectors are used
 _RANK = 128  # eigenvectors of wider layers
@@ -69,18 +70,24 @@ class _Inputs(Preconditioner):
 
 
 def input_preconditioner(
-    objective: Objective, layout: ParameterLayout, point: Float[Tensor, "D"], size: int
+    objective: Objective,
+    layout: ParameterLayout,
+    decay: Float[Tensor, "D"],
+    point: Float[Tensor, "D"],
+    size: int,
 ) -> Preconditioner | None:
     """P = (A + damping)^-1 for every unit of the linear layers whose inputs do not depend on the coordinates.
 
     A = <a a^T> are the second moments of such a layer's inputs a over the samples, with a 1 for the bias: the
     factor of the Gauss-Newton matrix that all units share and no coordinate changes (the input factor of Martens
-    & Grosse 2015, arXiv:1503.05671). It is damped by 0.3 of its mean eigenvalue and scaled to determinant one.
+    & Grosse 2015, arXiv:1503.05671). With a unit's own factor taken as 0.05, its Hessian is about 0.05 A + 2 decay
+    and so A is damped by 2 decay / 0.05, and by 0.3 of its mean eigenvalue besides. P is scaled to determinant one.
     Every unit gets the same P, which therefore commutes with their permutations and signs.
 
     Args:
         objective: module, loss and data.
         layout: which coordinate belongs to which parameter.
+        decay: the regularisation of every coordinate.
         point: where the inputs are recorded.
         size: samples evaluated at once.
 
@@ -91,11 +98,19 @@ def input_preconditioner(
     if not found:
         return None
     moments: dict[str, Tensor] = {}
+    count = dict.fromkeys(found, 0)
     for batch, _ in objective.chunks(size):
         for name, (a, _) in _recorded(objective, layout, point, batch).items():
             if name in found:
                 moments[name] = moments.get(name, 0.0) + a.mT @ a
-    return _Inputs([_layer(layout, name, bias, moments[name]) for name, bias in found.items()])
+                count[name] += len(a)
+    weight = len(objective.samples) if objective.reduction == "sum" else 1  # of the loss of all samples
+    layers = []
+    for name, bias in found.items():
+        where = layout.coordinates(name), None if bias is None else layout.coordinates(bias)
+        damping = 2 * float(decay[where[0]].mean()) / (_SIGNAL * weight)
+        layers.append(_layer(*where, moments[name] / count[name], damping))
+    return _Inputs(layers)
 
 
 def _found(objective: Objective, layout: ParameterLayout, point: Float[Tensor, "D"]) -> dict[str, str | None]:
@@ -153,17 +168,17 @@ class _Recorder(TorchFunctionMode):
         self.calls.setdefault(name, []).append((a, known))
 
 
-def _layer(layout: ParameterLayout, weight: str, bias: str | None, moments: Float[Tensor, "k k"]) -> _Layer:
+def _layer(weight: slice, bias: slice | None, moments: Float[Tensor, "k k"], damping: float) -> _Layer:
     k = len(moments)
-    moments = moments * (k / moments.trace().clamp(min=torch.finfo(moments.dtype).tiny))  # mean eigenvalue 1
-    values, v = torch.linalg.eigh(moments) if k <= _DENSE else _largest(moments, _RANK)
-    damped = values.clamp(min=0) + _DAMPING
-    unit = math.exp((float(damped.log().sum()) + (k - len(values)) * math.log(_DAMPING)) / k)  # determinant one
-    where = layout.coordinates(weight), None if bias is None else layout.coordinates(bias)
+    mean = max(float(moments.trace()) / k, torch.finfo(moments.dtype).tiny)
+    damping = _DAMPING + damping / mean
+    values, v = torch.linalg.eigh(moments / mean) if k <= _DENSE else _largest(moments / mean, _RANK)
+    damped = values.clamp(min=0) + damping
+    unit = math.exp((float(damped.log().sum()) + (k - len(values)) * math.log(damping)) / k)  # determinant one
     if k <= _DENSE:
-        return _Layer(*where, (v * (unit / damped)) @ v.mT)
-    rest = unit / _DAMPING
-    return _Layer(*where, v * (unit / damped - rest), v.mT.contiguous(), rest)
+        return _Layer(weight, bias, (v * (unit / damped)) @ v.mT)
+    rest = unit / damping
+    return _Layer(weight, bias, v * (unit / damped - rest), v.mT.contiguous(), rest)
 
 
 def _largest(a: Float[Tensor, "k k"], rank: int) -> tuple[Float[Tensor, "r"], Float[Tensor, "k r"]]:

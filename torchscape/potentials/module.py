@@ -230,12 +230,12 @@ class ModulePotential(Potential):
         evaluator = self._evaluator
         if (other.dtype, other.device) != (self.dtype, self.device):
             evaluator = evaluator.to(dtype=other.dtype, device=other.device)
-            other._preconditioner = "auto"
         other._l2 = self._l2 if l2 is None else l2
         if regularise is not None:
             other._mask = choose_mask(self.layout, regularise, evaluator.objective.module)
         other._mask, other.initial = (t.to(other.device, other.dtype) for t in (other._mask, self.initial))
         other._evaluator = dataclasses.replace(evaluator, decay=other._l2 * other._mask)
+        other._preconditioner = "auto"
         if self._choice == "auto":  # regularisation may break a symmetry, or restore it
             other._symmetry = None
         return other
@@ -283,9 +283,11 @@ class ModulePotential(Potential):
     def preconditioner(self) -> Preconditioner | None:
         """From the second moments of the inputs of the linear layers that see the data; found at first use."""
         if isinstance(self._preconditioner, str):
-            _, size = self._evaluator.plan.sizes(1, self.device)
             evaluator = self._evaluator
-            self._preconditioner = input_preconditioner(evaluator.objective, self.layout, self.initial[0], size)
+            _, size = evaluator.plan.sizes(1, self.device)
+            self._preconditioner = input_preconditioner(
+                evaluator.objective, self.layout, evaluator.decay, self.initial[0], size
+            )
         return self._preconditioner
 
     @preconditioner.setter
