@@ -81,7 +81,7 @@ def input_preconditioner(
     A = <a a^T> are the second moments of such a layer's inputs a over the samples, with a 1 for the bias: the
     factor of the Gauss-Newton matrix that all units share and no coordinate changes (the input factor of Martens
     & Grosse 2015, arXiv:1503.05671). With a unit's own factor taken as 0.05, its Hessian is about 0.05 A + 2 decay
-    and so A is damped by 2 decay / 0.05, and by 0.3 of its mean eigenvalue besides. P is scaled to determinant one.
+    and A is damped by 2 decay / 0.05, and by 0.3 of its mean eigenvalue besides. P is scaled to determinant one.
     Every unit gets the same P, which therefore commutes with their permutations and signs.
 
     Args:
