@@ -378,17 +378,23 @@ def test_a_problem_can_be_named_with_options(tmp_path, capsys):
 
 def test_help_names_the_defaults_that_hold():
     from torchscape.explore import BasinHopping, ClimbFromMinima, ConnectMinima
+    from torchscape.explore.basin_hopping import walkers_for
+    from torchscape.potentials import DoubleWell
 
     explore = build_parser()._subparsers._group_actions[0].choices["explore"]
     told = " ".join(explore.format_help().partition("what SPEC may be")[0].split())
     for cls, names in (
-        (BasinHopping, ("walkers", "hops", "temperature", "step")),
+        (BasinHopping, ("temperature", "step")),
         (ConnectMinima, ("neighbours",)),
         (ClimbFromMinima, ("searches",)),
     ):
         for name in names:
             text = told[told.rindex(f"--{name} ") :]
             assert f"(default: {getattr(cls, name):g})" in text[: text.index(")") + 1], name
+    walkers = {n: walkers_for(DoubleWell(n)) for n in (1, 10, 11, 100, 101)}
+    assert walkers == {1: 512, 10: 512, 11: 256, 100: 256, 101: 64}
+    assert "(default: 512 up to 10 coordinates, 256 up to 100, 64 beyond)" in told
+    assert "(default: 50, or as many as make 3200 of all walkers)" in told
 
 
 def test_the_module_runs_as_a_program():

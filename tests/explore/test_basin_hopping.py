@@ -108,6 +108,26 @@ def test_a_ladder_needs_one_temperature_per_walker():
         BasinHopping(walkers=3, temperature=[1.0, 2.0]).start(None, Tilted(), 0)
 
 
+def test_without_a_number_there_are_as_many_walkers_as_temperatures():
+    state = BasinHopping(temperature=[1.0, 2.0, 4.0]).start(None, Tilted(), 0)
+    assert state["temperature"].tolist() == [1.0, 2.0, 4.0]
+    assert len(state["hop"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("ndim", "walkers", "hops", "until"), [(2, 512, 6, 0), (100, 256, 12, 0), (101, 64, 50, 4)], ids=str
+)
+def test_few_coordinates_have_many_walkers_that_make_few_hops(ndim, walkers, hops, until):
+    """As documented: about 3200 jumps whatever the size, committed about every 320."""
+    settings = BasinHopping()
+    state = settings.start(None, Tilted(ndim), 0)
+    assert len(state["hop"]) == walkers
+    assert settings.progress(state) == (0, walkers * (hops + 1))
+    done = torch.full_like(state["hop"], -1)
+    assert settings.propose(None, Tilted(ndim), {**state, "hop": done}).tasks[0].until == until
+    assert settings.propose(None, Tilted(ndim), {**state, "hop": done + 1 + hops}) is None
+
+
 @pytest.mark.parametrize(
     ("move", "spread"), [(Gaussian(), 1.0), (Uniform(), 1 / 3**0.5)], ids=["gaussian", "uniform"]
 )

@@ -161,7 +161,7 @@ def _configured(kind: type[Strategy], arguments: argparse.Namespace, suggested: 
     if isinstance(ladder, list):
         if len(ladder) == 1:
             settings["temperature"] = ladder[0]
-        elif len(ladder) != (walkers := settings.get("walkers", 64)):
+        elif len(ladder) != (walkers := settings.get("walkers", len(ladder))):
             raise TorchscapeError(
                 f"--temperature names {len(ladder)} temperatures for {walkers} walkers: give one, or as many"
             )

@@ -139,10 +139,16 @@ def _explore(commands) -> None:
         "(default: basin-hopping,connect)",
     )
     how.add_argument(
-        "--walkers", type=_positive(int), metavar="N", help="basin-hopping: walkers at once (default: 64)"
+        "--walkers",
+        type=_positive(int),
+        metavar="N",
+        help="basin-hopping: walkers at once (default: 512 up to 10 coordinates, 256 up to 100, 64 beyond)",
     )
     how.add_argument(
-        "--hops", type=_positive(int), metavar="N", help="basin-hopping: hops per walker (default: 50)"
+        "--hops",
+        type=_positive(int),
+        metavar="N",
+        help="basin-hopping: hops per walker (default: 50, or as many as make 3200 of all walkers)",
     )
     how.add_argument(
         "--temperature",

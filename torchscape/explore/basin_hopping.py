@@ -19,6 +19,8 @@ from torchscape.types import Float, Int, Tensor
 
 __all__ = ["BasinHopping"]
 
+_JUMPS, _ROUND = 3200, 320  # of all walkers together: in a run by default, and between commits
+
 
 @dataclasses.dataclass(frozen=True)
 class BasinHopping(Strategy):
@@ -29,8 +31,10 @@ class BasinHopping(Strategy):
     again at once, and with the same seed it visits the same minima however many others run beside it.
 
     Attributes:
-        walkers: number of walkers W.
-        hops: jumps per walker (the quench of the starting point comes on top).
+        walkers: number of walkers W; None for one per temperature, or else by the number of coordinates D: 512 up
+            to D = 10, 256 up to D = 100, 64 beyond. A step of few small quenches costs as much as one of many.
+        hops: jumps per walker (the quench of the starting point comes on top); None for 50, but no more than make
+            3200 jumps of all walkers together.
         temperature: T in units of energy, one for all or one for each walker (a ladder).
         step: initial step size, in units of the potential's ``length_scale``.
         move: what a jump is.
@@ -38,7 +42,8 @@ class BasinHopping(Strategy):
         adapt: how fast, per hop: ln step changes by adapt * (accepted - acceptance); 0 keeps the step.
         optimiser: None chooses by size.
         tol: RMS gradient of a finished quench; None for 1e-8 in float64.
-        round_hops: hops between commits; at most this much is lost when the run is killed.
+        round_hops: hops between commits; at most this much is lost when the run is killed. None for 5, but no
+            more than make 320 jumps of all walkers together, and at least one.
 
     Example:
         >>> import torchscape as tsc
@@ -50,8 +55,8 @@ class BasinHopping(Strategy):
         2
     """
 
-    walkers: int = 64
-    hops: int = 50
+    walkers: int | None = None
+    hops: int | None = None
     temperature: float | Sequence[float] = 1.0
     step: float = 0.5
     move: Move = dataclasses.field(default_factory=Gaussian)
@@ -59,7 +64,7 @@ class BasinHopping(Strategy):
     adapt: float = 0.2
     optimiser: QuasiNewton | None = None
     tol: float | None = None
-    round_hops: int = 5
+    round_hops: int | None = None
     name = "basin-hopping"
 
     def identity(self):
@@ -68,31 +73,40 @@ class BasinHopping(Strategy):
 
     def start(self, landscape, potential, seed):
         temperature = torch.as_tensor(self.temperature, dtype=torch.float64).reshape(-1)
-        if len(temperature) not in (1, self.walkers):
-            raise ValueError(
-                f"temperature needs one value or one per walker ({self.walkers}), not {len(temperature)}"
-            )
+        walkers = self.walkers or (len(temperature) if len(temperature) > 1 else walkers_for(potential))
+        if len(temperature) not in (1, walkers):
+            raise ValueError(f"temperature needs one value or one per walker ({walkers}), not {len(temperature)}")
         return {
             "seed": seed,
-            "hop": torch.full((self.walkers,), -1),  # -1: the starting point is not quenched yet
-            "x": potential.sample(self.walkers, seed=seed),
-            "energy": torch.full((self.walkers,), torch.inf, dtype=torch.float64),
-            "step": torch.full((self.walkers,), self.step, dtype=torch.float64),
-            "accepted": torch.zeros(self.walkers, dtype=torch.int64),
-            "temperature": temperature.expand(self.walkers).clone(),
+            "hop": torch.full((walkers,), -1),  # -1: the starting point is not quenched yet
+            "x": potential.sample(walkers, seed=seed),
+            "energy": torch.full((walkers,), torch.inf, dtype=torch.float64),
+            "step": torch.full((walkers,), self.step, dtype=torch.float64),
+            "accepted": torch.zeros(walkers, dtype=torch.int64),
+            "temperature": temperature.expand(walkers).clone(),
         }
 
     def propose(self, landscape, potential, state):
-        done = int(state["hop"].min())
-        if done >= self.hops:
+        done, walkers = int(state["hop"].min()), len(state["hop"])
+        hops, several = self._hops(walkers), self.round_hops or min(5, max(1, _ROUND // walkers))
+        if done >= hops:
             return None
-        return Round([Hops(self, dict(state), until=min(done + self.round_hops, self.hops))])
+        return Round([Hops(self, dict(state), until=min(done + several, hops))])
 
     def absorb(self, landscape, state, round, found, ids):
         return {**state, **found[0].state}
 
     def progress(self, state):
-        return int((state["hop"] + 1).sum()), self.walkers * (self.hops + 1)
+        walkers = len(state["hop"])
+        return int((state["hop"] + 1).sum()), walkers * (self._hops(walkers) + 1)
+
+    def _hops(self, walkers: int) -> int:
+        return min(50, max(1, _JUMPS // walkers)) if self.hops is None else self.hops
+
+
+def walkers_for(potential: Potential) -> int:
+    """How many walkers keep a step of their quenches busy: the fewer coordinates, the more."""
+    return 512 if potential.ndim <= 10 else 256 if potential.ndim <= 100 else 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +121,7 @@ class Hops:
     def run(self, potential: Potential) -> Found:
         walk = _Walk(self.settings, potential, self.state, self.until)
         optimiser = walk.optimiser
-        size = pool_size_for(optimiser, potential, self.settings.walkers)
+        size = pool_size_for(optimiser, potential, len(walk.hop))
         Pool(optimiser, size).run(potential, walk)
         minima = walk.quenched()
         return Found(
@@ -161,7 +175,7 @@ class _Walk:
         self.hop[walkers] = hop
         self.ready = torch.cat([self.ready, walkers[hop < self.until]])
         self._points.append(points)
-        self._order.append(hop * self.settings.walkers + walkers)
+        self._order.append(hop * len(self.hop) + walkers)
 
     def _key(self, walkers: Int[Tensor, "K"], hop: Int[Tensor, "K"], purpose: int) -> Int[Tensor, "K"]:
         return random.fold(self.seed, walkers, hop, purpose)

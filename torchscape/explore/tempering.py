@@ -112,7 +112,7 @@ class TemperedBasinHopping(Strategy):
         return {**state, **found[0].state}
 
     def progress(self, state):
-        return int((state["hop"] + 1).sum()), self.walkers.walkers * (self.hops + 1)
+        return int((state["hop"] + 1).sum()), len(state["hop"]) * (self.hops + 1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,8 @@ from torchscape.types import Float, Tensor
 
 __all__ = ["Evaluator"]
 
-_BASIS = 32  # columns of a Hessian that share one pass over the data
+_BASIS = 16  # columns of a Hessian that share one pass over the data
+_GRAPH = 3  # memory of the graph of a gradient that is kept, over that of a gradient
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Evaluator:
                 "an operation of this module has no second derivative in torch, so there are no Hessian-vector "
                 "products; minimisation works, but transition states need another implementation of it"
             )
-        parts = self._parts(x, cost=3)
+        parts = self._parts(x, cost=_GRAPH)
         along = v.split([len(part) for part, _ in parts])
         products = [self._product(part, w, size) for (part, size), w in zip(parts, along, strict=True)]
         return _cat(products, x, x.shape[1])
@@ -65,7 +66,7 @@ class Evaluator:
         calls of :meth:`hvp`. None where the graphs do not fit, or second derivatives are not taken in reverse."""
         if self.second != "reverse" or not self.vmapped or not self.plan.keeps_graphs(len(x), x.device):
             return None
-        parts = [(part, list(self._gradients(part, size))) for part, size in self._parts(x, cost=3)]
+        parts = [(part, list(self._gradients(part, size))) for part, size in self._parts(x, cost=_GRAPH)]
 
         def products(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
             total = 2 * self.decay * v.detach()
@@ -81,7 +82,7 @@ class Evaluator:
 
     def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         columns = min(x.shape[1], _BASIS)
-        parts = [self._dense(part, size, columns) for part, size in self._parts(x, cost=3 * columns)]
+        parts = [self._dense(part, size, columns) for part, size in self._parts(x, cost=_GRAPH + columns)]
         return _cat(parts, x, x.shape[1], x.shape[1])
 
     @torch.no_grad()
@@ -175,9 +176,13 @@ class Evaluator:
         eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         total = torch.diag_embed(2 * self.decay.expand_as(x)).clone()
         for leaf, grad in self._gradients(x, size):
+
+            def product(v: Tensor, leaf: Tensor = leaf, grad: Tensor = grad) -> Tensor:
+                return torch.autograd.grad(grad, leaf, v, retain_graph=True)[0]
+
             for k, basis in enumerate(eye.split(columns)):
-                directions = basis[:, None].expand(-1, len(x), -1)
-                (rows,) = torch.autograd.grad(grad, leaf, directions, is_grads_batched=True, retain_graph=True)
+                # Not is_grads_batched: its vmap loops over the second derivatives of tanh, softmax, convolutions.
+                rows = torch.func.vmap(product)(basis[:, None].expand(-1, len(x), -1))
                 total[:, k * columns : k * columns + len(basis)] += rows.movedim(0, 1)
         return 0.5 * (total + total.mT)
 

@@ -29,8 +29,6 @@ __all__ = ["ModulePotential"]
 
 _N_VERIFY = 64  # samples on which a symmetry of the parameters is tried
 
-_BASIS = 32  # columns of a Hessian that share one pass over the data
-
 
 class ModulePotential(Potential):
     """U(theta) = L(f_theta(X), Y) + l2 |theta_r|^2: what training minimises, as a function of all parameters.
