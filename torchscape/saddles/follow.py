@@ -92,7 +92,7 @@ class Follow:
     tol: float | None = None
     max_evaluations: int = 200
     accept_error: float = 0.5
-    remeasure: float = 0.01
+    remeasure: float = 0.1
     max_convex: int = 25
     max_outside: int = 5
     keep_mode: bool = False
