@@ -42,6 +42,17 @@ def test_adding_again_raises_hits_only():
         assert landscape.n_minima == 3
 
 
+def test_the_description_tells_what_no_search_was_after():
+    def first_line_of(landscape):
+        return next(line for line in landscape.describe().splitlines() if line.startswith("minima"))
+
+    with Landscape.in_memory(Bowl()) as landscape:
+        three_minima(landscape)
+        assert first_line_of(landscape).split(maxsplit=1)[1] == "3"
+        landscape.add_minima(points([[5.0, 5.0]]), hits=torch.tensor([0]))
+        assert "4: 3 that searches ended in, 1 known only as ends of downhill paths" in first_line_of(landscape)
+
+
 def test_a_recorded_task_adds_nothing_twice():
     with Landscape.in_memory(Bowl()) as landscape:
         for _ in range(2):
