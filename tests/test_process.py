@@ -33,8 +33,8 @@ def _faults(**variables: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc's allocator")
 def test_evaluations_use_the_memory_of_those_before_unless_the_user_says_otherwise():
-    # Ten gradients of 64 networks have temporaries of some 20 MB each, 5000 pages: seen, 95 000 faults. Where memory
-    # is kept, 2 or 3 in most runs, and up to 2200 in some, where the heap had to grow once more.
+    # Ten gradients of 64 networks have temporaries of some 20 MB each, 5000 pages: seen, 95 000 faults. Where
+    # memory is kept, 2 or 3 in most runs, and up to 2200 in some, where the heap had to grow once more.
     kept, returned = _faults(), _faults(MALLOC_TRIM_THRESHOLD_="131072", MALLOC_MMAP_THRESHOLD_="131072")
     assert returned > 10_000
     assert kept < returned / 10

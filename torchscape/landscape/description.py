@@ -14,10 +14,13 @@ def described(summary: dict[str, Any]) -> str:
     share = f"{summary['connected_fraction']:.1%}"
     lines = {
         "potential": f"{summary['kind']}, {summary['ndim']} coordinates, {summary['fingerprint'][:12]}",
-        "minima": _known(summary["n_minima"], summary["coverage"]["minima"]),
+        "minima": summary["n_minima"],
         "transition states": f"{summary['n_transition_states']}, joining {summary['n_edges']} pairs of minima",
         "components": f"{summary['n_components']}, the largest with {share} of all minima",
     }
+    hit = summary["coverage"]["minima"]
+    if hit["n_hits"] and (others := hit["n_known"] - hit["n_found"]):
+        lines["minima without a hit"] = f"{others}, known only as ends of downhill paths"
     if len(counts := summary["counts_by_index"]) > 2:
         lines["by index 0, 1, 2 ..."] = ", ".join(map(str, counts))
     if lowest is not None:
@@ -34,14 +37,6 @@ def described(summary: dict[str, Any]) -> str:
     lines["complete"] = "yes" if summary["complete"] else "no: the same command continues"
     width = max(map(len, lines))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
-
-
-def _known(n: int, kind: dict[str, Any]) -> str:
-    """How many minima, and how many of them no search was after."""
-    if not kind["n_hits"] or kind["n_found"] == n:
-        return str(n)
-    found = kind["n_found"]
-    return f"{n}: {found} that searches ended in, {n - found} known only as ends of downhill paths"
 
 
 def _covered(kind: dict[str, Any]) -> str:

@@ -94,7 +94,7 @@ class Band:
     max_images: int = 31
     spring: float = 5.0
     tol: float = 0.3
-    steps_per_image: float = 30.0
+    steps_per_image: float = 15.0
     max_steps: int = 300
     max_step: float = 0.5
     memory: int = 30
