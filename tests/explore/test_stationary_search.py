@@ -124,11 +124,12 @@ def test_a_longer_search_repeats_a_shorter_one():
     assert len(torch.unique(torch.cat(at_once), dim=0)) == 50
 
 
-def test_from_the_command_line(tmp_path, capsys):
+@pytest.mark.parametrize("asked", [["--strategy", "stationary"], []], ids=["asked for", "suggested"])
+def test_from_the_command_line(asked, tmp_path, capsys):
     """As a person would type it; and ``info`` says how many there are of each index."""
     listed = reference(8, 808)
     db = str(tmp_path / "pspin.db")
-    assert main(["explore", "p-spin:n=8,seed=808", "--strategy", "stationary", "--db", db, "--quiet"]) == 0
+    assert main(["explore", "p-spin:n=8,seed=808", *asked, "--db", db, "--quiet"]) == 0
     capsys.readouterr()
     assert main(["info", db, "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)

@@ -20,6 +20,7 @@ from torchscape.types import Float, Tensor
 __all__ = ["SphericalPSpin", "pspin"]
 
 _MOST_COUPLINGS = 10**8
+_FEW = 3000  # complex stationary points, n = 10 for p = 3
 _NUMBERS = 1 << 24  # per temporary
 
 
@@ -51,7 +52,9 @@ def pspin(
         description=f"spherical {p}-spin model with {n} spins, couplings from seed {seed}",
         source="A. J. Ballard et al., Phys. Chem. Chem. Phys. 19, 12585 (2017), doi 10.1039/c7cp01108c, VII",
         known=Known(note=note),
+        # Few stationary points can all be found, whatever their index.
         suggested={
+            **({"strategy": ("stationary", "basin-hopping", "connect")} if most <= _FEW else {}),
             "walkers": 64,
             "hops": 10,
             "temperature": 0.5 * n**0.5,
