@@ -7,6 +7,7 @@ __all__ = [
     "FingerprintMismatch",
     "MissingExtra",
     "NotDeterministic",
+    "OptionError",
     "PotentialError",
     "TorchscapeError",
     "UnknownName",
@@ -15,6 +16,10 @@ __all__ = [
 
 class TorchscapeError(Exception):
     """Base class: catch this to catch everything torchscape raises on purpose."""
+
+
+class OptionError(TorchscapeError, ValueError):
+    """An option is out of its range; the message says what it takes."""
 
 
 class PotentialError(TorchscapeError, ValueError):

@@ -14,12 +14,14 @@ import numpy as np
 import torch
 
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import Range
 
 __all__ = ["fold", "normal", "permutation", "uniform"]
 
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _ROUNDS = ((30, 0xBF58476D1CE4E5B9 - (1 << 64)), (27, 0x94D049BB133111EB - (1 << 64)), (31, None))
 _FEW = 2048
+_KEY = Range(low=-(2**63), high=2**63 - 1, whole=True)
 
 
 def _mix_(bits: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:
@@ -47,10 +49,15 @@ def _mix_few(bits: np.ndarray) -> None:
 def fold(key: int | Int[Tensor, "..."], *data: int | Int[Tensor, "..."]) -> Int[Tensor, "..."]:
     """A new key from a key and any number of integers (tensors broadcast).
 
+    Raises:
+        OptionError: for a seed that does not fit into 64 bits.
+
     Example:
         >>> fold(0, torch.arange(3)).unique().numel()
         3
     """
+    if isinstance(key, int):
+        _KEY.check("random", seed=key)
     bits = torch.as_tensor(key, dtype=torch.int64)
     for value in data:
         value = torch.as_tensor(value, dtype=torch.int64)

@@ -134,7 +134,7 @@ def test_refuses_with_a_remedy(fn, kwargs, error, message):
 
 
 def test_refuses_no_coordinates():
-    with pytest.raises(PotentialError, match="at least one"):
+    with pytest.raises(PotentialError, match="ndim=0; give a whole number of at least 1"):
         FunctionPotential(point, 0)
 
 

@@ -113,7 +113,7 @@ def test_lowest_costs_of_iris(k):
 
 
 def test_bad_numbers_name_the_remedy():
-    with pytest.raises(PotentialError, match="positive"):
+    with pytest.raises(PotentialError, match="k=0; give a whole number"):
         KMeans(POINTS, 0)
     with pytest.raises(PotentialError, match="clean"):
         KMeans(torch.full((3, 2), torch.nan))

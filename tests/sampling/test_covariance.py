@@ -130,8 +130,8 @@ def test_without_minibatches_it_is_adaptive_langevin():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda u: CCAdL(0.1, parts=1), "two parts"),
-        (lambda u: CCAdL(0.1, window=0.5), "window of 1"),
+        (lambda u: CCAdL(0.1, parts=1), "parts=1; give a whole number of at least 2"),
+        (lambda u: CCAdL(0.1, window=0.5), "window=0.5; give a number of at least 1"),
         (lambda u: sample(u, u.sample(2), sampler=CCAdL(0.1), batch_size=6), "multiple of 4"),
     ],
 )

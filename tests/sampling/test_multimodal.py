@@ -178,7 +178,7 @@ def test_independence_moves_are_in_detailed_balance():
     [
         (lambda: ParallelTempering(HMC(), ladder=(1.0,)), "two or more"),
         (lambda: ParallelTempering(HMC(), ladder=(2.0, 1.0)), "ascending"),
-        (lambda: ParallelTempering(HMC(), every=0), "positive"),
+        (lambda: ParallelTempering(HMC(), every=0), "every=0; give"),
         (lambda: ParallelTempering(ABOBA(0.1)), "BAOAB"),
     ],
 )

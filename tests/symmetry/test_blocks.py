@@ -61,5 +61,5 @@ def test_a_sick_row_disturbs_no_other():
 
 
 def test_no_blocks():
-    with pytest.raises(PotentialError, match="positive"):
+    with pytest.raises(PotentialError, match="n_blocks=0; give a whole number"):
         BlockPermutation(0, 2)

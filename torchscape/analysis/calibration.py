@@ -10,6 +10,7 @@ import torch
 from torchscape.analysis.selection import true_probability
 from torchscape.errors import TorchscapeError
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT
 
 __all__ = ["Calibration", "CalibrationComparison", "calibration", "compare_calibration"]
 
@@ -76,6 +77,7 @@ def calibration(
         >>> found.ece, found.brier, found.accuracy
         (0.25, 0.625, 0.5)
     """
+    COUNT.check("calibration", bins=bins)
     p = _checked(probability, labels)
     n, n_classes = p.shape
     guess = p.argmax(1)
@@ -165,6 +167,7 @@ def compare_calibration(
         unsure     0.3937 ± 0.0371  0.2125 ± 0.0325  0.3250    100.0%
         2 items; errors are standard errors
     """
+    COUNT.check("compare_calibration", bins=bins)
     if not predictions:
         raise TorchscapeError("give at least one predictor: {'name': probabilities}")
     settings = {"bins": bins, "equal_counts": equal_counts, "of_class": of_class}

@@ -11,6 +11,7 @@ from torchscape.analysis.thermodynamics import log_occupation
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE
 
 __all__ = ["Stacking", "boltzmann_weights", "mean_probability", "stacking_weights", "vote"]
 
@@ -60,6 +61,7 @@ def boltzmann_weights(network: Network, members: Int[Tensor, "K"], temperature: 
         >>> boltzmann_weights(net, torch.tensor([0, 2]), 0.1).tolist()
         [0.5, 0.5]
     """
+    POSITIVE.check("boltzmann_weights", temperature=temperature)
     return log_occupation(network, temperature)[members].softmax(0)
 
 
@@ -100,6 +102,8 @@ def stacking_weights(
         >>> stacking_weights(p, torch.tensor([0, 0])).weights.round(decimals=3).tolist()
         [1.0, 0.0]
     """
+    NOT_NEGATIVE.check("stacking_weights", tol=tol)
+    COUNT.check("stacking_weights", max_steps=max_steps)
     if probability.shape[1] == 0:
         raise TorchscapeError("stacking is fitted on validation data: give at least one item")
     given = true_probability(probability, labels).double()

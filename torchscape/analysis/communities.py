@@ -16,6 +16,7 @@ from torchscape.analysis.rates import rates
 from torchscape.errors import MissingExtra, TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import POSITIVE, SEED
 
 __all__ = ["Communities", "communities", "modularity", "rate_weights"]
 
@@ -75,6 +76,9 @@ def communities(
         >>> found.label.tolist(), round(found.modularity, 6)
         ([0, 0, 0, 1, 1, 1], 0.357143)
     """
+    POSITIVE.or_none.check("communities", temperature=temperature)
+    POSITIVE.check("communities", resolution=resolution)
+    SEED.check("communities", seed=seed)
     if temperature is not None and weight is not None:
         raise TorchscapeError("give a temperature or weights, not both: a temperature makes its own weights")
     if temperature is not None:

@@ -10,6 +10,7 @@ import torch
 from torchscape import random
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, PART, SEED
 
 __all__ = ["ConservedParameters", "conserved_parameters", "false_discovery"]
 
@@ -82,6 +83,9 @@ def conserved_parameters(
         >>> conserved_parameters(x, torch.arange(10)).is_conserved.tolist()
         [False, False, True, False, False]
     """
+    PART.check("conserved_parameters", level=level)
+    COUNT.check("conserved_parameters", n_permutations=n_permutations)
+    SEED.check("conserved_parameters", seed=seed)
     n, d = aligned.shape
     inside = _mask(members, n)
     k = int(inside.sum())

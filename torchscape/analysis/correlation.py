@@ -10,6 +10,7 @@ import torch
 from torchscape import random
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, PART, SEED
 
 __all__ = ["MantelTest", "RankCorrelation", "kendall", "mantel", "rank_correlation", "ranks", "spearman"]
 
@@ -107,6 +108,10 @@ def rank_correlation(
         >>> round(found.value.item(), 9), found.p_value.item() < 0.01
         (1.0, True)
     """
+    COUNT.check("rank_correlation", n_permutations=n_permutations)
+    COUNT_OR_ZERO.check("rank_correlation", n_bootstrap=n_bootstrap)
+    PART.check("rank_correlation", level=level)
+    SEED.check("rank_correlation", seed=seed)
     n = len(target)
     if n < 3 or not bool(measures.isfinite().all() & target.isfinite().all()):
         raise TorchscapeError(f"a rank correlation needs finite values for three minima or more, here {n}")
@@ -166,6 +171,8 @@ def mantel(
         >>> round(found.value, 9), found.p_value < 0.05
         (1.0, True)
     """
+    COUNT.check("mantel", n_permutations=n_permutations)
+    SEED.check("mantel", seed=seed)
     n = len(a)
     if a.shape != b.shape or n < 3 or not bool(a.isfinite().all() & b.isfinite().all()):
         raise TorchscapeError("mantel compares finite distances between the same three minima or more")

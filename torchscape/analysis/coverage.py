@@ -13,6 +13,7 @@ import torch
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import PART
 
 __all__ = ["Completeness", "Coverage", "HasNetwork", "Saturation", "completeness", "coverage", "saturation"]
 
@@ -150,6 +151,7 @@ def coverage(network: Network | HasNetwork, *, level: float = 0.95) -> Coverage:
         >>> estimate.transition_states.n_known, estimate.transition_states.n_found
         (2, 1)
     """
+    PART.check("coverage", level=level)
     if not isinstance(network, Network):
         network = network.network()
     return Coverage(completeness(network.hits, level=level), completeness(network.all_ts_hits, level=level))
@@ -181,6 +183,7 @@ def completeness(hits: Int[Tensor, "N"], *, level: float = 0.95) -> Completeness
         >>> estimate.richness, [round(limit, 2) for limit in estimate.richness_interval]
         (9.75, [9.07, 17.45])
     """
+    PART.check("completeness", level=level)
     z = _z(level)
     n, s, f1, f2 = _frequencies(hits)
     known = (len(hits), s, n, f1, f2)
@@ -229,6 +232,7 @@ def saturation(
         >>> [round(s, 4) for s in curve.found.tolist()]
         [1.0, 3.0, 3.8141]
     """
+    PART.check("saturation", level=level)
     z = _z(level)
     n, s, f1, f2 = _frequencies(hits)
     if n == 0:

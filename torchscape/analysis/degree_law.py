@@ -15,6 +15,7 @@ from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.random import fold, uniform
 from torchscape.types import Int, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, SEED
 
 __all__ = ["DegreeLaw", "degree_distribution", "degree_law", "fit_degree_law"]
 
@@ -99,6 +100,9 @@ def degree_law(network: Network, *, k_min: int | None = None, n_bootstrap: int =
         >>> law.n_tail, law.favours
         (12, 'power law')
     """
+    COUNT_OR_ZERO.check("degree_law", n_bootstrap=n_bootstrap)
+    COUNT.or_none.check("degree_law", k_min=k_min)
+    SEED.check("degree_law", seed=seed)
     return fit_degree_law(degrees(network), k_min=k_min, n_bootstrap=n_bootstrap, seed=seed)
 
 
@@ -106,6 +110,9 @@ def fit_degree_law(
     degree: Int[Tensor, "N"], *, k_min: int | None = None, n_bootstrap: int = 200, seed: int = 0
 ) -> DegreeLaw:
     """:func:`degree_law` for degrees given as such."""
+    COUNT_OR_ZERO.check("fit_degree_law", n_bootstrap=n_bootstrap)
+    COUNT.or_none.check("fit_degree_law", k_min=k_min)
+    SEED.check("fit_degree_law", seed=seed)
     k = degree.cpu().numpy()
     k = k[k > 0]
     if k_min is None:

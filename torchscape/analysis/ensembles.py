@@ -11,6 +11,7 @@ from torchscape import random
 from torchscape.analysis.selection import true_probability
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT_OR_ZERO, SEED
 
 __all__ = ["EnsembleComparison", "compare_ensembles"]
 
@@ -102,6 +103,8 @@ def compare_ensembles(
         >>> [round(gain, 4) for gain in found.loss_gain.tolist()]
         [0.0, 0.3466]
     """
+    COUNT_OR_ZERO.check("compare_ensembles", n_bootstrap=n_bootstrap)
+    SEED.check("compare_ensembles", seed=seed)
     if not predictions or len(labels) == 0:
         raise TorchscapeError("give at least one predictor and one item")
     names = tuple(predictions)

@@ -10,6 +10,7 @@ import torch
 from torchscape.analysis.tree import MergeTree, merge_tree
 from torchscape.network import Network
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import NOT_NEGATIVE
 
 __all__ = ["Funnels", "MonotonicBasins", "funnels", "merge_minima", "monotonic_basins", "superbasins"]
 
@@ -57,6 +58,7 @@ def funnels(network: Network, barrier: float | None = None) -> Funnels:
         >>> found.label.tolist(), found.bottom.tolist()
         ([0, 0, 1, 1], [0, 2])
     """
+    NOT_NEGATIVE.or_none.check("funnels", barrier=barrier)
     return divided(merge_tree(network), barrier)
 
 
@@ -185,6 +187,7 @@ def merge_minima(network: Network, barrier: float) -> tuple[Network, Int[Tensor,
         >>> merged.n_minima, merged.edges.tolist(), merged.ts_energy.tolist(), group.tolist()
         (2, [[0], [1]], [2.0], [0, 0, 1])
     """
+    NOT_NEGATIVE.check("merge_minima", barrier=barrier)
     root = merge_tree(network).groups(barrier)
     keep, group = root.unique(return_inverse=True)
     ends = group[network.edges]

@@ -13,6 +13,7 @@ from torchscape.analysis.tree import merge_tree
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, POSITIVE
 
 if TYPE_CHECKING:
     from torchscape.analysis.relaxation import RelaxationSpectrum
@@ -76,6 +77,9 @@ def kinetic_lumping(
         >>> kinetic_lumping(net, 0.1).label.tolist()
         [0, 0, 1, 1]
     """
+    POSITIVE.check("kinetic_lumping", temperature=temperature)
+    COUNT.or_none.check("kinetic_lumping", n_states=n_states)
+    POSITIVE.or_none.check("kinetic_lumping", rate=rate)
     if n_states is not None and rate is not None:
         raise TorchscapeError("give n_states or a rate, not both: each decides where to cut")
     chain = rates(network, temperature)

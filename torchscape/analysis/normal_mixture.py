@@ -12,6 +12,7 @@ import torch
 from torchscape import random
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT_OR_ZERO, SEED
 
 __all__ = ["NormalMixture", "RegressionComparison", "compare_regression"]
 
@@ -215,6 +216,8 @@ def compare_regression(
         >>> compare_regression(given, y).gain.round(decimals=4).tolist()
         [0.0, 0.9875]
     """
+    COUNT_OR_ZERO.check("compare_regression", n_bootstrap=n_bootstrap)
+    SEED.check("compare_regression", seed=seed)
     if not predictions or len(targets) == 0:
         raise TorchscapeError("give at least one predictor and one item")
     if not all(0 < level < 1 for level in levels):

@@ -14,6 +14,7 @@ from torchscape.analysis.rates import Rates, log_conductances, rates
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, POSITIVE
 
 __all__ = ["FastestPath", "fastest_path", "fastest_paths"]
 
@@ -70,6 +71,7 @@ def fastest_path(
         >>> path.minima.tolist(), path.transition_states.tolist(), path.highest_energy
         ([0, 1, 3], [0, 1], 2.0)
     """
+    POSITIVE.check("fastest_path", temperature=temperature)
     return fastest_paths(network, temperature, a, b, n_paths=1)[0]
 
 
@@ -92,6 +94,8 @@ def fastest_paths(
         >>> [path.minima.tolist() for path in fastest_paths(net, 0.1, a=3, b=0)]
         [[0, 1, 3], [0, 2, 3]]
     """
+    POSITIVE.check("fastest_paths", temperature=temperature)
+    COUNT.check("fastest_paths", n_paths=n_paths)
     if n_paths < 1:
         raise TorchscapeError(f"n_paths must be at least 1, not {n_paths}")
     n = network.n_minima

@@ -12,6 +12,7 @@ from torchscape.analysis.thermodynamics import as_temperatures, exponents
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import POSITIVE, Range
 
 __all__ = ["Peak", "crossing_temperatures", "heat_capacity_peaks"]
 
@@ -75,6 +76,8 @@ def heat_capacity_peaks(
         >>> round(peak.temperature, 8), round(peak.value, 8), peak.losing().tolist(), peak.gaining().tolist()
         (0.2083575, 6.75866374, [0], [1])
     """
+    POSITIVE.or_none.check("heat_capacity_peaks", t_min=t_min, t_max=t_max)
+    Range(low=3, whole=True).check("heat_capacity_peaks", n_grid=n_grid)
     if network.n_minima < 2:
         return []
     crossings, widths = _crossings(network)

@@ -8,6 +8,7 @@ import torch
 
 from torchscape.errors import TorchscapeError
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT
 
 __all__ = [
     "JointDensity",
@@ -215,6 +216,7 @@ def joint_density(
         >>> (found.density * found.x_edges.diff()[:, None] * found.y_edges.diff()).sum().item()
         1.0
     """
+    COUNT.check("joint_density", bins=bins)
     if x.shape != y.shape or len(x) < 2:
         raise TorchscapeError(f"distances {_shape(x)} and {_shape(y)}: give two matrices over the same minima")
     upper = torch.triu_indices(len(x), len(x), 1, device=x.device)

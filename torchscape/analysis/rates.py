@@ -11,6 +11,7 @@ from torchscape.analysis.thermodynamics import log_occupation, log_partition
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import POSITIVE
 
 __all__ = ["Rates", "log_conductances", "rates"]
 
@@ -106,6 +107,7 @@ def rates(network: Network, temperature: float) -> Rates:
         >>> (rates(net, 1.0).log_rates + math.log(2 * math.pi)).tolist()
         [[-3.0], [-2.0]]
     """
+    POSITIVE.check("rates", temperature=temperature)
     bad = int(torch.isnan(network.ts_log_det).sum())
     if bad:
         raise TorchscapeError(
@@ -125,6 +127,7 @@ def rates(network: Network, temperature: float) -> Rates:
 
 def log_conductances(network: Network, temperature: float) -> Float[Tensor, "E"]:
     """ln of the equilibrium flux k_{a<-b} p_b = k_{b<-a} p_a over each single transition state."""
+    POSITIVE.check("log_conductances", temperature=temperature)
     shifted = _in_float64(network)
     return (
         network.ts_log_degeneracy.double()

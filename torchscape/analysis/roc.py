@@ -8,6 +8,7 @@ import torch
 
 from torchscape.errors import TorchscapeError
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import Range
 
 __all__ = ["ROC", "ClassAreas", "auc", "class_roc", "macro_roc", "micro_roc", "roc"]
 
@@ -101,6 +102,7 @@ def macro_roc(curves: ROC, n_points: int = 501) -> ROC:
         curves: of the classes, [N C P] (:func:`class_roc`); classes that do not occur are left out.
         n_points: false positive rates, equally spaced. The area is the exact mean of the areas of the classes.
     """
+    Range(low=2, whole=True).check("macro_roc", n_points=n_points)
     grid = torch.linspace(0.0, 1.0, n_points, dtype=torch.float64, device=curves.area.device)
     # The highest point at or before each place on the grid, and the first one beyond.
     x, y = curves.false_positive.double().contiguous(), curves.true_positive.double()

@@ -10,6 +10,7 @@ from torchscape.analysis.peaks import heat_capacity_peaks
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, SEED
 
 __all__ = [
     "select_at_random",
@@ -28,6 +29,7 @@ def select_lowest(network: Network, k: int) -> Int[Tensor, "K"]:
         >>> select_lowest(Network.of([0.3, 0.1, 0.2], [], []), 2).tolist()
         [1, 2]
     """
+    COUNT.check("select_lowest", k=k)
     return network.energy.argsort(stable=True)[: _size(k, network.n_minima)]
 
 
@@ -38,6 +40,8 @@ def select_at_random(n: int, k: int, *, n_draws: int = 1, seed: int = 0) -> Int[
         >>> select_at_random(5, 5, n_draws=2).sort(1).values.tolist()
         [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
     """
+    COUNT.check("select_at_random", n=n, k=k, n_draws=n_draws)
+    SEED.check("select_at_random", seed=seed)
     return random.permutation(random.fold(seed, torch.arange(n_draws)), n)[:, : _size(k, n)]
 
 
@@ -57,6 +61,7 @@ def select_by_peaks(network: Network, k: int) -> Int[Tensor, "K"]:
         >>> sorted(select_by_peaks(net, 2).tolist())
         [0, 1]
     """
+    COUNT.check("select_by_peaks", k=k)
     peaks = heat_capacity_peaks(network)
     if not peaks:
         raise TorchscapeError("the heat capacity of this network has no peak: select by energy or by group")
@@ -77,6 +82,7 @@ def select_by_group(energy: Float[Tensor, "N"], label: Int[Tensor, "N"], k: int)
         >>> select_by_group(torch.tensor([0.0, 0.1, 0.2, 0.3]), torch.tensor([0, 0, 1, 1]), 3).tolist()
         [0, 2, 1]
     """
+    COUNT.check("select_by_group", k=k)
     e, group = energy.detach().cpu().numpy(), label.cpu().numpy()
     within = np.lexsort((e, group))
     first = np.searchsorted(group[within], group[within], side="left")
@@ -110,6 +116,7 @@ def select_greedily(
         >>> select_greedily(p, torch.tensor([0, 1]), 2).tolist()
         [2, 0]
     """
+    COUNT.check("select_greedily", k=k)
     n_minima = len(probability)
     of_truth = true_probability(probability, labels)
     free = torch.ones(n_minima, dtype=torch.bool, device=probability.device)
@@ -142,6 +149,7 @@ def select_diverse(
         >>> select_diverse(torch.cdist(points, points), 3, first=0).tolist()
         [0, 2, 3]
     """
+    COUNT.check("select_diverse", k=k)
     allowed = (
         torch.ones(len(distances), dtype=torch.bool, device=distances.device) if among is None else among.clone()
     )

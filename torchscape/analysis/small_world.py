@@ -14,6 +14,7 @@ from torchscape.analysis.random_graphs import rewired
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, SEED
 
 __all__ = ["AgainstRandom", "GraphStatistics", "Hubs", "graph_statistics", "hubs"]
 
@@ -115,6 +116,9 @@ def graph_statistics(
         >>> found.path_length.value, found.diameter.value, found.clustering.value
         (1.4285714285714286, 2.0, 0.5)
     """
+    COUNT_OR_ZERO.check("graph_statistics", n_random=n_random)
+    COUNT.or_none.check("graph_statistics", n_sources=n_sources)
+    SEED.check("graph_statistics", seed=seed)
     if network.n_edges == 0:
         raise TorchscapeError("no two minima are connected: search for transition states first")
     largest = network.subset((network.components() == 0).nonzero().reshape(-1))
@@ -222,6 +226,7 @@ def hubs(network: Network, count: int = 10) -> Hubs:
         >>> found.minima.tolist(), found.degree.tolist(), round(found.correlation, 4)
         ([0], [3], -0.7746)
     """
+    COUNT.check("hubs", count=count)
     degree = degrees(network)
     rank = network.energy.argsort(stable=True).argsort()
     order = (degree * max(network.n_minima, 1) - rank).argsort(descending=True)[

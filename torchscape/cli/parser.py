@@ -114,7 +114,7 @@ def _explore(commands) -> None:
     )
 
     where = parser.add_argument_group("how to compute")
-    where.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same result (default: 0)")
+    where.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
     where.add_argument(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1 ... (default: as the potential is built)"
     )
@@ -244,7 +244,7 @@ def _analyse(commands) -> None:
         "--random", type=_positive(int, zero=True), default=10, metavar="N",
         help="random graphs of equal degrees to compare with (default: 10)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of random graphs and communities")
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of random graphs and communities")
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
 
 
@@ -287,6 +287,13 @@ def _positive(kind: type, zero: bool = False) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def _seed(text: str) -> int:
+    seed = int(_positive(int, zero=True)(text))
+    if seed >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r} is too large for a seed: give less than 2^63")
+    return seed
 
 
 def _names(*known: str) -> Callable[[str], list[str]]:

@@ -70,6 +70,8 @@ def parse_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise TorchscapeError(f"there is no device {name!r}: use cpu, cuda, cuda:1, ...") from None
+    if device.type == "meta":
+        raise TorchscapeError("device meta holds no numbers: use cpu, cuda, cuda:1, ...")
     if device.type == "cuda":
         if not torch.cuda.is_available():
             raise TorchscapeError(

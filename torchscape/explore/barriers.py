@@ -14,6 +14,7 @@ from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
 __all__ = ["LowerBarriers"]
 
@@ -49,6 +50,17 @@ class LowerBarriers(Strategy):
     refine: Follow = dataclasses.field(default_factory=Follow)
     tol: float | None = None
     name = "lower-barriers"
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            neighbours=COUNT,
+            round_pairs=COUNT,
+            max_rounds=COUNT_OR_ZERO,
+            patience=COUNT,
+            attempts=COUNT,
+            tol=NOT_NEGATIVE.or_none,
+        )
 
     def identity(self):
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

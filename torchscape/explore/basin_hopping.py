@@ -16,6 +16,7 @@ from torchscape.optimise.relax import pool_size_for
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, UNIT, check_fields
 
 __all__ = ["BasinHopping"]
 
@@ -66,6 +67,19 @@ class BasinHopping(Strategy):
     tol: float | None = None
     round_hops: int | None = None
     name = "basin-hopping"
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            walkers=COUNT.or_none,
+            hops=COUNT_OR_ZERO.or_none,
+            temperature=NOT_NEGATIVE.or_several.or_infinite,
+            step=POSITIVE,
+            acceptance=UNIT,
+            adapt=NOT_NEGATIVE,
+            tol=NOT_NEGATIVE.or_none,
+            round_hops=COUNT.or_none,
+        )
 
     def identity(self):
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
+
 __all__ = ["Budget"]
 
 
@@ -26,6 +28,14 @@ class Budget:
     seconds: float | int | None = None
     quenches: int | None = None
     evaluations: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            seconds=NOT_NEGATIVE.or_infinite.or_none,
+            quenches=COUNT_OR_ZERO.or_none,
+            evaluations=COUNT_OR_ZERO.or_none,
+        )
 
     def exceeded(self, *, seconds: float, quenches: int, evaluations: int) -> str | None:
         """The name of the first limit that is reached, None if there is room."""

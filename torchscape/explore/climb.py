@@ -14,6 +14,7 @@ from torchscape.potentials.base import Potential
 from torchscape.saddles import Follow, ModesAndRandom, climb
 from torchscape.saddles.directions import Directions
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
 __all__ = ["ClimbFromMinima"]
 
@@ -60,6 +61,16 @@ class ClimbFromMinima(Strategy):
     refine: Follow = dataclasses.field(default_factory=Follow)
     tol: float | None = None
     name = "climb"
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            searches=COUNT_OR_ZERO,
+            patience=COUNT.or_none,
+            round_searches=COUNT,
+            max_minima=COUNT.or_none,
+            tol=NOT_NEGATIVE.or_none,
+        )
 
     def identity(self):
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -13,6 +13,7 @@ from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow, connect
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
 __all__ = ["ConnectMinima"]
 
@@ -51,6 +52,18 @@ class ConnectMinima(Strategy):
     tol: float | None = None
     name = "connect"
     seeded = False
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            neighbours=COUNT_OR_ZERO,
+            bridges=COUNT_OR_ZERO,
+            attempts=COUNT,
+            max_rounds=COUNT_OR_ZERO,
+            round_pairs=COUNT.or_none,
+            max_minima=COUNT.or_none,
+            tol=NOT_NEGATIVE.or_none,
+        )
 
     def identity(self):
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

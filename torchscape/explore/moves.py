@@ -11,6 +11,7 @@ from torchscape import random
 from torchscape.errors import TorchscapeError
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import NOT_NEGATIVE, check_fields
 
 __all__ = ["Gaussian", "Mixture", "Move", "PerLayer", "Restart", "Uniform"]
 
@@ -62,6 +63,9 @@ class PerLayer:
     """
 
     floor: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self, floor=NOT_NEGATIVE)
 
     def __call__(self, potential, x, step, key):
         layout = getattr(potential, "layout", None)

@@ -24,6 +24,7 @@ from torchscape.potentials.base import Potential, hash_settings
 from torchscape.progress import progress_bar
 from torchscape.saddles import SaddleSearch, characterise
 from torchscape.types import Bool, Int, Tensor
+from torchscape.validation import SEED
 
 __all__ = ["ExploreReport", "explore"]
 
@@ -111,6 +112,7 @@ def explore(
         ...     landscape.n_minima, landscape.n_transition_states
         (2, 1)
     """
+    SEED.check("explore", seed=seed)
     strategies = [BasinHopping(), ConnectMinima()] if strategies is None else list(strategies)
     if potential is not landscape.potential and not landscape.is_readonly:
         landscape.expect(potential)

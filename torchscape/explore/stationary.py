@@ -14,6 +14,7 @@ from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Newton, confirm, find_stationary
 from torchscape.types import Bool, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
 __all__ = ["StationarySearch"]
 
@@ -57,6 +58,15 @@ class StationarySearch(Strategy):
     search: Newton = dataclasses.field(default_factory=Newton)
     tol: float | None = None
     name = "stationary"
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            starts=COUNT_OR_ZERO,
+            patience=COUNT.or_none,
+            round_starts=COUNT,
+            tol=NOT_NEGATIVE.or_none,
+        )
 
     def identity(self):
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -19,6 +19,7 @@ from torchscape.optimise import QuasiNewton
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, UNIT, check_fields
 
 __all__ = ["TemperedBasinHopping", "exchange_probability"]
 
@@ -75,8 +76,18 @@ class TemperedBasinHopping(Strategy):
         t = list(self.temperatures)
         if len(t) < 2 or t[0] <= 0 or any(a >= b for a, b in itertools.pairwise(t)):
             raise TorchscapeError(f"a ladder needs two or more positive, ascending temperatures, not {t}")
-        if min(self.ladders, self.every, self.round_hops) < 1:
-            raise TorchscapeError(f"ladders, every and round_hops must be positive: {self}")
+        check_fields(
+            self,
+            ladders=COUNT,
+            temperatures=POSITIVE.or_several,
+            hops=COUNT_OR_ZERO,
+            every=COUNT,
+            step=POSITIVE,
+            acceptance=UNIT,
+            adapt=NOT_NEGATIVE,
+            tol=NOT_NEGATIVE.or_none,
+            round_hops=COUNT,
+        )
 
     @property
     def walkers(self) -> BasinHopping:

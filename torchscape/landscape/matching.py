@@ -14,6 +14,7 @@ import torch
 from torchscape import random
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import NOT_NEGATIVE, check_fields
 
 __all__ = ["Catalogue", "Keys", "Matching", "Signature", "first_matches", "leaders", "pair_distance"]
 
@@ -42,6 +43,9 @@ class Matching:
 
     energy_tol: float = 1e-6
     distance_tol: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self, energy_tol=NOT_NEGATIVE, distance_tol=NOT_NEGATIVE)
 
     def window(self, energy: Float[Tensor, "B"], dtype: torch.dtype) -> Float[Tensor, "B"]:
         """Half-width of the energy window around each energy computed in ``dtype``."""

@@ -16,6 +16,7 @@ from torchscape.potentials.module import ModulePotential
 from torchscape.potentials.posterior import Posterior
 from torchscape.sampling import HarmonicMixture, Samples, WeightedSamples
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, SEED
 
 __all__ = [
     "BayesianReport",
@@ -211,6 +212,8 @@ def bayesian_report(
         >>> list(bayesian_report(posterior, network, data).predictive)
         ['lowest minimum', 'harmonic mixture']
     """
+    COUNT.check("bayesian_report", size=size, n_draws=n_draws, bins=bins)
+    SEED.check("bayesian_report", seed=seed)
     inputs, labels = test
     base, temperature, network = _matched(posterior, network)
     mixture = HarmonicMixture.of(base, network, temperature=temperature)

@@ -21,6 +21,7 @@ from torchscape.sampling.principal import principal_directions
 from torchscape.symmetry.base import Symmetry
 from torchscape.symmetry.layout import ParameterLayout
 from torchscape.types import Float, Tensor
+from torchscape.validation import SEED
 
 __all__ = [
     "Plane",
@@ -181,6 +182,7 @@ def random_plane(origin: Float[Tensor, "D"], seed: int = 0) -> Plane:
         >>> torch.allclose(plane.axes @ plane.axes.T, torch.eye(2).double())
         True
     """
+    SEED.check("random_plane", seed=seed)
     keys = random.fold(seed, torch.arange(2, device=origin.device))
     first, second = random.normal(keys, len(origin), origin.dtype)
     return plane_of(origin, first, second, ("random direction 1", "random direction 2"))

@@ -14,6 +14,7 @@ from torchscape.network import Network
 from torchscape.optimise import relax
 from torchscape.potentials.module import ModulePotential
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, SEED
 
 __all__ = ["EnsembleReport", "ensemble_report"]
 
@@ -87,6 +88,10 @@ def ensemble_report(
     Reference: Niroomand et al., Digital Discovery 3, 637 (2024), doi 10.1039/d3dd00204g, 5.2; independent
     training: Lakshminarayanan, Pritzel & Blundell, NeurIPS (2017), doi 10.48550/arXiv.1612.01474.
     """
+    COUNT.check("ensemble_report", size=size, n_draws=n_draws)
+    POSITIVE.or_none.check("ensemble_report", temperature=temperature)
+    COUNT_OR_ZERO.check("ensemble_report", n_bootstrap=n_bootstrap)
+    SEED.check("ensemble_report", seed=seed)
     if network.coords is None or network.n_minima < 2:
         raise TorchscapeError(
             "ensembles need two minima or more, with coordinates: landscape.network(coords=True)"

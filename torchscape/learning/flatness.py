@@ -17,6 +17,7 @@ from torchscape.saddles.eigen import lowest_eigenpairs
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.spectral import stochastic_log_det
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, SEED, Range
 
 __all__ = ["Flatness", "Norm", "flatness", "hessian_trace", "top_eigenvalues", "worst_case_loss"]
 
@@ -97,6 +98,11 @@ def flatness(
         >>> round(found.lpphe.exp().item(), 9), round(found.worst.item(), 6)
         (16.0, 0.04)
     """
+    COUNT.check("flatness", n_top=n_top)
+    POSITIVE.check("flatness", radius=radius)
+    COUNT_OR_ZERO.check("flatness", dense_limit=dense_limit)
+    Range(low=2, whole=True).check("flatness", n_probes=n_probes)
+    SEED.check("flatness", seed=seed)
     with torch.no_grad():
         energy = potential.energy(x)
     exact = torch.zeros_like(energy)
@@ -130,6 +136,9 @@ def top_eigenvalues(
         >>> round(top_eigenvalues(u, torch.tensor([[3.0, 2.0]]).double()).item(), 6)
         82.284271
     """
+    COUNT.check("top_eigenvalues", k=k)
+    POSITIVE.check("top_eigenvalues", tol=tol)
+    SEED.check("top_eigenvalues", seed=seed)
     pairs = lowest_eigenpairs(UpsideDown(potential), x, k, tol=tol, projector=Projector(None, None), seed=seed)
     return -pairs.values
 
@@ -151,6 +160,8 @@ def hessian_trace(
         >>> bool((value - 108).abs() < 4 * error)
         True
     """
+    Range(low=2, whole=True).check("hessian_trace", n_probes=n_probes)
+    SEED.check("hessian_trace", seed=seed)
     if n_probes < 2:
         raise TorchscapeError("an error bar needs two probes or more")
     n, d = x.shape
@@ -201,6 +212,9 @@ def worst_case_loss(
         >>> round(worst.item() / (0.5 * 82.284271 * 1e-6), 2)
         1.0
     """
+    POSITIVE.check("worst_case_loss", radius=radius)
+    COUNT.check("worst_case_loss", n_starts=n_starts, n_steps=n_steps)
+    SEED.check("worst_case_loss", seed=seed)
     if not radius > 0:
         raise TorchscapeError(f"the radius must be positive, not {radius}")
     n, d = x.shape

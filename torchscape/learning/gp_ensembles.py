@@ -15,6 +15,7 @@ from torchscape.learning.hyperparameters import HyperparameterLandscape, hyperpa
 from torchscape.potentials.gaussian_process import GaussianProcessPotential
 from torchscape.sampling import Diagnosis, Samples, diagnose
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, SEED
 
 __all__ = ["Foresight", "GPEnsembleReport", "foresight", "gp_ensemble_report"]
 
@@ -127,6 +128,9 @@ def gp_ensemble_report(
         >>> list(gp_ensemble_report(u, far, samples=draws, n_starts=8).predictions)[0]
         'lowest minimum'
     """
+    COUNT.check("gp_ensemble_report", n_starts=n_starts, n_draws=n_draws)
+    COUNT_OR_ZERO.check("gp_ensemble_report", n_bootstrap=n_bootstrap)
+    SEED.check("gp_ensemble_report", seed=seed)
     inputs, targets = test
     landscape = hyperparameter_landscape(
         potential, inputs, minima=minima, n_starts=n_starts, n_draws=n_draws, noisy=noisy, seed=seed
@@ -207,6 +211,7 @@ def foresight(
     Raises:
         TorchscapeError: with fewer than three reports.
     """
+    SEED.check("foresight", seed=seed)
     if len(reports) < 3:
         raise TorchscapeError(f"a correlation needs three reports or more, not {len(reports)}")
     gain, error = torch.tensor([report.gain for report in reports], dtype=torch.float64).T

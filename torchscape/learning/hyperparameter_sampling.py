@@ -12,6 +12,7 @@ from torchscape.learning.hyperparameters import HyperparameterLandscape
 from torchscape.potentials.gaussian_process import GaussianProcessPotential
 from torchscape.sampling import HMC, Chains, ParallelTempering, Samples, SamplingWarning, diagnose, sample
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, SEED
 
 __all__ = ["hyperparameter_hmc", "settled_hmc"]
 
@@ -46,6 +47,9 @@ def hyperparameter_hmc(
         >>> hyperparameter_hmc(u, n_chains=2, steps=5, burn_in=5).x.shape
         torch.Size([5, 2, 3])
     """
+    COUNT.check("hyperparameter_hmc", n_chains=n_chains, steps=steps)
+    COUNT_OR_ZERO.check("hyperparameter_hmc", burn_in=burn_in)
+    SEED.check("hyperparameter_hmc", seed=seed)
     starts = potential.sample(n_chains, seed)
     if landscape is not None:
         drawn = landscape.basins.draw(16 * n_chains, seed=seed, equally=True)
@@ -102,6 +106,9 @@ def settled_hmc(
         >>> diagnose(draws, warn=False).r_hat < 1.2
         True
     """
+    COUNT.check("settled_hmc", n_chains=n_chains, steps=steps, max_steps=max_steps)
+    POSITIVE.check("settled_hmc", r_hat=r_hat, ess=ess)
+    SEED.check("settled_hmc", seed=seed)
     box = potential.bounds
     if box is None or not bool(torch.isfinite(box.upper - box.lower).all()):
         raise TorchscapeError("the posterior of hyperparameters needs a finite box, the support of their prior")

@@ -17,6 +17,7 @@ from torchscape.potentials.gaussian_process import GaussianProcessPotential
 from torchscape.saddles.distinct import first_of_each
 from torchscape.sampling import WeightedSamples
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, SEED
 
 __all__ = ["BoxedMixture", "HyperparameterLandscape", "hyperparameter_landscape", "hyperparameter_minima"]
 
@@ -261,6 +262,8 @@ def hyperparameter_minima(
         >>> bool((u.energy(hyperparameter_minima(u, n_starts=8)).diff() > 0).all())
         True
     """
+    COUNT.check("hyperparameter_minima", n_starts=n_starts)
+    SEED.check("hyperparameter_minima", seed=seed)
     points = relax(potential, potential.sample(n_starts, seed), progress=progress)
     points = points[torch.nonzero(points.status == Status.CONVERGED)[:, 0]]
     if len(points) == 0:
@@ -308,6 +311,8 @@ def hyperparameter_landscape(
         >>> found.n_relevant >= 1, all(value > -1e-9 for value in found.foreseen.values())
         (True, True)
     """
+    COUNT.check("hyperparameter_landscape", n_starts=n_starts, n_draws=n_draws)
+    SEED.check("hyperparameter_landscape", seed=seed)
     if minima is None:
         minima = hyperparameter_minima(potential, n_starts=n_starts, seed=seed)
     basins = BoxedMixture.of(potential, minima, seed=seed)

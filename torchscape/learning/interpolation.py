@@ -8,6 +8,7 @@ from torchscape.analysis.lines import LossLines, loss_lines
 from torchscape.errors import TorchscapeError
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Tensor
+from torchscape.validation import NOT_NEGATIVE, Range
 
 __all__ = ["interpolate"]
 
@@ -47,6 +48,8 @@ def interpolate(
         >>> found.is_monotone.tolist()
         [True, False]
     """
+    Range(low=2, whole=True).check("interpolate", n_points=n_points)
+    NOT_NEGATIVE.or_none.check("interpolate", tol=tol)
     if starts.shape != ends.shape:
         raise TorchscapeError(f"{len(starts)} starts and {len(ends)} ends: give one end for each start")
     ends = potential.symmetry.align(starts, ends) if align else ends

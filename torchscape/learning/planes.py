@@ -18,6 +18,7 @@ from torchscape.learning.directions import Plane
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT
 
 __all__ = ["PlaneSurface", "Projected", "plane_surface", "project", "zoom_series"]
 
@@ -122,6 +123,7 @@ def plane_surface(
         >>> plane_surface(Quadratic([2.0, 4.0, 8.0]), plane, (-1.0, 1.0, 0.0, 1.0), n=(3, 2)).energy.tolist()
         [[1.0, 0.0, 1.0], [3.0, 2.0, 3.0]]
     """
+    COUNT.or_none.check("plane_surface", batch=batch)
     shape = (n, n) if isinstance(n, int) else n
     if min(shape) < 2 or not (window[0] < window[1] and window[2] < window[3]):
         raise TorchscapeError("a grid needs two points or more along each axis, and ends in ascending order")
@@ -176,6 +178,8 @@ def zoom_series(
         >>> [s.energy.max().item() for s in zoom_series(Quadratic([1.0, 1.0]), plane, [2.0, 1.0], n=3)]
         [4.0, 1.0]
     """
+    COUNT.check("zoom_series", n=n)
+    COUNT.or_none.check("zoom_series", batch=batch)
     series = []
     for k, half in enumerate(half_widths):
         window = (centre[0] - half, centre[0] + half, centre[1] - half, centre[1] + half)

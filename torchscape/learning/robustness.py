@@ -14,6 +14,7 @@ from torchscape.learning.flatness import Norm, unit_lengths
 from torchscape.potentials.module import ModulePotential
 from torchscape.progress import progress_bar
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import SEED, Range
 
 __all__ = ["Robustness", "robustness"]
 
@@ -76,6 +77,8 @@ def robustness(
         >>> found.agreement[0].item(), found.agreement[1].item() < 0.7
         (1.0, True)
     """
+    Range(low=2, whole=True).check("robustness", n_draws=n_draws)
+    SEED.check("robustness", seed=seed)
     if n_draws < 2:
         raise TorchscapeError("an error bar needs two draws or more")
     calm = potential.predict(x, inputs)

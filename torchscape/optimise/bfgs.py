@@ -11,6 +11,7 @@ from torchscape.optimise.rows import may_hold, put_rows, take_rows
 from torchscape.points import Status
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, POSITIVE, check_fields
 
 __all__ = ["BFGS"]
 
@@ -52,6 +53,10 @@ class BFGS(QuasiNewton):
 
     rescale: float = 2.0
     renew_after: int = 40
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, rescale=POSITIVE.or_infinite, renew_after=COUNT)
 
     def fresh(self, x: Float[Tensor, "B D"], preconditioner: Preconditioner | None = None) -> _InverseHessian:
         age = torch.zeros(len(x), dtype=torch.int64, device=x.device)

@@ -12,6 +12,7 @@ from torchscape.optimise.rows import may_hold
 from torchscape.points import Status
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, check_fields
 
 __all__ = ["LBFGS"]
 
@@ -80,6 +81,10 @@ class LBFGS(QuasiNewton):
     memory: int = 100
     pairs: torch.dtype | None = torch.float32
     rescale: int | None = 40
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_fields(self, memory=COUNT, rescale=COUNT.or_none)
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         pairs = 2 * self.memory * ndim * (self.pairs or dtype).itemsize

@@ -11,6 +11,7 @@ from torchscape.optimise.verdict import default_tol
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Newton", "polish"]
 
@@ -39,6 +40,15 @@ class Newton:
     dense_limit: int = 500
     cg_steps: int = 200
 
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            max_steps=COUNT_OR_ZERO,
+            max_step=POSITIVE.or_infinite,
+            dense_limit=COUNT_OR_ZERO,
+            cg_steps=COUNT,
+        )
+
 
 def polish(
     potential: Potential, points: StationaryPoints, *, tol: float | None = None, options: Newton | None = None
@@ -63,6 +73,7 @@ def polish(
         >>> polish(Quartic(), rough, tol=1e-12).grad_rms.item() < 1e-12
         True
     """
+    NOT_NEGATIVE.or_none.check("polish", tol=tol)
     options = options or Newton()
     x = points.x.to(potential.device, potential.dtype)
     limit = default_tol(x.dtype) if tol is None else tol

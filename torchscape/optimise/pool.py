@@ -14,6 +14,7 @@ from torchscape.optimise.rows import put_rows, take_rows
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, check_fields
 
 __all__ = ["Pool", "Queue", "Source", "Stepper", "Tended", "available_memory"]
 
@@ -90,6 +91,9 @@ class Pool:
     stepper: Stepper
     size: int
     check_every: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, size=COUNT, check_every=COUNT.or_none)
 
     def run(
         self,

@@ -15,6 +15,7 @@ from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Minimisation", "QuasiNewton"]
 
@@ -55,6 +56,15 @@ class QuasiNewton:
     tol: float | None = None
     max_evaluations: int = 10_000
     max_idle: int = 200
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            max_step=POSITIVE.or_infinite,
+            tol=NOT_NEGATIVE.or_none,
+            max_evaluations=COUNT,
+            max_idle=COUNT,
+        )
 
     # --- which way: a subclass writes these ---------------------------------------------------------------
 

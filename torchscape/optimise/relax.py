@@ -17,6 +17,7 @@ from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT, NOT_NEGATIVE
 
 __all__ = ["choose_optimiser", "pool_size_for", "relax"]
 
@@ -81,6 +82,8 @@ def relax(
         >>> relax(Wells(), torch.tensor([[-2.0], [0.5]], dtype=torch.float64)).x.round(decimals=6).tolist()
         [[-1.0], [1.0]]
     """
+    NOT_NEGATIVE.or_none.check("relax", tol=tol)
+    COUNT.or_none.check("relax", max_steps=max_steps, pool_size=pool_size)
     if starts.ndim != 2 or starts.shape[1] != potential.ndim:
         raise PotentialError(
             f"starts must be [B, {potential.ndim}] for this potential, not {list(starts.shape)}: "

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.types import Bool, Float, Tensor
+from torchscape.validation import COUNT, PART, POSITIVE, check_fields
 
 __all__ = ["Armijo"]
 
@@ -34,6 +35,16 @@ class Armijo:
     shrink_min: float = 0.1
     shrink_max: float = 0.5
     max_rejections: int = 10
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            decrease=PART,
+            rise=POSITIVE,
+            shrink_min=PART,
+            shrink_max=PART,
+            max_rejections=COUNT,
+        )
 
     def noise(self, energy: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """What two evaluations of one energy may differ by."""

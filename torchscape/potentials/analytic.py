@@ -14,6 +14,7 @@ from torchscape.errors import PotentialError
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
 from torchscape.types import Float, Tensor
+from torchscape.validation import FINITE, Range
 
 __all__ = [
     "AnalyticSurface",
@@ -213,8 +214,7 @@ class Rosenbrock(AnalyticSurface):
     length_scale = 0.3
 
     def __init__(self, ndim: int = 2, *, bounded: bool = False, **place):
-        if ndim < 2:
-            raise PotentialError(f"the Rosenbrock function needs at least two coordinates, not ndim={ndim}")
+        Range(low=2, whole=True).check("Rosenbrock", PotentialError, ndim=ndim)
         self.box = ((-2.048, 2.048),) * ndim
         super().__init__(bounded=bounded, **place)
 
@@ -274,6 +274,7 @@ class Quadratic(AnalyticSurface):
         mu = np.asarray(eigenvalues, dtype=float)
         q = np.eye(len(mu)) if axes is None else np.asarray(axes, dtype=float)
         at = np.zeros(len(mu)) if centre is None else np.asarray(centre, dtype=float)
+        FINITE.or_several.check("Quadratic", PotentialError, eigenvalues=mu, centre=at)
         if q.shape != (len(mu), len(mu)) or at.shape != mu.shape or not np.allclose(q.T @ q, np.eye(len(mu))):
             raise PotentialError(f"{len(mu)} eigenvalues need an orthogonal {len(mu)} x {len(mu)} matrix of axes")
         self.box = tuple((c - 3.0, c + 3.0) for c in at.tolist())

@@ -36,6 +36,8 @@ def available_device(device: torch.device | str) -> torch.device:
         device = torch.device(device)
     except RuntimeError as error:
         raise PotentialError(f"unknown device {device!r}; say device='cpu' or device='cuda'") from error
+    if device.type == "meta":
+        raise PotentialError("device='meta' holds no numbers: say device='cpu' or device='cuda'")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise PotentialError(
             f"device={str(device)!r}, but this machine has no usable CUDA device; say device='cpu', "

@@ -13,6 +13,7 @@ from torchscape.errors import PotentialError
 from torchscape.potentials.base import Potential
 from torchscape.symmetry.cluster import ClusterSymmetry
 from torchscape.types import Float, Tensor
+from torchscape.validation import FINITE, POSITIVE, Range
 
 __all__ = ["ClusterPotential", "Container", "Trimer"]
 
@@ -59,15 +60,13 @@ class ClusterPotential(Potential):
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ):
-        if n_atoms < 2:
-            raise PotentialError(f"a cluster needs at least two atoms, not {n_atoms}")
+        Range(low=2, whole=True).check(type(self).__name__, PotentialError, n_atoms=n_atoms)
+        POSITIVE.or_none.check(type(self).__name__, PotentialError, container=container)
         self.n_atoms, self.ndim = n_atoms, 3 * n_atoms
         self.species = None if species is None else tuple(species)
         self.symmetry = ClusterSymmetry(n_atoms, species=species)
         self.container = None if container is None else float(container)
         self.dtype, self.device = dtype, torch.device(device)
-        if container is not None and not container > 0:
-            raise PotentialError(f"the container radius must be positive, not {container}; None for no container")
         # Hessian-vector products by autograd keep several [B n n 3] arrays: about 2^24 numbers each at most.
         self.max_rows = max(64, 2**24 // (3 * n_atoms**2))
 
@@ -170,6 +169,7 @@ class Trimer(ClusterPotential):
 
     def __init__(self, strength: float | int = 2.0, *, container: float | int | None = None, **place):
         super().__init__(3, container=container, **place)
+        FINITE.check("Trimer", PotentialError, strength=strength)
         self.strength = float(strength)
 
     def settings(self):

@@ -15,6 +15,7 @@ from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT, POSITIVE
 
 __all__ = ["FunctionPotential"]
 
@@ -66,8 +67,8 @@ class FunctionPotential(Potential):
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ):
-        if ndim < 1:
-            raise PotentialError(f"ndim={ndim}: a function needs at least one coordinate")
+        COUNT.check("FunctionPotential", PotentialError, ndim=ndim, chunk_size=chunk_size)
+        POSITIVE.or_none.check("FunctionPotential", PotentialError, length_scale=length_scale)
         self.fn, self.ndim = fn, int(ndim)
         self.dtype, self.device = dtype, torch.device(device)
         self.name = name if name is not None else _qualified_name(fn)

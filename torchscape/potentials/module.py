@@ -24,6 +24,7 @@ from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.potentials.selection import ParameterFilter, choose_layout, choose_mask
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, NOT_NEGATIVE
 
 __all__ = ["ModulePotential"]
 
@@ -92,6 +93,8 @@ class ModulePotential(Potential):
         dtype: torch.dtype = torch.float64,
         device: torch.device | str | None = None,
     ) -> None:
+        NOT_NEGATIVE.check("ModulePotential", PotentialError, l2=l2)
+        COUNT.or_none.check("ModulePotential", PotentialError, chunk_size=chunk_size, max_rows=max_rows)
         checks.refuse_unfit(module)
         self.dtype = dtype
         self.device = checks.available_device(_device_of(module) if device is None else device)
@@ -222,6 +225,7 @@ class ModulePotential(Potential):
             >>> u.with_(l2=0.5).energy(torch.ones(1, 2, dtype=torch.float64)).item()  # (2 - 1)^2 + 0.5 * 2
             2.0
         """
+        NOT_NEGATIVE.or_none.check("with_", PotentialError, l2=l2)
         other = copy.copy(self)
         other.dtype = dtype or self.dtype
         other.device = self.device if device is None else checks.available_device(device)

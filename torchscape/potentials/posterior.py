@@ -9,6 +9,7 @@ from torchscape.potentials.base import Potential
 from torchscape.potentials.module import ModulePotential
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import POSITIVE
 
 __all__ = ["Posterior"]
 
@@ -52,8 +53,8 @@ class Posterior(Potential):
                     "this loss needs all samples at once, and may be no log likelihood: pass scale=..."
                 )
             scale = potential.n_samples if self._reduction == "mean" else 1.0
-        if not (scale > 0 and (prior is None or prior > 0)):
-            raise PotentialError(f"scale and prior must be positive, not {scale} and {prior}")
+        POSITIVE.check("Posterior", PotentialError, scale=scale)
+        POSITIVE.or_none.check("Posterior", PotentialError, prior=prior)
         self.scale = float(scale)
         self.potential = potential if prior is None else potential.with_(l2=1 / (2 * self.scale * prior**2))
         self.ndim, self.dtype, self.device = potential.ndim, potential.dtype, potential.device

@@ -12,6 +12,7 @@ import torch
 from torchscape.errors import PotentialError
 from torchscape.potentials.analytic import AnalyticSurface, KnownPoint
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT, FINITE, POSITIVE
 
 __all__ = ["DoubleWell", "Schwefel", "SeparableSurface"]
 
@@ -94,8 +95,7 @@ class Schwefel(SeparableSurface):
     length_scale = 10.0
 
     def __init__(self, ndim: int = 2, *, bounded: bool = True, **place):
-        if ndim < 1:
-            raise PotentialError(f"ndim={ndim}: the Schwefel function needs at least one coordinate")
+        COUNT.check("Schwefel", PotentialError, ndim=ndim)
         self.box = ((-500.0, 500.0),) * ndim
         super().__init__(bounded=bounded, **place)
 
@@ -164,11 +164,12 @@ class DoubleWell(SeparableSurface):
         bounded: bool = False,
         **place,
     ):
+        COUNT.check("DoubleWell", PotentialError, ndim=ndim)
+        POSITIVE.check("DoubleWell", PotentialError, barrier=barrier, width=width)
+        FINITE.or_several.check("DoubleWell", PotentialError, tilt=tilt)
         tilts = np.full(ndim, float(tilt)) if isinstance(tilt, (int, float)) else np.asarray(tilt, dtype=float)
-        if ndim < 1 or tilts.shape != (ndim,) or barrier <= 0 or width <= 0:
-            raise PotentialError(
-                "a double well needs ndim >= 1, barrier > 0, width > 0 and one tilt per coordinate"
-            )
+        if tilts.shape != (ndim,):
+            raise PotentialError(f"a double well needs one tilt per coordinate ({ndim}), or one for all")
         steepest = 8 * barrier / math.sqrt(27)
         if (abs(tilts) >= steepest).any():
             raise PotentialError(f"a tilt of {steepest:.4g} or more leaves one well only: use smaller tilts")

@@ -15,6 +15,7 @@ from torchscape.potentials.closed_form import ClosedForm
 from torchscape.problems.problem import Known, Problem
 from torchscape.symmetry.blocks import BlockPermutation
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import NOT_NEGATIVE, POSITIVE, Range
 
 __all__ = ["KMeans", "kmeans"]
 
@@ -81,11 +82,9 @@ class KMeans(ClosedForm):
         x = torch.as_tensor(data, dtype=torch.float64).cpu()
         if x.ndim != 2 or not x.numel() or not bool(torch.isfinite(x).all()):
             raise PotentialError(f"data must be finite numbers [n d], not {list(x.shape)}: clean or reshape them")
-        if k < 1 or (sharpness is not None and not sharpness > 0) or not tether >= 0:
-            raise PotentialError(
-                f"k={k}, sharpness={sharpness}, tether={tether}: k and the sharpness must be positive (or the "
-                "sharpness None), the tether not negative"
-            )
+        Range(low=1, high=len(x), whole=True).check("KMeans", PotentialError, k=k)  # more would coincide
+        POSITIVE.or_none.check("KMeans", PotentialError, sharpness=sharpness)
+        NOT_NEGATIVE.check("KMeans", PotentialError, tether=tether)
         spread = x.amax(0) - x.amin(0)
         variance = float((x - x.mean(0)).square().sum(1).mean())
         if not variance > 0:

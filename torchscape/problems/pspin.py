@@ -16,6 +16,7 @@ from torchscape.problems.problem import Known, Problem
 from torchscape.symmetry.base import Symmetry
 from torchscape.symmetry.inversion import Inversion
 from torchscape.types import Float, Tensor
+from torchscape.validation import POSITIVE
 
 __all__ = ["SphericalPSpin", "pspin"]
 
@@ -107,6 +108,9 @@ class SphericalPSpin(ClosedForm):
         x = np.asarray(couplings, dtype=np.float64)
         if x.ndim < 2 or len(set(x.shape)) != 1 or len(x) < 2:
             raise PotentialError(f"couplings have shape {x.shape}: give N^p of them, an array (N, ..., N), N >= 2")
+        if not np.isfinite(x).all():
+            raise PotentialError("the couplings hold NaN or infinite numbers: clean them")
+        POSITIVE.check("SphericalPSpin", PotentialError, stiffness=stiffness)
         self.ndim, self.p, self.stiffness = len(x), x.ndim, float(stiffness)
         self.dtype, self.device = dtype, torch.device(device)
         self._symmetric = _symmetrised(x)

@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from torchscape.errors import TorchscapeError, UnknownName
+from torchscape.errors import OptionError, TorchscapeError, UnknownName
 from torchscape.problems import clusters, surfaces
 from torchscape.problems.gaussian_process import gp
 from torchscape.problems.kmeans import kmeans
@@ -19,6 +19,7 @@ from torchscape.problems.pspin import pspin
 from torchscape.problems.published import PUBLISHED, Published
 from torchscape.problems.regression import regression
 from torchscape.problems.student import student_teacher
+from torchscape.validation import COUNT, COUNT_OR_ZERO, FINITE, NOT_NEGATIVE, POSITIVE, SEED, Range
 
 __all__ = ["describe", "get", "names", "parse", "published"]
 
@@ -44,6 +45,16 @@ _BUILDERS: dict[str, Callable[..., Problem]] = {
     "p-spin": pspin,
     "gp": gp,
     "kmeans": kmeans,
+}
+
+# Options whose numbers have another range than their kind: whole numbers are counts, others finite.
+_RANGES: dict[str, Range] = {
+    "seed": SEED,
+    "n_test": COUNT_OR_ZERO,
+    "noise": NOT_NEGATIVE,
+    "l2": NOT_NEGATIVE,
+    "tether": NOT_NEGATIVE,
+    **dict.fromkeys(("barrier", "width", "condition", "container", "size", "nu", "sharpness"), POSITIVE),
 }
 
 
@@ -98,6 +109,7 @@ def get(name: str, **options: Any) -> Problem:
 
     Raises:
         UnknownName: for a name or an option that does not exist; the message suggests the nearest one.
+        OptionError: for a value that is not of the option's kind, or out of its range.
         MissingExtra: where a problem needs an optional package.
 
     Example:
@@ -112,8 +124,25 @@ def get(name: str, **options: Any) -> Problem:
     for option in options:
         if option not in (*allowed, "dtype", "device"):
             raise UnknownName.of(f"option of {name}", option, [*allowed, "dtype", "device"])
+    for parameter in _options(builder):
+        if parameter.name in options and parameter.name not in ("dtype", "device"):
+            _check(name, parameter, options[parameter.name])
     problem = builder(**options)
     return dataclasses.replace(problem, name=name, options=dict(options))
+
+
+def _check(problem: str, parameter: inspect.Parameter, value: object) -> None:
+    """Refuse a value that the annotation of its parameter, or the range of its option, does not allow."""
+    option = parameter.name
+    kinds = {kind.strip() for kind in str(parameter.annotation).split("|")}
+    if kinds & {"int", "float"}:
+        if "str" in kinds and isinstance(value, str):
+            return
+        allowed = _RANGES.get(option, FINITE if "float" in kinds else COUNT)
+        (allowed.or_none if "None" in kinds else allowed).check(problem, **{option: value})
+    elif not isinstance(value, bool if "bool" in kinds else str) and not (value is None and "None" in kinds):
+        wanted = "true or false" if "bool" in kinds else "text"
+        raise OptionError(f"{problem}: {option}={value!r}; give {wanted}")
 
 
 def parse(spec: str, **more: Any) -> Problem:

@@ -14,6 +14,7 @@ from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.nudging import nudged_force
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, FINITE, NOT_NEGATIVE, POSITIVE, SEED, check_fields
 
 __all__ = ["Band", "Path", "find_paths"]
 
@@ -100,6 +101,22 @@ class Band:
     memory: int = 30
     bow: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            density=NOT_NEGATIVE,
+            min_images=COUNT,
+            max_images=COUNT,
+            spring=NOT_NEGATIVE,
+            tol=POSITIVE,
+            steps_per_image=POSITIVE,
+            max_steps=COUNT,
+            max_step=POSITIVE,
+            memory=COUNT,
+            bow=FINITE,
+            seed=SEED,
+        )
 
     def finer(self, factor: int | float) -> Band:
         """The same band with ``factor`` times the images, and as many more iterations."""

@@ -13,6 +13,7 @@ from torchscape.potentials.base import Potential
 from torchscape.saddles.continuation import Continuation, correct
 from torchscape.saddles.projector import Projector
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT
 
 __all__ = ["Bifurcation", "locate_crossing", "locate_fold", "softest_modes", "spectra"]
 
@@ -90,6 +91,7 @@ def locate_fold(
         >>> abs(fold.value) < 1e-9, fold.distance_at(0.04)  # x = +- p^(1/2)
         (True, 0.2...)
     """
+    COUNT.check("locate_fold", max_steps=max_steps)
     v = softest_modes(at(value), x[None])[1][0]
     width = abs(limits[1] - limits[0])
     low, high = min(limits), max(limits)

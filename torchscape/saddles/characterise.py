@@ -10,6 +10,7 @@ from torchscape.saddles.eigen import dense_spectrum, lowest_eigenpairs, rows_wit
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.spectral import stochastic_log_det
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, SEED
 
 __all__ = ["DENSE_LIMIT", "characterise", "characterise_with_modes"]
 
@@ -56,6 +57,9 @@ def characterise(
         >>> done.index.item(), done.n_zero.item(), round(done.log_det.exp().item(), 9)
         (1, 1, 8.0)
     """
+    COUNT_OR_ZERO.check("characterise", dense_limit=dense_limit, n_probes=n_probes)
+    NOT_NEGATIVE.or_none.check("characterise", zero_tol=zero_tol)
+    SEED.check("characterise", seed=seed)
     return characterise_with_modes(potential, points, dense_limit, zero_tol, n_probes, seed)[0]
 
 

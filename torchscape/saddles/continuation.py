@@ -16,6 +16,7 @@ from torchscape.saddles.eigen import lowest_eigenpairs
 from torchscape.saddles.follow import follow
 from torchscape.saddles.stationary import Newton, find_stationary
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT_OR_ZERO, POSITIVE, Range, check_fields
 
 __all__ = ["Continuation", "Continued", "continue_points", "correct"]
 
@@ -36,6 +37,14 @@ class Continuation:
     max_jump: float = 2.0
     least_part: float = 2.0**-8
     dense_limit: int = 300
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            max_jump=POSITIVE.or_infinite,
+            least_part=Range(low=0.0, high=1.0, open_low=True),
+            dense_limit=COUNT_OR_ZERO,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

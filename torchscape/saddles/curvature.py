@@ -16,6 +16,7 @@ from torchscape.saddles.eigen import Subspace, dense_spectrum, rows_within
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import saddle_step
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, POSITIVE, check_fields
 
 __all__ = ["Curvature", "Dense", "Krylov", "Quadratic", "choose_curvature"]
 
@@ -104,6 +105,9 @@ class Dense(Curvature):
 
     refresh: int = 6
 
+    def __post_init__(self) -> None:
+        check_fields(self, refresh=COUNT)
+
     def fresh(self, x: Float[Tensor, "B D"]) -> Quadratic:
         b, d = x.shape
         age = torch.zeros(b, dtype=torch.int64, device=x.device)
@@ -168,6 +172,9 @@ class Krylov(Curvature):
 
     max_dim: int = 100
     settled: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_fields(self, max_dim=COUNT, settled=POSITIVE)
 
     def fresh(self, x: Float[Tensor, "B D"]) -> Quadratic:
         b, d = x.shape

@@ -15,6 +15,7 @@ from torchscape.saddles.curvature import Curvature, Quadratic, choose_curvature
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import flow_response, flow_step
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Descent", "Quench", "choose_descent", "descend"]
 
@@ -60,6 +61,16 @@ class Descent:
     max_step: float = 2.0
     tol: float | None = None
     max_evaluations: int = 500
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            path_tol=POSITIVE,
+            remeasure=NOT_NEGATIVE.or_infinite,
+            max_step=POSITIVE.or_infinite,
+            tol=NOT_NEGATIVE.or_none,
+            max_evaluations=COUNT_OR_ZERO,
+        )
 
     def init(self, potential: Potential, x: Float[Tensor, "B D"]) -> _Descending:
         """State before any evaluation."""
@@ -187,6 +198,9 @@ class Quench:
 
     max_step: float = 0.1
     tol: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, max_step=POSITIVE.or_infinite, tol=NOT_NEGATIVE.or_none)
 
 
 def choose_descent(potential: Potential, dense_limit: int = 200) -> Descent | Quench:

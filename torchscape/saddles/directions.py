@@ -12,6 +12,7 @@ from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import dense_spectrum, lowest_eigenpairs, rows_within
 from torchscape.saddles.projector import Projector
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, check_fields
 
 __all__ = ["Directions", "ModesAndRandom", "RandomDirections", "SoftModes"]
 
@@ -38,6 +39,9 @@ class RandomDirections:
     count: int = 1
     size: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_fields(self, count=COUNT, size=POSITIVE)
+
     def directions(self, potential, x, keys, number):
         keys = random.fold(keys[:, None], torch.arange(self.count, device=x.device)).flatten()
         v = random.normal(keys, x.shape[1], x.dtype).reshape(len(x), self.count, x.shape[1])
@@ -51,6 +55,9 @@ class SoftModes:
 
     count: int = 2
     size: float = 0.3
+
+    def __post_init__(self) -> None:
+        check_fields(self, count=COUNT, size=POSITIVE)
 
     def directions(self, potential, x, keys, number):
         v = softest_modes(potential, x, self.count)
@@ -75,6 +82,9 @@ class ModesAndRandom:
     modes: int = 50
     mode_size: float = 0.1
     size: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_fields(self, modes=COUNT_OR_ZERO, mode_size=POSITIVE, size=POSITIVE)
 
     def directions(self, potential, x, keys, number):
         v, size = RandomDirections(1, self.size).directions(potential, x, keys, number)

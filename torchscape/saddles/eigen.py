@@ -12,6 +12,7 @@ from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
 from torchscape.saddles.projector import Projector
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, SEED
 
 __all__ = [
     "Eigenpairs",
@@ -93,6 +94,11 @@ def lowest_eigenpairs(
         >>> pairs.values.round(decimals=5).tolist()
         [[1.0, 2.0]]
     """
+    COUNT_OR_ZERO.check("lowest_eigenpairs", k=k)
+    NOT_NEGATIVE.check("lowest_eigenpairs", tol=tol, rel_tol=rel_tol)
+    COUNT.or_none.check("lowest_eigenpairs", max_dim=max_dim)
+    COUNT.check("lowest_eigenpairs", max_hvps=max_hvps)
+    SEED.check("lowest_eigenpairs", seed=seed)
     projector = Projector.at(potential, x) if projector is None else projector
     d = x.shape[1]
     k = min(k, d)

@@ -17,6 +17,7 @@ from torchscape.saddles.curvature import Curvature, Quadratic, choose_curvature
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import predicted_change, saddle_step
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Follow", "Followed", "follow"]
 
@@ -97,6 +98,19 @@ class Follow:
     max_outside: int = 5
     keep_mode: bool = False
     retry: bool = True
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            max_step=POSITIVE,
+            first_step=POSITIVE,
+            tol=NOT_NEGATIVE.or_none,
+            max_evaluations=COUNT,
+            accept_error=POSITIVE.or_infinite,
+            remeasure=NOT_NEGATIVE.or_infinite,
+            max_convex=COUNT,
+            max_outside=COUNT,
+        )
 
     def init(self, potential: Potential, x: Float[Tensor, "B D2"]) -> Following:
         """From rows that hold a point and a direction side by side, before any evaluation."""
@@ -270,6 +284,7 @@ def follow(
         >>> found.points.x.abs().max().item() < 1e-8, found.points.energy.item()
         (True, 1.0)
     """
+    COUNT.or_none.check("follow", pool_size=pool_size)
     options = options or Follow()
     if len(starts) == 0:
         none = StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)

@@ -18,6 +18,7 @@ from torchscape.saddles.meter import Metered
 from torchscape.saddles.peaks import Peaks, find_peaks
 from torchscape.saddles.verify import Outcome, Verified, verify
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import NOT_NEGATIVE, POSITIVE, SEED
 
 __all__ = ["SaddleSearch", "climb", "confirm", "connect"]
 
@@ -110,6 +111,7 @@ def connect(
         >>> found.ts.energy.tolist(), found.minus.x[:, 0].abs().round(decimals=6).tolist()
         ([1.0], [1.0])
     """
+    NOT_NEGATIVE.or_none.check("connect", tol=tol)
     for points in (a, b):
         if points.ndim != 2 or points.shape[1] != potential.ndim or len(a) != len(b):
             raise PotentialError(
@@ -188,6 +190,9 @@ def climb(
         >>> found.ts.energy.tolist(), found.outcomes
         ([1.0], {'VERIFIED': 1, 'LOST': 1})
     """
+    POSITIVE.check("climb", size=size)
+    SEED.check("climb", seed=seed)
+    NOT_NEGATIVE.or_none.check("climb", tol=tol)
     if starts.ndim != 2 or starts.shape[1] != potential.ndim:
         raise PotentialError(f"starts must be [B, {potential.ndim}], not {list(starts.shape)}: one row per start")
     u = Metered(potential)
@@ -236,6 +241,7 @@ def confirm(
         >>> confirm(Wells(), top).minus.energy.round(decimals=9).tolist()
         [0.0]
     """
+    NOT_NEGATIVE.or_none.check("confirm", tol=tol)
     u = Metered(potential)
     descent = descent or choose_descent(potential)
     if tol is not None:

@@ -12,6 +12,7 @@ from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import Subspace
 from torchscape.saddles.projector import Projector
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT, NOT_NEGATIVE, SEED
 
 __all__ = ["LogDet", "stochastic_log_det"]
 
@@ -59,6 +60,9 @@ def stochastic_log_det(
         >>> round(found.value.item(), 6), round(torch.arange(1.0, 31.0).double().log().sum().item(), 6)
         (74.658236, 74.658236)
     """
+    COUNT.check("stochastic_log_det", n_probes=n_probes, n_steps=n_steps)
+    NOT_NEGATIVE.or_none.check("stochastic_log_det", zero_tol=zero_tol)
+    SEED.check("stochastic_log_det", seed=seed)
     projector = Projector.at(potential, x) if projector is None else projector
     n_steps = min(n_steps, x.shape[1])
     per_row = 4 * n_steps * x[0].numel() * x.element_size() if len(x) else 1

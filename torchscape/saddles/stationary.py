@@ -17,6 +17,7 @@ from torchscape.saddles.curvature import Curvature, Dense, Quadratic
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import gradient_step, index_step
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Newton", "find_stationary"]
 
@@ -79,6 +80,19 @@ class Newton:
     least_promise: float = 1e-6
     max_outside: int = 5
     max_lost: int = 25
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            max_step=POSITIVE,
+            first_step=POSITIVE,
+            tol=NOT_NEGATIVE.or_none,
+            max_evaluations=COUNT,
+            accept=NOT_NEGATIVE,
+            least_promise=NOT_NEGATIVE,
+            max_outside=COUNT,
+            max_lost=COUNT,
+        )
 
     def init(self, potential: Potential, x: Float[Tensor, "B D1"]) -> _Searching:
         """From rows that hold a point and its target index (-1 for none), before any evaluation."""
@@ -239,6 +253,7 @@ def find_stationary(
         >>> found.index.tolist(), found.energy.round(decimals=9).tolist()
         ([0, 1, 2], [0.0, 1.0, 2.0])
     """
+    COUNT.or_none.check("find_stationary", pool_size=pool_size)
     if starts.ndim != 2 or starts.shape[1] != potential.ndim:
         raise PotentialError(f"starts must be [B, {potential.ndim}], not {list(starts.shape)}: one row per start")
     target = torch.full((len(starts),), -1) if target is None else target

@@ -7,10 +7,10 @@ import dataclasses
 import torch
 
 from torchscape import random
-from torchscape.errors import TorchscapeError
 from torchscape.potentials.base import Potential
 from torchscape.sampling.chains import Chains, Sampler, reflect
 from torchscape.types import Float, Tensor
+from torchscape.validation import POSITIVE, check_fields
 
 __all__ = ["AdaptiveLangevin"]
 
@@ -49,8 +49,7 @@ class AdaptiveLangevin(Sampler):
     inertia: float | None = None
 
     def __post_init__(self) -> None:
-        if not (self.step_size > 0 and self.friction > 0 and (self.inertia is None or self.inertia > 0)):
-            raise TorchscapeError("AdaptiveLangevin needs step_size, friction and inertia greater than zero")
+        check_fields(self, step_size=POSITIVE, friction=POSITIVE, inertia=POSITIVE.or_none)
 
     def fresh(self, potential: Potential, state: Chains) -> Float[Tensor, "B"]:
         return torch.full_like(state.energy, self.friction)

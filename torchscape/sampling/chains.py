@@ -95,8 +95,10 @@ class Sampler:
         """
         x = _checked(potential, x)
         t = torch.as_tensor(temperature, dtype=x.dtype, device=x.device).expand(len(x)).clone()
-        if not bool((t > 0).all()):
-            raise PotentialError("temperatures must be positive: use torchscape.relax for the limit T = 0")
+        if not bool(((t > 0) & torch.isfinite(t)).all()):
+            raise PotentialError(
+                "temperatures must be positive and finite: use torchscape.relax for the limit T = 0"
+            )
         ids = torch.arange(len(x)) if chains is None else chains
         key = random.fold(seed, ids.to(x.device))
         energy, grad = potential.energy_and_grad(x)

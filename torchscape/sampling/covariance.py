@@ -13,6 +13,7 @@ from torchscape.potentials.base import Potential
 from torchscape.sampling.adaptive import AdaptiveLangevin
 from torchscape.sampling.chains import Chains, reflect
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import Range, check_fields
 
 __all__ = ["CCAdL", "NoiseMemory", "SplitBatch"]
 
@@ -78,8 +79,7 @@ class CCAdL(AdaptiveLangevin):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.parts < 2 or self.window < 1:
-            raise TorchscapeError(f"CCAdL needs two parts or more and a window of 1 or more: {self}")
+        check_fields(self, parts=Range(low=2, whole=True), window=Range(low=1.0, infinite=True))
 
     def on_batch(self, potential: Any, indices: Int[Tensor, "n"]) -> Potential:
         return SplitBatch(potential, indices, self.parts)

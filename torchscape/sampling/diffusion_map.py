@@ -20,6 +20,7 @@ from torchscape.sampling.kernels import FittedKernel, Kernel, VariableBandwidth,
 from torchscape.sampling.neighbours import Neighbours, nearest_neighbours
 from torchscape.sampling.slow_functions import slowest
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, FINITE, SEED
 
 __all__ = ["DiffusionMap", "diffusion_map"]
 
@@ -213,6 +214,10 @@ def diffusion_map(
         >>> found.eigenvalues.round(decimals=1).tolist()  # k^2 on a circle, twice each
         [1.0, 1.0, 4.0, 4.0]
     """
+    COUNT.check("diffusion_map", n_functions=n_functions)
+    COUNT.or_none.check("diffusion_map", n_neighbours=n_neighbours)
+    FINITE.or_none.check("diffusion_map", alpha=alpha)
+    SEED.check("diffusion_map", seed=seed)
     if alpha is not None and log_target is not None:
         raise TorchscapeError("a target measure replaces alpha: give only one of the two")
     given = isinstance(points, Neighbours)

@@ -14,6 +14,7 @@ from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.sampling.chains import Chains, Sampler
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["EnsembleQuasiNewton"]
 
@@ -83,10 +84,9 @@ class EnsembleQuasiNewton(Sampler):
     floor: float = 1e-8
 
     def __post_init__(self) -> None:
-        if not (self.step_size > 0 and self.friction >= 0 and self.floor > 0 and self.hold > 0):
-            raise TorchscapeError(
-                f"EnsembleQuasiNewton needs step_size, hold and floor > 0, and friction >= 0: {self}"
-            )
+        check_fields(
+            self, step_size=POSITIVE, friction=NOT_NEGATIVE, walkers=COUNT.or_none, hold=COUNT, floor=POSITIVE
+        )
         if self.groups < 2 or (self.walkers is not None and self.walkers % self.groups):
             raise TorchscapeError(f"walkers must be a multiple of two groups or more: {self}")
 

@@ -12,6 +12,7 @@ from torchscape import random
 from torchscape.errors import TorchscapeError
 from torchscape.sampling.diagnostics import SamplingWarning, autocorrelation_time
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, POSITIVE, SEED
 
 __all__ = ["FreeEnergy", "free_energy"]
 
@@ -131,6 +132,11 @@ def free_energy(
         >>> bool(((found.value - harmonic).abs() < 5 * found.error + 0.01).all())
         True
     """
+    POSITIVE.check("free_energy", temperature=temperature)
+    POSITIVE.or_none.check("free_energy", width=width)
+    COUNT.or_none.check("free_energy", block_length=block_length)
+    COUNT.check("free_energy", n_replicates=n_replicates)
+    SEED.check("free_energy", seed=seed)
     s, *others = (_as_chains(one) for one in (series, slope, log_weights))
     assert s is not None
     weight = _weights(s, *others)

@@ -8,10 +8,10 @@ import math
 import torch
 
 from torchscape import random
-from torchscape.errors import TorchscapeError
 from torchscape.potentials.base import Potential
 from torchscape.sampling.chains import Chains, Sampler, reflect
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT, PART, POSITIVE, Range, check_fields
 
 __all__ = ["HMC"]
 
@@ -68,10 +68,13 @@ class HMC(Sampler):
     is_exact = True
 
     def __post_init__(self) -> None:
-        if not (self.step_size > 0 and self.n_leapfrog > 0 and 0 <= self.jitter < 1):
-            raise TorchscapeError("HMC needs step_size > 0, n_leapfrog > 0 and 0 <= jitter < 1")
-        if self.target is not None and not 0 < self.target < 1:
-            raise TorchscapeError(f"the acceptance to adapt to must lie between 0 and 1, not {self.target}")
+        check_fields(
+            self,
+            step_size=POSITIVE,
+            n_leapfrog=COUNT,
+            jitter=Range(low=0.0, high=1.0, open_high=True),
+            target=PART.or_none,
+        )
 
     def fresh(self, potential: Potential, state: Chains) -> _StepSize:
         log_h = torch.full_like(state.energy, math.log(self.step_size))

@@ -11,6 +11,7 @@ from torchscape.errors import TorchscapeError
 from torchscape.sampling.bandwidth import log_sum_slope
 from torchscape.sampling.neighbours import Neighbours
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT, FINITE, POSITIVE, check_fields
 
 __all__ = ["FittedKernel", "Gaussian", "Kernel", "VariableBandwidth", "kernel_values"]
 
@@ -64,6 +65,9 @@ class Gaussian(Kernel):
 
     epsilon: float | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self, epsilon=POSITIVE.or_none)
+
     def fit(self, near: Neighbours) -> FittedKernel:
         found = log_sum_slope(near.distance.double().square())
         epsilon = found.epsilon if self.epsilon is None else _positive(self.epsilon)
@@ -101,6 +105,15 @@ class VariableBandwidth(Kernel):
     dimension: float | int | None = None
     n_first: int = 8
     rho: Float[Tensor, "N"] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            beta=FINITE.or_none,
+            epsilon=POSITIVE.or_none,
+            dimension=POSITIVE.or_none,
+            n_first=COUNT,
+        )
 
     def fit(self, near: Neighbours) -> FittedKernel:
         squared = near.distance.double().square()

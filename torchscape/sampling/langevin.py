@@ -35,9 +35,9 @@ import math
 from typing import ClassVar
 
 from torchscape import random
-from torchscape.errors import TorchscapeError
 from torchscape.potentials.base import Potential
 from torchscape.sampling.chains import Chains, Sampler, reflect
+from torchscape.validation import NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["ABOBA", "BAOA", "BAOAB", "GLA1", "GLA2", "OBABO", "SGLD", "Splitting"]
 
@@ -70,8 +70,7 @@ class Splitting(Sampler):
     word: ClassVar[str]
 
     def __post_init__(self) -> None:
-        if not (self.step_size > 0 and self.friction >= 0):
-            raise TorchscapeError(f"{type(self).__name__} needs step_size > 0 and friction >= 0: {self}")
+        check_fields(self, step_size=POSITIVE, friction=NOT_NEGATIVE)
 
     def step(self, potential: Potential, state: Chains) -> Chains:
         h = {letter: self.step_size / self.word.count(letter) for letter in self.word}
@@ -167,8 +166,7 @@ class SGLD(Sampler):
     has_momenta = False
 
     def __post_init__(self) -> None:
-        if not self.step_size > 0:
-            raise TorchscapeError(f"SGLD needs step_size > 0, not {self.step_size}")
+        check_fields(self, step_size=POSITIVE)
 
     def step(self, potential: Potential, state: Chains) -> Chains:
         noise = random.normal(random.fold(state.key, state.n_steps), potential.ndim, state.x.dtype)

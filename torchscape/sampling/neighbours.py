@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from torchscape.errors import TorchscapeError
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT
 
 __all__ = ["Neighbours", "nearest_neighbours"]
 
@@ -76,6 +77,7 @@ def nearest_neighbours(
         >>> nearest_neighbours(torch.tensor([[0.0], [1.0], [3.0]]), k=2).index.tolist()
         [[0, 1], [1, 0], [2, 1]]
     """
+    COUNT.check("nearest_neighbours", k=k)
     queries = points if queries is None else queries
     if not bool(torch.isfinite(points).all() & torch.isfinite(queries).all()):
         raise TorchscapeError("a coordinate is NaN or infinite: leave out what broke down (samples.points does)")

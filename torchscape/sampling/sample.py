@@ -16,6 +16,7 @@ from torchscape.progress import progress_bar
 from torchscape.sampling.chains import Chains, Sampler
 from torchscape.sampling.langevin import BAOAB
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO
 
 __all__ = ["Samples", "sample"]
 
@@ -145,10 +146,9 @@ def sample(
         >>> samples.x.shape, [round(v, 1) for v in (samples.points.var(0) * torch.tensor([1, 100])).tolist()]
         (torch.Size([100, 200, 2]), [1.0, 1.0])
     """
-    if not (steps >= 0 and burn_in >= 0 and thin >= 1):
-        raise TorchscapeError(
-            f"steps and burn_in must not be negative, nor thin below 1: {steps}, {burn_in}, {thin}"
-        )
+    COUNT_OR_ZERO.check("sample", steps=steps, burn_in=burn_in)
+    COUNT.check("sample", thin=thin)
+    COUNT.or_none.check("sample", batch_size=batch_size)
     sampler = BAOAB(0.1 * potential.length_scale) if sampler is None else sampler
     _refuse(potential, sampler, batch_size)
     if isinstance(starts, Chains):

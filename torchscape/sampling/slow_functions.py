@@ -12,6 +12,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
+from torchscape.validation import COUNT, SEED
 
 __all__ = ["slowest"]
 
@@ -47,6 +48,8 @@ def slowest(
         >>> slowest(chain, np.ones(3), 2, seed=0)[0].round(9).tolist()
         [1.0, 3.0]
     """
+    COUNT.check("slowest", n_functions=n_functions)
+    SEED.check("slowest", seed=seed)
     n = len(measure)
     m = min(n_functions, n - 1)
     root = 1.0 / np.sqrt(measure)

@@ -17,6 +17,7 @@ from torchscape.network import Network
 from torchscape.potentials.base import Potential
 from torchscape.sampling.chains import Chains, Sampler
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT_OR_ZERO, POSITIVE, SEED
 
 __all__ = ["HarmonicMixture", "Superposition", "WeightedSamples", "reweight"]
 
@@ -144,6 +145,9 @@ def reweight(
         >>> round(reweight(u, HarmonicMixture.of(u, minima), 500).ess)  # nothing to correct
         500
     """
+    COUNT_OR_ZERO.check("reweight", n=n)
+    POSITIVE.or_none.check("reweight", temperature=temperature)
+    SEED.check("reweight", seed=seed)
     t = mixture.temperature if temperature is None else temperature
     x = mixture.draw(random.fold(seed, torch.arange(n, device=mixture.centres.device)))
     inside, where = _inside(potential, x)

@@ -13,6 +13,7 @@ from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.sampling.chains import Chains, Sampler, choose_rows
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, POSITIVE, check_fields
 
 __all__ = ["Ladder", "ParallelTempering"]
 
@@ -75,8 +76,7 @@ class ParallelTempering(Sampler):
     def __post_init__(self) -> None:
         if len(self.ladder) < 2 or any(a >= b for a, b in zip(self.ladder, self.ladder[1:], strict=False)):
             raise TorchscapeError(f"a ladder needs two or more ascending factors, not {self.ladder}")
-        if self.every < 1:
-            raise TorchscapeError(f"steps between exchanges must be positive, not {self.every}")
+        check_fields(self, ladder=POSITIVE.or_several, every=COUNT)
         if not self.sampler.is_evaluated:
             raise TorchscapeError(
                 f"{type(self.sampler).__name__} ends a step away from its last energy: take BAOAB instead"

@@ -11,6 +11,7 @@ from torchscape.errors import PotentialError
 from torchscape.symmetry.assignment import assign
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, NOT_NEGATIVE
 
 __all__ = ["BlockPermutation"]
 
@@ -38,8 +39,8 @@ class BlockPermutation(Symmetry):
     """
 
     def __init__(self, n_blocks: int, size: int, *, tolerance: float = 1e-6) -> None:
-        if n_blocks < 1 or size < 1:
-            raise PotentialError(f"{n_blocks} blocks of {size} coordinates: both must be positive")
+        COUNT.check("BlockPermutation", PotentialError, n_blocks=n_blocks, size=size)
+        NOT_NEGATIVE.check("BlockPermutation", PotentialError, tolerance=tolerance)
         self.n_blocks, self.size, self.tolerance = n_blocks, size, tolerance
 
     def describe(self) -> str:

@@ -14,6 +14,7 @@ from torchscape.symmetry import superpose
 from torchscape.symmetry.assignment import assign
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import NOT_NEGATIVE
 
 __all__ = ["ClusterSymmetry"]
 
@@ -60,6 +61,7 @@ class ClusterSymmetry(Symmetry):
     def __init__(
         self, n_atoms: int, dim: int = 3, *, species: Sequence[object] | None = None, tolerance: float = 1e-3
     ):
+        NOT_NEGATIVE.check("ClusterSymmetry", PotentialError, tolerance=tolerance)
         if dim not in (2, 3) or n_atoms < 1:
             raise PotentialError(f"clusters live in 2 or 3 dimensions and have atoms; got {n_atoms} in {dim}")
         labels = list(species) if species is not None else [0] * n_atoms

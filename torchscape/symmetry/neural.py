@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from torchscape import random
+from torchscape.errors import PotentialError
 from torchscape.symmetry.action import Action
 from torchscape.symmetry.alignment import closest_image, known_order
 from torchscape.symmetry.base import Symmetry
@@ -20,6 +21,7 @@ from torchscape.symmetry.stabiliser import log_stabiliser
 from torchscape.symmetry.trace import Trace, trace
 from torchscape.symmetry.verification import verify
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, NOT_NEGATIVE
 
 __all__ = ["NeuralSymmetry", "detect"]
 
@@ -125,6 +127,8 @@ class NeuralSymmetry(Symmetry):
         tolerance: float = 1e-3,
         max_invariants: int = 128,
     ) -> None:
+        COUNT.check("NeuralSymmetry", PotentialError, restarts=restarts, max_invariants=max_invariants)
+        NOT_NEGATIVE.check("NeuralSymmetry", PotentialError, tolerance=tolerance)
         self.ndim = ndim
         self.groups = tuple(groups)
         self.blocks = tuple(blocks)

@@ -10,6 +10,7 @@ from torchscape import random
 from torchscape.errors import PotentialError
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import NOT_NEGATIVE, POSITIVE
 
 __all__ = ["SineProductSymmetry"]
 
@@ -52,8 +53,8 @@ class SineProductSymmetry(Symmetry):
     """Elements of the point group: images in one unit cell of the lattice of shifts."""
 
     def __init__(self, spacing: float | None = None, tolerance: float = 1e-3) -> None:
-        if spacing is not None and not spacing > 0:
-            raise PotentialError(f"spacing={spacing}: give the distance of two neighbouring grid points, or None")
+        POSITIVE.or_none.check("SineProductSymmetry", PotentialError, spacing=spacing)
+        NOT_NEGATIVE.check("SineProductSymmetry", PotentialError, tolerance=tolerance)
         self.spacing, self.tolerance = spacing, tolerance
         frequency = math.inf if spacing is None else math.sqrt(2) * math.pi / spacing
         self._periods = (frequency, math.sqrt(2) * math.pi)
