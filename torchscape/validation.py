@@ -84,10 +84,11 @@ class Range:
         kind = numbers.Integral if self.whole else numbers.Real
         if isinstance(value, bool | np.bool_) or not isinstance(value, kind):
             return False
-        if not self.whole and not math.isfinite(value):
-            return self.infinite and not math.isnan(value) and self.low <= value <= self.high
-        above = value > self.low if self.open_low else value >= self.low
-        return bool(above and (value < self.high if self.open_high else value <= self.high))
+        number: Any = value
+        if not self.whole and not math.isfinite(number):
+            return bool(self.infinite and self.low <= number <= self.high)  # no comparison holds for NaN
+        above = number > self.low if self.open_low else number >= self.low
+        return bool(above and (number < self.high if self.open_high else number <= self.high))
 
     def describe(self) -> str:
         """The numbers of this range, in words.

@@ -131,7 +131,7 @@ def get(name: str, **options: Any) -> Problem:
     return dataclasses.replace(problem, name=name, options=dict(options))
 
 
-def _check(problem: str, parameter: inspect.Parameter, value: object) -> None:
+def _check(problem: str, parameter: inspect.Parameter, value: Any) -> None:
     """Refuse a value that the annotation of its parameter, or the range of its option, does not allow."""
     option = parameter.name
     kinds = {kind.strip() for kind in str(parameter.annotation).split("|")}
@@ -139,7 +139,7 @@ def _check(problem: str, parameter: inspect.Parameter, value: object) -> None:
         if "str" in kinds and isinstance(value, str):
             return
         allowed = _RANGES.get(option, FINITE if "float" in kinds else COUNT)
-        (allowed.or_none if "None" in kinds else allowed).check(problem, **{option: value})
+        (allowed.or_none if "None" in kinds else allowed).check(problem, OptionError, **{option: value})
     elif not isinstance(value, bool if "bool" in kinds else str) and not (value is None and "None" in kinds):
         wanted = "true or false" if "bool" in kinds else "text"
         raise OptionError(f"{problem}: {option}={value!r}; give {wanted}")
