@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+sys.path.insert(0, str(Path(__file__).parent / "device"))
 
 import pytest
+import standin
 import torch
 from jaxtyping import install_import_hook
 
@@ -27,8 +31,29 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(skip)
 
 
+def pytest_collection_finish(session):
+    """The stand-in device is built and loaded if a test asks for it, and before any test runs: autograd starts its
+    threads at the first backward pass, one for each device that is there by then."""
+    wanted = [item for item in session.items if asks_for_standin(item)]
+    if not wanted or session.config.option.collectonly:
+        return
+    try:
+        standin.load()
+    except standin.NoCompiler as reason:
+        if os.environ.get("TORCHSCAPE_STANDIN") == "required":
+            raise pytest.UsageError(str(reason)) from None
+        for item in wanted:
+            item.add_marker(pytest.mark.skip(reason=str(reason)))
+
+
+def asks_for_standin(item) -> bool:
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return parameters.get("device") == "standin" or item.get_closest_marker("standin") is not None
+
+
 DEVICES = [
     pytest.param("cpu"),
+    pytest.param("standin"),
     pytest.param(
         "cuda",
         marks=[pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")],

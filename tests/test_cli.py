@@ -523,7 +523,7 @@ def test_missing_devices(model, tmp_path, capsys):
     db = str(tmp_path / "x.db")
     if not torch.cuda.is_available():
         assert main(["explore", f"{model}:build", "--db", db, "--device", "cuda"]) == 2
-        assert "use --device cpu" in said(capsys)
+        assert "use 'cpu'" in said(capsys)
     assert main(["explore", f"{model}:build", "--db", db, "--device", "gpu"]) == 2
     assert "there is no device 'gpu'" in said(capsys)
     assert main(["explore", f"{model}:potential", "--db", db, "--dtype", "float32"]) == 2

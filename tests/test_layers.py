@@ -16,7 +16,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "torchscape"
 
 LAYERS = {
-    "_process": 0, "types": 0, "errors": 0, "random": 0, "progress": 0, "validation": 0,
+    "_process": 0, "types": 0, "errors": 0, "devices": 0, "random": 0, "progress": 0, "validation": 0,
     "points": 1, "network": 1, "symmetry": 1, "potentials": 1,
     "optimise": 2, "saddles": 2, "sampling": 2, "analysis": 2,
     "landscape": 3, "problems": 3,
@@ -27,7 +27,10 @@ LAYERS = {
 
 # Within a layer, only these look at each other, and only this way round.
 SIDEWAYS = {
+    ("devices", "types"),
+    ("devices", "errors"),
     ("random", "types"),
+    ("random", "devices"),
     ("random", "validation"),
     ("validation", "errors"),
     ("validation", "types"),
@@ -41,7 +44,7 @@ SIDEWAYS = {
 
 # Rooms that see the value types and each other only, never a database, a potential or an optimiser.
 ONLY_NETWORKS = {"analysis", "plots", "export"}
-VISIBLE_FROM_NETWORKS = {"types", "errors", "random", "validation", "points", "network", *ONLY_NETWORKS}
+VISIBLE_FROM_NETWORKS = {"types", "errors", "devices", "random", "validation", "points", "network", *ONLY_NETWORKS}
 
 IMPORT_NAMES = {"scikit-learn": "sklearn", "torch-geometric": "torch_geometric"}
 

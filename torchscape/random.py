@@ -13,6 +13,7 @@ import math
 import numpy as np
 import torch
 
+from torchscape.devices import is_host
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import Range
 
@@ -26,7 +27,7 @@ _KEY = Range(low=-(2**63), high=2**63 - 1, whole=True)
 
 def _mix_(bits: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:
     """SplitMix64's finaliser, in place: for many numbers, memory is half of its time."""
-    if bits.device.type == "cpu" and bits.numel() < _FEW:
+    if bits.numel() < _FEW and is_host(bits.device):
         _mix_few(bits.numpy().view(np.uint64))
         return bits
     spare = torch.empty_like(bits)
@@ -58,11 +59,31 @@ def fold(key: int | Int[Tensor, "..."], *data: int | Int[Tensor, "..."]) -> Int[
     """
     if isinstance(key, int):
         _KEY.check("random", seed=key)
-    bits = torch.as_tensor(key, dtype=torch.int64)
+    bits = _wrapped(key)
     for value in data:
-        value = torch.as_tensor(value, dtype=torch.int64)
-        bits = _mix_(_mix_(bits.to(value.device) + _GOLDEN) ^ (value + _GOLDEN))
-    return bits
+        value = _wrapped(value)
+        if isinstance(value, Tensor) and isinstance(bits, Tensor):
+            bits = bits.to(value.device)
+        bits = _mixed(_mixed(bits + _GOLDEN) ^ _wrapped(value + _GOLDEN))
+    return torch.as_tensor(bits, dtype=torch.int64)
+
+
+def _mixed(bits: int | Tensor) -> int | Tensor:
+    """:func:`_mix_`, of a tensor in place. Numbers stay numbers until they meet a tensor, and join it where it is:
+    as tensors they would have to be copied there."""
+    if isinstance(bits, Tensor):
+        return _mix_(bits)
+    bits %= 1 << 64
+    for n, factor in _ROUNDS:
+        bits ^= bits >> n
+        if factor is not None:
+            bits = bits * factor % (1 << 64)
+    return _wrapped(bits)
+
+
+def _wrapped(value: int | Tensor) -> int | Tensor:
+    """As int64 wraps around, which tensors do by themselves."""
+    return value.to(torch.int64) if isinstance(value, Tensor) else (int(value) + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def uniform(key: Int[Tensor, "B"], n: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "B n"]:

@@ -217,14 +217,14 @@ def test_lazy_and_complex_parameters():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
 def test_no_cuda_device():
-    with pytest.raises(PotentialError, match="no usable CUDA device; say device='cpu'"):
+    with pytest.raises(PotentialError, match="no usable CUDA device for 'cuda': use 'cpu'"):
         build(device="cuda")
     with pytest.raises(PotentialError, match="no usable CUDA device"):
         build().with_(device="cuda:1")
 
 
 def test_no_such_device():
-    with pytest.raises(PotentialError, match="unknown device 'warp'"):
+    with pytest.raises(PotentialError, match="there is no device 'warp'"):
         build(device="warp")
 
 

@@ -45,8 +45,8 @@ class Wells(Potential):
 
     def point(self, *signs: float) -> Float[Tensor, "1 D"]:
         """The stationary point at which well i sits at ``signs[i]`` (-1, 0 or 1)."""
-        y = torch.zeros(1, self.ndim, dtype=self.dtype)
-        y[0, : len(signs)] = torch.tensor(signs, dtype=self.dtype)
+        y = self.rotation.new_zeros(1, self.ndim)
+        y[0, : len(signs)] = self.rotation.new_tensor(signs)
         return y @ self.rotation
 
     def log_det(self, n_barriers: int) -> float:

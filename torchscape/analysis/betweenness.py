@@ -9,6 +9,7 @@ import torch
 
 from torchscape.analysis.geometric import geometric
 from torchscape.analysis.graph import neighbour_pairs
+from torchscape.devices import is_host
 from torchscape.network import Network
 from torchscape.random import fold, uniform
 from torchscape.types import Float, Int, Tensor
@@ -90,7 +91,7 @@ def _flow(
 
 def path_lengths(pairs: Int[Tensor, "2 P"], n: int, sources: Int[Tensor, "S"]) -> Iterator[Float[Tensor, "S2 N"]]:
     """Number of steps on the shortest path from some sources to every node, in batches; +inf where none exists."""
-    if pairs.device.type == "cpu":  # one search at a time is as fast here, and immune to long chains
+    if is_host(pairs.device):  # one search at a time is as fast here, and immune to long chains
         yield from _path_lengths_one_by_one(pairs, n, sources)
         return
     matrix = _adjacency(pairs, n)

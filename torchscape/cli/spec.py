@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from torchscape import problems
+from torchscape import devices, problems
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.potentials import Potential
 
-__all__ = ["Chosen", "choose", "parse_device"]
+__all__ = ["Chosen", "choose"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def choose(spec: str, *, device: str | None = None, dtype: str | None = None) ->
     """
     wanted: dict[str, Any] = {}
     if device is not None:
-        wanted["device"] = parse_device(device)
+        wanted["device"] = devices.find(device)
     if dtype is not None:
         wanted["dtype"] = getattr(torch, dtype)
     path, _, name = spec.rpartition(":") if ".py:" in spec else (spec, "", "")
@@ -58,32 +58,6 @@ def choose(spec: str, *, device: str | None = None, dtype: str | None = None) ->
             f"{spec} cannot be built: {error}; 'torchscape problems' lists the options"
         ) from error
     return Chosen(problem.potential, problem.suggested)
-
-
-def parse_device(name: str) -> torch.device:
-    """The device of that name, if this machine has it.
-
-    Raises:
-        TorchscapeError: if it has not, or there is no such kind of device.
-    """
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise TorchscapeError(f"there is no device {name!r}: use cpu, cuda, cuda:1, ...") from None
-    if device.type == "meta":
-        raise TorchscapeError("device meta holds no numbers: use cpu, cuda, cuda:1, ...")
-    if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise TorchscapeError(
-                f"there is no CUDA device here for --device {name}: use --device cpu, or install a driver and a "
-                "CUDA build of torch"
-            )
-        n = torch.cuda.device_count()
-        if device.index is not None and device.index >= n:
-            raise TorchscapeError(f"there are only {n} CUDA devices here: use cuda:0 to cuda:{n - 1}")
-    elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise TorchscapeError("there is no MPS device here: use --device cpu")
-    return device
 
 
 def _from_file(path: Path, name: str, wanted: dict[str, Any]) -> Potential:

@@ -49,11 +49,11 @@ def nearest(
     n = len(x)
     if n < 2 or k < 1:
         return torch.empty(0, 2, dtype=torch.int64), x.new_empty(0)
-    invariants = potential.symmetry.invariants(x)
+    invariants, allowed = potential.symmetry.invariants(x), allowed.to(x.device)
     m = min(n, max(shortlist * k, k + 4))
     best_by_bound = []
     for rows in torch.arange(n, device=x.device).split(max(1, _BOUNDS // n)):
-        bound = torch.cdist(invariants[rows], invariants).masked_fill(~allowed[rows].to(x.device), torch.inf)
+        bound = torch.cdist(invariants[rows], invariants).masked_fill(~allowed[rows], torch.inf)
         best_by_bound.append(bound.topk(m, dim=1, largest=False))
     low = torch.cat([part.values for part in best_by_bound])
     partner = torch.cat([part.indices for part in best_by_bound])

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from torchscape.devices import accelerator_name
 from torchscape.landscape import codec
 from torchscape.landscape.store import Store
 from torchscape.types import Int, Tensor
@@ -188,12 +189,11 @@ def _versions() -> dict[str, str | None]:
         own = version("torchscape")
     except PackageNotFoundError:
         own = None
-    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "torchscape": own,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
         "machine": platform.platform(),
-        "cuda": cuda,
+        "accelerator": accelerator_name(),
     }

@@ -172,13 +172,14 @@ def leaders(
     """
     b = len(similar)
     similar = similar.tril(-1)
-    leader = torch.full((b,), b, dtype=torch.int64)  # b: nobody yet
-    undecided = torch.ones(b, dtype=torch.bool)
+    numbers = torch.arange(b, device=similar.device)
+    leader = torch.full_like(numbers, b)  # b: nobody yet
+    undecided = torch.ones_like(numbers, dtype=torch.bool)
     while bool(undecided.any()):
         waits_for = _first_true(similar & undecided)
         ready = undecided & ((waits_for > leader) | (waits_for == b))
         new = ready & (leader == b)
-        leader = torch.where(new, torch.arange(b), leader)
+        leader = torch.where(new, numbers, leader)
         undecided = undecided & ~ready
         row, representative = (similar & undecided[:, None] & new).nonzero(as_tuple=True)
         better = representative < leader[row]
@@ -193,7 +194,7 @@ def first_matches(
 ) -> Int[Tensor, "B"]:
     """For each row the lowest candidate that is the same, -1 where there is none."""
     none = torch.iinfo(torch.int64).max
-    best = torch.full((n_rows,), none).scatter_reduce(0, row[same], candidate[same], "amin")
+    best = torch.full((n_rows,), none, device=row.device).scatter_reduce(0, row[same], candidate[same], "amin")
     return torch.where(best == none, -1, best)
 
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.devices import asking_is_free
 from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.optimise.rows import may_hold, put_rows, take_rows
 from torchscape.points import Status
@@ -130,7 +131,7 @@ def _within(
     """
     # Asking which rows touch a wall is free on the CPU; on a device it costs more than doing all of them.
     all_rows = torch.arange(len(h), device=h.device)
-    rows = all_rows if h.is_cuda else all_rows[held.any(1)]
+    rows = all_rows[held.any(1)] if asking_is_free(h) else all_rows
     if len(rows) == 0:
         return direction
     h, d, held = h[rows], direction[rows], held[rows]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from torchscape.devices import asking_is_free, total_memory
 from torchscape.optimise.rows import put_rows, take_rows
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
@@ -110,7 +109,7 @@ class Pool:
         if len(ids) == 0:
             return
         state = self.stepper.init(potential, x)
-        every = self.check_every or (8 if x.is_cuda else 1)
+        every = self.check_every or (1 if asking_is_free(x) else 8)
         tended = self.stepper if isinstance(self.stepper, Tended) else None
         while True:
             for _ in range(every):
@@ -151,10 +150,4 @@ def available_memory(device: torch.device) -> int:
     Of all, not of what is free at the moment: batch sizes follow from this, and with them the last digits of
     every result, which must be the same each time.
     """
-    if device.type == "cuda":
-        return torch.cuda.get_device_properties(device).total_memory // 4
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError), open(path) as limit:
-            limits.append(int(limit.read()))
-    return min(limits) // 4
+    return total_memory(device) // 4

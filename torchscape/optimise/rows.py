@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, TypeVar
 
+from torchscape.devices import asking_is_free
 from torchscape.types import Bool, Int, Tensor
 
 __all__ = ["may_hold", "n_rows", "put_rows", "take_rows"]
@@ -19,7 +20,7 @@ State = TypeVar("State")
 def may_hold(condition: Bool[Tensor, "*S"]) -> bool:
     """Whether what is done where the condition holds must be done: asked on the CPU, where asking is free, and
     taken for granted on a device, where asking costs more than doing."""
-    return condition.is_cuda or bool(condition.any())
+    return not asking_is_free(condition) or bool(condition.any())
 
 
 def n_rows(state: Any) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from torchscape.devices import free_memory, is_host, total_memory
 from torchscape.types import Tensor
 
 __all__ = ["FeatureMajor", "Plan", "differentiable_twice", "fresh_bytes", "map_rows", "second_derivative"]
@@ -142,7 +142,7 @@ class Plan:
         of a row pass through memory once.
         """
         memory = _free_bytes(device)
-        working = memory if device.type == "cuda" else min(memory, _CPU_BYTES)
+        working = min(memory, _CPU_BYTES) if is_host(device) else memory
         pairs = max(1, working // (_BACKWARD * cost * max(1, self.bytes_per_pair)))
         samples = self.chunk_size or _even(self.n_samples, min(self.n_samples, pairs))
         rows = min(
@@ -162,15 +162,8 @@ def _even(total: int, size: int) -> int:
 
 
 def _free_bytes(device: torch.device) -> int:
-    """A third of what is free on a GPU, a quarter of what a CPU has."""
-    if device.type == "cuda":
-        # What torch has cached but not handed out is free too.
-        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return (torch.cuda.mem_get_info(device)[0] + idle) // 3
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
-    except (AttributeError, ValueError, OSError):  # not on this platform
-        return 2**30
+    """A third of what is free on a device, a quarter of what the host has."""
+    return total_memory(device) // 4 if is_host(device) else free_memory(device) // 3
 
 
 def fresh_bytes(f: Callable[[], Tensor]) -> int:

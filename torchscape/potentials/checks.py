@@ -14,7 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
-from torchscape.errors import NotDeterministic, PotentialError
+from torchscape import devices
+from torchscape.errors import NotDeterministic, PotentialError, TorchscapeError
 from torchscape.potentials.batching import fresh_bytes, second_derivative
 from torchscape.potentials.evaluator import Evaluator
 from torchscape.potentials.objective import Objective, batch_size, describe
@@ -33,19 +34,9 @@ def available_device(device: torch.device | str) -> torch.device:
         device(type='cpu')
     """
     try:
-        device = torch.device(device)
-    except RuntimeError as error:
-        raise PotentialError(f"unknown device {device!r}; say device='cpu' or device='cuda'") from error
-    if device.type == "meta":
-        raise PotentialError("device='meta' holds no numbers: say device='cpu' or device='cuda'")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise PotentialError(
-            f"device={str(device)!r}, but this machine has no usable CUDA device; say device='cpu', "
-            f"or install a torch build that matches the GPU driver"
-        )
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise PotentialError(f"there is no {device}; this machine has {torch.cuda.device_count()} CUDA device(s)")
-    return device
+        return devices.find(device)
+    except TorchscapeError as error:
+        raise PotentialError(str(error)) from None
 
 
 def refuse_unfit(module: nn.Module) -> None:
@@ -101,7 +92,7 @@ def tried_out(evaluator: Evaluator, x: Float[Tensor, "B D"]) -> Evaluator:
     """
     objective, losses = evaluator.objective, evaluator.losses
     batch = next(iter(objective.samples.chunks(_N_TRIAL)))
-    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+    with devices.fork_rng(x.device):
         first = _first_pass(objective, losses, x[:1], batch)
         _compare_passes(objective, losses, x[:1], batch, first)
         objective.reduction = _reduction(objective, losses, x, batch)

@@ -12,6 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
+from torchscape.devices import HOST, free_memory, is_host
 from torchscape.errors import NotDeterministic, PotentialError
 from torchscape.types import Int, Tensor
 
@@ -61,7 +62,7 @@ class Samples:
             raise PotentialError("the data set is empty: give at least one sample, along the first dimension")
         device = torch.device(device)
         separable = len({len(leaf) for leaf in leaves}) == 1
-        home = device if _fits(leaves, device) else torch.device("cpu")
+        home = device if _fits(leaves, device) else HOST
 
         def cast(leaf: Tensor) -> Tensor:
             return leaf.detach().to(home, dtype if leaf.is_floating_point() else leaf.dtype).contiguous()
@@ -189,11 +190,10 @@ def _concatenate(batches: list[Any]) -> Any:
 
 
 def _fits(leaves: list[Tensor], device: torch.device) -> bool:
-    """Whether the data take less than half of what is free on a GPU."""
-    if device.type != "cuda":
+    """Whether the data take less than half of what is free on a device; on the host they are already."""
+    if is_host(device):
         return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return sum(leaf.numel() * leaf.element_size() for leaf in leaves) < free / 2
+    return sum(leaf.numel() * leaf.element_size() for leaf in leaves) < free_memory(device) / 2
 
 
 def _canonical(leaf: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 from scipy.spatial import cKDTree
 
+from torchscape.devices import is_host
 from torchscape.errors import TorchscapeError
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT
@@ -82,7 +83,7 @@ def nearest_neighbours(
     if not bool(torch.isfinite(points).all() & torch.isfinite(queries).all()):
         raise TorchscapeError("a coordinate is NaN or infinite: leave out what broke down (samples.points does)")
     k = min(k, len(points))
-    if points.device.type == "cpu" and points.shape[1] <= _TREE_DIMENSIONS:
+    if is_host(points.device) and points.shape[1] <= _TREE_DIMENSIONS:
         # Sliding midpoints: many equal points, as rejected moves leave them, would upset a balanced tree.
         tree = cKDTree(points.detach().double().numpy(), balanced_tree=False)
         _, index = tree.query(queries.detach().double().numpy(), k=list(range(1, k + 1)), workers=1)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from torchscape.devices import is_host
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["assign"]
@@ -35,8 +36,7 @@ def assign(gain: Float[Tensor, "B n n"]) -> Int[Tensor, "B n"]:
     hard = torch.nonzero((best.sort(1).values.diff(dim=1) == 0).any(1))[:, 0]
     if len(hard) == 0:
         return best
-    on_host = gain.device.type == "cpu"
-    solve = _enumerate if n <= _ENUMERATED else _each if on_host else _augmenting_paths
+    solve = _enumerate if n <= _ENUMERATED else _each if is_host(gain.device) else _augmenting_paths
     best[hard] = solve(gain[hard])
     return best
 

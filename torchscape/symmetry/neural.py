@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from torchscape import random
+from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.symmetry.action import Action
 from torchscape.symmetry.alignment import closest_image, known_order
@@ -140,12 +141,12 @@ class NeuralSymmetry(Symmetry):
         actions = tuple(Action(g, tuple(bundles(self.blocks, k)), k) for k, g in enumerate(self.groups))
         self._invariants = Invariants(self.blocks, max_invariants)
         self._scaling = Scaling.of(actions, ndim)
-        self._on = {torch.device("cpu"): (actions, self.shifts)}
+        self._on = {HOST: (actions, self.shifts)}
 
     def parts(self, x: Tensor) -> tuple[tuple[Action, ...], tuple[Shift, ...]]:
         """Actions and shifts on the device of x."""
         if x.device not in self._on:
-            actions, shifts = self._on[torch.device("cpu")]
+            actions, shifts = self._on[HOST]
             there = tuple(Shift(s.name, s.coordinates.to(x.device)) for s in shifts)
             self._on[x.device] = tuple(action.to(x.device) for action in actions), there
         return self._on[x.device]

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from torchscape import random
+from torchscape.devices import is_host
 from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.optimise import Pool, QuasiNewton, Queue, relax
 from torchscape.points import StationaryPoints, Status
@@ -297,7 +298,7 @@ def _pooled(quench: SteepestDescent, potential: Potential, x: Float[Tensor, "B W
     if len(x) == 0:
         return StationaryPoints.empty(potential.ndim, dtype=x.dtype, device=x.device)
     queue = Queue(x)
-    Pool(quench, _ROWS if x.device.type == "cpu" else 16 * _ROWS).run(potential, queue)
+    Pool(quench, _ROWS if is_host(x.device) else 16 * _ROWS).run(potential, queue)
     ends: StationaryPoints = queue.ordered()
     return ends
 
