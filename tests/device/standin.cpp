@@ -3,11 +3,23 @@
 // operation runs on the CPU, on the same memory. See standin.py for what it is for.
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
-#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
 #include <ATen/native/Resize.h>
+#include <ATen/ops/_conj.h>
+#include <ATen/ops/_neg_view.h>
+#include <ATen/ops/_local_scalar_dense.h>
+#include <ATen/ops/_sparse_coo_tensor_unsafe.h>
+#include <ATen/ops/_sparse_csr_tensor_unsafe.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/convolution.h>
+#include <ATen/ops/convolution_backward.h>
+#include <ATen/ops/from_blob.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <ATen/ops/_nnz_native.h>
 #include <ATen/ops/_coalesced_native.h>
 #include <ATen/ops/_indices_native.h>
@@ -368,6 +380,10 @@ struct Call {
   }
   at::Tensor given(const at::Tensor& t) {
     if (!t.defined()) return t;
+    if (t._is_zerotensor()) {  // autograd's zeros without memory
+      At there(std::max(device, 0));
+      return at::zeros(t.sizes(), t.options().device(Guard::at(std::max(device, 0))));
+    }
     for (size_t k = 0; k < aliases.size(); ++k)
       if (t.is_same(aliases[k])) return originals[k];
     if (t.layout() == at::kStrided)
@@ -509,6 +525,35 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> convolution_backward(
   auto up = [&](const at::Tensor& t) { return t.defined() ? on_device(t, x.device().index()) : t; };
   return {up(a), up(b), up(c)};
 }
+// Recurrent cells: torch fuses them on every accelerator, and has no such operation for the CPU.
+using Cell = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
+at::Tensor biased(const at::Tensor& gates, const Maybe& bias) {
+  return bias && bias->defined() ? gates + on_cpu(*bias) : gates;
+}
+Cell lstm_cell(const at::Tensor& x, const at::Tensor& h, const at::Tensor& c, const Maybe& bx, const Maybe& bh) {
+  same_device("aten::_thnn_fused_lstm_cell", x, h, c);
+  count(n_ops, "aten::_thnn_fused_lstm_cell");
+  auto gates = biased(biased(on_cpu(x) + on_cpu(h), bx), bh).chunk(4, 1);
+  auto i = gates[0].sigmoid(), f = gates[1].sigmoid(), g = gates[2].tanh(), o = gates[3].sigmoid();
+  auto next = f * on_cpu(c) + i * g;
+  int d = x.device().index();
+  return {on_device(o * next.tanh(), d), on_device(next, d), on_device(at::cat({i, f, g, o}, 1), d)};
+}
+Cell lstm_cell_backward(
+    const Maybe& grad_h, const Maybe& grad_c, const at::Tensor& c, const at::Tensor& next, const at::Tensor& workspace,
+    bool has_bias) {
+  count(n_ops, "aten::_thnn_fused_lstm_cell_backward_impl");
+  auto gates = on_cpu(workspace).chunk(4, 1);
+  auto i = gates[0], f = gates[1], g = gates[2], o = gates[3], t = on_cpu(next).tanh();
+  auto gh = grad_h && grad_h->defined() ? on_cpu(*grad_h) : at::zeros_like(t);
+  auto gc = gh * o * (1 - t * t);
+  if (grad_c && grad_c->defined()) gc = gc + on_cpu(*grad_c);
+  auto all = at::cat(
+      {gc * g * i * (1 - i), gc * on_cpu(c) * f * (1 - f), gc * i * (1 - g * g), gh * t * o * (1 - o)}, 1);
+  int d = c.device().index();
+  return {on_device(all, d), on_device(gc * f, d), has_bias ? on_device(all.sum(0), d) : at::Tensor()};
+}
+
 at::Tensor csr_times_dense(const at::Tensor& a, const at::Tensor& b) {
   same_device("aten::mm", a, b, std::nullopt);
   count(n_ops, "aten::mm");
@@ -539,6 +584,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("set_", set_nothing);
   m.impl("is_set_to", is_set_to);
   m.impl("record_stream", record_stream);
+  m.impl("_thnn_fused_lstm_cell", lstm_cell);
+  m.impl("_thnn_fused_lstm_cell_backward_impl", lstm_cell_backward);
   m.impl("convolution_overrideable", convolution);
   m.impl("convolution_backward_overrideable", convolution_backward);
 }

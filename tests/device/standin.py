@@ -73,14 +73,8 @@ def build() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
             fresh = library.with_suffix(f".{os.getpid()}")
-            flags = [
-                "-std=c++20",
-                "-O0",
-                "-fPIC",
-                "-shared",
-                "-w",
-                f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}",
-            ]
+            abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
+            flags = ["-std=c++20", "-O0", "-fPIC", "-shared", "-w", "-DAT_PER_OPERATOR_HEADERS", abi]
             paths = [f"-I{path}" for path in cpp_extension.include_paths()] + [
                 f"-L{path}" for path in cpp_extension.library_paths()
             ]
