@@ -205,7 +205,7 @@ def pair_distance(
     b: Float[Tensor, "B D"],
     j: Int[Tensor, "P"],
 ) -> Float[Tensor, "P"]:
-    """Distances between a[i] and the closest images of b[j], in batches that fit in memory; the result on the CPU."""
+    """Distances between a[i] and the closest images of b[j], in batches that fit in memory; on the CPU."""
     if len(i) == 0:
         return torch.empty(0, dtype=torch.float64)
     rows = max(1, _MAX_NUMBERS // max(1, a.shape[1]))
