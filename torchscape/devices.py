@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -85,11 +84,11 @@ def total_memory(device: torch.device | str) -> int:
         return _host_memory()
     module = _module(device)
     if hasattr(module, "mem_get_info"):
-        return int(module.mem_get_info(device)[1])  # type: ignore[union-attr]
+        return int(module.mem_get_info(device)[1])
     if hasattr(module, "get_device_properties"):
-        return int(module.get_device_properties(device).total_memory)  # type: ignore[union-attr]
+        return int(module.get_device_properties(device).total_memory)
     if hasattr(module, "recommended_max_memory"):  # MPS shares the machine's memory
-        return int(module.recommended_max_memory())  # type: ignore[union-attr]
+        return int(module.recommended_max_memory())
     return _host_memory()
 
 
@@ -102,7 +101,7 @@ def free_memory(device: torch.device | str) -> int:
     module = _module(device)
     if hasattr(module, "mem_get_info"):
         idle = _call(module, "memory_reserved", 0, device) - _call(module, "memory_allocated", 0, device)
-        return int(module.mem_get_info(device)[0]) + max(0, int(idle))  # type: ignore[union-attr]
+        return int(module.mem_get_info(device)[0]) + max(0, int(idle))
     taken = _call(module, "driver_allocated_memory", 0) if module is not None else 0
     return max(0, total_memory(device) - int(taken))
 
@@ -132,15 +131,15 @@ def accelerator_name() -> str | None:
     return str(_call(_module(device), "get_device_name", device.type))
 
 
-def _module(device: torch.device) -> ModuleType | None:
-    """``torch.cuda`` and the like."""
+def _module(device: torch.device) -> Any:
+    """``torch.cuda`` and the like, None if no backend has registered."""
     try:
         return torch.get_device_module(device)
     except RuntimeError:  # a kind of device that no backend has registered
         return None
 
 
-def _call(module: ModuleType | None, name: str, otherwise: Any, *args: Any) -> Any:
+def _call(module: Any, name: str, otherwise: Any, *args: Any) -> Any:
     """The module's function of that name, where it has one."""
     return getattr(module, name)(*args) if hasattr(module, name) else otherwise
 
