@@ -16,7 +16,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "torchscape"
 
 LAYERS = {
-    "_process": 0, "types": 0, "errors": 0, "devices": 0, "random": 0, "progress": 0, "validation": 0,
+    "_process": 0, "types": 0, "errors": 0, "devices": 0, "random": 0, "progress": 0, "validation": 0, "memory": 0,
     "points": 1, "network": 1, "symmetry": 1, "potentials": 1,
     "optimise": 2, "saddles": 2, "sampling": 2, "analysis": 2,
     "landscape": 3, "problems": 3,
@@ -34,6 +34,9 @@ SIDEWAYS = {
     ("random", "validation"),
     ("validation", "errors"),
     ("validation", "types"),
+    ("memory", "types"),
+    ("memory", "errors"),
+    ("memory", "devices"),
     ("potentials", "symmetry"),
     ("saddles", "optimise"),
     ("sampling", "optimise"),

@@ -19,7 +19,8 @@ from torchscape.errors import TorchscapeError
 from torchscape.types import Tensor
 
 __all__ = [
-    "HOST", "accelerator_name", "asking_is_free", "find", "fork_rng", "free_memory", "is_host", "total_memory",
+    "HOST", "accelerator_name", "asking_is_free", "empty_cache", "find", "fork_rng", "free_memory", "has_streams",
+    "is_host", "total_memory",
 ]  # fmt: skip
 
 HOST = torch.device("cpu")
@@ -121,6 +122,22 @@ def fork_rng(device: torch.device | str) -> Iterator[None]:
             yield
         finally:
             module.set_rng_state(before, *where)
+
+
+def empty_cache() -> None:
+    """Give the memory that torch has cached, in pieces, back to the accelerator, if one is in use."""
+    device = torch.accelerator.current_accelerator(check_available=True)
+    module = None if device is None else _module(device)
+    if module is not None and _call(module, "is_initialized", True):
+        _call(module, "empty_cache", None)
+
+
+def has_streams(device: torch.device | str) -> bool:
+    """Whether copies from page-locked memory can run on a stream of their own, beside other work."""
+    device = torch.device(device)
+    return not is_host(device) and all(
+        hasattr(_module(device), name) for name in ("Stream", "stream", "current_stream")
+    )
 
 
 def accelerator_name() -> str | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 __all__ = [
     "DatabaseError",
     "FingerprintMismatch",
+    "MemoryWarning",
     "MissingExtra",
     "NotDeterministic",
     "OptionError",
+    "OutOfMemory",
     "PotentialError",
     "TorchscapeError",
     "UnknownName",
@@ -36,6 +38,14 @@ class DatabaseError(TorchscapeError):
 
 class FingerprintMismatch(DatabaseError):
     """The landscape file belongs to another potential."""
+
+
+class OutOfMemory(TorchscapeError, MemoryError):
+    """Not even one row, with as few samples as the loss allows, fits into the memory of the device."""
+
+
+class MemoryWarning(UserWarning):
+    """Memory ran out, and fewer rows at a time went on: nothing is lost, but batches are smaller from here on."""
 
 
 class UnknownName(TorchscapeError, LookupError):

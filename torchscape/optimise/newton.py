@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.memory import in_parts, limits_of
 from torchscape.optimise.rows import put_rows
 from torchscape.optimise.verdict import default_tol
 from torchscape.points import StationaryPoints, Status
@@ -97,10 +98,14 @@ def _step(
     """One Newton step of every row, and whether it helped."""
     dense = potential.ndim <= options.dense_limit
     step = torch.cat(
-        [
-            _dense_step(potential, part) if dense else _cg_step(potential, part, options.cg_steps)
-            for part in rows.x.split(max(1, _HESSIAN_NUMBERS // potential.ndim**2) if dense else len(rows))
-        ]
+        in_parts(
+            lambda part: _dense_step(potential, part) if dense else _cg_step(potential, part, options.cg_steps),
+            (rows.x,),
+            limits=limits_of(potential),
+            key=("Newton steps", rows.x.device, rows.x.dtype),
+            size=max(1, _HESSIAN_NUMBERS // potential.ndim**2) if dense else len(rows),
+            what="Newton steps",
+        )
     )
     length = step.norm(dim=1)
     fits = length <= options.max_step * potential.length_scale

@@ -7,10 +7,11 @@ import dataclasses
 import torch
 
 from torchscape.errors import PotentialError
+from torchscape.memory import available_memory
 from torchscape.optimise.bfgs import BFGS
 from torchscape.optimise.lbfgs import LBFGS
 from torchscape.optimise.newton import polish
-from torchscape.optimise.pool import Pool, Queue, available_memory
+from torchscape.optimise.pool import Pool, Queue
 from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status

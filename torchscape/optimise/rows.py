@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from torchscape.devices import asking_is_free
 from torchscape.types import Bool, Int, Tensor
 
-__all__ = ["may_hold", "n_rows", "put_rows", "take_rows"]
+__all__ = ["map_rows", "may_hold", "n_rows", "put_rows", "take_rows"]
 
 State = TypeVar("State")
 
@@ -34,8 +34,8 @@ def n_rows(state: Any) -> int:
     raise TypeError(f"{type(state).__name__} holds no tensor, so it has no rows")
 
 
-def take_rows(state: State, rows: Int[Tensor, "K"] | Bool[Tensor, "B"]) -> State:
-    """The state of the chosen rows only.
+def take_rows(state: State, rows: Int[Tensor, "K"] | Bool[Tensor, "B"] | slice) -> State:
+    """The state of the chosen rows only; of a slice, as a view.
 
     Example:
         >>> import torch
@@ -44,7 +44,7 @@ def take_rows(state: State, rows: Int[Tensor, "K"] | Bool[Tensor, "B"]) -> State
         >>> take_rows(points, torch.tensor([2, 0])).energy.tolist()
         [2.0, 0.0]
     """
-    return _map(lambda value: value[rows], state)
+    return map_rows(lambda value: value[rows], state)
 
 
 def put_rows(state: State, rows: Int[Tensor, "K"], fresh: State) -> State:
@@ -54,10 +54,10 @@ def put_rows(state: State, rows: Int[Tensor, "K"], fresh: State) -> State:
         value[rows] = new
         return value
 
-    return _map(put, state, fresh)
+    return map_rows(put, state, fresh)
 
 
-def _map(f, first: Any, *others: Any) -> Any:
+def map_rows(f, first: Any, *others: Any) -> Any:
     """``f`` on corresponding tensors of equally built dataclasses."""
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(first):
@@ -65,5 +65,5 @@ def _map(f, first: Any, *others: Any) -> Any:
         if isinstance(values[0], Tensor):
             changed[field.name] = f(*values)
         elif dataclasses.is_dataclass(values[0]):
-            changed[field.name] = _map(f, *values)
+            changed[field.name] = map_rows(f, *values)
     return dataclasses.replace(first, **changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 
@@ -9,12 +10,67 @@ import numpy as np
 import torch
 
 from torchscape import random
+from torchscape.memory import Limits, attempt, halving, limits_of, note
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Tensor
 
 __all__ = ["Potential", "hash_settings"]
+
+
+def _products(potential: Potential, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
+    """H(x_b) V_b as a function of V, each product computed from scratch: nothing is kept."""
+
+    def products(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
+        return potential.hvp(x.repeat_interleave(v.shape[1], 0), v.flatten(0, 1)).reshape(v.shape)
+
+    return products
+
+
+def _keeping_less(method: Callable[..., Callable]) -> Callable[..., Callable]:
+    """Decorates ``products_at``: where memory cannot hold what is kept between products, nothing is kept."""
+    if getattr(method, "__halving__", False):
+        return method
+
+    @functools.wraps(method)
+    def careful(self: Potential, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
+        key = "products_at", x.device, x.dtype
+        if len(x) > limits_of(self).get(key, len(x)):
+            return _products(self, x)
+        kept: list[Callable] = []  # whatever is kept, so that it can be let go
+        if (made := attempt(method, self, x))[0]:
+            kept.append(made[1])
+        del made
+
+        def products(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
+            if kept:
+                fits, product = attempt(kept[0], v)
+                if fits:
+                    return product
+                let_go()
+            return _products(self, x)(v)
+
+        def let_go() -> None:
+            kept.clear()
+            limits_of(self)[key] = len(x) // 2
+            note(f"memory ran out with the graphs of {len(x)} gradients: their Hessian products keep none")
+
+        if not kept:
+            let_go()
+        return products
+
+    careful.__halving__ = True  # type: ignore[attr-defined]
+    return careful
+
+
+_EVALUATIONS: dict[str, Callable[[Callable], Callable]] = {
+    "energy": halving(1, "energies", graph=True),
+    "energy_and_grad": halving(1, "gradients"),
+    "hvp": halving(2, "Hessian-vector products"),
+    "products_at": _keeping_less,
+    "hessian": halving(1, "Hessians"),
+}
 
 
 class Potential:
@@ -54,6 +110,14 @@ class Potential:
     length_scale: float = 1.0
     max_rows: int = 65536
     preconditioner: Preconditioner | None = None
+    _limits: Limits | None = None  # rows at once that did not fit into memory, by evaluation
+
+    def __init_subclass__(cls, **options: object) -> None:
+        """Where memory runs out, every evaluation goes on with fewer rows, whoever wrote it (``memory.py``)."""
+        super().__init_subclass__(**options)
+        for name, decorate in _EVALUATIONS.items():
+            if name in cls.__dict__:
+                setattr(cls, name, decorate(cls.__dict__[name]))
 
     # --- what a subclass writes -------------------------------------------------------------------------
 
@@ -75,6 +139,7 @@ class Potential:
 
     # --- what follows by autograd -----------------------------------------------------------------------
 
+    @_EVALUATIONS["energy_and_grad"]
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """U and its gradient, detached. The gradient of sum_b U(x_b) is every row's own gradient."""
         x = x.detach().requires_grad_(True)
@@ -83,6 +148,7 @@ class Potential:
             (grad,) = torch.autograd.grad(energy.sum(), x)
         return energy.detach(), grad
 
+    @_EVALUATIONS["hvp"]
     def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Hessian-vector product H(x_b) v_b of every row, reverse over reverse."""
         parts = [self._hvp(a, b) for a, b in zip(x.split(self.max_rows), v.split(self.max_rows), strict=True)]
@@ -97,14 +163,13 @@ class Potential:
             (product,) = torch.autograd.grad(grad, x, v.detach(), allow_unused=True)
         return torch.zeros_like(v) if product is None else product
 
+    @_EVALUATIONS["products_at"]
     def products_at(self, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
         """H(x_b) V_b for blocks of vectors V [B K D], as a function of V: for many products at the same points."""
 
-        def products(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
-            return self.hvp(x.repeat_interleave(v.shape[1], 0), v.flatten(0, 1)).reshape(v.shape)
+        return _products(self, x)
 
-        return products
-
+    @_EVALUATIONS["hessian"]
     def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         """The dense Hessian of every row, symmetrised: D products per row, in one batch per chunk."""
         d = self.ndim

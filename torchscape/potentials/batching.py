@@ -15,7 +15,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from torchscape.devices import free_memory, is_host, total_memory
+from torchscape.devices import is_host
+from torchscape.memory import available_memory
 from torchscape.types import Tensor
 
 __all__ = ["FeatureMajor", "Plan", "differentiable_twice", "fresh_bytes", "map_rows", "second_derivative"]
@@ -23,6 +24,7 @@ __all__ = ["FeatureMajor", "Plan", "differentiable_twice", "fresh_bytes", "map_r
 # On a CPU, temporaries of this many bytes still live in the last-level cache: measured on a 64-10-10 network,
 # chunks of 20 to 40 MiB are a third faster than chunks of 5 or of 200.
 _CPU_BYTES = 32 * 2**20
+_STREAMED = 256  # samples, at the least, in a chunk that comes from the host
 _BACKWARD = 2  # bytes of a forward and backward pass, over those of the forward pass
 
 
@@ -135,16 +137,20 @@ class Plan:
     bytes_per_pair: int = 0
     bytes_per_row: int = 0
 
-    def sizes(self, n_rows: int, device: torch.device, *, cost: int = 1) -> tuple[int, int]:
+    def sizes(
+        self, n_rows: int, device: torch.device, *, cost: int = 1, streamed: bool = False
+    ) -> tuple[int, int]:
         """(rows at once, samples at once) for work that needs ``cost`` times the memory of a gradient.
 
-        All samples of few rows rather than few samples of all rows, so that the parameters and gradients
-        of a row pass through memory once.
+        All samples of few rows rather than few samples of all rows, so that the parameters and gradients of a row
+        pass through memory once. Samples that are ``streamed`` from the host pass once for every part of the rows:
+        there, few samples of all rows, as long as a chunk keeps the device busy.
         """
-        memory = _free_bytes(device)
+        memory = available_memory(device)
         working = min(memory, _CPU_BYTES) if is_host(device) else memory
         pairs = max(1, working // (_BACKWARD * cost * max(1, self.bytes_per_pair)))
-        samples = self.chunk_size or _even(self.n_samples, min(self.n_samples, pairs))
+        most = max(_STREAMED, pairs // max(1, n_rows)) if streamed else pairs
+        samples = self.chunk_size or _even(self.n_samples, min(self.n_samples, pairs, most))
         rows = min(
             n_rows, self.max_rows or n_rows, pairs // samples, memory // (cost * max(1, self.bytes_per_row))
         )
@@ -152,18 +158,13 @@ class Plan:
 
     def keeps_graphs(self, n_rows: int, device: torch.device) -> bool:
         """Whether the graphs of the gradients of all rows on all samples fit in memory together."""
-        return n_rows * self.n_samples * 3 * _BACKWARD * self.bytes_per_pair <= _free_bytes(device) // 4
+        return n_rows * self.n_samples * 3 * _BACKWARD * self.bytes_per_pair <= available_memory(device) // 4
 
 
 def _even(total: int, size: int) -> int:
     """The chunk size with the same number of chunks, but chunks of nearly equal length."""
     n_chunks = -(-total // max(1, size))
     return -(-total // max(1, n_chunks))
-
-
-def _free_bytes(device: torch.device) -> int:
-    """A third of what is free on a device, a quarter of what the host has."""
-    return total_memory(device) // 4 if is_host(device) else free_memory(device) // 3
 
 
 def fresh_bytes(f: Callable[[], Tensor]) -> int:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
-from torchscape.devices import HOST, free_memory, is_host
-from torchscape.errors import NotDeterministic, PotentialError
+from torchscape.devices import HOST, is_host
+from torchscape.errors import NotDeterministic, OutOfMemory, PotentialError
+from torchscape.memory import attempt, available_memory, note
+from torchscape.potentials.streaming import page_locked, streamed
 from torchscape.types import Int, Tensor
 
 __all__ = ["Samples"]
@@ -23,9 +24,13 @@ __all__ = ["Samples"]
 class Samples:
     """All samples of a data set: a tree (tuple, dict, or single tensor) of tensors.
 
+    Data that take more than half of a device's memory, or do not fit when they get there, stay in host memory,
+    page-locked where that is possible, and are streamed: while one chunk is in use the next is on its way
+    (:func:`~torchscape.potentials.streaming.streamed`).
+
     Attributes:
         tree: the tensors, samples along the first dimension.
-        device: where batches are handed out (the leaves may stay in host memory if they are large).
+        device: where batches are handed out.
         separable: whether every leaf has the same length, so that samples can be taken one by one.
 
     Example:
@@ -62,12 +67,21 @@ class Samples:
             raise PotentialError("the data set is empty: give at least one sample, along the first dimension")
         device = torch.device(device)
         separable = len({len(leaf) for leaf in leaves}) == 1
-        home = device if _fits(leaves, device) else HOST
 
-        def cast(leaf: Tensor) -> Tensor:
-            return leaf.detach().to(home, dtype if leaf.is_floating_point() else leaf.dtype).contiguous()
+        def cast(home: torch.device) -> Any:
+            return pytree.tree_map(lambda leaf: _cast(leaf, home, dtype), tree)
 
-        return cls(pytree.tree_map(cast, tree), device, separable)
+        if separable and not _fits(leaves, dtype, device):
+            return cls(page_locked(cast(HOST), device), device)
+        fits, resident = attempt(cast, device)
+        if not fits:
+            if is_host(device) or not separable:
+                raise OutOfMemory(
+                    f"the data do not fit into the memory of {device}: use fewer samples, or float32"
+                )
+            note(f"the data do not fit into the memory of {device}: they stay on the host and are streamed")
+            return cls(page_locked(cast(HOST), device), device)
+        return cls(resident, device, separable)
 
     @property
     def leaves(self) -> list[Tensor]:
@@ -79,17 +93,22 @@ class Samples:
         return len(self.leaves[0]) if self.separable else 1
 
     @property
+    def streamed(self) -> bool:
+        """Whether the samples stay in host memory and visit the device chunk by chunk."""
+        return any(leaf.device.type != self.device.type for leaf in self.leaves)
+
+    @property
     def whole(self) -> Any:
-        """The tree with every sample."""
-        return self._each(lambda leaf: leaf)
+        """The tree with every sample, on the device."""
+        return pytree.tree_map(lambda leaf: leaf.to(self.device), self.tree)
 
     def chunks(self, size: int) -> Iterator[Any]:
         """Consecutive batches of ``size`` samples; the last may be smaller."""
         if not self.separable or size >= len(self):
             yield self.whole
             return
-        for start in range(0, len(self), size):
-            yield self._each(operator.itemgetter(slice(start, start + size)))
+        parts = (self._part(slice(start, start + size)) for start in range(0, len(self), size))
+        yield from streamed(parts, self.device) if self.streamed else parts
 
     def take(self, indices: Int[Tensor, "K"]) -> Samples:
         """The samples with the given indices.
@@ -105,10 +124,14 @@ class Samples:
         if int(indices.min()) < -len(self) or int(indices.max()) >= len(self):
             raise PotentialError(f"sample indices must lie in 0..{len(self) - 1}")
         taken = pytree.tree_map(lambda leaf: leaf[indices.to(leaf.device)], self.tree)
-        return dataclasses.replace(self, tree=taken)
+        if not self.streamed:
+            return dataclasses.replace(self, tree=taken)
+        dtypes = {leaf.dtype for leaf in self.leaves if leaf.is_floating_point()}
+        return Samples.of(taken, dtype=next(iter(dtypes), torch.float64), device=self.device)
 
     def to(self, *, dtype: torch.dtype, device: torch.device) -> Samples:
-        return Samples.of(self.whole, dtype=dtype, device=device)
+        """The same samples for another dtype or device."""
+        return Samples.of(self.tree, dtype=dtype, device=device)
 
     def n_not_finite(self) -> int:
         """How many numbers in the data are NaN or infinite."""
@@ -132,8 +155,12 @@ class Samples:
             total.update(part)
         return total.hexdigest()
 
-    def _each(self, cut: Callable[[Tensor], Tensor]) -> Any:
-        return pytree.tree_map(lambda leaf: cut(leaf).to(self.device), self.tree)
+    def _part(self, rows: slice) -> Any:
+        return pytree.tree_map(lambda leaf: leaf[rows], self.tree)
+
+
+def _cast(leaf: Tensor, home: torch.device, dtype: torch.dtype) -> Tensor:
+    return leaf.detach().to(home, dtype if leaf.is_floating_point() else leaf.dtype).contiguous()
 
 
 def _tree(data: object) -> Any:
@@ -189,11 +216,12 @@ def _concatenate(batches: list[Any]) -> Any:
     return pytree.tree_unflatten(leaves, structure)
 
 
-def _fits(leaves: list[Tensor], device: torch.device) -> bool:
-    """Whether the data take less than half of what is free on a device; on the host they are already."""
+def _fits(leaves: list[Tensor], dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether the data take less than half of the device's memory; on the host they are anyway."""
     if is_host(device):
         return True
-    return sum(leaf.numel() * leaf.element_size() for leaf in leaves) < free_memory(device) / 2
+    sizes = (leaf.numel() * (dtype if leaf.is_floating_point() else leaf.dtype).itemsize for leaf in leaves)
+    return sum(sizes) <= 2 * available_memory(device)
 
 
 def _canonical(leaf: Tensor) -> Tensor:

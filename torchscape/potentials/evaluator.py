@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch.func import functional_call
 
-from torchscape.errors import PotentialError
+from torchscape.errors import OutOfMemory, PotentialError
+from torchscape.memory import Limits, attempt, in_parts
 from torchscape.potentials.batching import Plan, map_rows, second_derivative
 from torchscape.potentials.data import Samples
 from torchscape.potentials.objective import Objective
@@ -33,6 +34,7 @@ class Evaluator:
         plan: how much goes through the module at once.
         vmapped: in one vmap over rows, or in a loop.
         second: how second derivatives are taken: "reverse", "forward" or "none".
+        limits: rows and samples at once that did not fit into memory before, by what was evaluated.
     """
 
     objective: Objective
@@ -41,12 +43,15 @@ class Evaluator:
     plan: Plan
     vmapped: bool = True
     second: str = "reverse"
+    limits: Limits = dataclasses.field(default_factory=Limits, compare=False, repr=False)
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-        return _cat([self._energy(part, size) for part, size in self._parts(x)], x)
+        if torch.is_grad_enabled() and x.requires_grad:  # whoever differentiates keeps all graphs, and halves
+            return _cat([self._energy(part, size) for part, size in self._parts(x)], x)
+        return _cat(self._in_parts(self._energy, x, what="energies"), x)
 
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
-        results = [self._energy_and_grad(part, size) for part, size in self._parts(x)]
+        results = self._in_parts(self._energy_and_grad, x, what="gradients")
         energies, grads = ([result[k] for result in results] for k in (0, 1))
         return _cat(energies, x), _cat(grads, x, x.shape[1])
 
@@ -56,15 +61,19 @@ class Evaluator:
                 "an operation of this module has no second derivative in torch, so there are no Hessian-vector "
                 "products; minimisation works, but transition states need another implementation of it"
             )
-        parts = self._parts(x, cost=_GRAPH)
-        along = v.split([len(part) for part, _ in parts])
-        products = [self._product(part, w, size) for (part, size), w in zip(parts, along, strict=True)]
+        products = self._in_parts(self._product, x, v, what="Hessian-vector products", cost=_GRAPH)
         return _cat(products, x, x.shape[1])
 
     def products_at(self, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor] | None:
         """H(x_b) V_b for V [B K D], by differentiating kept graphs of the gradients: half the time of as many
-        calls of :meth:`hvp`. None where the graphs do not fit, or second derivatives are not taken in reverse."""
-        if self.second != "reverse" or not self.vmapped or not self.plan.keeps_graphs(len(x), x.device):
+        calls of :meth:`hvp`. None where the graphs do not fit (with data that do not, they never do), or second
+        derivatives are not taken in reverse."""
+        if (
+            self.objective.samples.streamed
+            or self.second != "reverse"
+            or not self.vmapped
+            or not self.plan.keeps_graphs(len(x), x.device)
+        ):
             return None
         parts = [(part, list(self._gradients(part, size))) for part, size in self._parts(x, cost=_GRAPH)]
 
@@ -81,8 +90,7 @@ class Evaluator:
         return products
 
     def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
-        columns = min(x.shape[1], _BASIS)
-        parts = [self._dense(part, size, columns) for part, size in self._parts(x, cost=_GRAPH + columns)]
+        parts = self._in_parts(self._dense, x, what="Hessians", cost=_GRAPH + min(x.shape[1], _BASIS))
         return _cat(parts, x, x.shape[1], x.shape[1])
 
     @torch.no_grad()
@@ -90,28 +98,28 @@ class Evaluator:
         """The module's outputs [B, n, ...] at every row, for all inputs."""
         module = self.objective.module
         plan = dataclasses.replace(self.plan, n_samples=len(inputs))
-        rows, size = plan.sizes(max(1, len(x)), x.device)
+        rows, size = plan.sizes(max(1, len(x)), x.device, streamed=inputs.streamed)
 
         def call(row: dict[str, Tensor], batch: tuple[Tensor, ...]) -> Tensor:
             return functional_call(module, row, batch)
 
-        def at(part: Tensor) -> Tensor:
+        def at(part: Tensor, size: int = size) -> Tensor:
             params = self.layout.unflatten(part)
             return torch.cat([map_rows(call, params, b, vmapped=self.vmapped) for b in inputs.chunks(size)], 1)
 
         if len(x) == 0:  # the shape of an output is known only from an output
             return at(x.new_zeros(1, x.shape[1]))[:0]
-        return torch.cat([at(part) for part in x.split(rows)])
+        return torch.cat(self._within(at, (x,), rows, size, "outputs", inputs))
 
     def on(self, samples: Samples) -> Evaluator:
         """The same evaluation of other samples."""
         plan = dataclasses.replace(self.plan, n_samples=len(samples))
-        return dataclasses.replace(self, objective=self.objective.on(samples), plan=plan)
+        return dataclasses.replace(self, objective=self.objective.on(samples), plan=plan, limits=Limits())
 
     def to(self, *, dtype: torch.dtype, device: torch.device) -> Evaluator:
         """A copy for another dtype or device."""
         objective = self.objective.moved(dtype=dtype, device=device)
-        return dataclasses.replace(self, objective=objective, decay=self.decay.to(device, dtype))
+        return dataclasses.replace(self, objective=objective, decay=self.decay.to(device, dtype), limits=Limits())
 
     def losses(self, x: Float[Tensor, "B D"], batch: Any, *, vmapped: bool) -> Tensor:
         """The loss of one batch at every row, as the loss reduces it."""
@@ -127,8 +135,43 @@ class Evaluator:
         """Rows that go together, with the number of samples that go with them."""
         if len(x) == 0:
             return []
-        rows, size = self.plan.sizes(len(x), x.device, cost=cost)
+        rows, size = self._sizes(len(x), x.device, cost)
         return [(part, size) for part in x.split(rows)]
+
+    def _sizes(self, n_rows: int, device: torch.device, cost: int) -> tuple[int, int]:
+        return self.plan.sizes(n_rows, device, cost=cost, streamed=self.objective.samples.streamed)
+
+    def _in_parts(self, f: Callable[..., Any], *rows: Tensor, what: str, cost: int = 1) -> list[Any]:
+        """``f(rows, samples at once)`` of as many rows and samples at a time as memory holds."""
+        if len(rows[0]) == 0:
+            return []
+        n, size = self._sizes(len(rows[0]), rows[0].device, cost)
+        return self._within(f, rows, n, size, what, self.objective.samples)
+
+    def _within(
+        self, f: Callable[..., Any], rows: tuple[Tensor, ...], n: int, size: int, what: str, samples: Samples
+    ) -> list[Any]:
+        """At most ``n`` rows and ``size`` samples at a time; where memory runs out half of the rows, and where one
+        row is left half of the samples."""
+        divisible = samples.separable and not (samples is self.objective.samples and self._whole)
+
+        def part(*tensors: Tensor) -> Any:
+            if len(tensors[0]) > 1:
+                return f(*tensors, size)
+            at_once = self.limits.most((what, "samples"), min(size, len(samples)))
+            while True:
+                fits, result = attempt(f, *tensors, at_once)
+                if fits:
+                    return result
+                if at_once == 1 or not divisible:
+                    raise OutOfMemory(_no_room(what, tensors[0].device, divisible, result))
+                at_once = self.limits.halve((what, "samples"), at_once, f"samples of one row ({what})")
+
+        return in_parts(part, rows, limits=self.limits, key=what, size=n, what=what)
+
+    @property
+    def _whole(self) -> bool:
+        return self.objective.reduction == "whole"
 
     def _terms(self, size: int) -> Iterator[Callable[[Tensor], Tensor]]:
         """The weighted loss of every chunk, as a function of the rows."""
@@ -171,8 +214,9 @@ class Evaluator:
             if grad.requires_grad:
                 yield leaf, grad
 
-    def _dense(self, x: Tensor, size: int, columns: int) -> Tensor:
+    def _dense(self, x: Tensor, size: int) -> Tensor:
         """One graph of the gradient for all columns, differentiated once more for a few columns at a time."""
+        columns = min(x.shape[1], _BASIS)
         eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         total = torch.diag_embed(2 * self.decay.expand_as(x)).clone()
         for leaf, grad in self._gradients(x, size):
@@ -185,6 +229,18 @@ class Evaluator:
                 rows = torch.func.vmap(product)(basis[:, None].expand(-1, len(x), -1))
                 total[:, k * columns : k * columns + len(basis)] += rows.movedim(0, 1)
         return 0.5 * (total + total.mT)
+
+
+def _no_room(what: str, device: torch.device, divisible: bool, said: str) -> str:
+    if divisible:
+        return (
+            f"not even one row and one sample fit into the memory of {device} ({what}): use a smaller model, "
+            f"dtype=torch.float32, or a device with more memory ({said})"
+        )
+    return (
+        f"one row on all samples does not fit into the memory of {device} ({what}), and this loss takes all "
+        f"samples at once: use fewer samples, a loss that is a mean or a sum, or a larger device ({said})"
+    )
 
 
 def _cat(parts: list[Tensor], x: Tensor, *columns: int) -> Tensor:

@@ -43,7 +43,7 @@ class Objective(nn.Module):
         self._loss, self.reduction = set_reduction(loss, reduction)
         if not samples.separable:
             self.reduction = "whole"
-        if not self.model_first and not (isinstance(samples.whole, tuple) and len(samples.whole) > 1):
+        if not self.model_first and not (isinstance(samples.tree, tuple) and len(samples.tree) > 1):
             raise PotentialError(
                 "a loss(output, target) needs data (inputs, ..., targets); for other data give a loss whose "
                 "arguments are called loss(model, batch)"
@@ -95,7 +95,7 @@ class Objective(nn.Module):
         settings = indexed_settings(self._loss)
         if self.model_first or self.reduction != "mean" or settings is None:
             return None
-        target = self.samples.whole[-1]
+        target = self.samples.tree[-1]
         if target.is_floating_point():  # class probabilities: torch divides by the number of samples
             return None
         self._loss = with_reduction(self._loss, "sum")

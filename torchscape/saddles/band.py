@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from torchscape import random
+from torchscape.memory import available_memory
 from torchscape.optimise import LBFGS, Pool, Queue
-from torchscape.optimise.pool import available_memory
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.nudging import nudged_force

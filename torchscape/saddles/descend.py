@@ -6,8 +6,8 @@ import dataclasses
 
 import torch
 
+from torchscape.memory import available_memory
 from torchscape.optimise import LBFGS, Pool, Queue, relax, verdict
-from torchscape.optimise.pool import available_memory
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential

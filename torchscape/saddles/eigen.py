@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from torchscape import random
+from torchscape.memory import Limits, attempt, available_memory, in_parts, limits_of
 from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
 from torchscape.saddles.projector import Projector
@@ -105,13 +106,18 @@ def lowest_eigenpairs(
     per_vector = 2 * d * x.dtype.itemsize
     cap = max_dim or max(30 + 4 * k, min(_MOST_VECTORS, _SPACE_BYTES // per_vector))
     cap = min(d, max(cap, 3 * (k + 1))) + k + 1
-    lots = torch.arange(len(x), device=x.device).split(max(1, _SPACES_BYTES // (cap * per_vector)))
-    parts = []
-    for rows in lots:
+    most = min(_SPACES_BYTES, available_memory(x.device)) // (cap * per_vector)
+    everyone = torch.arange(len(x), device=x.device)
+
+    def lowest(rows: Int[Tensor, "R"]) -> Eigenpairs:
         near = None if guess is None else guess[rows]
         part = projector.take(rows)
-        parts.append(_lowest(potential, x[rows], k, near, tol, rel_tol, cap, max_hvps, part, seed))
-    return _together(parts, list(lots))
+        return _lowest(potential, x[rows], k, near, tol, rel_tol, cap, max_hvps, part, seed)
+
+    limits, key = limits_of(potential), ("search spaces", x.device, x.dtype)
+    size = max(1, most)
+    parts = in_parts(lowest, (everyone,), limits=limits, key=key, size=size, what="search spaces")
+    return _together(parts, [everyone]) if parts else lowest(everyone)
 
 
 def _lowest(potential, x, k, guess, tol, rel_tol, cap, max_hvps, projector, seed) -> Eigenpairs:
@@ -287,6 +293,29 @@ def dense_spectrum(
 
     Directions that were removed come last, with eigenvalues above all others.
     """
+    size = _DECOMPOSED.most((h.device, h.dtype, h.shape[1]), len(h))
+    if size == len(h):
+        fits, found = attempt(_spectrum, h, projector)
+        if fits:
+            return found
+    everyone = torch.arange(len(h), device=h.device)
+    parts = in_parts(
+        lambda rows: _spectrum(h[rows], projector.take(rows)),
+        (everyone,),
+        limits=_DECOMPOSED,
+        key=(h.device, h.dtype, h.shape[1]),
+        what="Hessians decomposed",
+    )
+    values, vectors, finite = (torch.cat(column) for column in zip(*parts, strict=True))
+    return values, vectors, finite
+
+
+_DECOMPOSED = Limits()  # Hessians, by device, precision and size, for which there was no workspace
+
+
+def _spectrum(
+    h: Float[Tensor, "B D D"], projector: Projector
+) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D D"], Bool[Tensor, "B"]]:
     h, finite = finite_rows(h)
     shifted, _ = projector.shifted(h)
     values, vectors = torch.linalg.eigh(shifted)

@@ -7,8 +7,8 @@ import dataclasses
 import torch
 
 from torchscape import random
+from torchscape.memory import available_memory
 from torchscape.optimise import Pool, Queue, verdict
-from torchscape.optimise.pool import available_memory
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from torchscape.memory import limits_of
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Tensor
 
@@ -32,6 +33,7 @@ class Metered(Potential):
         names = ["ndim", "dtype", "device", "bounds", "symmetry", "length_scale", "max_rows", "preconditioner"]
         for name in names:
             setattr(self, name, getattr(potential, name))
+        self._limits = limits_of(potential)
 
     def __getattr__(self, name: str) -> Any:
         if name == "potential":

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from torchscape import random
-from torchscape.optimise.pool import available_memory
+from torchscape.memory import available_memory, in_parts, limits_of
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import Subspace
 from torchscape.saddles.projector import Projector
@@ -69,10 +69,14 @@ def stochastic_log_det(
     rows = max(1, available_memory(torch.device(x.device)) // per_row)
     owner = torch.arange(len(x), device=x.device).repeat(n_probes)
     key = random.fold(seed, torch.arange(n_probes, device=x.device)).repeat_interleave(len(x))
-    parts = [
-        _probe(potential, x[b], projector.take(b), k, n_steps, zero_tol)
-        for b, k in zip(owner.split(rows), key.split(rows), strict=True)
-    ]
+    parts = in_parts(
+        lambda b, k: _probe(potential, x[b], projector.take(b), k, n_steps, zero_tol),
+        (owner, key),
+        limits=limits_of(potential),
+        key=("probes", x.device, x.dtype),
+        size=rows,
+        what="probes of log-determinants",
+    )
     estimates = torch.cat(parts).reshape(n_probes, len(x))
     error = estimates.std(0) / n_probes**0.5 if n_probes > 1 else torch.full_like(estimates[0], torch.inf)
     return LogDet(estimates.mean(0), error)

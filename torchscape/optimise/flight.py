@@ -1,0 +1,168 @@
+"""The rows in flight of a pool, and what waits where they do not all fit into memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from torchscape.devices import HOST
+from torchscape.errors import OutOfMemory
+from torchscape.memory import attempt, in_parts, limits_of, note
+from torchscape.optimise.protocols import Source, Stepper, Tended
+from torchscape.optimise.rows import map_rows, n_rows, put_rows, take_rows
+from torchscape.potentials.base import Potential
+from torchscape.types import Bool, Int, Tensor
+
+__all__ = ["Flight"]
+
+
+@dataclasses.dataclass
+class Flight:
+    """Rows that a stepper advances together; starts and halves of flights for which there is no room wait.
+
+    Where memory runs out in a step, half of the rows move to the host, as they are, and fly once the others have
+    landed; where it runs out in beginning, half of the starts wait. No row notices: each has its own state, and a
+    step that failed is repeated from the state it was given.
+    """
+
+    stepper: Stepper
+    tended: Tended | None
+    potential: Potential
+    source: Source
+    size: int
+
+    def __post_init__(self) -> None:
+        self.ids: Int[Tensor, "B"] = torch.empty(0, dtype=torch.int64)
+        self.state: Any = None
+        self._starts: list[tuple[Tensor, Tensor]] = []  # taken from the source, not begun
+        self._parked: list[tuple[Tensor, Any]] = []  # begun, on the host
+        self._limits = limits_of(self.potential)
+        self._key = ("in flight", repr(self.stepper), self.potential.device, self.potential.dtype)
+        self.size = self._limits.most(self._key, self.size)
+
+    def begin(self) -> bool:
+        """Rows into an empty flight: those that were parked, else new ones. False if there are none."""
+        if self._parked:
+            ids, state = self._parked.pop()
+            if len(ids) > self.size:
+                self._parked.append((ids[self.size :], take_rows(state, slice(self.size, None))))
+            self.ids, self.state = ids[: self.size], take_rows(state, slice(self.size))
+            return self._return()
+        while True:
+            ids, x = self._take(self.size)
+            if len(ids) == 0:
+                return False
+            fits, state = attempt(self.stepper.init, self.potential, x, given_up=True)
+            if fits:
+                self.ids, self.state = ids, state
+                return True
+            half = self._halved(len(ids), "new rows", state)
+            self._starts += [(ids[half:], x[half:]), (ids[:half], x[:half])]
+
+    def advance(self, n_steps: int) -> None:
+        """So many steps, and what the stepper does for rows in trouble."""
+        for _ in range(n_steps):
+            self._do(self.stepper.step)
+        if self.tended is not None:
+            self._do(self.tended.tend)
+
+    def land(self, done: Int[Tensor, "K"], finished: Bool[Tensor, "B"]) -> None:
+        """Results of the finished rows to the source; newcomers in their place."""
+
+        def result(rows: Tensor) -> Any:
+            return self.stepper.result(self.potential, take_rows(self.state, rows))
+
+        results = in_parts(result, (done,), limits=self._limits, key=(*self._key, "result"), what="results")
+        for rows, part in zip(done.split([n_rows(part) for part in results]), results, strict=True):
+            self.source.give(self.ids[rows], part)
+        self._exchange(done, finished)
+
+    # --- where there is room ------------------------------------------------------------------------------------
+
+    def _take(self, n: int) -> tuple[Tensor, Tensor]:
+        """At most n starts: those that wait, else from the source."""
+        if not self._starts:
+            return self.source.take(n)
+        ids, x = self._starts.pop()
+        if len(ids) > n:
+            self._starts.append((ids[n:], x[n:]))
+        return ids[:n], x[:n]
+
+    def _exchange(self, done: Int[Tensor, "K"], finished: Bool[Tensor, "B"]) -> None:
+        """Newcomers move into finished rows; rows for which there is no newcomer are dropped."""
+        ids, x = self._take(max(0, self.size - len(self.ids) + len(done)))
+        n = min(len(done), len(ids))
+        if n:
+            fits, fresh = attempt(self.stepper.init, self.potential, x[:n], given_up=True)
+            if fits:
+                self.ids = self.ids.clone()
+                self.ids[done[:n]] = ids[:n]
+                self.state = put_rows(self.state, done[:n], fresh)
+            else:
+                self._halved(len(self.ids) + 1, "rows in flight and newcomers", fresh)
+                n = 0
+        if n < len(ids):
+            self._starts.append((ids[n:], x[n:]))
+        if n == len(done):
+            return
+        finished = finished.clone()
+        finished[done[:n]] = False
+        keep = torch.nonzero(~finished)[:, 0]
+        self.ids = self.ids[keep]
+        fits, state = attempt(take_rows, self.state, keep)
+        if fits:
+            self.state = state
+        else:  # the copy finds no room beside the original
+            self.state = take_rows(_moved(self.state, HOST), keep.cpu())
+            self._return()
+
+    # --- where there is none ------------------------------------------------------------------------------------
+
+    def _do(self, step: Callable[[Potential, Any], Any]) -> None:
+        """One step of the stepper, with as many rows as it takes."""
+        while True:
+            fits, state = attempt(step, self.potential, self.state, given_up=True)
+            if fits:
+                self.state = state
+                return
+            self._park_half(state)
+
+    def _park_half(self, said: str) -> None:
+        """The second half of the rows waits on the host; the first is all that is left on the device."""
+        half = self._halved(len(self.ids), "rows in flight", said)
+        near, far = (_moved(self.state, HOST, rows) for rows in (slice(half), slice(half, None)))
+        self.state = near
+        self._parked.append((self.ids[half:], far))
+        self.ids = self.ids[:half]
+        self._return()
+
+    def _return(self) -> bool:
+        """The state from the host to the device, as much of it as fits."""
+        device = torch.device(self.potential.device)
+        while True:
+            fits, state = attempt(_moved, self.state, device)
+            if fits:
+                self.state = state
+                return True
+            half = self._halved(len(self.ids), "rows that return from the host", state)
+            self._parked.append((self.ids[half:], take_rows(self.state, slice(half, None))))
+            self.ids, self.state = self.ids[:half], take_rows(self.state, slice(half))
+
+    def _halved(self, n: int, what: str, said: str) -> int:
+        if n == 1:
+            raise OutOfMemory(
+                f"not even one row of {type(self.stepper).__name__} fits into the memory of "
+                f"{self.potential.device} beside what else is there: use a smaller problem, float32, or a device "
+                f"with more memory ({said})"
+            )
+        self.size = self._limits[self._key] = half = (n + 1) // 2
+        note(f"memory ran out with {n} {what}: goes on with {half}, the others wait")
+        return half
+
+
+def _moved(state: Any, device: torch.device, rows: slice = slice(None)) -> Any:
+    """Some rows of a state on another device; on their own, these are views."""
+    return map_rows(lambda value: value[rows].to(device), state)
