@@ -269,7 +269,7 @@ def test_an_exploration_finds_the_same():
     here, there = networks
     torch.testing.assert_close(there.energy, here.energy, rtol=0, atol=1e-8)
     torch.testing.assert_close(there.ts_energy, here.ts_energy, rtol=0, atol=1e-8)
-    assert here.n_minima > 4
+    assert here.n_minima > 3
 
 
 # --- modules --------------------------------------------------------------------------------------------------
@@ -346,10 +346,9 @@ def test_modules_halve_rows_and_then_samples(network, most):
 
 
 def test_a_loss_of_all_samples_at_once_says_what_to_do(network):
-    u = ModulePotential(
-        network.module, (torch.randn(40, 3), torch.randint(2, (40,))), torch.nn.functional.cross_entropy,
-        reduction="whole",
-    )  # fmt: skip
+    net = network.module.requires_grad_(True)
+    data = torch.randn(40, 3), torch.randint(2, (40,))
+    u = ModulePotential(net, data, torch.nn.functional.cross_entropy, reduction="whole")
     Gate.most = 60
     with pytest.raises(OutOfMemory, match="takes all samples at once: use fewer samples"):
         quietly(lambda: u.energy(u.sample(2)))
@@ -364,11 +363,11 @@ from torchscape.errors import MemoryWarning
 class Wide(tsc.Potential):
     ndim = 4
     def energy(self, x):
-        return (x[:, :, None] * torch.ones(1_200_000, dtype=x.dtype)).square().sum((1, 2)) / 1_200_000
+        return (x[:, :, None] * torch.ones(1_100_000, dtype=x.dtype)).square().sum((1, 2)) / 1_100_000
 
-x = torch.arange(48.0, dtype=torch.float64).reshape(12, 4)
+x = torch.arange(24.0, dtype=torch.float64).reshape(6, 4)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 500 * 2**20, resource.RLIM_INFINITY))  # 12 rows take 4 x 440 MiB
+resource.setrlimit(resource.RLIMIT_AS, (used + 280 * 2**20, resource.RLIM_INFINITY))  # 6 rows take 3 x 200 MiB
 with warnings.catch_warnings(record=True) as notes:
     warnings.simplefilter("always")
     energy, grad = Wide().energy_and_grad(x)
@@ -381,6 +380,6 @@ print(sum(issubclass(note.category, MemoryWarning) for note in notes))
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_AS is enforced on Linux")
 def test_a_process_whose_memory_does_run_out():
     """PyTorch's own error on a CPU, with nothing pretended."""
-    ran = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) >= 1
