@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 COMMAND = ROOT / "scripts" / "gpu_check"
 
 
-def python(*arguments: str, timeout: int = 240) -> subprocess.CompletedProcess:
+def python(*arguments: str, timeout: int = 900) -> subprocess.CompletedProcess:
     paths = os.pathsep.join([str(ROOT), str(ROOT / "scripts")])
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "gpu", *arguments]

@@ -75,7 +75,8 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["PYTHONUNBUFFERED"] = "1"
     parts = [part for part in PARTS if args.only is None or part.name in args.only]
-    end = time.monotonic() + 60 * args.minutes
+    patience = 10 if args.rehearse else 1  # nothing is learnt from how long a rehearsal takes
+    end = time.monotonic() + 60 * args.minutes * patience
     results = []
     for part in parts:
         left = end - time.monotonic()
@@ -83,7 +84,9 @@ def main() -> int:
             ran = Ran(part.name, "left out", 0.0, f"{left:.0f} s were left; run it alone: --only {part.name}")
         else:
             print(f"{part.name}: {part.shows} ...", flush=True)
-            ran = run(part, device, folder, min(part.seconds, left), rehearsal=args.rehearse is not None)
+            ran = run(
+                part, device, folder, min(patience * part.seconds, left), rehearsal=args.rehearse is not None
+            )
         print(f"  {ran.verdict} after {ran.seconds:.0f} s {ran.detail}", flush=True)
         results.append(ran)
     summary = {"device": device, "parts": [dataclasses.asdict(ran) for ran in results]}
