@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cached_property
 
+import numpy as np
 import torch
 
 from torchscape.errors import TorchscapeError
@@ -22,6 +24,9 @@ class Network:
 
     Units: energies in the potential's own unit, k_B = 1, unit mass. Minima are numbered 0..N-1 in the order
     of these arrays; a :class:`~torchscape.landscape.Landscape` hands them out by ascending energy.
+
+    Which of two energies is lower, and by how much, is asked of :attr:`levels` and :attr:`ts_levels`, in which
+    energies that differ by no more than ``resolution`` are equal: rounding errors are no energy gaps.
 
     Attributes:
         energy: energies of the minima.
@@ -46,6 +51,9 @@ class Network:
         ids, ts_ids: the database's ids of the minima and transition states.
         properties: named per-minimum quantities (test accuracy, AUC, ...), each [N].
         ts_properties: named quantities of the transition states, each [E].
+        energy_tol: energies closer than this are equal, in the potential's unit. None: a thousand rounding errors
+            of double precision; say more where the energies were computed in less. A landscape hands over the
+            window by which it tells its points apart.
 
     Example:
         >>> import torch
@@ -74,6 +82,7 @@ class Network:
     ts_path: Float[Tensor, "E I 2"] | None = None
     properties: Mapping[str, Float[Tensor, "N"]] = dataclasses.field(default_factory=dict)
     ts_properties: Mapping[str, Float[Tensor, "E"]] = dataclasses.field(default_factory=dict)
+    energy_tol: float | None = None
 
     @classmethod
     def of(
@@ -178,8 +187,48 @@ class Network:
 
     @property
     def global_minimum(self) -> int:
-        """Position of the lowest minimum."""
-        return int(self.energy.argmin())
+        """Position of the lowest minimum; of several that are equally low, the first."""
+        return int(self.levels.argmin())
+
+    @property
+    def resolution(self) -> float:
+        """Energies that differ by no more than this are equal: ``energy_tol``, or a thousand rounding errors.
+
+        Rounding is relative to the largest energy of a minimum or the median energy of the transition states: a
+        landscape that sums terms of 10 to a minimum of 0 knows the 0 to the rounding errors of 10.
+        """
+        if self.energy_tol is not None:
+            return self.energy_tol
+        minima, saddles = (e[e.isfinite()].abs() for e in (self.energy.detach(), self.ts_energy.detach()))
+        largest = float(minima.max()) if len(minima) else 0.0
+        typical = float(saddles.median()) if len(saddles) else 0.0
+        return 1e3 * torch.finfo(torch.float64).eps * max(largest, typical)
+
+    @cached_property
+    def levels(self) -> Float[Tensor, "N"]:
+        """Energies of the minima, with those that are equal within :attr:`resolution` set to the lowest of them.
+
+        Points form a level if their energies lie together within the resolution and apart from all others. A dense
+        spectrum, whose steps are all below the resolution while it is wider as a whole, is left as it is. Order is
+        kept, among minima and transition states alike.
+
+        Example:
+            >>> net = Network.of([0.0, 1e-13, 0.5], [(0, 1), (1, 2)], [1.0, 2.0])
+            >>> net.levels.tolist()
+            [0.0, 0.0, 0.5]
+        """
+        return self._all_levels[: self.n_minima]
+
+    @property
+    def ts_levels(self) -> Float[Tensor, "E"]:
+        """The same for the energies of the transition states."""
+        return self._all_levels[self.n_minima :]
+
+    @cached_property
+    def _all_levels(self) -> Tensor:
+        together = torch.cat([self.energy, self.ts_energy])
+        lowest = _lowest_of_level(together.detach().cpu().numpy(), self.resolution)
+        return together[torch.as_tensor(lowest, device=together.device)]
 
     def components(self) -> Int[Tensor, "N"]:
         """Label of each minimum's connected component, 0 for the largest, then by descending size."""
@@ -205,13 +254,14 @@ class Network:
         properties = {name: values[keep] for name, values in self.properties.items()}
         return dataclasses.replace(
             self.only_edges(inside), edges=edges[:, inside], properties=properties, **minima
-        )
+        )  # with the resolution of the whole, which ``only_edges`` hands on
 
     def only_edges(self, keep: Int[Tensor, "K"] | Bool[Tensor, "E"]) -> Network:
         """All minima, with only the transition states at ``keep``."""
         ts = {name: getattr(self, name)[keep] for name in _TS_COLUMNS if getattr(self, name) is not None}
         properties = {name: values[keep] for name, values in self.ts_properties.items()}
-        return dataclasses.replace(self, edges=self.edges[:, keep], ts_properties=properties, **ts)
+        tol = self.resolution
+        return dataclasses.replace(self, edges=self.edges[:, keep], ts_properties=properties, energy_tol=tol, **ts)
 
     def to(self, device: torch.device | str) -> Network:
         columns = {name: getattr(self, name) for name in (*_MIN_COLUMNS, *_TS_COLUMNS, "edges", "loose_ts_hits")}
@@ -237,3 +287,30 @@ _TS_COLUMNS = (
 def _expect_length(name: str, values: Tensor, n: int, of: str) -> None:
     if len(values) != n:
         raise TorchscapeError(f"{name} has {len(values)} entries for {n} {of}: give one for each")
+
+
+def _lowest_of_level(energy: np.ndarray, tol: float) -> np.ndarray:
+    """Position of the lowest energy of each one's level. O(N log N).
+
+    Sorted energies are cut where the step is wider than ``tol``; a piece that is still wider than that as a whole
+    is cut again at its wider steps, until none is.
+    """
+    order = np.argsort(energy, kind="stable")
+    if len(order) < 2:
+        return np.arange(len(order))
+    ascending = energy[order]
+    with np.errstate(invalid="ignore"):
+        step = np.diff(ascending)
+    cut = ~(step <= tol)  # a NaN is nobody's equal
+    while True:
+        first = np.flatnonzero(np.concatenate([[True], cut]))
+        last = np.append(first[1:], len(order)) - 1
+        with np.errstate(invalid="ignore"):
+            wide = np.repeat(ascending[last] - ascending[first] > tol, last - first + 1)[:-1] & ~cut
+        if not wide.any():
+            break
+        widest = np.maximum.reduceat(np.append(np.where(wide, step, 0.0), 0.0), first)
+        cut |= wide & (step > 0.5 * np.repeat(widest, last - first + 1)[:-1])
+    lowest = np.empty_like(order)
+    lowest[order] = np.repeat(order[first], last - first + 1)
+    return lowest

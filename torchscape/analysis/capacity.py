@@ -155,7 +155,7 @@ def partial_heat_capacities(
         >>> partial_heat_capacities(net, [0.4], [1, 2, 3]).shape
         torch.Size([3, 1])
     """
-    order = network.energy.argsort(stable=True)
+    order = network.levels.argsort(stable=True)
     wrong = [m for m in counts if not 1 <= m <= network.n_minima]
     if wrong or not counts:
         raise TorchscapeError(f"counts must lie between 1 and {network.n_minima}, not {wrong or counts}")
@@ -190,8 +190,8 @@ def _moments(network: Network, t: Float[Tensor, "T"]):
     """p_a [T N], <U> [T], U_a - <U> [T N] and g_a = dp_a/dT [T N]."""
     p = log_occupation(network, t).exp()
     # From the lowest energy up: <U> of energies far from zero would lose digits that the spread needs.
-    lowest, power = network.energy.min(), exponents(network)
-    u = network.energy - lowest + t[:, None] * (power - power.min())
+    lowest, power = network.levels.min(), exponents(network)
+    u = network.levels - lowest + t[:, None] * (power - power.min())
     mean = (p * u).sum(1, keepdim=True)
     spread = u - mean
     return p, (mean + lowest).squeeze(1) + t * power.min(), spread, p * spread / t[:, None] ** 2

@@ -10,6 +10,7 @@ import networkx as nx
 import numpy as np
 import torch
 
+from torchscape.analysis.canonical import canonical_order
 from torchscape.analysis.geometric import geometric
 from torchscape.analysis.graph import neighbour_pairs
 from torchscape.analysis.rates import rates
@@ -60,12 +61,21 @@ def communities(
         temperature: weigh each transition state by the rate of crossing it at this temperature
             (:func:`rate_weights`), so that the members of a community interconvert fast. Without it, and without
             ``weight``, every pair of neighbours counts once.
-        weight: a non-negative weight of one's own for each transition state; parallel ones add up [E].
+        weight: a non-negative weight of one's own for each transition state, in any unit; parallel ones add up
+            [E].
         resolution: above 1 for smaller communities, below 1 for larger ones.
         method: ``"louvain"`` (networkx), or ``"leiden"`` (leidenalg: the extra ``leiden``).
         seed: of the random order in which minima are visited.
 
+    The division depends on the order in which minima are visited, which is therefore drawn from an order of what
+    they are (:func:`~torchscape.analysis.canonical.canonical_order`), not of how they are numbered. Weights are
+    counted in 2^-50 of their sum, so that no sum of them depends on its order either; what is lighter is left out.
+
     About O(E log N).
+
+    Raises:
+        TorchscapeError: for weights that are negative, not finite, or all zero; for a resolution that is not
+            positive; or if the method is unknown.
 
     Reference: Blondel et al., J. Stat. Mech. P10008 (2008), doi 10.1088/1742-5468/2008/10/P10008; Traag, Waltman
     & van Eck, Sci. Rep. 9, 5233 (2019), doi 10.1038/s41598-019-41695-z.
@@ -88,10 +98,14 @@ def communities(
     divide = {"louvain": _louvain, "leiden": _leiden}
     if method not in divide:
         raise TorchscapeError(f"unknown method {method!r}: use 'louvain' or 'leiden'")
-    parts = divide[method](network.n_minima, pairs, strength, resolution, seed)
+    if not 0 < resolution < float("inf"):
+        raise TorchscapeError(f"the resolution must be a positive number, not {resolution}: 1 is usual")
+    order = canonical_order(network, pairs, strength)
+    graph = _renumbered(pairs, strength, order)
     label = np.empty(network.n_minima, dtype=np.int64)
-    for k, part in enumerate(parts):
-        label[list(part)] = k
+    position = order.cpu().numpy()
+    for k, part in enumerate(divide[method](network.n_minima, *graph, resolution, seed)):
+        label[position[list(part)]] = k
     return as_communities(network, torch.as_tensor(label).to(network.edges.device), pairs, strength, resolution)
 
 
@@ -104,7 +118,7 @@ def as_communities(
 ) -> Communities:
     """Labels renumbered by the lowest energy in each group, with the size and modularity of the division."""
     _, label = label.unique(return_inverse=True)
-    by_energy = network.energy.argsort(stable=True)
+    by_energy = network.levels.argsort(stable=True)
     seen = label[by_energy]
     k = int(label.max()) + 1 if len(label) else 0
     first = torch.full((k,), len(label), dtype=torch.int64, device=label.device)
@@ -122,9 +136,10 @@ def modularity(
 
     Reference: Newman & Girvan, Phys. Rev. E 69, 026113 (2004), doi 10.1103/PhysRevE.69.026113.
     """
-    total = strength.sum()
-    if len(label) == 0 or not bool(total > 0):
+    if len(label) == 0 or len(strength) == 0 or not bool(strength.max() > 0):
         return float("nan")
+    strength = strength / strength.max()  # in whatever unit they are: sums neither overflow nor vanish
+    total = strength.sum()
     share = torch.zeros(int(label.max()) + 1, dtype=strength.dtype, device=strength.device)
     for end in pairs:
         share.index_add_(0, label[end], strength / (2.0 * total))
@@ -163,12 +178,35 @@ def _weighted_pairs(
     if weight is None:
         pairs = neighbour_pairs(network)
         return pairs, network.energy.new_ones(pairs.shape[1])
-    if not bool((weight >= 0).all()):
-        raise TorchscapeError("community weights must be non-negative numbers")
-    return geometric().coalesce(network.edges.sort(0).values, weight, network.n_minima, reduce="sum")
+    if weight.shape != network.ts_energy.shape:
+        raise TorchscapeError(
+            f"{list(weight.shape)} weights for {network.n_edges} transition states: give each one"
+        )
+    if not bool(((weight >= 0) & weight.isfinite()).all()):
+        raise TorchscapeError("community weights must be non-negative finite numbers: replace NaN and infinity")
+    if len(weight) and not bool((weight > 0).any()):
+        raise TorchscapeError("all community weights are zero: leave out weight= to count every pair once")
+    ascending = weight.argsort()  # parallel ones are added by size, so that their sum has no other order
+    edges, weight = network.edges[:, ascending].sort(0).values, weight[ascending]
+    if len(weight):
+        weight = weight.double() / weight.double().max()
+    return geometric().coalesce(edges, weight, network.n_minima, reduce="sum")
 
 
 Parts = Sequence[Any]
+
+
+def _renumbered(
+    pairs: Int[Tensor, "2 P"], strength: Float[Tensor, "P"], order: Int[Tensor, "N"]
+) -> tuple[Int[Tensor, "2 K"], Float[Tensor, "K"]]:
+    """The pairs by the places of their ends in ``order``, sorted; weights as multiples of 2^-50 of their sum."""
+    if not pairs.shape[1]:
+        return pairs, strength
+    units = (strength.double() / strength.max() * (2.0**50 / (strength.double() / strength.max()).sum())).round()
+    ends = order.argsort()[pairs].sort(0).values
+    key = (ends[0] * len(order) + ends[1]).argsort()
+    key = key[units[key] > 0]
+    return ends[:, key], units[key] * 2.0**-50
 
 
 def _louvain(

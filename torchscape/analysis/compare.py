@@ -102,7 +102,7 @@ def _summary(network: Network, tree: MergeTree) -> dict[str, int | float]:
         raise TorchscapeError("a network without minima has no summary: explore first")
     both, component = barriers(network), network.components()
     uphill, downhill = both.uphill.cpu().numpy(), both.downhill.cpu().numpy()
-    energy, ts = network.energy.cpu().numpy(), network.ts_energy.cpu().numpy()
+    energy, ts = network.levels.cpu().numpy(), network.ts_energy.cpu().numpy()
     return {
         "n_minima": network.n_minima,
         "n_transition_states": network.n_edges,
@@ -127,7 +127,7 @@ def _scale(network: Network) -> float:
 def _samples(network: Network, tree: MergeTree, scale: float) -> dict[str, np.ndarray]:
     both, depth = barriers(network), tree.persistence
     parts = {
-        "energy": network.energy - network.energy.min(),
+        "energy": network.levels - network.levels.min(),
         "uphill": both.uphill,
         "downhill": both.downhill,
         "persistence": depth[depth.isfinite()],

@@ -39,8 +39,8 @@ def frustration(network: Network, temperatures: float | list[float] | Float[Tens
 
     where E_a^ts is the highest transition state on the lowest path from a to the global minimum. The normalised
     F~ is evaluated from logarithms of p_a, and therefore stays exact at temperatures where 1 - p_gmin underflows.
-    A minimum whose energy equals the global minimum's has an infinite ratio, and so has the index, unless its
-    population is zero. Cost O(E log E + T N).
+    A minimum whose energy equals the global minimum's (within ``network.resolution``) has an infinite ratio, and
+    so has the index, unless its population is zero. Cost O(E log E + T N).
 
     Args:
         network: connected: every minimum needs a path to the global one.
@@ -70,7 +70,8 @@ def frustration(network: Network, temperatures: float | list[float] | Float[Tens
             "them, or analyse one component with network.subset((network.components() == 0).nonzero()[:, 0])"
         )
     others = torch.arange(network.n_minima, device=network.energy.device) != bottom
-    ratio = (top - network.energy[bottom]) / (network.energy - network.energy[bottom])
+    levels = network.levels
+    ratio = (top - levels[bottom]) / (levels - levels[bottom])
     log_ratio = ratio[others].log()
 
     def indices(t: Float[Tensor, "T"]) -> Float[Tensor, "T 2"]:

@@ -132,13 +132,13 @@ def monotonic_basins(network: Network) -> MonotonicBasins:
         >>> basins.bottom.tolist(), basins.is_divide.tolist()
         ([0, 0, 2], [False, True, False])
     """
-    energy, device = network.energy.cpu().numpy(), network.energy.device
+    energy, device = network.levels.cpu().numpy(), network.energy.device
     n = network.n_minima
     i, j = network.edges.cpu().numpy()
     level = energy[i] != energy[j]
     swap = energy[i] < energy[j]
     high, low = np.where(swap, j, i)[level], np.where(swap, i, j)[level]
-    ts = network.ts_energy.cpu().numpy()[level]
+    ts = network.ts_levels.cpu().numpy()[level]
     steepest = np.lexsort((energy[low], ts, high))
     next_lower = np.arange(n)
     from_, first = np.unique(high[steepest], return_index=True)

@@ -18,6 +18,7 @@ __all__ = [
     "Barriers",
     "Route",
     "barriers",
+    "energy_scale",
     "minimax",
     "minimax_between",
     "minimax_path",
@@ -126,7 +127,7 @@ def minimax_path(network: Network, start: int, end: int) -> Route:
     device = network.edges.device
     ts = torch.tensor([int(tree[a, b]) - 1 for a, b in pairwise(minima)], dtype=torch.int64)
     ts = ts.to(device)
-    highest = network.ts_energy[ts].max() if len(ts) else network.energy[start]
+    highest = network.ts_levels[ts].max() if len(ts) else network.levels[start]
     return Route(torch.tensor(minima, device=device), ts, float(highest))
 
 
@@ -154,9 +155,25 @@ def barriers(network: Network) -> Barriers:
         >>> both.uphill.item(), both.downhill.item(), both.gap.item()
         (1.0, 0.75, 0.25)
     """
-    ends = network.energy[network.edges]
+    ends, top = network.levels[network.edges], network.ts_levels
     low, high = ends.amin(0), ends.amax(0)
-    return Barriers(uphill=network.ts_energy - low, downhill=network.ts_energy - high, gap=high - low)
+    return Barriers(uphill=top - low, downhill=top - high, gap=high - low)
+
+
+def energy_scale(network: Network) -> float:
+    """An energy of the landscape's own size: the range of its minima; where all are equal, their median barrier.
+
+    1 where there is neither. What temperatures are chosen by if none is asked for.
+
+    Example:
+        >>> energy_scale(Network.of([0.0, 1e-22], [(0, 1)], [3.0])), energy_scale(Network.of([0.0, 2.0], [], []))
+        (3.0, 2.0)
+    """
+    if network.n_minima and (spread := float(network.levels.max() - network.levels.min())) > 0:
+        return spread
+    if network.n_edges and (typical := float(barriers(network).uphill.median())) > 0:
+        return typical
+    return 1.0
 
 
 def persistence(network: Network) -> Float[Tensor, "N"]:

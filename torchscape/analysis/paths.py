@@ -211,7 +211,7 @@ def _described(network: Network, chain: Rates, path: list[int], b: np.ndarray, b
     minima, states = torch.tensor(path), torch.tensor(steps, dtype=torch.int64)
     device = network.energy.device
     energies = network.energy.new_empty(2 * len(path) - 1)
-    energies[0::2], energies[1::2] = network.energy[minima.to(device)], network.ts_energy[states.to(device)]
+    energies[0::2], energies[1::2] = network.levels[minima.to(device)], network.ts_levels[states.to(device)]
     log_probability = _log_probability(chain, path)
     start = chain.log_occupation[path[0]] - chain.log_occupation[torch.as_tensor(b).to(device)].logsumexp(0)
     log_rate = float(start + chain.log_escape_rates[path[0]]) + log_probability

@@ -114,7 +114,7 @@ def crossing_temperatures(network: Network) -> Float[Tensor, "K"]:
 
 def _crossings(network: Network):
     """Crossing temperatures and the width of each crossing in ln T, about T / dE."""
-    energy = network.energy.double().cpu().numpy()
+    energy = network.levels.double().cpu().numpy()
     offset = (network.log_degeneracy - network.log_det / 2).double().cpu().numpy()
     order = np.lexsort((-offset, energy))
     # Walking up in energy (down in 1/T), a line enters the envelope only if its entropy exceeds all before it.
@@ -137,10 +137,10 @@ def _beta(energy, offset, a: int, b: int) -> float:
 
 
 def _default_range(network: Network, crossings) -> tuple[float, float]:
-    energy = network.energy.double().sort().values
+    energy = network.levels.double().sort().values
     gaps = energy.diff()
     scale = float(energy[-1] - energy[0])
-    gaps = gaps[gaps > 1e-12 * scale]
+    gaps = gaps[gaps > 0]
     if not len(gaps):
         return 0.0, 0.0
     # A gap between two minima of equal weight peaks at T = gap / 2.4. More entropy above moves the peak down:

@@ -141,13 +141,14 @@ def log_conductances(network: Network, temperature: float) -> Float[Tensor, "E"]
 
 def _in_float64(network: Network) -> Network:
     """In float64 and from the lowest energy up, whatever the network's dtype: energies are divided by T."""
-    lowest = network.energy.double().min() if network.n_minima else 0.0
+    lowest = network.levels.double().min() if network.n_minima else 0.0
     return dataclasses.replace(
         network,
-        energy=network.energy.double() - lowest,
-        ts_energy=network.ts_energy.double() - lowest,
+        energy=network.levels.double() - lowest,
+        ts_energy=network.ts_levels.double() - lowest,
         log_det=network.log_det.double(),
         log_degeneracy=network.log_degeneracy.double(),
+        energy_tol=network.resolution,
     )
 
 

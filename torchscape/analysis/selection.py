@@ -30,7 +30,7 @@ def select_lowest(network: Network, k: int) -> Int[Tensor, "K"]:
         [1, 2]
     """
     COUNT.check("select_lowest", k=k)
-    return network.energy.argsort(stable=True)[: _size(k, network.n_minima)]
+    return network.levels.argsort(stable=True)[: _size(k, network.n_minima)]
 
 
 def select_at_random(n: int, k: int, *, n_draws: int = 1, seed: int = 0) -> Int[Tensor, "S K"]:

@@ -228,11 +228,12 @@ def hubs(network: Network, count: int = 10) -> Hubs:
     """
     COUNT.check("hubs", count=count)
     degree = degrees(network)
-    rank = network.energy.argsort(stable=True).argsort()
+    rank = network.levels.argsort(stable=True).argsort()
     order = (degree * max(network.n_minima, 1) - rank).argsort(descending=True)[
         :count
     ]  # of equals, the lowest first
-    return Hubs(order, degree[order], network.energy[order], rank[order], _spearman(degree, network.energy))
+    lower = torch.searchsorted(network.levels.sort().values, network.levels[order].contiguous())
+    return Hubs(order, degree[order], network.energy[order], lower, _spearman(degree, network.levels))
 
 
 def _spearman(a: Tensor, b: Tensor) -> float:

@@ -5,7 +5,8 @@ Every quantity is a function of the per-minimum log partition functions
     ln Z_a(T) = ln g_a - E_a / T - 1/2 sum_i ln mu_i + k_a ln T,
 
 so that nothing overflows, whatever the temperature. All of it is differentiable in T. Units: k_B = 1; a
-vibrational mode of curvature mu counts (T / mu)^(1/2), a zero mode counts 1. Temperatures may be one number or any
+vibrational mode of curvature mu counts (T / mu)^(1/2), a zero mode counts 1. Energies that the network does not
+tell apart are equal (:attr:`torchscape.Network.levels`). Temperatures may be one number or any
 number of them; results have their shape, followed by the minima where there is a result for each.
 
 References: Wales, *Energy Landscapes* (2003), doi 10.1017/CBO9780511721724; Ballard et al. (2017),
@@ -247,7 +248,7 @@ def lpphe(network: Network, *, zero_mode_curvature: float | None = None) -> Floa
 
 def internal_energy(network: Network, t: Float[Tensor, "T"], momenta: bool = False) -> Float[Tensor, "T N"]:
     """U_a(T) = E_a + k_a T, the mean energy of each minimum's harmonic well."""
-    return network.energy + t[:, None] * exponents(network, momenta)
+    return network.levels + t[:, None] * exponents(network, momenta)
 
 
 def exponents(network: Network, momenta: bool = False) -> Float[Tensor, "N"]:
@@ -283,7 +284,7 @@ def chunks(network: Network, t: Float[Tensor, "T"]) -> Iterator[Float[Tensor, "C
 
 def _log_z(network: Network, t: Float[Tensor, "T"], momenta: bool = False) -> Float[Tensor, "T N"]:
     constant = network.log_degeneracy - network.log_det / 2
-    return constant - network.energy / t[:, None] + exponents(network, momenta) * t.log()[:, None]
+    return constant - network.levels / t[:, None] + exponents(network, momenta) * t.log()[:, None]
 
 
 def _log_weight(network: Network, t: Float[Tensor, "T"]) -> Float[Tensor, "T N"]:
@@ -292,10 +293,11 @@ def _log_weight(network: Network, t: Float[Tensor, "T"]) -> Float[Tensor, "T N"]
     Differences are taken before anything is divided by T: energies of -5000 at T = 0.1 would otherwise cost a
     probability five digits.
     """
-    b = network.energy.argmin()
+    levels = network.levels
+    b = levels.argmin()
     constant = network.log_degeneracy - network.log_degeneracy[b] - (network.log_det - network.log_det[b]) / 2
     power = exponents(network)
-    return constant - (network.energy - network.energy[b]) / t[:, None] + (power - power[b]) * t.log()[:, None]
+    return constant - (levels - levels[b]) / t[:, None] + (power - power[b]) * t.log()[:, None]
 
 
 def _expect_log_det(network: Network) -> None:

@@ -30,7 +30,7 @@ class MergeTree:
     of ``gap`` between their places in ``leaves``: one range maximum answers every question about barriers.
 
     Attributes:
-        energy: energies of the minima [N].
+        energy: energies of the minima, equal where the network does not tell them apart [N].
         leaves: the minima from left to right, every superbasin contiguous [N].
         gap: energy at which ``leaves[k]`` and ``leaves[k + 1]`` merge; +inf between disconnected trees [N - 1].
         gap_edge: the transition state that does it; -1 between disconnected trees [N - 1].
@@ -156,13 +156,13 @@ def merge_tree(network: Network) -> MergeTree:
     device = network.energy.device
     forest = spanning_forest(network)
     i, j = network.edges[:, forest].cpu().tolist()
-    leaves, merged_by, loser_of, into = _join(network.energy.cpu().tolist(), i, j)
+    leaves, merged_by, loser_of, into = _join(network.levels.cpu().tolist(), i, j)
     edge_of = torch.cat([forest, forest.new_full((1,), -1)])  # one more entry, so that "none" (-1) maps to -1
-    height = torch.cat([network.ts_energy[forest], network.ts_energy.new_full((1,), torch.inf)])
+    height = torch.cat([network.ts_levels[forest], network.ts_energy.new_full((1,), torch.inf)])
     gaps = torch.as_tensor(merged_by, dtype=torch.int64, device=device)
     deaths = torch.as_tensor(loser_of, dtype=torch.int64, device=device)
     return MergeTree(
-        energy=network.energy,
+        energy=network.levels,
         leaves=torch.as_tensor(leaves, dtype=torch.int64, device=device),
         gap=height[gaps],
         gap_edge=edge_of[gaps],
@@ -182,7 +182,7 @@ def spanning_forest(network: Network) -> Int[Tensor, "F"]:
     if network.n_edges == 0:
         return torch.zeros(0, dtype=torch.int64, device=network.edges.device)
     i, j = network.edges.cpu().numpy()
-    minima, ts = network.energy.cpu().numpy(), network.ts_energy.cpu().numpy()
+    minima, ts = network.levels.cpu().numpy(), network.ts_levels.cpu().numpy()
     low, high = np.minimum(minima[i], minima[j]), np.maximum(minima[i], minima[j])
     order = np.lexsort((high, low, ts))  # ties are broken by energies, not by the order of the rows
     key = np.minimum(i, j)[order] * n + np.maximum(i, j)[order]

@@ -61,7 +61,7 @@ def analysed(
 
 def _around(network: Network, peaks: Sequence[analysis.Peak]) -> list[float]:
     at = [peak.temperature for peak in peaks]
-    spread = float(network.energy.max() - network.energy.min()) or 1.0
+    spread = analysis.energy_scale(network)
     low, high = (at[0] / 4, at[-1] * 4) if at else (spread / 50, spread * 2)
     return torch.logspace(math.log10(low), math.log10(high), 13, dtype=torch.float64).tolist()
 

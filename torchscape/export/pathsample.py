@@ -26,6 +26,7 @@ from torchscape.types import Float, Int, Tensor
 
 __all__ = ["read_pathsample", "read_pathsample_sets", "write_pathsample"]
 
+_ENERGY_TOL = 1e-9  # ten units of the last digit that the files keep of an energy
 _MINIMUM = "energy, ln prod of eigenvalues, point-group order, three moments of inertia"
 _SADDLE = "energy, ln prod of eigenvalues, point-group order, two minima, three moments of inertia"
 
@@ -149,6 +150,7 @@ def read_pathsample(folder: str | Path, *, n_modes: int | None = None, log_group
         ids=torch.arange(1, len(minima) + 1),
         ts_ids=torch.arange(1, len(saddles) + 1)[is_edge],
         n_degenerate_rearrangements=int((~is_edge).sum()),
+        energy_tol=_ENERGY_TOL,
         coords=coords,
         ts_coords=None if ts_coords is None else ts_coords[is_edge],
     )

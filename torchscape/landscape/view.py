@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -103,7 +104,32 @@ def read_network(store: Store, *, coords: bool | Literal["auto"] = "auto") -> Ne
             ts_coords=rows.coordinates(store, "transition_state", saddles.ints(0), ndim) if coords else None,
             ts_path=read_paths(store, saddles.ints(0)),
             properties=read_properties(store, ids),
+            energy_tol=_energy_tol(store, minima.floats(1), saddles.floats(1)),
         ).validated()
+
+
+_SHARE_OF_RANGE = 1e-6
+"""Of the range of energies: the matching may be set for a unit in which all energies here are tiny."""
+
+
+def _energy_tol(store: Store, minima: Float[Tensor, "N"], saddles: Float[Tensor, "E"]) -> float:
+    """Within which energies of this landscape are equal: the window by which it tells points apart.
+
+    As points must also be close to be one, that window may be wider than all differences in energy; it is cut to a
+    millionth of the range from the lowest minimum to the transition states (to the probe of the potential while
+    there are none), so that no unit of the energy makes different minima equal.
+    """
+    if len(minima) == 0:
+        return 0.0
+    found = dict(store.execute("SELECT key, value FROM meta WHERE key IN ('matching', 'dtype', 'probe_energy')"))
+    above = saddles if len(saddles) else torch.frombuffer(bytearray(found["probe_energy"]), dtype=torch.float64)
+    above = above[above.isfinite()]
+    tol = float(json.loads(found["matching"])["energy_tol"])
+    size = float(minima.abs().max())
+    if len(above):
+        tol = min(tol, _SHARE_OF_RANGE * float(torch.cat([minima, above]).max() - minima.min()))
+        size = max(size, float(above.abs().median()) if len(saddles) else 0.0)
+    return tol + 1e3 * torch.finfo(getattr(torch, found["dtype"])).eps * size
 
 
 def read_properties(store: Store, ids: Int[Tensor, "N"]) -> dict[str, Float[Tensor, "N"]]:

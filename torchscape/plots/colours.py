@@ -114,8 +114,10 @@ def colouring(
 def _named(network: Network, name: str) -> Tensor:
     if name in network.properties:
         return network.properties[name]
-    if name in ("energy", "hits"):
-        return getattr(network, name).to(network.energy.dtype)
+    if name == "energy":
+        return network.levels  # a scale of rounding errors would show differences that there are not
+    if name == "hits":
+        return network.hits.to(network.energy.dtype)
     from torchscape import analysis
 
     derived: dict[str, Any] = {

@@ -137,7 +137,7 @@ def occupation(
     grid = temperature_grid(network, temperatures)
     t, p = _numpy(grid), _numpy(analysis.occupation(network, grid))
     chosen = np.argsort(-p.max(0), kind="stable")[: max(most, 1)]
-    chosen = chosen[np.argsort(_numpy(network.energy)[chosen], kind="stable")]
+    chosen = chosen[np.argsort(_numpy(network.levels)[chosen], kind="stable")]
     ids = network.ids.cpu().tolist()
     curves = {f"minimum {ids[k]}": (t, p[:, k]) for k in chosen.tolist()}
     if len(chosen) < p.shape[1]:
@@ -230,7 +230,7 @@ def temperature_grid(
 ) -> Float[Tensor, "T"]:
     """The temperatures given, or n of them on a logarithmic scale around the peaks of the heat capacity.
 
-    Without a peak, from a fiftieth of the range of energies to twice that range.
+    Without a peak, from a fiftieth of :func:`torchscape.analysis.energy_scale` to twice that.
     """
     if temperatures is not None:
         chosen = torch.as_tensor(temperatures, dtype=network.energy.dtype, device=network.energy.device)
@@ -238,7 +238,7 @@ def temperature_grid(
     if network.n_minima < 2:
         raise TorchscapeError("fewer than two minima have no temperature scale: give the temperatures")
     at = [peak.temperature for peak in analysis.heat_capacity_peaks(network)]
-    spread = float(network.energy.max() - network.energy.min()) or 1.0
+    spread = analysis.energy_scale(network)
     low, high = (at[0] / 4.0, at[-1] * 4.0) if at else (spread / 50.0, spread * 2.0)
     grid = np.geomspace(low, high, n)
     # A peak narrower than the grid would be cut off.

@@ -117,7 +117,7 @@ def disconnectivity(
     colours = colouring(
         network, colour, label=colour_label, unit=colour_unit, cmap=cmap, limits=limits, shown=minima
     )
-    energy = network.energy.double().cpu().numpy()
+    energy = network.levels.double().cpu().numpy()
     thresholds = _thresholds(levels, energy[minima], gap)
     layout = tree_layout(energy[minima], gap, thresholds)
     joined = np.isfinite(gap)

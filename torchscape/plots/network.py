@@ -99,7 +99,7 @@ def network(
     """
     if network.n_minima == 0:
         raise TorchscapeError("a network without minima cannot be drawn: explore first")
-    shown = network.energy.argsort(stable=True)[: _MOST_DRAWN if lowest is None else max(lowest, 1)]
+    shown = network.levels.argsort(stable=True)[: _MOST_DRAWN if lowest is None else max(lowest, 1)]
     minima = shown.cpu().numpy()
     drawn = network.subset(shown)
     colours = colouring(network, colour, label=colour_label, unit=unit, cmap=cmap, limits=limits, shown=minima)

@@ -96,7 +96,7 @@ def heat_capacity_trees(
     parts = analysis.heat_capacity_contributions(network, temperature)
     change, value = parts.derivative, parts.value
     share = 100.0 * value / value.sum()
-    rank = network.energy.argsort(stable=True).argsort()
+    rank = network.levels.argsort(stable=True).argsort()
     if lowest is None:
         lowest = max(2 * (int(rank[share >= _NEGLIGIBLE].max()) + 1), 30)
     trees = []

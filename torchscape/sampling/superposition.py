@@ -72,7 +72,7 @@ class HarmonicMixture:
                 "a Hessian has zero or negative eigenvalues, so that its basin is no normal distribution: "
                 "add l2 regularisation, or leave out points that are no minima"
             )
-        energy = network.energy.to(centres)
+        energy = network.levels.to(centres)
         score = -energy / temperature - 0.5 * curvature.log().sum(1)
         volume = 0.5 * potential.ndim * math.log(2 * math.pi * temperature)
         return cls(
