@@ -19,7 +19,6 @@ from torchscape.sampling import (
     HMC,
     SamplingWarning,
     autocorrelation,
-    autocorrelation_time,
     bulk_ess,
     configurational_temperature,
     diagnose,
@@ -39,35 +38,11 @@ def ar1(rho: float, k: int, b: int, seed: int = 0) -> torch.Tensor:
     return x
 
 
-@pytest.mark.parametrize("rho", [-0.4, 0.0, 0.5, 0.9])
-def test_autocorrelation_time_of_an_autoregression(rho):
-    x = ar1(rho, 4000, 50)
-    assert float(autocorrelation_time(x)) == pytest.approx((1 + rho) / (1 - rho), rel=0.06)
-    assert float(effective_sample_size(x)) == pytest.approx(200000 * (1 - rho) / (1 + rho), rel=0.06)
-
-
 def test_autocovariance_is_the_sum_it_stands_for():
     x = ar1(0.7, 50, 3)
     y = (x - x.mean(0)).numpy()
     direct = np.stack([(y[: 50 - t] * y[t:]).sum(0) / 50 for t in range(50)])
     np.testing.assert_allclose(autocorrelation(x).numpy(), direct, atol=1e-12)
-
-
-def plain_ess(x: np.ndarray) -> float:
-    """Effective sample size of [K, B], written as the paper's section 3.2 reads, with loops."""
-    half = len(x) // 2
-    x = np.concatenate([x[:half], x[-half:]], 1)
-    k, b = x.shape
-    cov = np.array([[np.dot(c[: k - t] - c.mean(), c[t:] - c.mean()) / k for t in range(k)] for c in x.T])
-    within = np.mean([c.var(ddof=1) for c in x.T])
-    total = (k - 1) / k * within + x.mean(0).var(ddof=1)
-    rho = [1.0] + [1 - (within - cov[:, t].mean()) / total for t in range(1, k)]
-    tau, last, t = -1.0, np.inf, 0
-    while 2 * t + 1 < k and (pair := rho[2 * t] + rho[2 * t + 1]) > 0:
-        last = min(last, pair)
-        tau += 2 * last
-        t += 1
-    return k * b / max(tau, 1 / np.log10(k * b))
 
 
 def plain_r_hat(x: np.ndarray) -> float:
@@ -99,7 +74,6 @@ SERIES = {
 @pytest.mark.parametrize("name", SERIES)
 def test_diagnostics_are_those_of_plain_loops(name):
     x = SERIES[name]
-    assert float(effective_sample_size(x)) == pytest.approx(plain_ess(x.numpy()), rel=1e-10)
     assert float(r_hat(x)) == pytest.approx(plain_r_hat(x.numpy()), rel=1e-10)
 
 
@@ -211,6 +185,7 @@ def test_too_short_a_run_says_so():
     with pytest.warns(SamplingWarning) as caught:
         diagnose(samples)
     assert any("effective sample size" in str(one.message) for one in caught)
+    assert any("still correlated over a third of the run" in str(one.message) for one in caught)
 
 
 def test_hmc_passes_its_own_diagnosis():

@@ -2,18 +2,22 @@
 
 from torchscape.sampling import basins
 from torchscape.sampling.adaptive import AdaptiveLangevin
+from torchscape.sampling.autocorrelation import (
+    AutocorrelationTime,
+    autocorrelation,
+    autocorrelation_time,
+    effective_sample_size,
+    integrated_autocorrelation,
+)
 from torchscape.sampling.bandwidth import LogSumSlope, log_sum_slope
 from torchscape.sampling.chains import Chains, Sampler
 from torchscape.sampling.covariance import CCAdL, NoiseMemory, SplitBatch
 from torchscape.sampling.diagnostics import (
     Diagnosis,
     SamplingWarning,
-    autocorrelation,
-    autocorrelation_time,
     bulk_ess,
     configurational_temperature,
     diagnose,
-    effective_sample_size,
     r_hat,
 )
 from torchscape.sampling.diffusion_map import DiffusionMap, diffusion_map
@@ -38,6 +42,7 @@ __all__ = [
     "OBABO",
     "SGLD",
     "AdaptiveLangevin",
+    "AutocorrelationTime",
     "CCAdL",
     "Chains",
     "Diagnosis",
@@ -69,6 +74,7 @@ __all__ = [
     "diffusion_map",
     "effective_sample_size",
     "free_energy",
+    "integrated_autocorrelation",
     "log_sum_slope",
     "nearest_neighbours",
     "principal_directions",

@@ -1,9 +1,9 @@
-"""Can these samples be trusted? Autocorrelation, effective sample size, R-hat, temperatures, acceptance.
+"""Can these samples be trusted? R-hat, effective sample sizes, temperatures, acceptance.
 
 A. Vehtari, A. Gelman, D. Simpson, B. Carpenter and P.-C. Buerkner, Bayesian Anal. 16, 667 (2021),
-doi 10.1214/20-BA1221, for R-hat and the effective sample size; C. J. Geyer, Stat. Sci. 7, 473 (1992),
-doi 10.1214/ss/1177011137, for where to cut the autocorrelations; H. H. Rugh, Phys. Rev. Lett. 78, 772 (1997),
-doi 10.1103/PhysRevLett.78.772, for the configurational temperature.
+doi 10.1214/20-BA1221, for R-hat and rank normalisation; H. H. Rugh, Phys. Rev. Lett. 78, 772 (1997),
+doi 10.1103/PhysRevLett.78.772, for the configurational temperature; autocorrelations are in
+:mod:`torchscape.sampling.autocorrelation`.
 
 Series are [K B ...]: K draws of each of B chains, and any number of quantities, all done in one batch.
 """
@@ -16,6 +16,7 @@ import warnings
 import torch
 
 from torchscape.errors import TorchscapeError
+from torchscape.sampling.autocorrelation import effective_sample_size, integrated_autocorrelation, split
 from torchscape.sampling.langevin import BAOAB
 from torchscape.sampling.sample import Samples
 from torchscape.types import Float, Tensor
@@ -23,12 +24,9 @@ from torchscape.types import Float, Tensor
 __all__ = [
     "Diagnosis",
     "SamplingWarning",
-    "autocorrelation",
-    "autocorrelation_time",
     "bulk_ess",
     "configurational_temperature",
     "diagnose",
-    "effective_sample_size",
     "r_hat",
 ]
 
@@ -40,55 +38,6 @@ class SamplingWarning(UserWarning):
 _NUMBERS = 2**24  # at most, of the draws that are ranked and transformed at once
 
 # --- series ---------------------------------------------------------------------------------------------
-
-
-def autocorrelation(series: Float[Tensor, "K *S"]) -> Float[Tensor, "K *S"]:
-    """Autocovariance at lags 0..K-1 of every series about its own mean, divided by K, by FFT.
-
-    Example:
-        >>> autocorrelation(torch.tensor([1.0, -1.0, 1.0, -1.0])).tolist()
-        [1.0, -0.75, 0.5, -0.25]
-    """
-    k = len(series)
-    f = torch.fft.rfft(series - series.mean(0), n=2 * k, dim=0)
-    return torch.fft.irfft(f.abs().square(), n=2 * k, dim=0)[:k] / k
-
-
-def autocorrelation_time(series: Float[Tensor, "K B *S"]) -> Float[Tensor, "*S"]:
-    """Integrated autocorrelation time 1 + 2 sum_t rho_t, in draws: K B / effective_sample_size.
-
-    Example:
-        >>> from torchscape import random
-        >>> white = random.normal(torch.arange(4000), 4)
-        >>> abs(autocorrelation_time(white).item() - 1) < 0.1
-        True
-    """
-    return series.shape[0] * series.shape[1] / effective_sample_size(series)
-
-
-def effective_sample_size(series: Float[Tensor, "K B *S"]) -> Float[Tensor, "*S"]:
-    """Independent draws that would give the mean as well as all K B draws do (Vehtari et al., section 3).
-
-    Autocorrelations of all (split) chains are combined so that chains that disagree count as one another's
-    correlation, and summed by Geyer's initial monotone sequence. At most K B log10(K B). NaN for a constant.
-
-    Raises:
-        TorchscapeError: for fewer than 8 draws per chain.
-    """
-    halves = _split(series)
-    k, b = halves.shape[:2]
-    covariance = autocorrelation(halves).mean(1)
-    within = covariance[0] * k / (k - 1)
-    total = covariance[0] + halves.mean(0).var(0)
-    rho = 1 - (within - covariance) / total
-    rho[0] = 1.0
-    pairs = rho[: k // 2 * 2].reshape(k // 2, 2, *rho.shape[1:]).sum(1)
-    positive = (pairs > 0).to(torch.int8).cumprod(0).bool()
-    monotone = torch.where(positive, pairs, torch.inf).cummin(0).values
-    tau = -1 + 2 * torch.where(positive, monotone, 0.0).sum(0)
-    n = torch.tensor(float(k * b), dtype=tau.dtype, device=tau.device)
-    ess = n / torch.maximum(tau, 1 / torch.log10(n))
-    return torch.where(total > 0, ess, torch.nan)
 
 
 def r_hat(series: Float[Tensor, "K B *S"]) -> Float[Tensor, "*S"]:
@@ -106,7 +55,7 @@ def r_hat(series: Float[Tensor, "K B *S"]) -> Float[Tensor, "*S"]:
         >>> r_hat(white).item() < 1.01, r_hat(white + torch.tensor([0, 0, 0, 2.0])).item() > 1.1
         (True, True)
     """
-    halves = _split(series)
+    halves = split(series)
     folded = (halves - _median(halves)).abs()
     return torch.maximum(_plain_r_hat(_rank_normalised(halves)), _plain_r_hat(_rank_normalised(folded)))
 
@@ -120,14 +69,6 @@ def _median(halves: Float[Tensor, "K B *S"]) -> Float[Tensor, "*S"]:
     ordered = halves.flatten(0, 1).sort(0).values
     n = len(ordered)
     return 0.5 * (ordered[(n - 1) // 2] + ordered[n // 2])
-
-
-def _split(series: Float[Tensor, "K B *S"]) -> Float[Tensor, "H C *S"]:
-    """Every chain as two: halves that disagree show a drift. A middle draw of odd K is dropped."""
-    if len(series) < 8:
-        raise TorchscapeError(f"8 draws per chain are needed for a diagnosis, not {len(series)}: run more steps")
-    half = len(series) // 2
-    return torch.cat([series[:half], series[-half:]], 1)
 
 
 def _rank_normalised(series: Float[Tensor, "K B *S"]) -> Float[Tensor, "K B *S"]:
@@ -171,6 +112,7 @@ class Diagnosis:
         kinetic_error, virial_error: their standard errors, autocorrelation included.
         r_hat, ess: of the energy, and of every coordinate where positions were kept: the worst.
         autocorrelation_time: of the energy, in steps.
+        autocorrelation_error: its standard error; infinite where the chains are too short to tell.
         acceptance: mean over chains; 1 where nothing is tested.
         n_broken: chains that did not stay finite; all other figures leave them out.
         warnings: what should be looked at, each with advice; empty is good news.
@@ -184,6 +126,7 @@ class Diagnosis:
     r_hat: float
     ess: float
     autocorrelation_time: float
+    autocorrelation_error: float
     acceptance: float
     n_broken: int
     warnings: tuple[str, ...]
@@ -222,6 +165,7 @@ def diagnose(samples: Samples, *, tolerance: float = 0.05, warn: bool = True) ->
         above = (samples.grad_square[:, alive] / t).mean()
         configurational = float(above / samples.laplacian[:, alive].mean())
     worst_r, worst_ess = _worst(samples)
+    slow = integrated_autocorrelation(samples.energy[:, alive])
     found = Diagnosis(
         kinetic=kinetic[0],
         kinetic_error=kinetic[1],
@@ -230,7 +174,8 @@ def diagnose(samples: Samples, *, tolerance: float = 0.05, warn: bool = True) ->
         configurational=configurational,
         r_hat=worst_r,
         ess=worst_ess,
-        autocorrelation_time=float(autocorrelation_time(samples.energy[:, alive])) * samples.thin,
+        autocorrelation_time=float(slow.value) * samples.thin,
+        autocorrelation_error=float(slow.error) * samples.thin,
         acceptance=float(samples.acceptance[alive].mean()),
         n_broken=n_broken,
         warnings=(),
@@ -264,6 +209,11 @@ def _complaints(samples: Samples, found: Diagnosis, tolerance: float):
         yield f"{found.n_broken} of {len(samples.alive)} chains broke down: take smaller steps, or check the loss"
     if found.r_hat > 1.01:
         yield f"R-hat is {found.r_hat:.3f}, more than 1.01: the chains disagree; run longer, with more burn-in"
+    if found.autocorrelation_error == float("inf"):
+        yield (
+            "the energy is still correlated over a third of the run "
+            f"(time {found.autocorrelation_time:.0f} steps, or more): run longer"
+        )
     if found.ess < 100 * min(4, n_chains):
         yield f"the effective sample size is {found.ess:.0f}: run longer, or take larger steps"
     if _is_off(found.kinetic, found.kinetic_error, tolerance):

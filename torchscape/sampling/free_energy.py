@@ -10,7 +10,8 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
-from torchscape.sampling.diagnostics import SamplingWarning, autocorrelation_time
+from torchscape.sampling.autocorrelation import autocorrelation_time
+from torchscape.sampling.diagnostics import SamplingWarning
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, POSITIVE, SEED
 
