@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,3 +36,19 @@ def test_notebook_is_committed_as_it_ran(path):
     )
     assert not any(output.output_type == "error" for cell in cells for output in cell.outputs)
     assert any(cell.outputs for cell in cells)
+
+
+SETTINGS = {"95 %", "5 %", "1.1 %"}
+"""Levels that were asked for, and one wine of 89: not what a run measures."""
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_sentence_states_what_only_a_run_can_know(path):
+    """Measured numbers are printed by the cells that measure them: a sentence would not follow a rerun."""
+    import nbformat
+
+    for cell in nbformat.read(path, as_version=4).cells:
+        if cell.cell_type == "markdown":
+            text = re.sub(r"\$[^$]*\$|\$\$.*?\$\$|`[^`]*`|\([^)]*doi[^)]*\)", "", cell.source, flags=re.DOTALL)
+            stated = set(re.findall(r"\d+(?:\.\d+)? ?%|\d+\.\d+(?! ?%)", text))
+            assert stated <= SETTINGS, cell.id

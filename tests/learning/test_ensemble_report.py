@@ -44,7 +44,8 @@ def test_the_report_has_every_recipe():
         "lowest minimum", "best on validation", "lowest", "random", "greedy", "diverse", "lowest, vote",
         "lowest, Boltzmann", "lowest, stacked", "all", "all, stacked", "trained independently",
     }  # fmt: skip
-    assert names - set(report()[0].members) == {
+    of_minima = {name for name in names if not name.endswith("(independent)")}
+    assert of_minima - set(report()[0].members) == {
         "lowest minimum", "best on validation", "random", "trained independently"
     }  # fmt: skip
     assert str(report()[0]).startswith("predictor")
@@ -66,6 +67,31 @@ def test_its_numbers_are_those_of_the_networks_one_by_one():
     assert loss["all, stacked"] == pytest.approx(log_loss(TEST[1], mixture))
     halves = [log_loss(TEST[1], p(part).mean(0)) for part in trained.split(3)]
     assert loss["trained independently"] == pytest.approx(sum(halves) / 2)
+
+
+def test_every_recipe_is_measured_against_the_same_recipe_among_independent_networks():
+    """Chosen by the same rule on the same validation data, from as many networks as were given."""
+    u, _ = explored()
+    found, trained = report()
+    assert found.n_independent == len(trained) == 6
+    known = learning.held_out(u, trained, *VALIDATION)
+    unknown = learning.held_out(u, trained, *TEST)
+    chosen = analysis.select_greedily(known.probability, VALIDATION[1], 3)
+    loss = dict(zip(found.comparison.names, found.comparison.loss.tolist(), strict=True))
+    expected = log_loss(TEST[1], unknown.probability[chosen].mean(0))
+    assert loss["greedy (independent)"] == pytest.approx(expected)
+    lowest = u.energy(trained).argmin()
+    assert loss["lowest minimum (independent)"] == pytest.approx(log_loss(TEST[1], unknown.probability[lowest]))
+    weights = analysis.stacking_weights(known.probability, VALIDATION[1]).weights
+    stacked = torch.einsum("k,knc->nc", weights, unknown.probability)
+    assert loss["all, stacked (independent)"] == pytest.approx(log_loss(TEST[1], stacked))
+    for name, (gain, error) in found.remains.items():
+        assert gain == pytest.approx(loss[found.control[name]] - loss[name])
+        assert error > 0
+    assert found.control["greedy"] == "greedy (independent)"
+    assert found.control["funnels"] == found.control["random"] == "trained independently"
+    assert set(found.beyond(0.0)) == {name for name, (gain, _) in found.remains.items() if gain > 0}
+    assert "loss below that of the same recipe among 6 independent networks" in str(found)
 
 
 def test_choices_do_not_look_at_the_test_data():
@@ -107,6 +133,7 @@ def test_networks_are_trained_where_none_are_given():
     found = learning.ensemble_report(u, network, VALIDATION, TEST, size=2, n_draws=2, n_bootstrap=20)
     k = found.comparison.names.index("trained independently")
     assert bool(found.comparison.loss[k].isfinite())
+    assert found.n_independent == network.n_minima
 
 
 def test_what_the_report_needs():

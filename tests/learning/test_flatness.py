@@ -154,6 +154,57 @@ def test_a_row_of_the_worst_case_does_not_notice_its_neighbours():
         learning.worst_case_loss(u, x, 0.0)
 
 
+def exhaustive(u, x: torch.Tensor, radius: float, n: int = 8) -> float:
+    """The best of SciPy's constrained searches from n directions all around."""
+    g = np.random.default_rng(0)
+
+    def energy_and_grad(d):
+        e, slope = u.energy_and_grad(x[None] + torch.as_tensor(d)[None])
+        return -float(e), -slope[0].numpy()
+
+    ball = {"type": "ineq", "fun": lambda d: radius**2 - d @ d, "jac": lambda d: -2 * d}
+    best = -np.inf
+    for _ in range(n):
+        d = g.normal(size=len(x))
+        start = 0.9 * radius * d / np.linalg.norm(d)
+        run = optimize.minimize(energy_and_grad, start, jac=True, constraints=[ball], method="SLSQP")
+        if np.linalg.norm(run.x) <= radius * (1 + 1e-9):
+            best = max(best, -run.fun)
+    return best
+
+
+def test_the_worst_case_of_small_networks_is_that_of_an_exhaustive_search():
+    """Four random starts found down to half of it."""
+    u, x = minima(2)
+    found = learning.worst_case(u, x, 2.0)
+    here = u.energy(x)
+    for k in range(len(x)):
+        most = exhaustive(u, x[k], 2.0) - here[k].item()
+        assert (found.loss[k] - here[k]).item() > 0.985 * most
+        if found.agrees[k]:
+            assert (found.from_random[k] - here[k]).item() > 0.97 * most
+
+
+def test_a_maximum_that_the_leading_curvature_hides_is_found_in_a_further_round():
+    """U grows like x^4 along the third softest axis: both signs of the two leading eigenvectors end elsewhere."""
+
+    class Hidden(Potential):
+        ndim = 6
+
+        def energy(self, x):
+            curvature = torch.tensor([1.0, 0.9, 0.3, 0.2, 0.1, 0.05], dtype=x.dtype)
+            return 0.5 * (curvature * x.square()).sum(1) + 2 * x[:, 2] ** 4
+
+    x = torch.zeros(1, 6, dtype=torch.float64)
+    first = learning.worst_case(Hidden(), x, 1.0, max_rounds=1)
+    assert first.from_curvature.item() == pytest.approx(0.5)
+    assert not first.agrees.any()
+    assert first.n_starts == 4 + 4
+    found = learning.worst_case(Hidden(), x, 1.0)
+    assert found.loss.item() == pytest.approx(2.15, rel=1e-3)
+    assert found.agrees.all()
+
+
 # --- robustness -----------------------------------------------------------------------------------------------
 
 

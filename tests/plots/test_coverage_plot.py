@@ -40,9 +40,23 @@ def test_curves_and_estimates_are_those_of_the_analysis():
     assert solid[-1].tolist() == [81.0, 9.0]
     assert torch.equal(torch.as_tensor(solid[:, 1].copy()), curve.found[curve.searches <= 81])
     texts = [text.get_text() for text in picture.axes.get_legend().get_texts()]
-    assert texts[0].startswith("9 of at least 10 minima")
-    assert "1 more known without a hit" in texts[0]
-    assert texts[1].startswith("6 of at least 8 transition states")
+    for text, kind, name in zip(texts, (expected.minima, expected.transition_states), picture.curves, strict=True):
+        assert text == "\n".join(kind.said(name))
+    assert f"{expected.minima.coverage:.1%} of searches end in minima already known" in texts[0]
+    assert "at least 11 minima in all, 1 of them without a hit" in texts[0]
+
+
+def test_no_line_is_drawn_below_what_is_known():
+    """24 minima that searches ended in, and 27 more known as ends of downhill paths: the line stood at 24."""
+    known = network([50] * 20 + [2, 2, 2, 1] + [0] * 27)
+    picture = plots.coverage(known)
+    estimate = picture.estimates["minima"]
+    assert estimate.richness < 25
+    assert estimate.at_least == 51
+    level = [line for line in picture.axes.get_lines() if line.get_linestyle() == ":"]
+    assert [float(line.get_ydata()[0]) for line in level] == [51.0]
+    assert picture.axes.get_ylim()[1] > 51
+    assert "at least 51 minima in all, 27 of them without a hit" in estimate.said("minima")
 
 
 def test_it_draws_on_the_axes_given_and_nothing_sticks_out():

@@ -14,7 +14,7 @@ from torchscape.optimise import relax
 from torchscape.potentials.clusters import Trimer
 from torchscape.problems import trimers
 from torchscape.problems.cache import cache_folder, cached
-from torchscape.problems.trimers import isomer, trimer_data, trimer_database
+from torchscape.problems.trimers import flow_labels, isomer, trimer_data, trimer_database
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "triatomic_database.npz"
 SIDES = {0: [1.1687523184] * 3, 1: [1.1087628937, 1.1087628937, 2.2175257874]}
@@ -164,3 +164,29 @@ def test_ten_thousand_trimers_have_the_published_shares():
     """The full database, against class counts found independently with another minimiser."""
     shares = np.bincount(trimer_database()["label"]) / 10_000
     assert np.abs(shares - [0.2137, 0.2700, 0.2590, 0.2573]).max() < 0.03
+
+
+def test_labels_by_flow_are_those_of_an_integrator_and_not_those_of_the_quench():
+    """SciPy's LSODA along dx/dt = -grad U, for trimers at which the two kinds of labels differ, and others."""
+    from scipy.integrate import solve_ivp
+
+    distances, label = trimer_data(150)
+    flow = flow_labels(distances)
+    assert 0.82 < float((flow == label).double().mean()) < 0.95
+    assert int((flow == 0).sum()) < int((label == 0).sum())
+    u = trimers.Trimer()
+    differing = (flow != label).nonzero()[:3, 0].tolist()
+    for k in [*differing, *(flow == label).nonzero()[:2, 0].tolist()]:
+        r12, r13, r23 = distances[k].tolist()
+        along = (r12**2 + r13**2 - r23**2) / (2 * r12)
+        x = np.zeros(9)
+        x[[3, 6, 7]] = r12, along, np.sqrt(r13**2 - along**2)
+
+        def down(_, y):
+            return -u.energy_and_grad(torch.as_tensor(y)[None])[1][0].numpy()
+
+        end = solve_ivp(down, (0, 30), x, method="LSODA", rtol=1e-8, atol=1e-9).y[:, -1]
+        r = trimers.Trimer.distances(torch.as_tensor(end)[None])[0]
+        # Long before it has converged: a chain's longest side is near twice the others, a triangle's is not.
+        is_chain = float(r.max()) > 1.5 * float(r.min())
+        assert is_chain == (int(flow[k]) != 0)

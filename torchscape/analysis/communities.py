@@ -98,8 +98,6 @@ def communities(
     divide = {"louvain": _louvain, "leiden": _leiden}
     if method not in divide:
         raise TorchscapeError(f"unknown method {method!r}: use 'louvain' or 'leiden'")
-    if not 0 < resolution < float("inf"):
-        raise TorchscapeError(f"the resolution must be a positive number, not {resolution}: 1 is usual")
     order = canonical_order(network, pairs, strength)
     graph = _renumbered(pairs, strength, order)
     label = np.empty(network.n_minima, dtype=np.int64)

@@ -77,6 +77,16 @@ class Completeness:
     level: float
 
     @property
+    def at_least(self) -> float:
+        """At least so many points exist: the larger of what the estimate says and of what is known already."""
+        return max(self.richness, float(self.n_known)) if self.n_hits else math.nan
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether as many searches again are expected to find at least one point more."""
+        return bool(self.n_hits) and self.expected_new(self.n_hits) >= 1.0
+
+    @property
     def n_missing(self) -> float:
         """At least so many points are not known yet: ``richness - n_known``, or 0 where more are known."""
         return max(self.richness - self.n_known, 0.0) if self.n_hits else math.nan
@@ -97,7 +107,34 @@ class Completeness:
         """Everything as plain numbers, with what as many searches again are expected to add."""
         plain = dataclasses.asdict(self)
         plain.update({name: list(plain[name]) for name in ("coverage_interval", "richness_interval")})
-        return {**plain, "n_missing": self.n_missing, "expected_new": self.expected_new(self.n_hits)}
+        return {
+            **plain,
+            "at_least": self.at_least,
+            "n_missing": self.n_missing,
+            "expected_new": self.expected_new(self.n_hits),
+            "is_growing": self.is_growing,
+        }
+
+    def said(self, of: str = "points") -> list[str]:
+        """What the numbers mean, in two sentences: the share of searches, and the number of points.
+
+        Example:
+            >>> for sentence in completeness(torch.tensor([7, 2, 1, 0])).said("minima"):
+            ...     print(sentence)
+            91.8% of searches end in minima already known (53.6% to 98.6%)
+            at least 4 minima in all, 1 of them without a hit
+        """
+        if not self.n_hits:
+            return [f"no search has ended in any of the {of}"]
+        low, high = self.coverage_interval
+        share = f"{self.coverage:.1%} of searches end in {of} already known ({low:.1%} to {high:.1%})"
+        without = self.n_known - self.n_found
+        number = f"at least {math.ceil(self.at_least - 1e-9)} {of} in all"
+        if without:
+            number += f", {without} of them without a hit"
+        if self.is_growing:
+            number += f", still growing (as many searches again: {self.expected_new(self.n_hits):.0f} more)"
+        return [share, number]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ def described(summary: dict[str, Any]) -> str:
     if saddles:
         lines["energies of transition states"] = f"{saddles[0]:.10g} to {saddles[-1]:.10g}"
     for name, of in (("minima", "minima"), ("transition states", "transition_states")):
-        lines[f"coverage of {name}"] = _covered(summary["coverage"][of])
+        lines[f"coverage of {name}"] = _covered(summary["coverage"][of], name)
     if summary["properties"]:
         lines["properties"] = ", ".join(summary["properties"])
     lines["work"] = (
@@ -39,14 +39,16 @@ def described(summary: dict[str, Any]) -> str:
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
 
 
-def _covered(kind: dict[str, Any]) -> str:
+def _covered(kind: dict[str, Any], of: str) -> str:
     """Coverage and richness in words; limits of a whole number are read outwards, and what is known is certain."""
     if not kind["n_hits"]:
         return "unknown: no search has ended in any"
     low, high = kind["coverage_interval"]
     least, most = (max(limit, kind["n_known"]) for limit in kind["richness_interval"])
-    at_least = max(kind["richness"], kind["n_known"])
-    return (
-        f"{kind['coverage']:.1%} ({low:.1%} to {high:.1%}) of such searches end in one that was hit before; "
-        f"at least {at_least:.0f} in all ({math.floor(least)} to {math.ceil(most)})"
+    said = (
+        f"{kind['coverage']:.1%} ({low:.1%} to {high:.1%}) of searches end in {of} already known; "
+        f"at least {math.ceil(kind['at_least'] - 1e-9)} in all ({math.floor(least)} to {math.ceil(most)})"
     )
+    if kind["is_growing"]:
+        said += f", still growing: as many searches again would find {kind['expected_new']:.0f} more"
+    return said

@@ -19,7 +19,7 @@ from torchscape.learning.directions import (
 )
 from torchscape.learning.distances import align_all, parameter_distances
 from torchscape.learning.ensembles import EnsembleReport, ensemble_report
-from torchscape.learning.flatness import Flatness, flatness, hessian_trace, top_eigenvalues, worst_case_loss
+from torchscape.learning.flatness import Flatness, flatness, hessian_trace, top_eigenvalues
 from torchscape.learning.gp_ensembles import (
     Foresight,
     GPEnsembleReport,
@@ -37,6 +37,7 @@ from torchscape.learning.hyperparameters import (
 from torchscape.learning.interpolation import interpolate
 from torchscape.learning.planes import PlaneSurface, Projected, plane_surface, project, zoom_series
 from torchscape.learning.robustness import Robustness, robustness
+from torchscape.learning.worst_case import WorstCase, worst_case, worst_case_loss
 
 __all__ = [
     "BayesianReport",
@@ -53,6 +54,7 @@ __all__ = [
     "PredictiveMoments",
     "Projected",
     "Robustness",
+    "WorstCase",
     "align_all",
     "bayesian_report",
     "ensemble_report",
@@ -79,6 +81,7 @@ __all__ = [
     "settled_hmc",
     "three_point_plane",
     "top_eigenvalues",
+    "worst_case",
     "worst_case_loss",
     "zoom_series",
 ]

@@ -13,7 +13,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
-from torchscape.learning.flatness import UpsideDown
+from torchscape.learning.worst_case import UpsideDown
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import lowest_eigenpairs
 from torchscape.saddles.projector import Projector

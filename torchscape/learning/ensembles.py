@@ -21,7 +21,7 @@ __all__ = ["EnsembleReport", "ensemble_report"]
 
 @dataclasses.dataclass(frozen=True)
 class EnsembleReport:
-    """Ensembles of minima beside single minima and independently trained networks.
+    """Ensembles of minima beside single minima, and beside the same recipes among networks trained independently.
 
     Attributes:
         comparison: loss and accuracy of each on the test items; printed as a table.
@@ -30,6 +30,10 @@ class EnsembleReport:
         temperature: of the Boltzmann weights.
         predictions: probabilities on the test items by name, to be compared with another baseline by
             :func:`torchscape.analysis.compare_ensembles`.
+        control: the name of each recipe's control: the same recipe among the independent networks, and for what
+            only a landscape offers ``"trained independently"``.
+        remains: loss of the control minus that of the recipe, and its standard error: what exploring is worth.
+        n_independent: networks that the controls chose from.
     """
 
     comparison: analysis.EnsembleComparison
@@ -37,9 +41,23 @@ class EnsembleReport:
     weights: Mapping[str, Float[Tensor, "K"]]
     temperature: float
     predictions: Mapping[str, Tensor]
+    control: Mapping[str, str]
+    remains: Mapping[str, tuple[float, float]]
+    n_independent: int
 
     def __str__(self) -> str:
-        return self.comparison.table()
+        width = max(map(len, self.remains))
+        lines = [self.comparison.table(), ""]
+        lines.append(f"loss below that of the same recipe among {self.n_independent} independent networks:")
+        for name, (gain, error) in self.remains.items():
+            other = "" if self.control[name].startswith(name) else f"  (beside {self.control[name]})"
+            lines.append(f"{name:{width}}  {gain:+.4f} ± {error:.4f}{other}")
+        return "\n".join(lines)
+
+    def beyond(self, sigmas: float = 2.0) -> list[str]:
+        """The recipes that beat their control by more than so many standard errors, the largest gain first."""
+        ahead = [name for name, (gain, error) in self.remains.items() if gain > sigmas * error]
+        return sorted(ahead, key=lambda name: -self.remains[name][0])
 
 
 def ensemble_report(
@@ -62,8 +80,12 @@ def ensemble_report(
     Mean probabilities of ``size`` minima selected by energy, at random, by heat-capacity peaks, by community, by
     funnel, greedily on the validation data, and for diversity (farthest-first in misclassification distance among
     the better half on the validation data, from the best one). The lowest ``size`` minima combined by vote, by
-    Boltzmann weights, and by stacking; all minima, by mean and by stacking. As many networks trained independently
-    from random starts, combined by mean probability.
+    Boltzmann weights, and by stacking; all minima, by mean and by stacking.
+
+    The control: as many networks as there are minima, trained independently from random starts, and the same
+    recipes among them. Choosing on validation data from many networks is a gain by itself, whoever made them; only
+    what remains against the control is owed to the landscape. ``size`` of them taken as they come are
+    "trained independently".
 
     Selections that the landscape does not offer (no peak, fewer than two communities or funnels) are left out.
     Where there are fewer groups than members, groups hand over their second lowest minima too.
@@ -74,10 +96,10 @@ def ensemble_report(
         validation: (inputs, labels) for choices and weights.
         test: (inputs, labels) for the comparison, and for nothing else.
         size: members of an ensemble; all minima if there are fewer.
-        n_draws: realisations of what is random: the selections at random, and the trained ensembles.
+        n_draws: realisations of the selections at random.
         temperature: of the Boltzmann weights; None for the one with the least validation loss.
-        independent: parameters of networks trained elsewhere, a multiple of the number of members; None to train
-            them here, n_draws times as many as an ensemble has members.
+        independent: parameters of networks trained elsewhere, for a fair control as many as there are minima (M);
+            None to train so many here.
         n_bootstrap: samples of test items.
         seed: of the draws, starts and samples.
         progress: show a progress bar while training.
@@ -122,18 +144,62 @@ def ensemble_report(
     predictions["all"] = analysis.mean_probability(q)
     predictions |= {name: analysis.mean_probability(q[members[name]], w) for name, w in weights.items()}
     if independent is None:
-        starts = potential.sample(n_draws * k, int(random.fold(seed, 1)))
+        starts = potential.sample(network.n_minima, int(random.fold(seed, 1)))
         independent = relax(potential, starts, progress=progress).x
-    predictions["trained independently"] = _in_groups(potential, independent, test, k)
+    others = _independent(potential, independent.to(x), validation, test, k)
+    control = {
+        name: f"{name}{_INDEPENDENT}" if f"{name}{_INDEPENDENT}" in others else "trained independently"
+        for name in predictions
+    }
+    predictions |= others
+    truth = _labels(unknown)
     comparison = analysis.compare_ensembles(
-        predictions, _labels(unknown), n_bootstrap=n_bootstrap, seed=seed, baseline="lowest minimum"
+        predictions, truth, n_bootstrap=n_bootstrap, seed=seed, baseline="lowest minimum"
     )
-    return EnsembleReport(comparison, members, weights, temperature, predictions)
+    remains = {}
+    for name, other in control.items():
+        pair = {other: predictions[other], name: predictions[name]}
+        found = analysis.compare_ensembles(pair, truth, n_bootstrap=n_bootstrap, seed=seed, baseline=other)
+        remains[name] = (float(found.loss_gain[1]), float(found.loss_gain_error[1]))
+    return EnsembleReport(
+        comparison, members, weights, temperature, predictions, control, remains, len(independent)
+    )
+
+
+_INDEPENDENT = " (independent)"
+
+
+def _independent(
+    potential: ModulePotential,
+    x: Float[Tensor, "M D"],
+    validation: tuple[Tensor | tuple[Tensor, ...], Tensor],
+    test: tuple[Tensor | tuple[Tensor, ...], Tensor],
+    k: int,
+) -> dict[str, Tensor]:
+    """The recipes that need no landscape, among networks trained independently; all choices on validation data."""
+    if len(x) < k:
+        raise TorchscapeError(f"{len(x)} independently trained networks for ensembles of {k}: give {k} or more")
+    known, unknown = (held_out(potential, x, *data) for data in (validation, test))
+    with torch.no_grad():
+        energy = potential.energy(x).nan_to_num(nan=torch.inf)
+    labels, p, q = _labels(known), known.probability, unknown.probability
+    members = {"lowest": energy.argsort(stable=True)[:k], **_by_validation(known, k)}
+    lowest = members["lowest"]
+    best = known.loss.nan_to_num(nan=torch.inf).argmin()
+    predictions = {"lowest minimum": q[lowest[0]], "best on validation": q[best]}
+    predictions |= {name: analysis.mean_probability(q[chosen]) for name, chosen in members.items()}
+    predictions["lowest, vote"] = analysis.vote(q[lowest])
+    predictions["all"] = analysis.mean_probability(q)
+    for name, chosen in (("lowest, stacked", lowest), ("all, stacked", torch.arange(len(x), device=x.device))):
+        weights = analysis.stacking_weights(p[chosen], labels).weights
+        predictions[name] = analysis.mean_probability(q[chosen], weights)
+    groups = q[: len(x) // k * k].unflatten(0, (-1, k))
+    named = {f"{name}{_INDEPENDENT}": values for name, values in predictions.items()}
+    return {"trained independently": analysis.mean_probability(groups), **named}
 
 
 def _selections(network: Network, known: HeldOut, k: int) -> dict[str, Int[Tensor, "K"]]:
     """The members by every rule that the landscape has an answer for."""
-    p, labels = known.probability, _labels(known)
     chosen = {"lowest": analysis.select_lowest(network, k)}
     if analysis.heat_capacity_peaks(network):
         chosen["heat-capacity peaks"] = analysis.select_by_peaks(network, k)
@@ -142,35 +208,31 @@ def _selections(network: Network, known: HeldOut, k: int) -> dict[str, Int[Tenso
         ("funnels", analysis.funnels(network).label),
     ):
         if len(label.unique()) > 1:
-            chosen[name] = analysis.select_by_group(network.energy, label, k)
-    chosen["greedy"] = analysis.select_greedily(p, labels, k)
+            chosen[name] = analysis.select_by_group(network.levels, label, k)
+    return chosen | _by_validation(known, k)
+
+
+def _by_validation(known: HeldOut, k: int) -> dict[str, Int[Tensor, "K"]]:
+    """The members by the rules that look at validation data alone."""
     good = known.loss <= known.loss.nanmedian()
     distances = analysis.misclassification_distances(known.wrong).value
     first = int(known.loss.nan_to_num(nan=torch.inf).argmin())
-    chosen["diverse"] = analysis.select_diverse(distances, k, first=first, among=good)
-    return chosen
+    return {
+        "greedy": analysis.select_greedily(known.probability, _labels(known), k),
+        "diverse": analysis.select_diverse(distances, k, first=first, among=good),
+    }
 
 
 def _best_temperature(
     network: Network, members: Int[Tensor, "K"], p: Float[Tensor, "N n C"], labels: Int[Tensor, "n"]
 ) -> float:
     """Of temperatures from a hundredth to a hundred times the range of the members' energies, the best one."""
-    energy = network.energy[members]
-    scale = float(energy.max() - energy.min()) or 1.0
+    energy = network.levels[members]
+    scale = float(energy.max() - energy.min()) or analysis.energy_scale(network)
     grid = [scale * 10.0 ** (k / 10) for k in range(-20, 21)]
     weights = torch.stack([analysis.boltzmann_weights(network, members, t) for t in grid]).to(p)
     of_truth = p[members].gather(2, labels[None, :, None].expand(len(members), -1, 1))[:, :, 0]
     return grid[int((weights @ of_truth).log().mean(1).argmax())]
-
-
-def _in_groups(
-    potential: ModulePotential, x: Float[Tensor, "M D"], test: tuple[Tensor | tuple[Tensor, ...], Tensor], k: int
-) -> Float[Tensor, "S n C"]:
-    """Mean probabilities of consecutive ensembles of k networks."""
-    if len(x) < k:
-        raise TorchscapeError(f"{len(x)} independently trained networks for ensembles of {k}: give {k} or more")
-    x = x[: len(x) // k * k].to(potential.device, potential.dtype)
-    return analysis.mean_probability(held_out(potential, x, *test).probability.unflatten(0, (-1, k)))
 
 
 def _labels(data: HeldOut) -> Int[Tensor, "n"]:

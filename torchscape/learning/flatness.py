@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Literal
+from collections.abc import Mapping
 
 import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
+from torchscape.learning.worst_case import Norm, UpsideDown, worst_case
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles.characterise import characterise
 from torchscape.saddles.eigen import lowest_eigenpairs
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.spectral import stochastic_log_det
-from torchscape.types import Float, Tensor
+from torchscape.types import Bool, Float, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, SEED, Range
 
-__all__ = ["Flatness", "Norm", "flatness", "hessian_trace", "top_eigenvalues", "worst_case_loss"]
-
-Norm = Literal["l2", "adaptive"]
+__all__ = ["Flatness", "flatness", "hessian_trace", "top_eigenvalues"]
 
 _NUMBERS = 1 << 23  # coordinates made at once
 
@@ -36,8 +34,9 @@ class Flatness:
         trace_error: its standard error; 0 where exact [N].
         lpphe: log product of the positive Hessian eigenvalues; NaN where the point is no minimum [N].
         lpphe_error: its standard error; 0 where exact [N].
-        worst: how far the loss rises at worst within the radius [N].
-        radius, norm: of the ball that was searched (:func:`worst_case_loss`).
+        worst: how far the loss rises at worst within the radius, as far as found [N].
+        worst_agrees: whether two kinds of searches agree on it; see :class:`~torchscape.learning.WorstCase` [N].
+        radius, norm: of the ball that was searched.
     """
 
     top: Float[Tensor, "N K"]
@@ -46,6 +45,7 @@ class Flatness:
     lpphe: Float[Tensor, "N"]
     lpphe_error: Float[Tensor, "N"]
     worst: Float[Tensor, "N"]
+    worst_agrees: Bool[Tensor, "N"]
     radius: float
     norm: str
 
@@ -79,7 +79,7 @@ def flatness(
         potential: U; its regularisation is part of the curvature (2 l2 in every regularised direction).
         x: minima.
         n_top: number of eigenvalues.
-        radius, norm: of the ball of the worst case (:func:`worst_case_loss`).
+        radius, norm: of the ball of the worst case (:func:`torchscape.learning.worst_case`).
         dense_limit: coordinates up to which the Hessian is formed.
         n_probes: random vectors of the two stochastic estimates.
         seed: of these and of the starts of the search for the worst case.
@@ -121,8 +121,9 @@ def flatness(
         product = stochastic_log_det(potential, x, n_probes=n_probes, seed=seed)
         is_minimum = lowest.values[:, 0] > -lowest.residuals[:, 0]
         lpphe, lpphe_error = torch.where(is_minimum, product.value, torch.nan), product.error
-    worst = worst_case_loss(potential, x, radius, norm=norm, seed=seed) - energy
-    return Flatness(top, trace, trace_error, lpphe, lpphe_error, worst, radius, norm)
+    worst = worst_case(potential, x, radius, norm=norm, seed=seed)
+    rise = worst.loss - energy
+    return Flatness(top, trace, trace_error, lpphe, lpphe_error, rise, worst.agrees, radius, norm)
 
 
 def top_eigenvalues(
@@ -173,90 +174,3 @@ def hessian_trace(
         estimates.append((products(z.expand(n, -1, -1)) * z).sum(2).mT)
     estimate = torch.cat(estimates)
     return estimate.mean(0), estimate.std(0) / n_probes**0.5
-
-
-def worst_case_loss(
-    potential: Potential,
-    x: Float[Tensor, "N D"],
-    radius: float,
-    *,
-    norm: Norm = "l2",
-    n_starts: int = 4,
-    n_steps: int = 50,
-    seed: int = 0,
-) -> Float[Tensor, "N"]:
-    """The largest loss found in a ball around every point: max of U(x + d) over |d|_x <= radius.
-
-    Projected gradient ascent from random points on the sphere, all points and starts in one batch: steps along the
-    normalised gradient, back to the ball where they leave it; a step that does not raise the loss is not made and
-    halves the next one. The result is a lower bound of the maximum, and at least U(x). A box that the potential
-    is defined on is not respected.
-
-    Args:
-        potential: U.
-        x: minima, or any points.
-        radius: of the ball, in its norm.
-        norm: "l2" for the Euclidean norm of d; "adaptive" for that of d_i / (|x_i| + 0.01), in which a network
-            whose weights are scaled up in one layer and down in the next is as flat as before.
-        n_starts: random starts per point; the best counts.
-        n_steps: evaluations per start.
-        seed: of the starts; every point has the same.
-
-    Reference: Keskar et al., ICLR (2017), doi 10.48550/arXiv.1609.04836; Foret et al., ICLR (2021),
-    doi 10.48550/arXiv.2010.01412; Kwon et al., ICML (2021), doi 10.48550/arXiv.2102.11600 (the adaptive norm).
-
-    Example:
-        >>> from torchscape import problems
-        >>> u = problems.get("himmelblau").potential
-        >>> worst = worst_case_loss(u, torch.tensor([[3.0, 2.0]]).double(), 1e-3)
-        >>> round(worst.item() / (0.5 * 82.284271 * 1e-6), 2)
-        1.0
-    """
-    POSITIVE.check("worst_case_loss", radius=radius)
-    COUNT.check("worst_case_loss", n_starts=n_starts, n_steps=n_steps)
-    SEED.check("worst_case_loss", seed=seed)
-    if not radius > 0:
-        raise TorchscapeError(f"the radius must be positive, not {radius}")
-    n, d = x.shape
-    scale, base = (part.repeat(n_starts, 1) for part in (unit_lengths(x, norm), x))
-    key = random.fold(seed, torch.arange(n_starts, device=x.device))
-    u = _unit(random.normal(key, d, x.dtype)).repeat_interleave(n, 0) * radius
-    energy, grad = potential.energy_and_grad(base + scale * u)
-    length = torch.full_like(energy, radius)
-    for _ in range(n_steps):
-        trial = u + length[:, None] * _unit(scale * grad)
-        trial = trial * (radius / trial.norm(dim=1, keepdim=True)).clamp(max=1.0)
-        new_energy, new_grad = potential.energy_and_grad(base + scale * trial)
-        better = new_energy > energy
-        u, grad = (torch.where(better[:, None], a, b) for a, b in ((trial, u), (new_grad, grad)))
-        energy = torch.where(better, new_energy, energy)
-        length = torch.where(better, 2 * length, length / 2).clamp(max=8 * radius)
-    with torch.no_grad():
-        here = potential.energy(x)
-    return torch.maximum(energy.reshape(n_starts, n).nan_to_num(nan=-torch.inf).amax(0), here)
-
-
-def unit_lengths(x: Float[Tensor, "N D"], norm: Norm) -> Float[Tensor, "N D"]:
-    """How far one goes along each coordinate for a unit of the norm."""
-    if norm not in ("l2", "adaptive"):
-        raise TorchscapeError(f"unknown norm {norm!r}: use 'l2' or 'adaptive'")
-    return torch.ones_like(x) if norm == "l2" else x.abs() + 0.01
-
-
-def _unit(v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-    return v / v.norm(dim=1, keepdim=True).clamp(min=torch.finfo(v.dtype).tiny)
-
-
-class UpsideDown(Potential):
-    """-U, as far as its curvature goes: its lowest eigenvalues are the highest of U."""
-
-    def __init__(self, potential: Potential) -> None:
-        self._of = potential
-        self.ndim, self.dtype, self.device = potential.ndim, potential.dtype, potential.device
-
-    def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        return -self._of.hvp(x, v)
-
-    def products_at(self, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
-        products = self._of.products_at(x)
-        return lambda v: -products(v)

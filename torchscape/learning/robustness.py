@@ -10,7 +10,7 @@ import torch
 from torchscape import random
 from torchscape.analysis.predictions import misclassified, predicted_classes
 from torchscape.errors import TorchscapeError
-from torchscape.learning.flatness import Norm, unit_lengths
+from torchscape.learning.worst_case import Norm, unit_lengths
 from torchscape.potentials.module import ModulePotential
 from torchscape.progress import progress_bar
 from torchscape.types import Float, Int, Tensor

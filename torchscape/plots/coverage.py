@@ -45,9 +45,11 @@ class CoveragePlot(Picture):
 def coverage(network: Network | HasNetwork, ax: Axes | None = None, *, level: float = 0.95) -> CoveragePlot:
     """Saturation curves of minima and transition states, with confidence bands and their asymptotes.
 
-    Solid up to the searches that were made (marked; each kind has its own), dashed where extrapolated. The
-    horizontal line is the Chao1 lower bound of the number of points, with its confidence interval as a bar beside
-    the axes (an arrow where it goes on). A curve that still rises where it is marked has more to find.
+    Solid up to the searches that were made (marked; each kind has its own), dashed where extrapolated: distinct
+    points that searches ended in. The horizontal line is a lower bound of the number of points that there are,
+    with its confidence interval as a bar beside the axes (an arrow where it goes on): the Chao1 bound of the hits,
+    or where more points are known, ends of downhill paths without a hit among them, their number. A curve that
+    still rises where it is marked has more to find.
 
     Args:
         network: a network with hits, or a landscape.
@@ -102,16 +104,15 @@ def _draw_curve(
     axes.fill_between(x, curve.lower.numpy(), curve.upper.numpy(), color=colour, alpha=0.15, lw=0)
     axes.plot(x[done], y[done], color=colour, lw=1.6)
     axes.plot(x[further], y[further], color=colour, lw=1.6, ls="--")
-    at_least = max(estimate.richness, estimate.n_known)
-    label = f"{estimate.n_found} of at least {at_least:.0f} {name}, coverage {estimate.coverage:.1%}"
-    if estimate.n_known > estimate.n_found:
-        label += f"\n({estimate.n_known - estimate.n_found} more known without a hit)"
+    share, number = estimate.said(name)
+    label = f"{share}\n{number}"
     axes.plot([curve.n_searches], [estimate.n_found], marker, ms=6, color=colour, label=label)
 
 
 def _draw_asymptote(axes: Axes, curve: Saturation, estimate: Completeness, colour: str, x: float) -> None:
-    """The richness as a line, and its interval as a bar beside the axes (at the fraction x of their width)."""
-    bound, (low, high) = estimate.richness, estimate.richness_interval
+    """The lower bound as a line, and its interval as a bar beside the axes (at the fraction x of their width)."""
+    bound = estimate.at_least
+    low, high = (max(limit, estimate.n_known) for limit in estimate.richness_interval)
     axes.plot([curve.n_searches, axes.get_xlim()[1]], [bound, bound], color=colour, lw=0.8, ls=":")
     top = axes.get_ylim()[1]
     beside: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "clip_on": False, "color": colour}
@@ -124,6 +125,6 @@ def _draw_asymptote(axes: Axes, curve: Saturation, estimate: Completeness, colou
 def _top(curves: Mapping[str, Saturation], estimates: Mapping[str, Completeness]) -> float:
     """Above all curves and asymptotes. An interval that reaches far beyond is cut, so as not to flatten them."""
     curve = max(float(curve.upper.max()) for curve in curves.values())
-    richness = max(estimate.richness for estimate in estimates.values())
+    bound = max(estimate.at_least for estimate in estimates.values())
     interval = max(estimate.richness_interval[1] for estimate in estimates.values())
-    return 1.08 * max(curve, richness, min(interval, 1.6 * richness))
+    return 1.08 * max(curve, bound, min(interval, 1.6 * bound))
