@@ -41,9 +41,9 @@ def test_curves_and_estimates_are_those_of_the_analysis():
     assert torch.equal(torch.as_tensor(solid[:, 1].copy()), curve.found[curve.searches <= 81])
     texts = [text.get_text() for text in picture.axes.get_legend().get_texts()]
     for text, kind, name in zip(texts, (expected.minima, expected.transition_states), picture.curves, strict=True):
-        assert text == "\n".join(kind.said(name))
-    assert f"{expected.minima.coverage:.1%} of searches end in minima already known" in texts[0]
-    assert "at least 11 minima in all, 1 of them without a hit" in texts[0]
+        assert text.replace("\n", " ") == " ".join(kind.said(name))
+    assert texts[0].startswith(f"{expected.minima.coverage:.1%} of searches end in minima already known")
+    assert "at least 10 minima in all, 1 of them without a hit" in texts[0].replace("\n", " ")
 
 
 def test_no_line_is_drawn_below_what_is_known():

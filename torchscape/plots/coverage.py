@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from torchscape.plots.canvas import Picture, axes_of, figure_of, legend_below
 __all__ = ["CoveragePlot", "coverage"]
 
 _KINDS = {"minima": ("#1f6fb4", "o"), "transition states": ("#c8382d", "s")}
+_LABEL = 50  # characters to a line of the legend, which stays within half a page
 _LOG_FROM = 10  # kinds whose numbers of searches differ by more than this factor share a logarithmic axis
 
 
@@ -104,8 +106,7 @@ def _draw_curve(
     axes.fill_between(x, curve.lower.numpy(), curve.upper.numpy(), color=colour, alpha=0.15, lw=0)
     axes.plot(x[done], y[done], color=colour, lw=1.6)
     axes.plot(x[further], y[further], color=colour, lw=1.6, ls="--")
-    share, number = estimate.said(name)
-    label = f"{share}\n{number}"
+    label = "\n".join(line for sentence in estimate.said(name) for line in textwrap.wrap(sentence, _LABEL))
     axes.plot([curve.n_searches], [estimate.n_found], marker, ms=6, color=colour, label=label)
 
 
