@@ -17,9 +17,11 @@ from torchscape.explore.basin_hopping import BasinHopping
 from torchscape.explore.budget import Budget
 from torchscape.explore.connect import ConnectMinima
 from torchscape.explore.executors import Executor, InProcess
+from torchscape.explore.families import merge_families
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found
 from torchscape.landscape import Landscape
+from torchscape.landscape.description import UP_TO_FAMILIES, families_told
 from torchscape.potentials.base import Potential, hash_settings
 from torchscape.progress import progress_bar
 from torchscape.saddles import SaddleSearch, characterise
@@ -36,11 +38,14 @@ class ExploreReport:
     """What a call of :func:`explore` did.
 
     Attributes:
-        status: "complete" (no strategy had anything left to do), "budget: ..." or "interrupted".
+        status: "complete" (no strategy had anything left to do), "complete up to families" (the same, but some
+            minima are continuous families, which never counts as complete), "budget: ..." or "interrupted".
         n_minima, n_transition_states: in the database now.
         n_quenches, n_evaluations: spent by this call.
         seconds: wall time of this call.
         outcomes: how the candidates of saddle searches ended, by name.
+        flat_directions: for each minimum, by ascending energy, along how many directions U is flat without a
+            declared symmetry that explains it; 0 for an isolated minimum.
     """
 
     status: str
@@ -50,9 +55,16 @@ class ExploreReport:
     n_evaluations: int
     seconds: float
     outcomes: dict[str, int]
+    flat_directions: tuple[int, ...] = ()
+
+    @property
+    def n_families(self) -> int:
+        """Minima that are no points, but continuous families; each counts as one minimum."""
+        return sum(n > 0 for n in self.flat_directions)
 
     @property
     def is_complete(self) -> bool:
+        """Whether nothing was left to try, and every minimum is isolated."""
         return self.status == "complete"
 
     def __str__(self) -> str:
@@ -60,6 +72,8 @@ class ExploreReport:
             f"{self.status}: {self.n_minima} minima, {self.n_transition_states} transition states; "
             f"{self.n_quenches} quenches, {self.n_evaluations} evaluations in {self.seconds:.1f} s"
         )
+        if self.n_families:
+            told += f"; {families_told(list(self.flat_directions))}"
         most_first = sorted(self.outcomes.items(), key=lambda item: (-item[1], item[0]))
         ended = ", ".join(f"{n} {name.lower().replace('_', ' ')}" for name, n in most_first)
         return f"{told}; saddle searches: {ended}" if ended else told
@@ -173,7 +187,9 @@ class _Loop:
             if self._exceeded() != "seconds":
                 self._characterise(of, index_known=True)
         missing = len(self.landscape.uncharacterised()) + len(self.landscape.uncharacterised("transition_states"))
-        return "budget: seconds" if missing else "complete"
+        if missing:
+            return "budget: seconds"
+        return UP_TO_FAMILIES if self.landscape.n_families else "complete"
 
     def _turn(self, strategy: Strategy, key: str) -> tuple[int, str | None]:
         """Rounds of one strategy until it has nothing left to try: how many, and the budget that ran out first."""
@@ -281,6 +297,7 @@ class _Loop:
             n_evaluations=self.n_evaluations,
             seconds=time.monotonic() - self.began,
             outcomes=self.outcomes,
+            flat_directions=tuple(self.landscape.flat_directions().tolist()),
         )
 
 
@@ -337,6 +354,8 @@ def characterise_new(
     whose index is known, and that lack only their determinant, are left alone unless ``index_known``.
     """
     ids = landscape.uncharacterised(of)
+    if of == "minima":  # compared with nothing yet, if a run was killed between the two
+        merge_families(landscape, potential)
     if len(ids) == 0:
         return
     points = landscape.minima if of == "minima" else landscape.transition_states
@@ -350,6 +369,8 @@ def characterise_new(
     ) as bar:
         for some in ids.split(at_once):
             landscape.set_curvature(some, characterise(potential, points(some)), of=of)
+            if of == "minima":
+                merge_families(landscape, potential)
             bar.update(len(some))
             if is_late():
                 return

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-__all__ = ["described"]
+__all__ = ["UP_TO_FAMILIES", "described", "families_told"]
+
+UP_TO_FAMILIES = "complete up to families"
+"""Status of a run that had nothing left to do, in a landscape whose minima are no points."""
 
 
 def described(summary: dict[str, Any]) -> str:
@@ -18,6 +21,8 @@ def described(summary: dict[str, Any]) -> str:
         "transition states": f"{summary['n_transition_states']}, joining {summary['n_edges']} pairs of minima",
         "components": f"{summary['n_components']}, the largest with {share} of all minima",
     }
+    if summary["n_families"]:
+        lines["families"] = _families(summary)
     hit = summary["coverage"]["minima"]
     if hit["n_hits"] and (others := hit["n_known"] - hit["n_found"]):
         lines["minima without a hit"] = f"{others}, known only as ends of downhill paths"
@@ -34,9 +39,46 @@ def described(summary: dict[str, Any]) -> str:
     lines["work"] = (
         f"{summary['n_tasks']} tasks, {summary['n_evaluations']} evaluations, {len(summary['runs'])} runs"
     )
-    lines["complete"] = "yes" if summary["complete"] else "no: the same command continues"
+    lines["complete"] = _completeness(summary)
     width = max(map(len, lines))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
+
+
+def _families(summary: dict[str, Any]) -> str:
+    """How many of the minima are no points, and along how many directions U is flat there."""
+    told = families_told(summary["flat_directions"])
+    if n := summary["n_unjoined_families"]:
+        told += f"; {n} of them have the energy of another, and no path that joins them was found"
+    return told
+
+
+def families_told(flat_directions: list[int]) -> str:
+    """Families in words.
+
+    Example:
+        >>> families_told([1, 0, 3])
+        '2 of 3 minima are continuous families, with 1 to 3 flat directions that no declared symmetry explains'
+    """
+    flat = sorted(n for n in flat_directions if n)
+    known = len(flat_directions)
+    span = f"{flat[0]}" if flat[0] == flat[-1] else f"{flat[0]} to {flat[-1]}"
+    which = (
+        "the minimum is a continuous family"
+        if known == 1
+        else f"{len(flat)} of {known} minima are continuous families"
+    )
+    if known > 1 and len(flat) == known:
+        which = f"all {known} minima are continuous families"
+    return f"{which}, with {span} flat direction{'s' * (flat[-1] > 1)} that no declared symmetry explains"
+
+
+def _completeness(summary: dict[str, Any]) -> str:
+    if summary["complete"]:
+        return "yes"
+    runs = summary["runs"]
+    if runs and runs[-1]["status"] == UP_TO_FAMILIES:
+        return "up to families: nothing is left to try, but what was found are no isolated minima"
+    return "no: the same command continues"
 
 
 def _covered(kind: dict[str, Any], of: str) -> str:

@@ -16,9 +16,9 @@ from jaxtyping import Shaped
 
 from torchscape.errors import DatabaseError, TorchscapeError
 from torchscape.landscape import identity, rows
+from torchscape.landscape.families import Families
 from torchscape.landscape.matching import Matching
 from torchscape.landscape.paths import write_paths
-from torchscape.landscape.reading import Reading
 from torchscape.landscape.screening import REASONS, screen
 from torchscape.landscape.store import Store
 from torchscape.landscape.table import Origin, PointTable
@@ -29,7 +29,7 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["Landscape"]
 
 
-class Landscape(Reading):
+class Landscape(Families):
     """Minima, the transition states between them, and how they were found: one file for one potential.
 
     Adding is idempotent: a point that is already there (see :class:`Matching`) has its hit count raised. Hits
@@ -386,10 +386,11 @@ class Landscape(Reading):
         return self.current_run, task
 
     def _without_saddles(self, ids: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], Tensor]:
-        """-1 in place of "minima" that turned out to be saddles, and where that happened."""
+        """-1 in place of "minima" that turned out to be saddles, and where that happened; members of a family by
+        their representative."""
         found = self._store.execute("SELECT id FROM minimum WHERE idx > 0")
         turned_out = torch.isin(ids, rows.ints([row[0] for row in found]))
-        return torch.where(turned_out, -1, ids), turned_out
+        return torch.where(turned_out, -1, self.represented(ids)), turned_out
 
     def _refuse(self, kind: str, code: Int[Tensor, "B"], task: str | None) -> None:
         run, task = self._origin(task)

@@ -49,7 +49,8 @@ class Reading(Journal):
     def n_minima(self) -> int:
         # Asked for often: ids have no gaps, so that nothing needs to be counted one by one.
         total = "(SELECT COALESCE(MAX(id) + 1, 0) FROM minimum)"
-        return self._store.execute(f"SELECT {total} - (SELECT COUNT(*) FROM minimum WHERE idx > 0)")[0][0]
+        others = "(SELECT COUNT(*) FROM minimum WHERE idx > 0) - (SELECT COUNT(*) FROM minimum WHERE family != id)"
+        return self._store.execute(f"SELECT {total} - {others}")[0][0]
 
     @property
     def n_transition_states(self) -> int:

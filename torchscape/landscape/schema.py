@@ -17,7 +17,7 @@ __all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "create", "is_empty", "verify"]
 APPLICATION_ID = 0x74736370
 """Stored in the header of the file ("tscp"): says whose file it is."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Stored in the header of the file: says which tables to expect. Raise it with every change below."""
 
 _POINT_COLUMNS = """
@@ -27,6 +27,7 @@ _POINT_COLUMNS = """
     idx INTEGER,              -- negative Hessian eigenvalues; NULL where not computed
     log_det REAL,             -- sum of ln|mu| over the non-zero eigenvalues; NULL where not computed
     n_zero INTEGER,           -- zero eigenvalues; NULL where not computed
+    n_flat INTEGER,           -- those among them that no declared symmetry explains; NULL where not computed
     lowest REAL,              -- lowest eigenvalue; NULL where not computed
     log_degeneracy REAL NOT NULL,
     n_evaluations INTEGER NOT NULL,
@@ -45,13 +46,20 @@ _ENDS = """
     conflicts INTEGER NOT NULL DEFAULT 0,  -- hits whose downhill paths ended elsewhere
 """
 
+_FAMILY = """
+    family INTEGER REFERENCES minimum(id), -- the minimum that stands for its family (mostly itself); NULL if unknown
+"""
+
 TABLES = f"""
 CREATE TABLE meta(key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
-CREATE TABLE minimum({_POINT_COLUMNS.format(ends="")});
+CREATE TABLE minimum({_POINT_COLUMNS.format(ends=_FAMILY)});
 CREATE INDEX minimum_by_energy ON minimum(energy, idx);
 -- turned out to be saddles when they were characterised
 CREATE INDEX no_minimum ON minimum(idx) WHERE idx > 0;
+-- counted under the representative of their family
+CREATE INDEX member ON minimum(family, id) WHERE family != id;
+CREATE INDEX without_family ON minimum(id) WHERE family IS NULL;
 
 CREATE TABLE transition_state({_POINT_COLUMNS.format(ends=_ENDS)});
 CREATE INDEX transition_state_by_energy ON transition_state(energy, minus, plus);

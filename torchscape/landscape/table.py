@@ -9,6 +9,7 @@ import torch
 from torchscape.errors import TorchscapeError
 from torchscape.landscape import rows
 from torchscape.landscape.codec import to_blobs
+from torchscape.landscape.families import doubtful, known_zero_modes, represented
 from torchscape.landscape.matching import (
     Catalogue,
     Keys,
@@ -86,7 +87,7 @@ class PointTable:
         for part in torch.arange(len(points)).split(_BLOCK):
             block = points[part.to(points.x.device)]
             ids, new = self._identify(block)
-            block_ends = None if ends is None else ends[part]
+            ids, block_ends = self.represented(ids), None if ends is None else ends[part]
             new_ends = None if block_ends is None else block_ends[new]
             self._insert(block[new.to(points.x.device)], ids[new], start[part][new], origin, new_ends)
             self._raise_hits(block, ids, hits[part], lowest[part])
@@ -150,6 +151,10 @@ class PointTable:
             self._catalogue = Catalogue(energy, torch.cat(parts))
         return self._catalogue
 
+    def represented(self, ids: Int[Tensor, "K"]) -> Int[Tensor, "K"]:
+        """Minima by the representative of their family; other points by themselves."""
+        return represented(self.store, ids) if self.name == "minimum" else ids
+
     # --- writing ----------------------------------------------------------------------------------------
 
     def _insert(
@@ -210,12 +215,20 @@ class PointTable:
         spectra = [None] * len(ids) if points.eigenvalues is None else to_blobs(points.eigenvalues)
         index = [None if i < 0 else i for i in points.index.tolist()]
         n_zero = [None if n < 0 else n for n in points.n_zero.tolist()]
-        columns = (hits.tolist(), index, points.log_det.tolist(), n_zero, lowest.tolist(), spectra, ids.tolist())
+        flat = (points.n_zero.cpu() - known_zero_modes(self.potential, points)).clamp(min=0)
+        n_flat = [None if n is None else m for n, m in zip(n_zero, flat.tolist(), strict=True)]
+        columns = (hits.tolist(), index, points.log_det.tolist(), n_zero, n_flat, lowest.tolist(), spectra)
+        also = ""
+        if self.name == "minimum":
+            # What has no flat direction stands for itself; the rest is looked at by explore.
+            open_ = doubtful(points, flat, self.potential.length_scale).tolist()
+            own = [None if n is None or o else i for n, o, i in zip(n_zero, open_, ids.tolist(), strict=True)]
+            columns, also = (*columns, own), ", family = COALESCE(family, ?)"
         self.store.executemany(
             f"UPDATE {self.name} SET hits = hits + ?, idx = COALESCE(idx, ?), log_det = COALESCE(log_det, ?), "
-            "n_zero = COALESCE(n_zero, ?), lowest = COALESCE(lowest, ?), eigenvalues = COALESCE(eigenvalues, ?) "
-            "WHERE id = ?",
-            list(zip(*columns, strict=True)),
+            "n_zero = COALESCE(n_zero, ?), n_flat = COALESCE(n_flat, ?), lowest = COALESCE(lowest, ?), "
+            f"eigenvalues = COALESCE(eigenvalues, ?){also} WHERE id = ?",
+            list(zip(*columns, ids.tolist(), strict=True)),
         )
 
     def _count_conflicts(self, ids: Int[Tensor, "B"], ends: Int[Tensor, "B 2"]) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 
 from torchscape.landscape import rows
+from torchscape.landscape.matching import Matching
 from torchscape.landscape.paths import read_paths
 from torchscape.landscape.store import Store
 from torchscape.network import Network
@@ -26,7 +27,7 @@ __all__ = [
 
 _COORDS_AUTO = 10_000_000  # numbers (80 MB) that coords="auto" still carries along
 
-_IS_MINIMUM = "COALESCE(idx, 0) = 0"
+_IS_MINIMUM = "COALESCE(idx, 0) = 0 AND COALESCE(family, id) = id"
 _IS_TRANSITION_STATE = (
     "COALESCE(minus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0) "
     "AND COALESCE(plus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0)"
@@ -160,8 +161,12 @@ def summarise(
     components = network.components()
     pairs = network.edges.sort(0).values.unique(dim=1).T.tolist() if network.n_edges else []
     energies = network.energy.tolist()
+    flat = rows.column(store, "minimum", "COALESCE(n_flat, 0)", network.ids).long()
     return {
         "n_minima": network.n_minima,
+        "n_families": int((flat > 0).sum()),
+        "flat_directions": flat.tolist(),
+        "n_unjoined_families": _unjoined(store, network, flat),
         "n_transition_states": len(saddles),
         "counts_by_index": counts_by_index(store),
         "n_edges": len(pairs),
@@ -187,6 +192,15 @@ def summarise(
         "complete": bool(runs) and runs[-1]["status"] == "complete",
         **meta,
     }
+
+
+def _unjoined(store: Store, network: Network, flat: Int[Tensor, "N"]) -> int:
+    """Families that share their energy with another of as many flat directions: no walk has joined them."""
+    matching = Matching(**json.loads(store.execute("SELECT value FROM meta WHERE key = 'matching'")[0][0]))
+    energy = network.energy[flat > 0]
+    window = matching.window(energy, energy.dtype)
+    alike = ((energy[:, None] - energy).abs() <= window) & (flat[flat > 0][:, None] == flat[flat > 0])
+    return int((alike.sum(1) > 1).sum())
 
 
 class _Columns:

@@ -5,5 +5,13 @@ from torchscape.symmetry.blocks import BlockPermutation
 from torchscape.symmetry.cluster import ClusterSymmetry
 from torchscape.symmetry.inversion import Inversion
 from torchscape.symmetry.sines import SineProductSymmetry
+from torchscape.symmetry.translations import Translations
 
-__all__ = ["BlockPermutation", "ClusterSymmetry", "Inversion", "SineProductSymmetry", "Symmetry"]
+__all__ = [
+    "BlockPermutation",
+    "ClusterSymmetry",
+    "Inversion",
+    "SineProductSymmetry",
+    "Symmetry",
+    "Translations",
+]
