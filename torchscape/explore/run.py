@@ -18,10 +18,11 @@ from torchscape.explore.budget import Budget
 from torchscape.explore.connect import ConnectMinima
 from torchscape.explore.executors import Executor, InProcess
 from torchscape.explore.families import merge_families
+from torchscape.explore.invariances import find_invariances
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found
 from torchscape.landscape import Landscape
-from torchscape.landscape.description import UP_TO_FAMILIES, families_told
+from torchscape.landscape.description import UP_TO_FAMILIES, families_told, invariances_told
 from torchscape.potentials.base import Potential, hash_settings
 from torchscape.progress import progress_bar
 from torchscape.saddles import SaddleSearch, characterise
@@ -140,10 +141,14 @@ def explore(
         with contextlib.suppress(DatabaseError):  # after a full disk: what is being raised says more
             landscape.finish_run(run, "failed")
         raise
+    found = {} if landscape.is_readonly else find_invariances(landscape, potential)
     landscape.finish_run(run, status)
+    report = loop.report(status)
+    if report.n_families:
+        warnings.warn(families_advice(report, found), stacklevel=2)
     if landscape.n_minima == 0 and (advice := nothing_found(landscape.refusals())):
         warnings.warn(advice, stacklevel=2)
-    return loop.report(status)
+    return report
 
 
 class _Loop:
@@ -310,6 +315,17 @@ def state_keys(strategies: Sequence[Strategy], seed: int) -> list[str]:
         what = f"{strategy.name}:{hash_settings([seed if strategy.seeded else None, identity])[:16]}"
         keys.append(f"{what}:{sum(key.startswith(what) for key in keys)}")
     return keys
+
+
+def families_advice(report: ExploreReport, found: Mapping[str, Any]) -> str:
+    """What to do about minima that are no points."""
+    told = families_told(list(report.flat_directions))
+    if found:
+        return f"{told}; {invariances_told(found)}"
+    return (
+        f"{told}: regularise what lies along them (l2), declare the symmetry or the periods "
+        "(symmetry=, periods=), or count each family as one minimum, as is done here; analysis gives it no volume"
+    )
 
 
 _REMEDIES = {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["UP_TO_FAMILIES", "described", "families_told"]
+__all__ = ["UP_TO_FAMILIES", "described", "families_told", "invariances_told"]
 
 UP_TO_FAMILIES = "complete up to families"
 """Status of a run that had nothing left to do, in a landscape whose minima are no points."""
@@ -23,6 +24,8 @@ def described(summary: dict[str, Any]) -> str:
     }
     if summary["n_families"]:
         lines["families"] = _families(summary)
+    if summary["invariances"]:
+        lines["undeclared"] = invariances_told(summary["invariances"])
     hit = summary["coverage"]["minima"]
     if hit["n_hits"] and (others := hit["n_known"] - hit["n_found"]):
         lines["minima without a hit"] = f"{others}, known only as ends of downhill paths"
@@ -70,6 +73,52 @@ def families_told(flat_directions: list[int]) -> str:
     if known > 1 and len(flat) == known:
         which = f"all {known} minima are continuous families"
     return f"{which}, with {span} flat direction{'s' * (flat[-1] > 1)} that no declared symmetry explains"
+
+
+def invariances_told(found: Mapping[str, Any]) -> str:
+    """Undeclared invariances in words, with the way to declare them.
+
+    Example:
+        >>> invariances_told({"periods": [2.0, None]})
+        'U(x + p e_i) = U(x), with p = 2 for coordinate 0: declare periods=[2, None]'
+    """
+    told, remedy = [], []
+    if directions := found.get("directions"):
+        shown = ", ".join(
+            "(" + ", ".join(f"{value:.4g}" for value in v[:8]) + ", ..." * (len(v) > 8) + ")"
+            for v in directions[:3]
+        )
+        told.append(f"U(x + t v) = U(x) for all t, a zero mode, with v = {shown}")
+    if periods := found.get("periods"):
+        by_size: dict[str, list[int]] = {}
+        for i, period in enumerate(periods):
+            if period is not None:
+                by_size.setdefault(_as_period(period), []).append(i)
+        parts = [f"p = {size} for {_coordinates(which, len(periods))}" for size, which in by_size.items()]
+        told.append(f"U(x + p e_i) = U(x), with {', '.join(parts)}")
+        same = len(by_size) == 1 and None not in periods
+        listed = (
+            f"{periods[0]:.10g}"
+            if same
+            else "[" + ", ".join("None" if p is None else f"{p:.10g}" for p in periods) + "]"
+        )
+        remedy.append(f"periods={listed}")
+    if directions:
+        remedy.append("symmetry=Translations(ndim, directions=[v])")
+    return f"{'; '.join(told)}: declare {' and '.join(remedy)}"
+
+
+def _as_period(period: float) -> str:
+    turns = period / math.pi
+    if abs(turns - round(turns)) < 1e-9 and round(turns):
+        return "pi" if round(turns) == 1 else f"{round(turns)} pi"
+    return f"{period:.10g}"
+
+
+def _coordinates(which: list[int], of: int) -> str:
+    if len(which) == of:
+        return f"each of {of} coordinates"
+    return f"coordinate{'s' * (len(which) > 1)} {', '.join(map(str, which[:8]))}{', ...' * (len(which) > 8)}"
 
 
 def _completeness(summary: dict[str, Any]) -> str:

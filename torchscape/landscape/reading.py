@@ -145,10 +145,14 @@ class Reading(Journal):
         translates. ``connections`` are the distinct pairs of minima that transition states join, ``n_edges`` is
         their number; ``ts_energies`` has all transition states, ascending. ``coverage`` estimates how complete
         both are (see :func:`torchscape.analysis.coverage`; NaN where nothing was hit). ``complete`` says whether
-        the last run had nothing left to do.
+        the last run had nothing left to do, and found no families: ``n_families`` of the minima are no points, but
+        continuous families with so many ``flat_directions`` that no declared symmetry explains;
+        ``n_unjoined_families`` of them share their energy with another. ``invariances`` are shifts that leave U
+        unchanged and that nobody declared: ``directions``, and ``periods`` by coordinate.
         """
         with self._store.snapshot():
-            return view.summarise(self._store, self.network(coords=False), self.runs(), self.refusals())
+            found = self.load_state("invariances") or {}
+            return view.summarise(self._store, self.network(coords=False), self.runs(), self.refusals(), found)
 
     def describe(self) -> str:
         """Counts, energies, connectivity, coverage and work in a few lines: what ``torchscape info`` prints."""

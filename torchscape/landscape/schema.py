@@ -47,7 +47,7 @@ _ENDS = """
 """
 
 _FAMILY = """
-    family INTEGER REFERENCES minimum(id), -- the minimum that stands for its family (mostly itself); NULL if unknown
+    family INTEGER REFERENCES minimum(id), -- the minimum that stands for it, mostly itself; NULL if unknown
 """
 
 TABLES = f"""

@@ -147,7 +147,11 @@ def read_properties(store: Store, ids: Int[Tensor, "N"]) -> dict[str, Float[Tens
 
 
 def summarise(
-    store: Store, network: Network, runs: Sequence[Mapping[str, Any]], refused: Mapping[str, int]
+    store: Store,
+    network: Network,
+    runs: Sequence[Mapping[str, Any]],
+    refused: Mapping[str, int],
+    invariances: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Plain numbers for people and for JSON; see :meth:`torchscape.landscape.Landscape.summary`."""
     from torchscape.analysis import coverage  # needed here only, and slow to import
@@ -167,6 +171,7 @@ def summarise(
         "n_families": int((flat > 0).sum()),
         "flat_directions": flat.tolist(),
         "n_unjoined_families": _unjoined(store, network, flat),
+        "invariances": dict(invariances),
         "n_transition_states": len(saddles),
         "counts_by_index": counts_by_index(store),
         "n_edges": len(pairs),

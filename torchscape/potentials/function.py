@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -13,7 +13,9 @@ from torchscape import random
 from torchscape.errors import NotDeterministic, PotentialError
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.periodic import expect_translations, sample_periods, with_periods
 from torchscape.symmetry.base import Symmetry
+from torchscape.symmetry.translations import Translations
 from torchscape.types import Float, Tensor
 from torchscape.validation import COUNT, POSITIVE
 
@@ -32,9 +34,12 @@ class FunctionPotential(Potential):
         ndim: number of coordinates D.
         bounds: (low, high) pairs, one per coordinate, or a :class:`Bounds`; None for no box.
         batched: True if ``fn`` maps [B, D] to [B], False if it maps [D] to a scalar, None to find out.
-        symmetry: which points are the same; None for no symmetry.
+        periods: the period of every coordinate (None where it has none), or one number for all: points are the
+            same modulo periods, and starts are drawn from one period.
+        symmetry: which points are the same; None for no symmetry. With periods, :class:`Translations`, which
+            also takes directions along which U is constant.
         length_scale: a distance over which U changes appreciably; by default a tenth of the shortest finite
-            side of the box, and 1 without one.
+            side of the box or period, and 1 without one.
         name: goes into the fingerprint; by default the function's qualified name. The code of ``fn`` and
             what it closes over cannot be hashed: name functions that differ only in those.
         chunk_size: most points evaluated by one vectorised call.
@@ -42,7 +47,8 @@ class FunctionPotential(Potential):
 
     Raises:
         PotentialError: if ``fn`` cannot take a point of ``ndim`` coordinates, returns anything but a scalar,
-            leaves torch's autograd, gives NaN everywhere, or reads both ways with different answers.
+            leaves torch's autograd, gives NaN everywhere, or reads both ways with different answers; if U changes
+            under the symmetry or the periods that it is said to have.
         NotDeterministic: if two evaluations of one point differ, or a row depends on its neighbours.
 
     Example:
@@ -60,6 +66,7 @@ class FunctionPotential(Potential):
         bounds=None,
         *,
         batched: bool | None = None,
+        periods: float | int | Sequence[float | int | None] | Tensor | None = None,
         symmetry: Symmetry | None = None,
         length_scale: float | int | None = None,
         name: str | None = None,
@@ -75,24 +82,34 @@ class FunctionPotential(Potential):
         self.chunk_size = self.max_rows = int(chunk_size)
         if symmetry is not None:
             self.symmetry = symmetry
+        if periods is not None:
+            self.symmetry = with_periods(symmetry, self.ndim, periods)
         if bounds is not None:
             self.bounds = Bounds.of(bounds, dtype=dtype, device=self.device)
             if len(self.bounds.lower) != ndim:
                 raise PotentialError(
                     f"{len(self.bounds.lower)} bounds for ndim={ndim}: give one pair per coordinate"
                 )
-        self.length_scale = float(length_scale) if length_scale is not None else _length_scale(self.bounds)
+        self.length_scale = float(length_scale) if length_scale is not None else _length_scale(self)
         points = _probe_points(self)
         self.batched = _detect(fn, points) if batched is None else bool(batched)
         self._evaluate = self._choose(points)
         _check(self._evaluate, points)
+        expect_translations(self, points)
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         return self._evaluate(x) if len(x) else x.sum(1)
 
+    def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
+        """As of every potential, but periodic coordinates uniform in one period."""
+        return sample_periods(self, super().sample(n, seed), seed)
+
     def settings(self):
         box = None if self.bounds is None else [self.bounds.lower.tolist(), self.bounds.upper.tolist()]
-        return {"ndim": self.ndim, "name": self.name, "bounds": box}
+        own = {"ndim": self.ndim, "name": self.name, "bounds": box}
+        if isinstance(self.symmetry, Translations):
+            own |= {"periods": self.symmetry.periods.tolist(), "directions": self.symmetry.directions.tolist()}
+        return own
 
     def _choose(self, points: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
         """How to evaluate a batch: as given, vectorised, or row by row."""
@@ -131,10 +148,12 @@ def _qualified_name(fn: Callable) -> str:
     return getattr(fn, "__qualname__", type(fn).__qualname__)
 
 
-def _length_scale(bounds: Bounds | None) -> float:
-    if bounds is None:
-        return 1.0
-    shortest = float((bounds.upper - bounds.lower).min())
+def _length_scale(potential: FunctionPotential) -> float:
+    bounds, shortest = potential.bounds, math.inf
+    if bounds is not None:
+        shortest = float((bounds.upper - bounds.lower).min())
+    if isinstance(potential.symmetry, Translations):
+        shortest = min(shortest, float(potential.symmetry.periods.min()))
     return 0.1 * shortest if math.isfinite(shortest) else 1.0
 
 

@@ -34,7 +34,7 @@ class Translations(Symmetry):
         directions: vectors [Z, D] along which U is constant, in any length.
 
     Raises:
-        PotentialError: if a period is negative or NaN, there are not D of them, or directions depend on each other.
+        PotentialError: if a period is negative or NaN, there are not D, or directions depend on each other.
 
     Example:
         >>> import torch
@@ -49,8 +49,8 @@ class Translations(Symmetry):
         self,
         ndim: int,
         *,
-        periods: float | Sequence[float | None] | Tensor | None = None,
-        directions: Sequence[Sequence[float]] | Tensor | None = None,
+        periods: float | int | Sequence[float | int | None] | Tensor | None = None,
+        directions: Sequence[Sequence[float | int]] | Sequence[float | int] | Tensor | None = None,
     ) -> None:
         self.ndim = int(ndim)
         self.periods = _periods(periods, self.ndim)
@@ -70,7 +70,7 @@ class Translations(Symmetry):
             parts.append(f"shifts along {len(self.directions)} directions")
         return "; ".join(parts) or "none"
 
-    def with_periods(self, periods: float | Sequence[float | None] | Tensor) -> Translations:
+    def with_periods(self, periods: float | int | Sequence[float | int | None] | Tensor) -> Translations:
         """The same directions, with these periods."""
         return Translations(self.ndim, periods=periods, directions=self.directions)
 
@@ -129,8 +129,8 @@ class Translations(Symmetry):
         return torch.where(torch.isfinite(p), x.remainder(torch.where(torch.isfinite(p), p, 1.0)), x)
 
     def invariants(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
-        """Points on circles for periodic coordinates (for their differences, where a direction moves them all alike)
-        and the rest without the directions. Chords are no longer than arcs: hence 1-Lipschitz.
+        """Points on circles for periodic coordinates (for differences of those that a direction moves alike), and
+        the rest without the directions. Chords are no longer than arcs: hence 1-Lipschitz.
         """
         v, p = self.directions, self.periods
         moved = (v.abs() > 1e-9).any(0)
@@ -148,9 +148,8 @@ class Translations(Symmetry):
                     # of unit gradient in the two coordinates; each takes part in two differences at most
                     length = 1 / math.hypot(1 / float(p[i]), 1 / float(p[j]))
                     angle = x[:, i] / float(p[i]) - sign * x[:, j] / float(p[j])
-                    columns += _circle(
-                        (length * angle)[:, None] / math.sqrt(2), x.new_tensor([length / math.sqrt(2)])
-                    )
+                    length /= math.sqrt(2)
+                    columns += _circle((length * angle)[:, None], x.new_tensor([length]))
                     break
         return torch.cat(columns, 1)
 
@@ -184,8 +183,8 @@ def _periods(periods, ndim: int) -> Float[Tensor, "D"]:
         values = values.expand(ndim)
     if values.shape != (ndim,):
         raise PotentialError(
-            f"periods has shape {list(values.shape)} for {ndim} coordinates: give one period for each, None where a "
-            "coordinate has none, or one number for all"
+            f"periods has shape {list(values.shape)} for {ndim} coordinates: give one period for each (None where "
+            "there is none), or one number for all"
         )
     if bool((values < 0).any() | values.isnan().any()):
         raise PotentialError("periods must be positive: give None where a coordinate has none")

@@ -1,0 +1,90 @@
+"""Potentials with periodic coordinates, or directions along which they are constant: declared, tried, sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from torchscape import random
+from torchscape.errors import PotentialError
+from torchscape.potentials.base import Potential
+from torchscape.symmetry.base import Symmetry
+from torchscape.symmetry.translations import Translations
+from torchscape.types import Float, Tensor
+
+__all__ = ["expect_translations", "sample_periods", "with_periods"]
+
+_PURPOSE = 0x7E51  # keeps the draws of periodic coordinates apart from those of others
+
+
+def with_periods(
+    symmetry: Symmetry | None, ndim: int, periods: float | int | Sequence[float | int | None] | Tensor
+) -> Translations:
+    """The translations that have these periods, and the directions of ``symmetry`` if it has some.
+
+    Raises:
+        PotentialError: if ``symmetry`` is of another kind.
+    """
+    if symmetry is None:
+        return Translations(ndim, periods=periods)
+    if isinstance(symmetry, Translations) and not bool(symmetry.is_periodic.any()):
+        return symmetry.with_periods(periods)
+    raise PotentialError(
+        f"periods= beside a symmetry of kind {type(symmetry).__name__}: give symmetry=Translations(ndim, "
+        "periods=..., directions=...), or teach your symmetry the periods"
+    )
+
+
+def sample_periods(potential: Potential, x: Float[Tensor, "n D"], seed: int) -> Float[Tensor, "n D"]:
+    """``x`` with periodic coordinates drawn uniformly from one period."""
+    symmetry = potential.symmetry
+    if not isinstance(symmetry, Translations) or not bool(symmetry.is_periodic.any()):
+        return x
+    key = random.fold(seed, torch.arange(len(x), device=x.device), _PURPOSE)
+    u = random.uniform(key, x.shape[1], x.dtype)
+    periodic = symmetry.is_periodic.to(x.device)
+    return torch.where(periodic, u * torch.where(periodic, symmetry.periods.to(x), 0.0), x)
+
+
+def expect_translations(potential: Potential, x: Float[Tensor, "B D"]) -> None:
+    """Is U unchanged by the declared shifts, and are periodic coordinates free of walls?
+
+    Raises:
+        PotentialError: naming the first coordinate or direction that changes U.
+    """
+    symmetry = potential.symmetry
+    if not isinstance(symmetry, Translations):
+        return
+    if symmetry.ndim != potential.ndim:
+        raise PotentialError(f"Translations of {symmetry.ndim} coordinates for ndim={potential.ndim}")
+    if potential.bounds is not None:
+        walls = torch.isfinite(potential.bounds.lower) | torch.isfinite(potential.bounds.upper)
+        moved = symmetry.is_periodic | (symmetry.directions.abs() > 1e-9).any(0)
+        if bool((walls.cpu() & moved).any()):
+            raise PotentialError(
+                "a coordinate has a period, or is moved by a direction, and has walls: leave its bounds out"
+            )
+    which = symmetry.is_periodic.nonzero()[:, 0]
+    turns = torch.zeros(len(which), potential.ndim, dtype=torch.float64)
+    turns[torch.arange(len(which)), which] = symmetry.periods[which]
+    lines = symmetry.directions * (0.77 * potential.length_scale)
+    shifts = torch.cat([turns, lines]).to(x)
+    if not len(shifts):
+        return
+    here = potential.energy(x).detach()
+    there = potential.energy((x + shifts[:, None]).flatten(0, 1)).detach().reshape(len(shifts), len(x))
+    finite = torch.isfinite(here)
+    scale = here[finite].abs().max() + (here[finite].max() - here[finite].min())
+    change = (there - here)[:, finite].abs().nan_to_num(nan=torch.inf).amax(1)
+    wrong = torch.nonzero(change > torch.finfo(x.dtype).eps ** 0.6 * scale)[:, 0].tolist()
+    if not wrong:
+        return
+    first, by = wrong[0], float(change[wrong[0]])
+    if first < len(which):
+        told = (
+            f"coordinate {int(which[first])} is shifted by its period {float(symmetry.periods[which[first]]):.10g}"
+        )
+    else:
+        told = f"all coordinates are shifted along direction {first - len(which)}"
+    raise PotentialError(f"U changes by {by:.3g} when {told}: correct the period or direction, or leave it out")
