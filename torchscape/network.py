@@ -49,6 +49,8 @@ class Network:
         ts_path: integrated paths over the transition states: arc length and energy at I points, from the minimum
             ``edges[0]`` to ``edges[1]``; NaN where a path was not integrated.
         ids, ts_ids: the database's ids of the minima and transition states.
+        n_flat: of each minimum, flat directions that no declared symmetry explains: where there are some, it stands
+            for a continuous family. None where none is known of.
         properties: named per-minimum quantities (test accuracy, AUC, ...), each [N].
         ts_properties: named quantities of the transition states, each [E].
         energy_tol: energies closer than this are equal, in the potential's unit. None: a thousand rounding errors
@@ -80,6 +82,7 @@ class Network:
     coords: Float[Tensor, "N D"] | None = None
     ts_coords: Float[Tensor, "E D"] | None = None
     ts_path: Float[Tensor, "E I 2"] | None = None
+    n_flat: Int[Tensor, "N"] | None = None
     properties: Mapping[str, Float[Tensor, "N"]] = dataclasses.field(default_factory=dict)
     ts_properties: Mapping[str, Float[Tensor, "E"]] = dataclasses.field(default_factory=dict)
     energy_tol: float | None = None
@@ -155,6 +158,8 @@ class Network:
             _expect_length(name, getattr(self, name), n, "minima")
         for name in ("ts_log_det", "ts_log_degeneracy", "ts_n_modes", "ts_hits", "ts_ids"):
             _expect_length(name, getattr(self, name), m, "transition states")
+        if self.n_flat is not None:
+            _expect_length("n_flat", self.n_flat, n, "minima")
         _expect_length("edges", self.edges.T, m, "transition states")
         for name, values in self.properties.items():
             _expect_length(f"property {name!r}", values, n, "minima")
@@ -271,7 +276,7 @@ class Network:
         return dataclasses.replace(self, **moved)
 
 
-_MIN_COLUMNS = ("energy", "log_det", "log_degeneracy", "n_modes", "hits", "ids", "coords")
+_MIN_COLUMNS = ("energy", "log_det", "log_degeneracy", "n_modes", "n_flat", "hits", "ids", "coords")
 _TS_COLUMNS = (
     "ts_energy",
     "ts_log_det",

@@ -73,8 +73,15 @@ class TestCounting:
             return ring(x) / (1 + x.square().sum(1)) ** 2 * ((x - torch.tensor([4.0, 0.0])).square().sum(1) + 0.1)
 
         with pytest.warns(UserWarning, match="1 of 2 minima"):
-            report, _ = explored(function(f, 2), tsc.BasinHopping(walkers=32, hops=4, step=2.0))
+            report, landscape = explored(function(f, 2), tsc.BasinHopping(walkers=32, hops=4, step=2.0))
         assert report.flat_directions == (1, 0)
+        network = landscape.network()
+        assert network.n_modes.tolist() == [1, 2]
+        with pytest.warns(UserWarning, match="families with 0 to 1 flat directions"):
+            tsc.analysis.heat_capacity(network, [0.1])
+        with pytest.warns(UserWarning, match="families"):
+            tsc.analysis.rates(network, 0.1)
+        assert network.subset(torch.tensor([1])).n_flat.tolist() == [0]
 
     def test_what_is_not_flat_is_said_nothing_of(self):
         report, landscape = explored(function(lambda x: ((x**2 - 1) ** 2).sum(1), 2))

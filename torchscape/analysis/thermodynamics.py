@@ -15,6 +15,7 @@ doi 10.1039/c7cp01108c, eq. 5.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 
 import torch
@@ -307,3 +308,18 @@ def _expect_log_det(network: Network) -> None:
             f"log_det is NaN for {bad} of {network.n_minima} minima: explore the landscape once more, which "
             "computes what is missing (as saddles.characterise does), or leave them out with network.subset"
         )
+    _warn_of_families(network)
+
+
+def _warn_of_families(network: Network) -> None:
+    """Z of a family is its volume times (2 pi T)^(k / 2) / sqrt(prod mu): the volume is known to nobody here."""
+    if network.n_flat is None or network.n_minima < 2 or not bool((network.n_flat > 0).any()):
+        return
+    counts = network.n_flat.unique().tolist()
+    told = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    warnings.warn(
+        f"minima are continuous families with {told} flat directions, each weighed as if its volume were one: "
+        "populations, heat capacities and rates are relative to that; regularise the directions (l2), or declare "
+        "the symmetry",
+        stacklevel=4,
+    )

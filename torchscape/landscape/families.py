@@ -107,7 +107,7 @@ def represented(store: Store, ids: Int[Tensor, "K"]) -> Int[Tensor, "K"]:
     found = store.execute("SELECT id, family FROM minimum WHERE family != id ORDER BY id")
     if not found or not len(ids):
         return ids
-    member, family = rows.ints([number for row in found for number in row]).reshape(-1, 2).T
+    member, family = rows.ints([number for row in found for number in row]).reshape(-1, 2).T.contiguous()
     position = torch.searchsorted(member, ids).clamp(max=len(member) - 1)
     return torch.where(member[position] == ids, family[position], ids)
 

@@ -65,10 +65,10 @@ def read_network(store: Store, *, coords: bool | Literal["auto"] = "auto") -> Ne
         (ndim,) = store.execute("SELECT value FROM meta WHERE key = 'ndim'")[0]
         minima = _Columns(
             store.execute(
-                "SELECT id, energy, log_det, log_degeneracy, COALESCE(n_zero, 0), hits FROM minimum "
-                f"WHERE {_IS_MINIMUM} ORDER BY energy, id"
+                "SELECT id, energy, log_det, log_degeneracy, COALESCE(n_zero, 0), hits, COALESCE(n_flat, 0) "
+                f"FROM minimum WHERE {_IS_MINIMUM} ORDER BY energy, id"
             ),
-            6,
+            7,
         )
         saddles = _Columns(
             store.execute(
@@ -96,6 +96,7 @@ def read_network(store: Store, *, coords: bool | Literal["auto"] = "auto") -> Ne
             n_modes=ndim - minima.ints(4),
             ts_n_modes=ndim - 1 - saddles.ints(4),
             hits=minima.ints(5),
+            n_flat=minima.ints(6) if any(minima.ints(6).tolist()) else None,
             ts_hits=saddles.ints(5),
             ids=ids,
             ts_ids=saddles.ints(0),
