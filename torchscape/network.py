@@ -49,8 +49,8 @@ class Network:
         ts_path: integrated paths over the transition states: arc length and energy at I points, from the minimum
             ``edges[0]`` to ``edges[1]``; NaN where a path was not integrated.
         ids, ts_ids: the database's ids of the minima and transition states.
-        n_flat: of each minimum, flat directions that no declared symmetry explains: where there are some, it stands
-            for a continuous family. None where none is known of.
+        n_flat: of each minimum, flat directions that no declared symmetry explains: with any, it stands for a
+            continuous family. None where there are none.
         properties: named per-minimum quantities (test accuracy, AUC, ...), each [N].
         ts_properties: named quantities of the transition states, each [E].
         energy_tol: energies closer than this are equal, in the potential's unit. None: a thousand rounding errors
