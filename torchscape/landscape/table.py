@@ -217,7 +217,8 @@ class PointTable:
         n_zero = [None if n < 0 else n for n in points.n_zero.tolist()]
         flat = (points.n_zero.cpu() - known_zero_modes(self.potential, points)).clamp(min=0)
         n_flat = [None if n is None else m for n, m in zip(n_zero, flat.tolist(), strict=True)]
-        columns = (hits.tolist(), index, points.log_det.tolist(), n_zero, n_flat, lowest.tolist(), spectra)
+        columns: tuple[list, ...] = (hits.tolist(), index, points.log_det.tolist(), n_zero, n_flat)
+        columns = (*columns, lowest.tolist(), spectra)
         also = ""
         if self.name == "minimum":
             # What has no flat direction stands for itself; the rest is looked at by explore.
