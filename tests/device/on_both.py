@@ -76,9 +76,9 @@ KINDS = {
         lambda x: ((x**2 - 1) ** 2).sum() + 0.2 * x[0], 2, device=device
     ),
     "cluster": lambda device: tsc.problems.get("lj", n=5, device=device).potential,
-    "gaussian process": gaussian_process,
+    "gaussian process": lambda device: tsc.problems.get("gp", n=30, n_test=10, device=device).potential,
     "k-means": lambda device: tsc.problems.get("kmeans", k=2, device=device).potential,
-    "p-spin": lambda device: tsc.problems.get("pspin", n=4, device=device).potential,
+    "p-spin": lambda device: tsc.problems.get("p-spin", n=4, device=device).potential,
 }
 
 

@@ -69,6 +69,7 @@ def test_one_file_is_explored_on_device_and_cpu_in_turn(device, tmp_path):
     close(there.ts_energy, here.ts_energy, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:the module is evaluated walker by walker")  # so is every recurrent one
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
 def test_every_kind_of_potential(make, device):
     there, here = make(device), make("cpu")
