@@ -64,7 +64,6 @@ KINDS = {
     ),
     "attention": lambda device: module(Attention(), images(), device, symmetry=None),
     "lstm": lambda device: module(Recurrent(nn.LSTM), images(), device, symmetry=None),
-    "gru": lambda device: module(Recurrent(nn.GRU), images(), device, symmetry=None),
     "rnn": lambda device: module(Recurrent(nn.RNN), images(), device, symmetry=None),
     "embedding": lambda device: module(
         nn.Sequential(nn.Embedding(3, 2), nn.Flatten(), nn.Linear(4, 3)),
