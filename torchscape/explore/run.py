@@ -24,6 +24,7 @@ from torchscape.explore.tasks import Found
 from torchscape.landscape import Landscape
 from torchscape.landscape.description import UP_TO_FAMILIES, families_told, invariances_told
 from torchscape.potentials.base import Potential, hash_settings
+from torchscape.potentials.probe import probe
 from torchscape.progress import progress_bar
 from torchscape.saddles import SaddleSearch, characterise
 from torchscape.types import Bool, Int, Tensor
@@ -89,6 +90,7 @@ def explore(
     budget: Budget | None = None,
     executor: Executor | None = None,
     progress: bool = True,
+    check: bool = True,
 ) -> ExploreReport:
     """Explore a landscape: the strategies take turns until none has anything left to try.
 
@@ -110,12 +112,15 @@ def explore(
         budget: limits for this call.
         executor: who runs the tasks; default :class:`InProcess`.
         progress: show progress bars.
+        check: try the derivatives and the symmetry of a potential of your own first, once for each potential (see
+            :func:`~torchscape.potentials.probe.probe`): about 40 gradients of single rows.
 
     Returns:
         A report; the findings themselves are in ``landscape``.
 
     Raises:
         FingerprintMismatch: if the landscape is that of another potential.
+        PotentialError: if a derivative or the symmetry of the potential is false.
         DatabaseError: if it cannot be written; what is committed stays.
 
     Example:
@@ -131,6 +136,8 @@ def explore(
     strategies = [BasinHopping(), ConnectMinima()] if strategies is None else list(strategies)
     if potential is not landscape.potential and not landscape.is_readonly:
         landscape.expect(potential)
+    if check:
+        probe(potential)
     loop = _Loop(landscape, potential, seed, budget or Budget(), executor or InProcess(), progress)
     run = landscape.begin_run(seed, {"strategies": [repr(s) for s in strategies], "budget": repr(budget)})
     try:

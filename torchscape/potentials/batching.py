@@ -19,7 +19,16 @@ from torchscape.devices import is_host
 from torchscape.memory import available_memory
 from torchscape.types import Tensor
 
-__all__ = ["FeatureMajor", "Plan", "differentiable_twice", "fresh_bytes", "map_rows", "second_derivative"]
+__all__ = [
+    "FeatureMajor",
+    "Plan",
+    "WrittenOut",
+    "decomposed",
+    "differentiable_twice",
+    "fresh_bytes",
+    "map_rows",
+    "second_derivative",
+]
 
 # On a CPU, temporaries of this many bytes still live in the last-level cache: measured on a 64-10-10 network,
 # chunks of 20 to 40 MiB are a third faster than chunks of 5 or of 200.
@@ -28,7 +37,17 @@ _STREAMED = 256  # samples, at the least, in a chunk that comes from the host
 _BACKWARD = 2  # bytes of a forward and backward pass, over those of the forward pass
 
 
-class FeatureMajor(TorchFunctionMode):
+class WrittenOut(TorchFunctionMode):
+    """Writes out what torch differentiates wrongly: weight normalisation, w = g v / |v|, whose fused kernel has a
+    wrong second derivative (torch 2.13: 0.79 where the largest entry of a Hessian is 6.7)."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch._weight_norm:
+            return _weight_norm(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+class FeatureMajor(WrittenOut):
     """Keeps hidden features in rows and samples in columns while a module is mapped over walkers.
 
     ``linear(x, W, b)`` becomes ``(W x^T + b)^T``. Mapped over B weights W [h, k] that share one input x [n, k],
@@ -43,7 +62,14 @@ class FeatureMajor(TorchFunctionMode):
             return _linear(*args, **kwargs)
         if func is functional.cross_entropy:
             return _cross_entropy(*args, **kwargs)
-        return func(*args, **kwargs)
+        return super().__torch_function__(func, types, args, kwargs)
+
+
+def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
+    """g v / |v|, with one norm for each index of ``dim``, or one in all for -1."""
+    others = [k for k in range(v.ndim) if k != dim] if dim != -1 else list(range(v.ndim))
+    norm = v.square().sum(others, keepdim=dim != -1).sqrt() if others else v.abs()
+    return v * (g / norm)
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -80,18 +106,45 @@ def differentiable_twice() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fused)
 
 
-def map_rows(f: Callable[..., Tensor], params: dict[str, Tensor], shared: Any, *, vmapped: bool) -> Tensor:
-    """``f(row of params, shared)`` for every row: in one vmap, or (for operations without one) in a loop."""
+@contextlib.contextmanager
+def decomposed(device: torch.device) -> Iterator[None]:
+    """No fused recurrent kernels: neither cuDNN's nor, on a CPU, oneDNN's have batching rules."""
+    fused = device.type == "cpu" and torch._C._get_mkldnn_enabled()
+    if fused:
+        torch._C._set_mkldnn_enabled(False)
+    try:
+        with torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        if fused:
+            torch._C._set_mkldnn_enabled(True)
+
+
+def map_rows(
+    f: Callable[..., Tensor], params: dict[str, Tensor], shared: Any, *, vmapped: bool, nested: bool = False
+) -> Tensor:
+    """``f(row of params, shared)`` for every row: in one vmap, or (for operations without one) in a loop.
+
+    ``nested`` calls f inside a ``vjp`` inside the vmap, whose backward is never run: below a level of
+    differentiation torch takes recurrent layers apart, and their parts have batching rules.
+    """
     if not vmapped:
         n_rows = len(next(iter(params.values())))
         # The loss may call torch.autograd.grad itself, and then needs a graph even where we do not.
-        with differentiable_twice(), torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
+        with differentiable_twice(), WrittenOut(), torch.backends.cudnn.flags(enabled=False), torch.enable_grad():
             values = [f({name: p[b] for name, p in params.items()}, shared) for b in range(n_rows)]
         return torch.stack(values if torch.is_grad_enabled() else [value.detach() for value in values])
     # Rows of a matrix product fold into one large product only if the rows are contiguous.
     params = {name: p.contiguous() for name, p in params.items()}
     with differentiable_twice(), FeatureMajor():
-        return torch.func.vmap(f, in_dims=(0, None))(params, shared)
+        if not nested:
+            return torch.func.vmap(f, in_dims=(0, None))(params, shared)
+
+        def inside(row: dict[str, Tensor], shared: Any) -> Tensor:
+            return torch.func.vjp(lambda row: f(row, shared), row)[0]
+
+        with decomposed(next(iter(params.values())).device):
+            return torch.func.vmap(inside, in_dims=(0, None))(params, shared)
 
 
 def second_derivative(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, way: str) -> Tensor:

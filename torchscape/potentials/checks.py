@@ -10,18 +10,19 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.parameter import is_lazy
 
 from torchscape import devices
 from torchscape.errors import NotDeterministic, PotentialError, TorchscapeError
-from torchscape.potentials.batching import fresh_bytes, second_derivative
+from torchscape.potentials.batching import differentiable_twice, fresh_bytes, second_derivative
 from torchscape.potentials.evaluator import Evaluator
 from torchscape.potentials.objective import Objective, batch_size, describe
 from torchscape.types import Float, Tensor
 
-__all__ = ["available_device", "refuse_unfit", "tried_out"]
+__all__ = ["available_device", "causes_of_wrong_gradients", "refuse_unfit", "tried_out"]
 
 _N_TRIAL = 7  # samples in the trial: enough to split unevenly
 
@@ -74,6 +75,24 @@ def refuse_unfit(module: nn.Module) -> None:
             )
 
 
+def causes_of_wrong_gradients(module: nn.Module) -> dict[str, str]:
+    """By name of a parameter, what torch is known to hold back from its gradient, with the remedy."""
+    causes = {}
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Embedding | nn.EmbeddingBag):
+            called = f"{type(part).__name__} {name!r}"
+            if part.padding_idx is not None:
+                causes[f"{name}.weight".lstrip(".")] = (
+                    f"{called} has padding_idx={part.padding_idx}: torch gives that row no gradient although the "
+                    f"energy depends on it; build it without padding_idx, or multiply the embedding by a mask"
+                )
+            elif part.scale_grad_by_freq:
+                causes[f"{name}.weight".lstrip(".")] = (
+                    f"{called} has scale_grad_by_freq=True, which changes its gradient; build it with False"
+                )
+    return causes
+
+
 def tried_out(evaluator: Evaluator, x: Float[Tensor, "B D"]) -> Evaluator:
     """The evaluator, after a trial on a few samples has shown that it works and how.
 
@@ -95,15 +114,16 @@ def tried_out(evaluator: Evaluator, x: Float[Tensor, "B D"]) -> Evaluator:
     with devices.fork_rng(x.device):
         first = _first_pass(objective, losses, x[:1], batch)
         _compare_passes(objective, losses, x[:1], batch, first)
+        _refuse_broadcast(evaluator, x[0], batch, first)
         objective.reduction = _reduction(objective, losses, x, batch)
         # Where samples interact, memory may grow faster than their number: all of them are counted.
         sized = objective.samples.whole if objective.reduction == "whole" else batch
         n_bytes = fresh_bytes(lambda: losses(x[:1], sized, vmapped=False)) // batch_size(sized)
-        vmapped, why_not, second = _derivatives(losses, x[:2], batch)
+        how, why_not = _derivatives(evaluator, x[:2], batch)
     row = 8 * x.shape[1] * x.element_size()
     plan = dataclasses.replace(evaluator.plan, bytes_per_pair=n_bytes, bytes_per_row=row)
-    evaluator = dataclasses.replace(evaluator, plan=plan, vmapped=vmapped, second=second)
-    if not vmapped:
+    evaluator = dataclasses.replace(evaluator, plan=plan, **how)
+    if not evaluator.vmapped:
         message = f"the module is evaluated walker by walker, because torch cannot vmap it: {why_not}"
         warnings.warn(message, stacklevel=4)
     _refuse_nowhere_finite(evaluator, x)
@@ -111,14 +131,18 @@ def tried_out(evaluator: Evaluator, x: Float[Tensor, "B D"]) -> Evaluator:
 
 
 def _refuse_nowhere_finite(evaluator: Evaluator, x: Float[Tensor, "B D"]) -> None:
-    with torch.no_grad():
-        if bool(torch.isfinite(evaluator.energy(x)).any()):
-            return
     n_bad = evaluator.objective.samples.n_not_finite()
+    with torch.no_grad():
+        energy = evaluator.energy(x)
+    fine = torch.isfinite(energy)
+    if n_bad and bool(fine.any()):
+        fine &= torch.isfinite(evaluator.energy_and_grad(x)[1]).all(1)
+    if bool(fine.any()):
+        return
     hint = "look for a logarithm or root of negative numbers, a division by zero, or overflow in the loss"
     raise PotentialError(
-        "the loss is NaN or infinite everywhere, at the module's own parameters and at random starts; "
-        + (f"the data hold {n_bad} numbers that are NaN or infinite: clean them" if n_bad else hint)
+        "the loss is NaN or infinite everywhere, or its gradient is, at the module's own parameters and at random "
+        "starts; " + (f"the data hold {n_bad} numbers that are NaN or infinite: clean them" if n_bad else hint)
     )
 
 
@@ -167,6 +191,35 @@ def _compare_passes(
             )
 
 
+def _refuse_broadcast(evaluator: Evaluator, x: Tensor, batch: Any, first: Tensor) -> None:
+    """Targets [N] against outputs [N, 1] make a loss compare every output with every target."""
+    objective = evaluator.objective
+    if objective.model_first or not isinstance(batch[-1], Tensor) or not batch[-1].is_floating_point():
+        return
+    *inputs, target = batch
+    params = evaluator.layout.unflatten(x)
+    with torch.enable_grad(), differentiable_twice():
+        output = functional_call(objective.module, params, tuple(inputs))
+    if not isinstance(output, Tensor) or output.shape == target.shape or output.numel() != target.numel():
+        return
+    if target.numel() < 2:
+        return
+    for pair in ((output.reshape(target.shape), target), (output, target.reshape(output.shape))):
+        try:
+            with torch.enable_grad(), differentiable_twice():
+                alike = objective._loss(*pair).detach()
+        except (RuntimeError, ValueError, IndexError, TypeError):  # a loss that wants the shapes as they are
+            return
+        if torch.allclose(alike, first[0], rtol=1e4 * torch.finfo(first.dtype).eps, atol=0.0, equal_nan=True):
+            return  # or one that deals with them
+    shape, goal = ("[" + ", ".join(["N", *map(str, t.shape[1:])]) + "]" for t in (output, target))
+    raise PotentialError(
+        f"the outputs have shape {shape} and the targets {goal}, so the loss compares every output with every "
+        f"target; give the targets the shape of the outputs, as in y.reshape(N, ...) or y[:, None], or drop the "
+        f"last axis of the outputs with .squeeze(-1)"
+    )
+
+
 def _reduction(objective: Objective, losses: Callable[..., Tensor], x: Tensor, batch: Any) -> str:
     """Whether the loss of a batch is the mean or the sum of the losses of its parts."""
     claimed, n = objective.reduction, batch_size(batch)
@@ -199,21 +252,23 @@ def _reduction(objective: Objective, losses: Callable[..., Tensor], x: Tensor, b
     )
 
 
-def _derivatives(losses: Callable[..., Tensor], x: Tensor, batch: Any) -> tuple[bool, str, str]:
-    """(whether vmap works, why not, how second derivatives are taken)."""
-    plain = _grad(losses, x, batch, vmapped=False)
+def _derivatives(evaluator: Evaluator, x: Tensor, batch: Any) -> tuple[dict[str, Any], str]:
+    """How an evaluator maps rows and takes second derivatives, and why vmap alone does not do."""
+    plain = _grad(evaluator.losses, x, batch, vmapped=False)
     why_not = ""
-    for vmapped in (True, False):
+    for vmapped, nested in ((True, False), (True, True), (False, False)):
+        losses = dataclasses.replace(evaluator, nested=nested).losses
         try:
             with _slow_fallbacks_are_errors():
                 mapped = _grad(losses, x, batch, vmapped=vmapped)
                 scale = float(plain.nan_to_num().abs().max())
                 if not torch.allclose(mapped, plain, rtol=1e-3, atol=1e-3 * scale, equal_nan=True):
                     raise RuntimeError("vmap gives another gradient than a loop")
-                return vmapped, why_not, _second(losses, x, batch, vmapped=vmapped)
+                second = _second(losses, x, batch, vmapped=vmapped)
+                return {"vmapped": vmapped, "nested": nested, "second": second}, why_not
         except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, Warning) as error:
             why_not = why_not or str(error).strip().splitlines()[0]
-    return False, why_not, "none"
+    return {"vmapped": False, "second": "none"}, why_not
 
 
 def _grad(losses: Callable[..., Tensor], x: Tensor, batch: Any, *, vmapped: bool) -> Tensor:

@@ -24,6 +24,9 @@ _TRIES = 16
 class ClusterPotential(Potential):
     """n atoms in three dimensions: U is unchanged by rotation, reflection, translation and exchange of like atoms.
 
+    :func:`torchscape.explore` tries whether that is so, and refuses a potential of which it is not: atoms that are
+    bound to the origin say ``translation=False``, and a subclass with less symmetry sets ``self.symmetry``.
+
     A row holds (x_1, y_1, z_1, x_2, ...), in units of the pair diameter sigma. A subclass writes
     :meth:`energy` (and adds :attr:`wall`, if it allows a container); symmetry, zero modes and starting points
     come from here.
@@ -37,6 +40,7 @@ class ClusterPotential(Potential):
         n_atoms: number of atoms n, so that D = 3 n.
         species: a label per atom, where not all are alike.
         container: the radius R, or None for no container.
+        translation: whether U is unchanged by translation; False where the atoms are bound to the origin.
         dtype, device: of the points.
 
     Example:
@@ -57,6 +61,7 @@ class ClusterPotential(Potential):
         *,
         species: Sequence[object] | None = None,
         container: float | int | None = None,
+        translation: bool = True,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ):
@@ -64,7 +69,7 @@ class ClusterPotential(Potential):
         POSITIVE.or_none.check(type(self).__name__, PotentialError, container=container)
         self.n_atoms, self.ndim = n_atoms, 3 * n_atoms
         self.species = None if species is None else tuple(species)
-        self.symmetry = ClusterSymmetry(n_atoms, species=species)
+        self.symmetry = ClusterSymmetry(n_atoms, species=species, translation=translation)
         self.container = None if container is None else float(container)
         self.dtype, self.device = dtype, torch.device(device)
         # Hessian-vector products by autograd keep several [B n n 3] arrays: about 2^24 numbers each at most.

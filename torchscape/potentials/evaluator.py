@@ -33,6 +33,7 @@ class Evaluator:
         decay: the regularisation of every coordinate.
         plan: how much goes through the module at once.
         vmapped: in one vmap over rows, or in a loop.
+        nested: whether that vmap holds a level of differentiation (recurrent layers).
         second: how second derivatives are taken: "reverse", "forward" or "none".
         limits: rows and samples at once that did not fit into memory before, by what was evaluated.
     """
@@ -42,6 +43,7 @@ class Evaluator:
     decay: Float[Tensor, "D"]
     plan: Plan
     vmapped: bool = True
+    nested: bool = False
     second: str = "reverse"
     limits: Limits = dataclasses.field(default_factory=Limits, compare=False, repr=False)
 
@@ -105,7 +107,10 @@ class Evaluator:
 
         def at(part: Tensor, size: int = size) -> Tensor:
             params = self.layout.unflatten(part)
-            return torch.cat([map_rows(call, params, b, vmapped=self.vmapped) for b in inputs.chunks(size)], 1)
+            return torch.cat(
+                [map_rows(call, params, b, vmapped=self.vmapped, nested=self.nested) for b in inputs.chunks(size)],
+                1,
+            )
 
         if len(x) == 0:  # the shape of an output is known only from an output
             return at(x.new_zeros(1, x.shape[1]))[:0]
@@ -124,7 +129,7 @@ class Evaluator:
     def losses(self, x: Float[Tensor, "B D"], batch: Any, *, vmapped: bool) -> Tensor:
         """The loss of one batch at every row, as the loss reduces it."""
         params = {f"module.{name}": value for name, value in self.layout.unflatten(x).items()}
-        return map_rows(self._call, params, batch, vmapped=vmapped)
+        return map_rows(self._call, params, batch, vmapped=vmapped, nested=self.nested)
 
     # --- one group of rows at a time -------------------------------------------------------------------
 

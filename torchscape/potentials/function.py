@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from torchscape import random
 from torchscape.errors import NotDeterministic, PotentialError
 from torchscape.potentials.base import Potential
+from torchscape.potentials.batching import WrittenOut, decomposed, differentiable_twice
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.periodic import expect_translations, sample_periods, with_periods
+from torchscape.potentials.probe import generic_points, refuse_false_symmetry, refuse_wrong_derivatives
 from torchscape.symmetry.base import Symmetry
 from torchscape.symmetry.translations import Translations
 from torchscape.types import Float, Tensor
@@ -44,11 +48,15 @@ class FunctionPotential(Potential):
             what it closes over cannot be hashed: name functions that differ only in those.
         chunk_size: most points evaluated by one vectorised call.
         dtype, device: of the points.
+        check: try the derivatives, and a symmetry that is given: 36 gradients of single rows, six Hessian-vector
+            products.
 
     Raises:
         PotentialError: if ``fn`` cannot take a point of ``ndim`` coordinates, returns anything but a scalar,
             leaves torch's autograd, gives NaN everywhere, or reads both ways with different answers; if U changes
             under the symmetry or the periods that it is said to have.
+            leaves torch's autograd, gives NaN everywhere, reads both ways with different answers, or has a
+            derivative or a symmetry that is false.
         NotDeterministic: if two evaluations of one point differ, or a row depends on its neighbours.
 
     Example:
@@ -73,6 +81,7 @@ class FunctionPotential(Potential):
         chunk_size: int = 4096,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
+        check: bool = True,
     ):
         COUNT.check("FunctionPotential", PotentialError, ndim=ndim, chunk_size=chunk_size)
         POSITIVE.or_none.check("FunctionPotential", PotentialError, length_scale=length_scale)
@@ -94,8 +103,14 @@ class FunctionPotential(Potential):
         points = _probe_points(self)
         self.batched = _detect(fn, points) if batched is None else bool(batched)
         self._evaluate = self._choose(points)
+        if _calls_fused(self._evaluate, points):
+            self._evaluate = _without_fused(self._evaluate)
         _check(self._evaluate, points)
         expect_translations(self, points)
+        if check:
+            x = generic_points(self)
+            refuse_wrong_derivatives(self, x, "check=False")
+            refuse_false_symmetry(self, x)
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         return self._evaluate(x) if len(x) else x.sum(1)
@@ -116,25 +131,75 @@ class FunctionPotential(Potential):
         if self.batched:
             _expect_batch(_call(self.fn, points, "a batch"), points)
             return self.fn
-        rows = _by_rows(self.fn)
+        rows, reason = _by_rows(self.fn), ""
         by_rows = rows(points)
-        vectorised = torch.func.vmap(self.fn, chunk_size=self.chunk_size)
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # vmap's own fallback announces itself with a warning
-                together = vectorised(points)
-        except Exception as error:
-            reason = str(error).strip().splitlines()[0]
-        else:
+        plain = torch.func.vmap(self.fn, chunk_size=self.chunk_size)
+        for vectorised in (plain, _nested(self.fn, self.chunk_size), _without_fused(plain)):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error")  # vmap's own fallback announces itself with a warning
+                    together = vectorised(points)
+            except Exception as error:
+                reason = reason or str(error).strip().splitlines()[0]
+                continue
             if _close(together, by_rows):
                 return vectorised
             if not _close(rows(points), by_rows):
                 raise NotDeterministic(_NOT_DETERMINISTIC)
-            reason = "vectorised values differ from those of single points"
+            reason = reason or "vectorised values differ from those of single points"
         warnings.warn(
             f"{self.name} is evaluated row by row, because vmap cannot vectorise it ({reason})", stacklevel=3
         )
         return rows
+
+
+# Kernels without batching rules or with false second derivatives, which have a plain form.
+_FUSED = frozenset(
+    [
+        "scaled_dot_product_attention",
+        "multi_head_attention_forward",
+        "_native_multi_head_attention",
+        "_transformer_encoder_layer_fwd",
+        "_weight_norm",
+    ]
+)
+
+
+class _Watch(TorchFunctionMode):
+    """Whether a fused kernel is called."""
+
+    seen = False
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.seen = self.seen or getattr(func, "__name__", "") in _FUSED
+        return func(*args, **(kwargs or {}))
+
+
+def _calls_fused(evaluate: Callable[[Tensor], Tensor], points: Float[Tensor, "B D"]) -> bool:
+    with _Watch() as watch, contextlib.suppress(Exception):  # what is wrong is said by _check
+        evaluate(points)
+    return watch.seen
+
+
+def _without_fused(evaluate: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """With the mathematical form of attention, and weight normalisation written out."""
+
+    def plain(x: Tensor) -> Tensor:
+        with differentiable_twice(), WrittenOut():
+            return evaluate(x)
+
+    return plain
+
+
+def _nested(fn: Callable[[Tensor], Tensor], chunk_size: int) -> Callable[[Tensor], Tensor]:
+    """Vectorised below a level of differentiation, where torch takes recurrent layers apart."""
+    inside = torch.func.vmap(lambda point: torch.func.vjp(fn, point)[0], chunk_size=chunk_size)
+
+    def vectorised(x: Tensor) -> Tensor:
+        with decomposed(x.device):
+            return inside(x)
+
+    return vectorised
 
 
 _NOT_DETERMINISTIC = (

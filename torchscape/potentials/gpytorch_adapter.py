@@ -18,7 +18,8 @@ def from_gpytorch(mll: Any, **options: Any) -> ModulePotential:
     The coordinates are the model's and the likelihood's own (raw, unconstrained) parameters, by the names that
     GPyTorch gives them. U is the total over data points, where GPyTorch's own objective is divided by their
     number. The covariance matrix is GPyTorch's, in dense form; its factorisation is not, so that no jitter is
-    added, and a matrix that is not positive definite makes one energy infinite rather than stop a batch.
+    added, nothing is random however many points there are (GPyTorch's own objective is beyond 800), and a matrix
+    that is not positive definite makes one energy infinite rather than stop a batch.
 
     Args:
         mll: an ``ExactMarginalLogLikelihood`` of an ``ExactGP`` with one output.
@@ -48,7 +49,9 @@ def from_gpytorch(mll: Any, **options: Any) -> ModulePotential:
 
     def marginal_likelihood(model: Any, batch: tuple[Tensor, ...]) -> Tensor:
         *x, y = batch
-        with gpytorch.settings.debug(False):
+        # Outside trace_mode some kernels take derivatives of their own, whose derivatives are wrong: those of
+        # RBFKernel and MaternKernel have the wrong sign for a single length scale (GPyTorch 1.15).
+        with gpytorch.settings.debug(False), gpytorch.settings.trace_mode():
             distribution = model.likelihood(model.model.forward(*x))
         energy = factorised(distribution.covariance_matrix, y - distribution.mean)[0]
         for _, owner, prior, parameter, _ in model.named_priors():

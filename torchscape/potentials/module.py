@@ -10,18 +10,21 @@ from typing import Literal
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from torchscape import random
 from torchscape.errors import PotentialError
 from torchscape.potentials import checks, initial
 from torchscape.potentials.base import Potential
-from torchscape.potentials.batching import Plan
+from torchscape.potentials.batching import Plan, differentiable_twice
 from torchscape.potentials.data import Samples
 from torchscape.potentials.evaluator import Evaluator
 from torchscape.potentials.inputs import input_preconditioner
 from torchscape.potentials.objective import Objective
 from torchscape.potentials.preconditioner import Preconditioner
+from torchscape.potentials.probe import refuse_false_symmetry, refuse_wrong_derivatives
 from torchscape.potentials.selection import ParameterFilter, choose_layout, choose_mask
+from torchscape.potentials.state import copied, refuse_other_state
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE
@@ -57,10 +60,13 @@ class ModulePotential(Potential):
         max_rows: most walkers evaluated at once; by default likewise.
         dtype: of the coordinates, the constants and floating-point data.
         device: where to evaluate; by default where the module is.
+        check: try the derivatives on at most 64 samples, and a symmetry that is given: 36 gradients, six
+            Hessian-vector products.
 
     Raises:
         NotDeterministic: if the module or loss is random or depends on the batch (dropout, batch statistics).
-        PotentialError: if module, data and loss do not fit together; the message names the remedy.
+        PotentialError: if module, data and loss do not fit together, or a derivative is not that of the energy;
+            the message names the remedy.
 
     Example:
         >>> import torch
@@ -92,16 +98,17 @@ class ModulePotential(Potential):
         max_rows: int | None = None,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str | None = None,
+        check: bool = True,
     ) -> None:
         NOT_NEGATIVE.check("ModulePotential", PotentialError, l2=l2)
         COUNT.or_none.check("ModulePotential", PotentialError, chunk_size=chunk_size, max_rows=max_rows)
         checks.refuse_unfit(module)
         self.dtype = dtype
         self.device = checks.available_device(_device_of(module) if device is None else device)
-        own = copy.deepcopy(module).to(self.device, dtype)
+        own = copied(module).to(self.device, dtype)
         self.layout = choose_layout(own, parameters)
         self.ndim = self.layout.ndim
-        self.initial = self.flatten(own)[None]
+        self.initial = self._flattened(own)[None]
         own.requires_grad_(False)
         samples = Samples.of(data, dtype=dtype, device=self.device)
         objective = Objective(own, loss, samples, reduction).to(self.device, dtype)
@@ -113,6 +120,8 @@ class ModulePotential(Potential):
         self._preconditioner: Preconditioner | Literal["auto"] | None = "auto"
         self._choice = Symmetry() if symmetry is None else symmetry
         self._symmetry = None if isinstance(self._choice, str) else self._choice
+        if check:
+            self._probe()
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         """U of every row; differentiable in x, at the price of keeping every chunk's graph."""
@@ -139,12 +148,27 @@ class ModulePotential(Potential):
     # --- between points and modules --------------------------------------------------------------------
 
     def flatten(self, module: nn.Module) -> Float[Tensor, "D"]:
-        """The coordinates of a module of the same architecture, for example a trained one."""
+        """The coordinates of a module of the same architecture, for example a trained one.
+
+        Raises:
+            PotentialError: if its buffers (running statistics) or frozen parameters are not the potential's own:
+                its coordinates would be evaluated in another model.
+        """
+        self._refuse_other_state(
+            module, "build the potential from that module, as in ModulePotential(module, data, loss)"
+        )
+        return self._flattened(module)
+
+    def _flattened(self, module: nn.Module) -> Float[Tensor, "D"]:
         values = {name: value.detach() for name, value in module.named_parameters()}
         return self.layout.flatten(values).to(self.device, self.dtype)
 
     def load_into(self, module: nn.Module, x: Float[Tensor, "*R D"]) -> nn.Module:
         """Write one point into the parameters of ``module`` (in place, keeping its dtype) and return it.
+
+        Raises:
+            PotentialError: if the module has other parameters, or other buffers (running statistics) or frozen
+                parameters than the potential: it would be another model than the one that was evaluated.
 
         Example:
             >>> import torch
@@ -155,6 +179,7 @@ class ModulePotential(Potential):
         """
         if x.numel() != self.ndim:
             raise PotentialError(f"load_into takes one point of {self.ndim} coordinates, not {tuple(x.shape)}")
+        self._refuse_other_state(module, "load the point into a copy of the potential's own module, u.module")
         own = dict(module.named_parameters())
         with torch.no_grad():
             for name, value in self.layout.unflatten(x.detach().reshape(-1)).items():
@@ -250,7 +275,7 @@ class ModulePotential(Potential):
     @property
     def module(self) -> nn.Module:
         """A fresh copy of the module, its parameters as at construction."""
-        return copy.deepcopy(self._evaluator.objective.module)
+        return copied(self._evaluator.objective.module)
 
     @property
     def n_samples(self) -> int:
@@ -327,6 +352,39 @@ class ModulePotential(Potential):
         return found
 
     # --- helpers ---------------------------------------------------------------------------------------
+
+    def _probe(self) -> None:
+        """Refuse false derivatives and a false symmetry, tried on some of the samples."""
+        few = self._few()
+        noise = self._noise(2) * (0.1 * self.initial.abs() + 0.01)
+        x = torch.cat([self.initial + noise, self.sample(1, seed=1) + noise[:1]])
+        parts = {name: self.layout.coordinates(name) for name in self.layout.names}
+        causes = checks.causes_of_wrong_gradients(self._evaluator.objective.module)
+        refuse_wrong_derivatives(few, x, "check=False", parts=parts, causes=causes)
+        if self._symmetry is not None:
+            refuse_false_symmetry(few, x)
+
+    def _few(self) -> ModulePotential:
+        """The potential on at most 64 samples, evenly spread."""
+        n = self.n_samples
+        if not self._samples.separable or self._evaluator.objective.reduction == "whole" or n <= _N_VERIFY:
+            return self
+        try:
+            return self.on(torch.linspace(0, n - 1, _N_VERIFY, dtype=torch.float64).long())
+        except PotentialError:  # all of these are ignored targets
+            return self
+
+    def _refuse_other_state(self, module: nn.Module, remedy: str) -> None:
+        few = self._few()._evaluator
+
+        def energy(constants: Mapping[str, Tensor]) -> Tensor:
+            params = {f"module.{name}": value for name, value in self.layout.unflatten(self.initial[0]).items()}
+            params |= {f"module.{name}": value for name, value in constants.items()}
+            batch = next(iter(few.objective.samples.chunks(_N_VERIFY)))
+            with torch.enable_grad(), differentiable_twice():
+                return functional_call(few.objective, params, (batch,)).detach()
+
+        refuse_other_state(self._evaluator.objective.module, module, self.layout, energy, remedy)
 
     @property
     def _samples(self) -> Samples:

@@ -19,6 +19,7 @@ from torchscape.potentials.criterion import (
     with_reduction,
 )
 from torchscape.potentials.data import Samples
+from torchscape.potentials.state import copied
 from torchscape.types import Tensor
 
 __all__ = ["Objective", "batch_size", "describe"]
@@ -87,8 +88,12 @@ class Objective(nn.Module):
 
     def moved(self, *, dtype: torch.dtype, device: torch.device) -> Objective:
         """A copy for another dtype or device."""
-        samples = self.samples.to(dtype=dtype, device=device)
-        return copy.deepcopy(self, {id(self.samples): samples}).to(device, dtype)
+        other = copy.copy(self)
+        other._modules = dict(self._modules)
+        other.module = copied(self.module)
+        other._loss = copy.deepcopy(self._loss)
+        other.samples = self.samples.to(dtype=dtype, device=device)
+        return other.to(device, dtype)
 
     def _total(self) -> float | None:
         """The sum of target weights, where "mean" divides by that rather than by the number of samples."""

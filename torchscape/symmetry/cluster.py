@@ -39,6 +39,8 @@ class ClusterSymmetry(Symmetry):
         n_atoms: number of atoms n.
         dim: dimension of space, 2 or 3.
         species: a label per atom; only atoms of one label are exchanged. All alike by default.
+        translation: whether U is unchanged by translation; False where the atoms are bound to the origin, about
+            which the rotations then are.
         tolerance: displacement, in units of the cluster's root-mean-square radius, within which an operation
             counts as a symmetry of a structure (:meth:`point_group_order`) and a structure as linear.
 
@@ -59,7 +61,13 @@ class ClusterSymmetry(Symmetry):
     """
 
     def __init__(
-        self, n_atoms: int, dim: int = 3, *, species: Sequence[object] | None = None, tolerance: float = 1e-3
+        self,
+        n_atoms: int,
+        dim: int = 3,
+        *,
+        species: Sequence[object] | None = None,
+        translation: bool = True,
+        tolerance: float = 1e-3,
     ):
         NOT_NEGATIVE.check("ClusterSymmetry", PotentialError, tolerance=tolerance)
         if dim not in (2, 3) or n_atoms < 1:
@@ -68,6 +76,7 @@ class ClusterSymmetry(Symmetry):
         if len(labels) != n_atoms:
             raise PotentialError(f"{len(labels)} species for {n_atoms} atoms: give one label per atom")
         self.n_atoms, self.dim, self.tolerance = n_atoms, dim, tolerance
+        self.translation = translation
         names = sorted(set(labels), key=str)
         self._kinds = torch.tensor([names.index(label) for label in labels])
         self._counts = self._kinds.bincount().tolist()
@@ -76,7 +85,8 @@ class ClusterSymmetry(Symmetry):
 
     def describe(self) -> str:
         counts = " + ".join(str(count) for count in self._counts)
-        return f"rotation, reflection and translation in {self.dim} dimensions, permutation of {counts} like atoms"
+        moves = "rotation, reflection and translation" if self.translation else "rotation and reflection"
+        return f"{moves} in {self.dim} dimensions, permutation of {counts} like atoms"
 
     # --- closest images ---------------------------------------------------------------------------------
 
@@ -84,7 +94,7 @@ class ClusterSymmetry(Symmetry):
         """The image of each ``x`` closest to its ``reference`` (see the class for when it is exactly that)."""
         if len(x) == 0:
             return x
-        centre = self._atoms(reference).mean(1, keepdim=True)
+        centre = self._centre(reference)
         a, b = self._centred(reference), self._centred(x)
         align = self._align_exactly if self._labellings is not None else self._align_by_frames
         parts = [align(*pair) for pair in zip(a.split(self._rows()), b.split(self._rows()), strict=True)]
@@ -142,16 +152,22 @@ class ClusterSymmetry(Symmetry):
     def invariants(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         """Sorted interatomic distances over sqrt(n), kind of pair by kind of pair.
 
+        A cluster that is bound to the origin is a cluster with one more atom that never moves: the distances from
+        there are added, and n + 1 takes the place of n.
+
         Moving the atoms by d_i changes the distance r_ij by at most |d_i - d_j|; summed over pairs the squares
         are n sum |d_i|^2 - |sum d_i|^2 at most, and sorting brings two lists closer: hence 1-Lipschitz.
         """
         p = self._atoms(x)
         i, j = torch.triu_indices(self.n_atoms, self.n_atoms, 1, device=x.device)
-        distance = (p[:, i] - p[:, j]).norm(dim=2) / math.sqrt(self.n_atoms)
+        distance = (p[:, i] - p[:, j]).norm(dim=2) / math.sqrt(self.n_atoms + (not self.translation))
         kinds = self._kinds.to(x.device)
         low, high = torch.minimum(kinds[i], kinds[j]), torch.maximum(kinds[i], kinds[j])
         pair_kind = low * len(self._counts) + high
         blocks = [distance[:, pair_kind == kind].sort(1).values for kind in pair_kind.unique()]
+        if not self.translation:
+            radius = p.norm(dim=2) / math.sqrt(self.n_atoms + 1)
+            blocks += [radius[:, kinds == kind].sort(1).values for kind in kinds.unique()]
         return torch.cat(blocks, 1) if blocks else distance
 
     def point_group_order(self, x: Float[Tensor, "B D"]) -> Int[Tensor, "B"]:
@@ -173,7 +189,7 @@ class ClusterSymmetry(Symmetry):
             if self.n_atoms > 1
             else torch.full_like(reversible, 2, dtype=torch.int64)
         )
-        if self.n_atoms < 3 or bool(linear.all()):
+        if self.n_atoms < 2 + self.translation or bool(linear.all()):
             return of_linear
         p3, kinds = _in_space(p), self._kinds.to(p.device)
         i, j = superpose.choose_frame(p3, kinds)
@@ -211,10 +227,31 @@ class ClusterSymmetry(Symmetry):
         floor = self.tolerance**2 * weights[:, -1:]
         scale = torch.where(weights > floor, weights.clamp_min(torch.finfo(x.dtype).tiny).rsqrt(), 0.0)
         turns = scale[:, :, None] * (axes.mT @ turns)
-        return torch.cat([shift.expand(len(x), -1, -1), turns], 1)
+        return torch.cat([shift.expand(len(x), -1, -1), turns], 1) if self.translation else turns
 
     def random_image(self, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> Float[Tensor, "B D"]:
         """Each structure turned, perhaps reflected, like atoms exchanged, and shifted by about its own size."""
+        turn, labels, shift = self._random(x, key)
+        p = self._centred(x)
+        return (p.gather(1, labels[:, :, None].expand_as(p)) @ turn + shift).flatten(1)
+
+    def elements(self, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> dict[str, Float[Tensor, "B D"]]:
+        """Images under a random element of every kind, each alone: to find out which of them changes an energy."""
+        turn, labels, shift = self._random(x, key)
+        p, centre = self._centred(x), self._centre(x)
+        proper = turn * torch.linalg.det(turn).sign()[:, None, None] if self.dim == 3 else turn @ turn
+        images = {
+            "translation": p + shift + centre,
+            "rotation": p @ proper + centre,
+            "reflection": centre - p if self.dim == 3 else p * p.new_tensor([1.0, -1.0]) + centre,
+            "exchange of like atoms": p.gather(1, labels[:, :, None].expand_as(p)) + centre,
+        }
+        if not self.translation:
+            del images["translation"]
+        return {name: image.flatten(1) for name, image in images.items()}
+
+    def _random(self, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> tuple[Tensor, Tensor, Tensor]:
+        """An orthogonal matrix [B k k], labels [B n] and a shift [B 1 k] of about the structure's own size."""
         p, k = self._centred(x), self.dim
         q, r = torch.linalg.qr(random.normal(random.fold(key, 0), k * k, x.dtype).reshape(-1, k, k))
         turn = q * torch.sign(torch.diagonal(r, dim1=1, dim2=2))[:, None]
@@ -223,8 +260,7 @@ class ClusterSymmetry(Symmetry):
         labels = torch.empty_like(draws)
         labels[:, kinds.argsort(stable=True)] = draws.gather(1, kinds[draws].argsort(dim=1, stable=True))
         shift = random.normal(random.fold(key, 2), k, x.dtype)[:, None] * p.flatten(1).norm(dim=1)[:, None, None]
-        moved = p.gather(1, labels[:, :, None].expand_as(p)) @ turn
-        return (moved + shift / math.sqrt(self.n_atoms)).flatten(1)
+        return turn, labels, shift * (self.translation / math.sqrt(self.n_atoms))
 
     def canonical(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Each structure in that one of its own frames which makes a fixed generic function of it largest.
@@ -265,8 +301,12 @@ class ClusterSymmetry(Symmetry):
         return x.reshape(len(x), self.n_atoms, self.dim)
 
     def _centred(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B n k"]:
+        return self._atoms(x) - self._centre(x)
+
+    def _centre(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B 1 k"]:
+        """The centroid, or the origin where the atoms are bound to it."""
         p = self._atoms(x)
-        return p - p.mean(1, keepdim=True)
+        return p.mean(1, keepdim=True) if self.translation else torch.zeros_like(p[:, :1])
 
     def _rows(self) -> int:
         """How many structures are treated at once."""

@@ -68,7 +68,7 @@ class ParameterLayout:
         """Rows to named tensors ``[*S, *shape]`` (views where memory allows); one node in the autograd graph."""
         parts = x.split(self.sizes, dim=-1)
         return {
-            name: part.reshape(*x.shape[:-1], *shape)
+            name: part.reshape((*x.shape[:-1], *shape))
             for name, part, shape in zip(self.names, parts, self.shapes, strict=True)
         }
 
@@ -88,5 +88,5 @@ class ParameterLayout:
                 raise PotentialError(
                     f"parameter {name!r} has shape {tuple(shape)}, but a tensor of {tuple(tensor.shape)} was given"
                 )
-            rows.append(tensor.reshape(*tensor.shape[:batch], shape.numel()))
+            rows.append(tensor.reshape((*tensor.shape[:batch], shape.numel())))
         return torch.cat(rows, dim=-1)
