@@ -53,10 +53,8 @@ class FunctionPotential(Potential):
 
     Raises:
         PotentialError: if ``fn`` cannot take a point of ``ndim`` coordinates, returns anything but a scalar,
-            leaves torch's autograd, gives NaN everywhere, or reads both ways with different answers; if U changes
-            under the symmetry or the periods that it is said to have.
-            leaves torch's autograd, gives NaN everywhere, reads both ways with different answers, or has a
-            derivative or a symmetry that is false.
+            leaves torch's autograd, gives NaN everywhere, or reads both ways with different answers; if a
+            derivative is not that of U, or U changes under the symmetry or the periods that it is said to have.
         NotDeterministic: if two evaluations of one point differ, or a row depends on its neighbours.
 
     Example:
