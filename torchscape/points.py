@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["StationaryPoints", "Status"]
@@ -145,7 +146,8 @@ class StationaryPoints:
         return self._each(lambda column: column[rows])
 
     def to(self, device: torch.device | str) -> StationaryPoints:
-        return self._each(lambda column: column.to(device))
+        """The same points on another device: all columns in one copy."""
+        return moved(self, device)
 
     def replace(self, **columns: Tensor | None) -> StationaryPoints:
         """A copy with some columns exchanged."""

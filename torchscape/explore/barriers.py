@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.analysis import minimax_between
+from torchscape.devices import HOST
 from torchscape.explore.connect import ConnectPairs
 from torchscape.explore.neighbours import nearest, times_tried
 from torchscape.explore.strategy import Round, Strategy
@@ -75,7 +76,7 @@ class LowerBarriers(Strategy):
         pairs = self._suspicious(landscape, potential)
         if len(pairs) == 0:
             return None
-        a, b = (landscape.minima(side).x for side in pairs.T)
+        a, b = (landscape.minima(side, device=HOST).x for side in pairs.T)
         tasks = [ConnectPairs(a, b, self.band, self.refine, self.tol)]
         return Round(tasks, {"pairs": pairs.tolist(), "height": _heights(landscape, pairs)})
 
@@ -97,7 +98,7 @@ class LowerBarriers(Strategy):
         if network.n_minima < 2:
             return torch.empty(0, 2, dtype=torch.int64)
         assert network.coords is not None
-        x = network.coords.to(potential.device, potential.dtype)
+        x = network.coords.to(potential.dtype)
         allowed = times_tried(landscape, network.ids) < self.attempts
         allowed.fill_diagonal_(False)
         pairs, length = nearest(potential, x, allowed, self.neighbours)

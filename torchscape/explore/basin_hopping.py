@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from torchscape import random
+from torchscape.devices import HOST
 from torchscape.explore.moves import Gaussian, Move
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found
@@ -15,6 +16,7 @@ from torchscape.optimise import Pool, QuasiNewton, choose_optimiser
 from torchscape.optimise.relax import pool_size_for
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
+from torchscape.transfer import moved
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, UNIT, check_fields
 
@@ -137,10 +139,10 @@ class Hops:
         optimiser = walk.optimiser
         size = pool_size_for(optimiser, potential, len(walk.hop))
         Pool(optimiser, size).run(potential, walk)
-        minima = walk.quenched()
+        minima, state = moved((walk.quenched(), walk.state()), HOST)
         return Found(
             minima,
-            state=walk.state(),
+            state=state,
             n_quenches=len(minima),
             n_evaluations=int(minima.n_evaluations.sum()),
         )
@@ -155,12 +157,11 @@ class _Walk:
         self.settings, self.potential, self.until = settings, potential, until
         device = potential.device
         self.seed = int(state["seed"])
-        self.hop: Int[Tensor, "W"] = state["hop"].to(device).clone()
+        self.hop: Int[Tensor, "W"] = state["hop"].cpu().clone()  # the host keeps the books
         self.x: Float[Tensor, "W D"] = state["x"].to(device, potential.dtype).clone()
-        self.energy: Float[Tensor, "W"] = state["energy"].to(device, potential.dtype).clone()
-        self.step: Float[Tensor, "W"] = state["step"].to(device, potential.dtype).clone()
+        columns = torch.stack([state[name].to(torch.float64) for name in ("energy", "step", "temperature")])
+        self.energy, self.step, self.temperature = columns.to(device).to(potential.dtype).unbind(0)
         self.accepted: Int[Tensor, "W"] = state["accepted"].to(device).clone()
-        self.temperature = state["temperature"].to(device, potential.dtype)
         self.ready = torch.nonzero(self.hop < until)[:, 0]
         self._points: list[StationaryPoints] = []
         self._order: list[Tensor] = []
@@ -168,28 +169,41 @@ class _Walk:
     def take(self, n: int) -> tuple[Int[Tensor, "K"], Float[Tensor, "K D"]]:
         walkers, self.ready = self.ready[:n], self.ready[n:]
         hop = self.hop[walkers] + 1
-        x = self.x[walkers]
-        if len(walkers):
-            jumped = self.settings.move(self.potential, x, self.step[walkers], self._key(walkers, hop, 0))
-            x = torch.where((hop > 0)[:, None], jumped, x)
-            if self.potential.bounds is not None:
-                x = self.potential.bounds.clamp(x)
+        if len(walkers) == 0:
+            return walkers, self.x[:0]
+        rows, hops = self._there(walkers, hop)
+        x = self.x[rows]
+        if bool((hop > 0).any()):
+            jumped = self.settings.move(self.potential, x, self.step[rows], self._key(rows, hops, 0))
+            x = torch.where((hops > 0)[:, None], jumped, x)
+        if self.potential.bounds is not None:
+            x = self.potential.bounds.clamp(x)
         return walkers, x
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether nobody will jump again, whoever comes back."""
+        return len(self.ready) == 0 and bool((self.hop >= self.until - 1).all())
 
     def give(self, walkers: Int[Tensor, "K"], points: StationaryPoints) -> None:
         hop = self.hop[walkers] + 1
-        rise = points.energy - self.energy[walkers]
-        u = random.uniform(self._key(walkers, hop, 1), 1, points.energy.dtype)[:, 0]
-        accepted = points.converged & ((rise <= 0) | (u < torch.exp(-rise / self.temperature[walkers])))
-        self.x[walkers] = torch.where(accepted[:, None], points.x, self.x[walkers])
-        self.energy[walkers] = torch.where(accepted, points.energy, self.energy[walkers])
+        rows, hops = self._there(walkers, hop)
+        rise = points.energy - self.energy[rows]
+        u = random.uniform(self._key(rows, hops, 1), 1, points.energy.dtype)[:, 0]
+        accepted = points.converged & ((rise <= 0) | (u < torch.exp(-rise / self.temperature[rows])))
+        self.x[rows] = torch.where(accepted[:, None], points.x, self.x[rows])
+        self.energy[rows] = torch.where(accepted, points.energy, self.energy[rows])
         change = self.settings.adapt * (accepted.to(rise.dtype) - self.settings.acceptance)
-        self.step[walkers] *= torch.where(hop > 0, change.exp(), torch.ones_like(change))
-        self.accepted[walkers] += accepted & (hop > 0)
+        self.step[rows] *= torch.where(hops > 0, change.exp(), torch.ones_like(change))
+        self.accepted[rows] += accepted & (hops > 0)
         self.hop[walkers] = hop
         self.ready = torch.cat([self.ready, walkers[hop < self.until]])
         self._points.append(points)
         self._order.append(hop * len(self.hop) + walkers)
+
+    def _there(self, *numbers: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], ...]:
+        """Numbers of the host on the device of the walkers, in one copy."""
+        return torch.stack(numbers).to(self.x.device).unbind(0)
 
     def _key(self, walkers: Int[Tensor, "K"], hop: Int[Tensor, "K"], purpose: int) -> Int[Tensor, "K"]:
         return random.fold(self.seed, walkers, hop, purpose)
@@ -197,14 +211,13 @@ class _Walk:
     def quenched(self) -> StationaryPoints:
         """All quenches of this task, by hop and walker, whatever the order they came back in."""
         order = torch.cat(self._order).argsort()
-        return StationaryPoints.cat(self._points)[order]
+        return StationaryPoints.cat(self._points)[order.to(self.x.device)]
 
     def state(self) -> dict[str, Tensor]:
-        tensors = {
+        return {
             "hop": self.hop,
             "x": self.x,
             "energy": self.energy,
             "step": self.step,
             "accepted": self.accepted,
         }
-        return {name: value.cpu() for name, value in tensors.items()}

@@ -7,12 +7,14 @@ import dataclasses
 import torch
 
 from torchscape import random
+from torchscape.devices import HOST
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Follow, ModesAndRandom, climb
 from torchscape.saddles.directions import Directions
+from torchscape.transfer import moved
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
@@ -101,7 +103,7 @@ class ClimbFromMinima(Strategy):
         chosen = ids[rows[order]]
         before = number[rows, column][order]
         key = random.fold(state["seed"], chosen, before)
-        x = landscape.minima(chosen).x
+        x = landscape.minima(chosen, device=HOST).x
         return Round([Climbs(x, key, before, self.directions, self.refine, self.tol)], {"ids": chosen})
 
     def absorb(self, landscape: Landscape, state, round, found, ids):
@@ -129,8 +131,7 @@ class Climbs:
     kind = "climb"
 
     def run(self, potential: Potential) -> Found:
-        x = self.x.to(potential.device, potential.dtype)
-        keys, number = self.key.to(potential.device), self.number.to(potential.device)
+        x, keys, number = moved((self.x.to(potential.dtype), self.key, self.number), potential.device)
         saddles = climb(
             potential,
             x,
@@ -150,7 +151,7 @@ def _connected(landscape: Landscape) -> Int[Tensor, "N"]:
     if network.n_minima == 0:
         return network.ids
     component = network.components()
-    return network.ids[(component == component[network.global_minimum]).to(network.ids.device)]
+    return network.ids[component == component[network.global_minimum]]
 
 
 def _counts(climbed: Int[Tensor, "K"], ids: Int[Tensor, "N"]) -> Int[Tensor, "N"]:

@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.devices import HOST
 from torchscape.explore.neighbours import missing_links, nearest, shortest_per_component, times_tried
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found
@@ -105,15 +106,15 @@ class ConnectMinima(Strategy):
         if not bool(new.any()):
             return torch.empty(0, 3, dtype=torch.int64)
         allowed = new[:, None] & ~torch.eye(len(ids), dtype=torch.bool)
-        pairs, _ = nearest(potential, landscape.minima(ids).x, allowed, self.neighbours)
+        pairs, _ = nearest(potential, landscape.minima(ids, device=HOST).x, allowed, self.neighbours)
         attempt = times_tried(landscape, ids)[pairs[:, 0], pairs[:, 1]] + 1
         order = attempt.argsort(stable=True)
         order = order[attempt[order] <= self.attempts]
         return torch.cat([ids[pairs[order]], attempt[order, None]], 1)
 
     def _round(self, landscape: Landscape, pairs: Int[Tensor, "P 2"], attempt: int, left: dict) -> Round:
-        a = landscape.minima(pairs[:, 0]).x
-        b = landscape.minima(pairs[:, 1]).x
+        a = landscape.minima(pairs[:, 0], device=HOST).x
+        b = landscape.minima(pairs[:, 1], device=HOST).x
         band = self.band.finer(2.0 ** (attempt - 1))
         return Round([ConnectPairs(a, b, band, self.refine, self.tol)], {"pairs": pairs.tolist(), "left": left})
 
@@ -124,7 +125,7 @@ class ConnectMinima(Strategy):
         if network.n_minima == 0 or int(component.max()) == 0:
             return torch.empty(0, 2, dtype=torch.int64), 1
         assert network.coords is not None
-        x = network.coords.to(potential.device, potential.dtype)
+        x = network.coords.to(potential.dtype)
         tried = times_tried(landscape, network.ids)
         home = int(component[network.global_minimum])
         inside = torch.arange(len(x)) < (len(x) if self.max_minima is None else self.max_minima)
@@ -151,7 +152,6 @@ class ConnectPairs:
     kind = "connect"
 
     def run(self, potential: Potential) -> Found:
-        a = self.a.to(potential.device, potential.dtype)
-        b = self.b.to(potential.device, potential.dtype)
+        a, b = self.a.to(potential.dtype), self.b.to(potential.dtype)
         saddles = connect(potential, a, b, band=self.band, refine=self.refine, tol=self.tol)
         return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from torchscape.devices import HOST
 from torchscape.errors import DatabaseError
 from torchscape.explore.basin_hopping import BasinHopping
 from torchscape.explore.budget import Budget
@@ -220,7 +221,8 @@ class _Loop:
                     bar = progress_bar(show=self.progress, desc=strategy.name, unit=" tries")
                     stack.enter_context(bar)
                     self._show(bar, strategy, state)
-                results = list(self.executor.run(self.potential, round.tasks))
+                # What follows is bookkeeping, for the host: one copy for all that a task has found.
+                results = [found.to(HOST) for found in self.executor.run(self.potential, round.tasks)]
                 n_rounds += 1
                 state = self._commit(strategy, key, n_rounds, round, results, state)
                 self._show(bar, strategy, state)
@@ -265,7 +267,7 @@ class _Loop:
             saddles.ts, minus, plus, leaves=leaves, hits=hits, task=task
         )
         if pairs:
-            connected = set(saddles.pair.cpu()[accepted >= 0].tolist())
+            connected = set(saddles.pair[accepted >= 0].tolist())
             outcomes = ["transition state" if p in connected else "none found" for p in range(len(pairs))]
             self.landscape.record_pairs(torch.tensor(pairs), outcomes)
         return ids
@@ -275,7 +277,8 @@ class _Loop:
         bounds = self.potential.bounds
         if bounds is None or bounds.keep_walls:
             return None
-        return torch.stack([~bounds.interior(end.x) & end.converged for end in (saddles.minus, saddles.plus)], 1)
+        ends, bounds = (saddles.minus, saddles.plus), bounds.to(saddles.minus.x.device)
+        return torch.stack([~bounds.interior(end.x) & end.converged for end in ends], 1)
 
     def _characterise(
         self, of: Literal["minima", "transition_states"] = "minima", index_known: bool = False
@@ -383,7 +386,7 @@ def characterise_new(
         return
     points = landscape.minima if of == "minima" else landscape.transition_states
     if not index_known:
-        ids = ids[points(ids).index.cpu() < 0]
+        ids = ids[points(ids, device=HOST).index < 0]
         if len(ids) == 0:
             return
     at_once = len(ids) if potential.ndim <= FEW else 8

@@ -11,7 +11,7 @@ import torch
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles import SaddleSearch
-from torchscape.types import Tensor
+from torchscape.transfer import moved
 
 __all__ = ["Found", "Task"]
 
@@ -37,10 +37,8 @@ class Found:
     n_evaluations: int = 0
 
     def to(self, device: torch.device | str) -> Found:
-        """The same on another device."""
-        state = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.state.items()}
-        higher = None if self.higher is None else self.higher.to(device)
-        return dataclasses.replace(self, minima=self.minima.to(device), higher=higher, state=state)
+        """The same on another device: everything in one copy."""
+        return moved(self, device)
 
 
 @runtime_checkable

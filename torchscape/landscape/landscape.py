@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Shaped
 
+from torchscape.devices import HOST
 from torchscape.errors import DatabaseError, TorchscapeError
 from torchscape.landscape import identity, rows
 from torchscape.landscape.families import Families
@@ -154,21 +155,18 @@ class Landscape(Families):
         """Add every row as what its index says: 1 a transition state (which needs both ends), 2 and more a higher
         saddle, else a minimum. Each of the three kinds has ids of its own.
         """
-        saddle, higher = (points.index == 1).cpu(), (points.index >= 2).cpu()
+        points = points.to(HOST)
+        saddle, higher = points.index == 1, points.index >= 2
         ids = torch.full((len(points),), -1)
         nowhere = torch.full((len(points),), -1)
         ends = [nowhere if end is None else end.cpu() for end in (minus_ids, plus_ids)]
         minimum_rows, saddle_rows = (~(saddle | higher)).nonzero()[:, 0], saddle.nonzero()[:, 0]
         higher_rows = higher.nonzero()[:, 0]
         with self.transaction():
-            ids[higher_rows] = self.add_higher_saddles(
-                points[higher_rows.to(points.x.device)], task=task, start=higher_rows
-            )
-            ids[minimum_rows] = self.add_minima(
-                points[minimum_rows.to(points.x.device)], task=task, start=minimum_rows
-            )
+            ids[higher_rows] = self.add_higher_saddles(points[higher_rows], task=task, start=higher_rows)
+            ids[minimum_rows] = self.add_minima(points[minimum_rows], task=task, start=minimum_rows)
             ids[saddle_rows] = self.add_transition_states(
-                points[saddle_rows.to(points.x.device)],
+                points[saddle_rows],
                 *(end[saddle_rows] for end in ends),
                 task=task,
                 start=saddle_rows,
@@ -194,7 +192,7 @@ class Landscape(Families):
             task: key of the task they come from; if that task is recorded already, nothing changes.
             start: which start of the task each row grew from (default: its position).
         """
-        self._expect_potential(points)
+        points = self._checked(points)
         with self.transaction():
             if self._is_settled(task):
                 return self.find(points)
@@ -202,7 +200,7 @@ class Landscape(Families):
             ids = torch.full((len(points),), -1)
             good = (code == 0).nonzero()[:, 0]
             start = torch.arange(len(points)) if start is None else start.cpu()
-            chosen = points[good.to(points.x.device)]
+            chosen = points[good]
             hits = None if hits is None else hits.cpu()[good]
             ids[good] = self._minima.offer(chosen, start[good], self._origin(task), hits=hits)
             ids, turned_out = self._without_saddles(ids)
@@ -236,7 +234,7 @@ class Landscape(Families):
             lowest: the negative Hessian eigenvalue, needed for rates; by default from ``points.eigenvalues``.
             hits, task, start: as in :meth:`add_minima`.
         """
-        self._expect_potential(points)
+        points = self._checked(points)
         with self.transaction():
             if self._is_settled(task):
                 return self._saddles.match(points)
@@ -251,7 +249,7 @@ class Landscape(Families):
             good = (code == 0).nonzero()[:, 0]
             start = torch.arange(len(points)) if start is None else start.cpu()
             ids[good] = self._saddles.offer(
-                points[good.to(points.x.device)],
+                points[good],
                 start[good],
                 self._origin(task),
                 lowest=None if lowest is None else lowest.cpu().double()[good],
@@ -274,7 +272,7 @@ class Landscape(Families):
         They are no part of the network; see :meth:`stationary_points`. Refused are rows that are not finite, did
         not converge, are not known to have such an index, or lie on a wall. Arguments as in :meth:`add_minima`.
         """
-        self._expect_potential(points)
+        points = self._checked(points)
         with self.transaction():
             if self._is_settled(task):
                 return self._higher.match(points)
@@ -284,7 +282,7 @@ class Landscape(Families):
             good = (code == 0).nonzero()[:, 0]
             start = torch.arange(len(points)) if start is None else start.cpu()
             ids[good] = self._higher.offer(
-                points[good.to(points.x.device)],
+                points[good],
                 start[good],
                 self._origin(task),
                 hits=None if hits is None else hits.cpu()[good],
@@ -294,7 +292,7 @@ class Landscape(Families):
 
     def find(self, points: StationaryPoints) -> Int[Tensor, "B"]:
         """The ids of the minima that these points are, -1 where there is none. Changes nothing."""
-        self._expect_potential(points)
+        points = self._checked(points)
         return self._without_saddles(self._minima.match(points))[0]
 
     def set_curvature(
@@ -309,7 +307,7 @@ class Landscape(Families):
 
         A minimum whose index turns out not to be 0 stays in the file under its id but no longer counts as one.
         """
-        self._expect_potential(points)
+        points = self._checked(points)
         table = self._minima if of == "minima" else self._saddles
         with self.transaction():
             table.set_curvature(ids.cpu(), points, lowest)
@@ -367,7 +365,8 @@ class Landscape(Families):
 
     # --- helpers ----------------------------------------------------------------------------------------
 
-    def _expect_potential(self, points: StationaryPoints) -> None:
+    def _checked(self, points: StationaryPoints) -> StationaryPoints:
+        """The points on the host, where all of this is done."""
         if self.potential is None:
             raise DatabaseError(
                 "this landscape was opened for reading, without its potential: "
@@ -377,10 +376,11 @@ class Landscape(Families):
             raise TorchscapeError(
                 f"points have {points.ndim} coordinates, the potential {self.potential.ndim}: give rows of its own"
             )
+        return points.to(HOST)
 
     def _inside(self, points: StationaryPoints) -> Bool[Tensor, "B"] | None:
         bounds = None if self.potential is None else self.potential.bounds
-        return None if bounds is None or bounds.keep_walls else bounds.interior(points.x).cpu()
+        return None if bounds is None or bounds.keep_walls else bounds.to(HOST).interior(points.x)
 
     def _origin(self, task: str | None) -> Origin:
         return self.current_run, task

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from torchscape import random
+from torchscape.devices import HOST
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE, check_fields
@@ -66,11 +67,11 @@ class Signature:
         self._directions: Float[Tensor, "K S"] | None = None
 
     def __call__(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B S"]:
-        x = x.to(self.potential.device, torch.float64)
+        x = x.to(HOST, torch.float64)
         invariants = self.potential.symmetry.invariants(x)
         if invariants.shape[1] > self.size:
             invariants = invariants @ self._project(invariants)
-        return invariants.cpu()
+        return invariants
 
     def _project(self, like: Float[Tensor, "B K"]) -> Float[Tensor, "K S"]:
         if self._directions is None:
@@ -205,14 +206,13 @@ def pair_distance(
     b: Float[Tensor, "B D"],
     j: Int[Tensor, "P"],
 ) -> Float[Tensor, "P"]:
-    """Distances between a[i] and the closest images of b[j], in batches that fit in memory; on the CPU."""
+    """Distances between a[i] and the closest images of b[j], on the host, in batches that fit in memory."""
     if len(i) == 0:
         return torch.empty(0, dtype=torch.float64)
+    a, b = a.to(HOST), b.to(HOST)
     rows = max(1, _MAX_NUMBERS // max(1, a.shape[1]))
     distances = [
-        potential.symmetry.distance(
-            a[u].to(potential.device, torch.float64), b[v].to(potential.device, torch.float64)
-        ).cpu()
+        potential.symmetry.distance(a[u].to(torch.float64), b[v].to(torch.float64))
         for u, v in zip(i.split(rows), j.split(rows), strict=True)
     ]
     return torch.cat(distances)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from torchscape.devices import HOST
 from torchscape.errors import TorchscapeError
 from torchscape.landscape import identity, rows, view
 from torchscape.landscape.description import described
@@ -71,15 +72,21 @@ class Reading(Journal):
         log_det = rows.column(self._store, "minimum" if of == "minima" else "transition_state", "log_det", known)
         return known[log_det.isnan()].sort().values
 
-    def minima(self, ids: Int[Tensor, "K"] | None = None) -> StationaryPoints:
-        """All minima by ascending energy, or those with ``ids``, in that order, in the potential's own dtype."""
-        with self._store.snapshot():
-            return self._points("minimum", self.minimum_ids() if ids is None else ids)
+    def minima(
+        self, ids: Int[Tensor, "K"] | None = None, *, device: torch.device | str | None = None
+    ) -> StationaryPoints:
+        """All minima by ascending energy, or those with ``ids``, in that order, in the potential's own dtype.
 
-    def transition_states(self, ids: Int[Tensor, "K"] | None = None) -> StationaryPoints:
-        """All transition states by ascending energy, or those with ``ids``, in that order."""
+        They lie on the potential's device, unless another ``device`` is asked for."""
         with self._store.snapshot():
-            return self._points("transition_state", self.transition_state_ids() if ids is None else ids)
+            return self._points("minimum", self.minimum_ids() if ids is None else ids, device)
+
+    def transition_states(
+        self, ids: Int[Tensor, "K"] | None = None, *, device: torch.device | str | None = None
+    ) -> StationaryPoints:
+        """All transition states by ascending energy, or those with ``ids``, in that order; see :meth:`minima`."""
+        with self._store.snapshot():
+            return self._points("transition_state", self.transition_state_ids() if ids is None else ids, device)
 
     def stationary_points(self) -> StationaryPoints:
         """All stationary points of every index by ascending energy: minima, transition states, higher saddles.
@@ -158,13 +165,16 @@ class Reading(Journal):
         """Counts, energies, connectivity, coverage and work in a few lines: what ``torchscape info`` prints."""
         return described(self.summary())
 
-    def _points(self, table: rows.TableName, ids: Int[Tensor, "K"]) -> StationaryPoints:
+    def _points(
+        self, table: rows.TableName, ids: Int[Tensor, "K"], device: torch.device | str | None = None
+    ) -> StationaryPoints:
         points = rows.points(self._store, table, ids.cpu(), self.ndim)
         dtype = identity.stored_dtype(self._store)
-        device = torch.device("cpu") if self.potential is None else self.potential.device
+        if device is None:
+            device = HOST if self.potential is None else self.potential.device
         floats = {
-            field.name: column.to(device, dtype)
+            field.name: column.to(dtype)
             for field in dataclasses.fields(points)
             if (column := getattr(points, field.name)) is not None and column.dtype.is_floating_point
         }
-        return points.to(device).replace(**floats)
+        return points.replace(**floats).to(device)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from torchscape.devices import HOST
 from torchscape.errors import TorchscapeError
 from torchscape.landscape import rows
 from torchscape.landscape.codec import to_blobs
@@ -56,7 +57,8 @@ class PointTable:
         if self.store.readonly:  # a writer elsewhere may have added points since
             self._forget()
         blocks = [torch.empty(0, dtype=torch.int64)]
-        for part in torch.arange(len(points), device=points.x.device).split(_BLOCK):
+        points = points.to(HOST)
+        for part in torch.arange(len(points)).split(_BLOCK):
             block = points[part]
             blocks.append(self._stored(block, self._keys(block)))
         return torch.cat(blocks)
@@ -76,20 +78,21 @@ class PointTable:
         Rows count as if they had come one by one. What a known point lacks (its log_det, say) is filled in from
         a row that has it; coordinates stay those of the first representative.
         """
+        points = points.to(HOST)
         if lowest is None:
             lowest = torch.full((len(points),), torch.nan, dtype=torch.float64)
             if points.eigenvalues is not None:
-                lowest = points.eigenvalues[:, 0].to("cpu", torch.float64)
+                lowest = points.eigenvalues[:, 0].to(torch.float64)
         hits = torch.ones(len(points), dtype=torch.int64) if hits is None else hits
         if bool((hits < 0).any()):
             raise TorchscapeError("hits count searches that ended in a point: give numbers >= 0")
         blocks = [torch.empty(0, dtype=torch.int64)]
         for part in torch.arange(len(points)).split(_BLOCK):
-            block = points[part.to(points.x.device)]
+            block = points[part]
             ids, new = self._identify(block)
             ids, block_ends = self.represented(ids), None if ends is None else ends[part]
             new_ends = None if block_ends is None else block_ends[new]
-            self._insert(block[new.to(points.x.device)], ids[new], start[part][new], origin, new_ends)
+            self._insert(block[new], ids[new], start[part][new], origin, new_ends)
             self._raise_hits(block, ids, hits[part], lowest[part])
             if block_ends is not None:
                 self._count_conflicts(ids, block_ends)
@@ -103,7 +106,7 @@ class PointTable:
         ids = self._stored(block, keys)
         fresh = (ids < 0).nonzero()[:, 0]
         keys = keys.pick(fresh)
-        x = block.x[fresh.to(block.x.device)]
+        x = block.x[fresh]
         leader = leaders(keys.similar(), lambda i, j: self._same(x, j, x, i))
         is_new = leader == torch.arange(len(fresh))
         number = len(catalogue) + is_new.cumsum(0) - 1
@@ -118,7 +121,7 @@ class PointTable:
         return first_matches(len(block), row, candidate, self._same(x, position, block.x, row))
 
     def _keys(self, block: StationaryPoints) -> Keys:
-        energy = block.energy.to("cpu", torch.float64)
+        energy = block.energy.to(torch.float64)
         window = self.matching.window(energy, self.potential.dtype)
         radius = self._radius * (1 + 1e-6) + 1e-9  # signatures are rounded, and must not reject for that
         return Keys(energy, self._signature(block.x), window, radius)
@@ -167,7 +170,7 @@ class PointTable:
     ) -> None:
         if len(new) == 0:
             return
-        x = new.x.to(self.potential.device, torch.float64)
+        x = new.x.to(torch.float64)
         columns: dict[str, Sequence] = {
             "id": ids.tolist(),
             "energy": new.energy.tolist(),
@@ -195,15 +198,16 @@ class PointTable:
         """The hits of every row; curvature from the first row of each id that knows it."""
         b = len(block)
         unique, group = ids.unique(return_inverse=True)
-        rank = torch.arange(b) + b * block.log_det.isnan().cpu()
+        rank = torch.arange(b) + b * block.log_det.isnan()
         row = torch.full_like(unique, 2 * b).scatter_reduce(0, group, rank, "amin") % b
         raised = torch.zeros_like(unique).index_add_(0, group, hits)
-        self._update(unique, raised, block[row.to(block.x.device)], lowest[row])
+        self._update(unique, raised, block[row], lowest[row])
 
     def set_curvature(
         self, ids: Int[Tensor, "K"], points: StationaryPoints, lowest: Float[Tensor, "K"] | None
     ) -> None:
         """Fill in what is known now about the curvature of stored points."""
+        points = points.to(HOST)
         if lowest is None:
             spectrum = points.eigenvalues
             lowest = points.log_det.new_full((len(ids),), torch.nan) if spectrum is None else spectrum[:, 0]

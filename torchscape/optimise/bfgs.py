@@ -94,10 +94,10 @@ class BFGS(QuasiNewton):
         memory = dataclasses.replace(memory, scale=scale.masked_fill(forget, 0.0), age=age.masked_fill(forget, 0))
         return memory, _times(h, -grad)
 
-    def tend(self, potential, state):
-        rows = torch.nonzero((state.status == Status.RUNNING) & (state.n_refused >= self.renew_after))[:, 0]
-        if len(rows) == 0:
-            return state
+    def wants(self, state, n_steps):
+        return (state.status == Status.RUNNING) & (state.n_refused >= self.renew_after)
+
+    def tend(self, potential, state, rows):
         part = take_rows(state, rows)
         h = _inverse_size(potential.hessian(part.x))
         age = torch.full_like(part.n_rejected, h.shape[1])

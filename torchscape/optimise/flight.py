@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 
-from torchscape.devices import HOST
+from torchscape.devices import HOST, asking_is_free
 from torchscape.errors import OutOfMemory
 from torchscape.memory import attempt, in_parts, limits_of, note
 from torchscape.optimise.protocols import Source, Stepper, Tended
 from torchscape.optimise.rows import map_rows, n_rows, put_rows, take_rows
+from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Int, Tensor
 
@@ -42,6 +43,9 @@ class Flight:
         self._limits = limits_of(self.potential)
         self._key = ("in flight", repr(self.stepper), self.potential.device, self.potential.dtype)
         self.size = self._limits.most(self._key, self.size)
+        self._born = torch.empty(0, dtype=torch.int64)  # at which step each row began; for the host
+        self._finished: Bool[Tensor, "B"] | None = None  # at the last look
+        self._n_steps = 0
 
     def begin(self) -> bool:
         """Rows into an empty flight: those that were parked, else new ones. False if there are none."""
@@ -62,12 +66,42 @@ class Flight:
             half = self._halved(len(ids), "new rows", state)
             self._starts += [(ids[half:], x[half:]), (ids[:half], x[:half])]
 
-    def advance(self, n_steps: int) -> None:
-        """So many steps, and what the stepper does for rows in trouble."""
+    def advance(self, n_steps: int) -> Bool[Tensor, "B"]:
+        """So many steps, and what the stepper does for rows that want something; which rows have finished, told by
+        one copy to the host."""
         for _ in range(n_steps):
             self._do(self.stepper.step)
-        if self.tended is not None:
-            self._do(self.tended.tend)
+        self._n_steps += n_steps
+        finished = self.state.status != Status.RUNNING
+        wants = None if self.tended is None else self.tended.wants(self.state, n_steps)
+        if wants is None:
+            self._finished = finished.to(HOST)
+            return self._finished
+        if not asking_is_free(finished):
+            finished, wants = torch.stack([finished, wants]).to(HOST)
+        rows = torch.nonzero(wants)[:, 0]
+        if len(rows):
+
+            def tend(potential: Potential, state: Any) -> Any:
+                there = rows[rows < n_rows(state)]  # some may have been parked meanwhile
+                return self.tended.tend(potential, state, there.to(state.status.device))  # type: ignore[union-attr]
+
+            self._do(tend)
+        self._finished = finished[: len(self.ids)]
+        return self._finished
+
+    def patience(self) -> int:
+        """Steps until the next look on a device, from the steps that each row has made.
+
+        Most rows of a lot need about as many: a look soon after another shows little that is new, and a row that
+        has finished waits for a part of what it has taken.
+        """
+        if len(self._born) != len(self.ids):  # another lot
+            self._born = torch.full((len(self.ids),), self._n_steps)
+        age = self._n_steps - self._born
+        if self._finished is not None and len(self._finished) == len(age):
+            age = age[~self._finished]
+        return max(8, int(age.median()) // 2) if len(age) else 8
 
     def land(self, done: Int[Tensor, "K"], finished: Bool[Tensor, "B"]) -> None:
         """Results of the finished rows to the source; newcomers in their place."""
@@ -75,7 +109,8 @@ class Flight:
         def result(rows: Tensor) -> Any:
             return self.stepper.result(self.potential, take_rows(self.state, rows))
 
-        results = in_parts(result, (done,), limits=self._limits, key=(*self._key, "result"), what="results")
+        there = done.to(self.state.status.device)
+        results = in_parts(result, (there,), limits=self._limits, key=(*self._key, "result"), what="results")
         for rows, part in zip(done.split([n_rows(part) for part in results]), results, strict=True):
             self.source.give(self.ids[rows], part)
         self._exchange(done, finished)
@@ -100,23 +135,28 @@ class Flight:
             if fits:
                 self.ids = self.ids.clone()
                 self.ids[done[:n]] = ids[:n]
-                self.state = put_rows(self.state, done[:n], fresh)
+                self.state = put_rows(self.state, done[:n].to(self.state.status.device), fresh)
+                if len(self._born) == len(self.ids):
+                    self._born[done[:n]] = self._n_steps
             else:
                 self._halved(len(self.ids) + 1, "rows in flight and newcomers", fresh)
                 n = 0
         if n < len(ids):
             self._starts.append((ids[n:], x[n:]))
-        if n == len(done):
-            return
         finished = finished.clone()
         finished[done[:n]] = False
+        self._finished = finished
+        if n == len(done):
+            return
         keep = torch.nonzero(~finished)[:, 0]
-        self.ids = self.ids[keep]
-        fits, state = attempt(take_rows, self.state, keep)
+        if len(self._born) == len(self.ids):
+            self._born = self._born[keep]
+        self.ids, self._finished = self.ids[keep], finished[keep]
+        fits, state = attempt(take_rows, self.state, keep.to(self.state.status.device))
         if fits:
             self.state = state
         else:  # the copy finds no room beside the original
-            self.state = take_rows(_moved(self.state, HOST), keep.cpu())
+            self.state = take_rows(_moved(self.state, HOST), keep)
             self._return()
 
     # --- where there is none ------------------------------------------------------------------------------------

@@ -121,16 +121,20 @@ class LBFGS(QuasiNewton):
         memory, u, ytg = _append(memory, s / c, y, y, grad, push)
         return memory, c * _multiply(memory, grad, u, ytg)
 
-    def tend(self, potential, state):
+    def wants(self, state, n_steps):
         if self.rescale is None or state.memory.preconditioner is not None:
-            return state
-        # Counted in evaluations, rows that began together do it together; all are multiples of 8, because on a
-        # device the pool looks at its rows only so often.
+            return None
+        # Counted in evaluations, rows that began together do it together.
         n = state.n_evaluations
-        due = (n == 8) | (n == 16) | (n == 24) | (n % self.rescale == 0)
-        rows = torch.nonzero(due & (state.status == Status.RUNNING) & (state.memory.count > 4))[:, 0]
-        if len(rows):
-            _rescale(state.memory, rows)
+        if n_steps == 1:
+            due = (n == 8) | (n == 16) | (n == 24) | (n % self.rescale == 0)
+        else:  # on a device rows are looked at now and then: was one of these numbers among the steps since?
+            before = (n - n_steps).clamp(min=0)
+            due = (n // self.rescale > before // self.rescale) | (n.clamp(max=24) // 8 > before.clamp(max=24) // 8)
+        return due & (state.status == Status.RUNNING) & (state.memory.count > 4)
+
+    def tend(self, potential, state, rows):
+        _rescale(state.memory, rows)
         return state
 
 

@@ -6,11 +6,13 @@ import dataclasses
 
 import torch
 
+from torchscape.devices import HOST, asking_is_free
 from torchscape.memory import in_parts, limits_of
 from torchscape.optimise.rows import put_rows
 from torchscape.optimise.verdict import default_tol
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
+from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_fields
 
@@ -84,10 +86,12 @@ def polish(
     for _ in range(options.max_steps):
         if len(active) == 0:
             break
-        rows = current[active]
-        moved, improved = _step(potential, rows, options)
-        current = put_rows(current, active[improved], moved[improved])
-        active = active[improved & (moved.grad_rms > limit)]
+        fresh, improved = _step(potential, current[active], options)
+        # One question a step: which rows have moved, and which of them shall move again.
+        took, goes_on = torch.stack([improved, improved & (fresh.grad_rms > limit)]).to(HOST)
+        rows, again = moved((torch.nonzero(took)[:, 0], torch.nonzero(goes_on)[:, 0]), x.device)
+        current = put_rows(current, active[rows], fresh[rows])
+        active = active[again]
     converged = current.grad_rms <= limit
     return current.replace(status=torch.where(converged, int(Status.CONVERGED), current.status))
 
@@ -116,8 +120,8 @@ def _step(
     rms = _rms(potential, trial, grad)
     noise = torch.finfo(energy.dtype).eps ** (2 / 3) * energy.abs().clamp(min=1.0)
     spent = potential.ndim if dense else options.cg_steps
-    moved = rows.replace(x=trial, energy=energy, grad_rms=rms, n_evaluations=rows.n_evaluations + spent + 1)
-    return moved, fits & (rms < rows.grad_rms) & (energy <= rows.energy + noise)
+    fresh = rows.replace(x=trial, energy=energy, grad_rms=rms, n_evaluations=rows.n_evaluations + spent + 1)
+    return fresh, fits & (rms < rows.grad_rms) & (energy <= rows.energy + noise)
 
 
 def _dense_step(potential: Potential, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
@@ -137,7 +141,7 @@ def _cg_step(potential: Potential, x: Float[Tensor, "B D"], n_steps: int) -> Flo
     s, r, p = torch.zeros_like(x), -grad, -grad
     going = norm > 0
     products = potential.products_at(x)
-    for _ in range(n_steps):
+    for n in range(1, n_steps + 1):
         hp = potential.symmetry.project_out(x, products(p[:, None])[:, 0] * free)
         curvature = (p * hp).sum(1)
         going = going & (curvature > 0)
@@ -147,7 +151,8 @@ def _cg_step(potential: Potential, x: Float[Tensor, "B D"], n_steps: int) -> Flo
         r = r - alpha[:, None] * hp
         new = r.square().sum(1)
         going = going & (new.sqrt() > goal)
-        if not bool(going.any()):
+        # On a device rows are looked at after 8, 16, 32, ... iterations; those that have ended stay as they are.
+        if (asking_is_free(x) or (n >= 8 and n & (n - 1) == 0)) and not bool(going.any()):
             break
         p = torch.where(going[:, None], r + (new / rr.clamp(min=1e-300))[:, None] * p, p)
     return s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol, runtime_checkable
 
 from torchscape.potentials.base import Potential
-from torchscape.types import Float, Int, Tensor
+from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Source", "Stepper", "Tended"]
 
@@ -27,15 +27,24 @@ class Stepper(Protocol):
 
 @runtime_checkable
 class Tended(Stepper, Protocol):
-    """A stepper that does something for some rows whenever the pool looks at them (which asks the host, so no step
-    may)."""
+    """A stepper that does something for some rows now and then. Which, the host has to ask: no step may do it."""
 
-    def tend(self, potential: Potential, state: Any) -> Any: ...
+    def wants(self, state: Any, n_steps: int) -> Bool[Tensor, "B"] | None:
+        """Rows that want something, ``n_steps`` after the last time they were asked; None for none, ever."""
+        ...
+
+    def tend(self, potential: Potential, state: Any, rows: Int[Tensor, "R"]) -> Any:
+        """What is done for them."""
+        ...
 
 
 @runtime_checkable
 class Source(Protocol):
-    """Where starts come from and where results go. Both are called with the pool's rows in any order."""
+    """Where starts come from and where results go. Both are called with the pool's rows in any order.
+
+    Identifiers should lie on the host: on a device, the pool would have to ask for them. A source may say that it
+    will have no more starts, whatever is given, by an attribute ``is_exhausted``.
+    """
 
     def take(self, n: int) -> tuple[Int[Tensor, "K"], Float[Tensor, "K D"]]:
         """At most ``n`` new starts with an identifier each; none if there is nothing to do now."""

@@ -205,8 +205,12 @@ class QuasiNewton:
             memory=memory,
         )
 
-    def tend(self, potential: Potential, state: Minimisation) -> Minimisation:
-        """What a subclass does for some rows now and then, called where the pool asks the host anyway."""
+    def wants(self, state: Minimisation, n_steps: int) -> Bool[Tensor, "B"] | None:
+        """Rows for which a subclass does something, ``n_steps`` after it was last asked; None for none, ever."""
+        return None
+
+    def tend(self, potential: Potential, state: Minimisation, rows: Int[Tensor, "R"]) -> Minimisation:
+        """What it does for them, where the pool asks the host anyway."""
         return state
 
     def result(self, potential: Potential, state: Minimisation) -> StationaryPoints:

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.errors import PotentialError
+from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Tensor
 
 __all__ = ["Bounds"]
@@ -53,6 +54,12 @@ class Bounds:
         if not bool((corners[:, 0] < corners[:, 1]).all()):
             raise PotentialError("every bound needs low < high")
         return cls(corners[:, 0].clone(), corners[:, 1].clone(), keep_walls)
+
+    def to(self, device: torch.device | str) -> Bounds:
+        """The same box on another device."""
+        if self.lower.device == torch.device(device):
+            return self
+        return moved(self, device)
 
     def clamp(self, x: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
         """The nearest point of the box."""

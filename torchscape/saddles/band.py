@@ -8,11 +8,13 @@ from typing import Any
 import torch
 
 from torchscape import random
+from torchscape.devices import HOST, asking_is_free
 from torchscape.memory import available_memory
 from torchscape.optimise import LBFGS, Pool, Queue
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.nudging import nudged_force
+from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, FINITE, NOT_NEGATIVE, POSITIVE, SEED, check_fields
 
@@ -139,12 +141,14 @@ class Band:
         b: Float[Tensor, "P D"],
         n_images: Int[Tensor, "P"],
         number: Int[Tensor, "P"],
+        most: int | None = None,
     ) -> Float[Tensor, "P I D"]:
         """Evenly spaced images on the line from a to b, bowed by half a sine wave sideways if asked.
 
-        ``number`` is the pair's own, so that its bow does not depend on its batch.
+        ``number`` is the pair's own, so that its bow does not depend on its batch; ``most`` the largest number of
+        images, asked for where it is not known.
         """
-        most = int(n_images.max())
+        most = int(n_images.max()) if most is None else most
         i = torch.arange(most, device=a.device, dtype=a.dtype)
         u = (i / (n_images[:, None] - 1)).clamp(max=1.0)[:, :, None]
         x = a[:, None] + u * (b - a)[:, None]
@@ -184,10 +188,7 @@ class Band:
         p, i, d = state.x.shape
         running = state.status == Status.RUNNING
         inner = interior(state.n_images, i)
-        flat = torch.nonzero((inner & running[:, None]).reshape(-1))[:, 0]
-        e, g = potential.energy_and_grad(state.x.reshape(-1, d)[flat])
-        energy = state.energy.reshape(-1).index_copy(0, flat, e).reshape(p, i)
-        grad = state.grad.reshape(-1, d).index_copy(0, flat, g).reshape(p, i, d)
+        energy, grad = self._evaluated(potential, state, inner & running[:, None])
 
         unit = self._unit(state.x, energy, state.n_images)
         spring = self.spring * unit[1]
@@ -238,6 +239,25 @@ class Band:
 
     # --- parts of a step ----------------------------------------------------------------------------------------
 
+    def _evaluated(
+        self, potential: Potential, state: _Bands, wanted: Bool[Tensor, "P I"]
+    ) -> tuple[Float[Tensor, "P I"], Float[Tensor, "P I D"]]:
+        """Energies and gradients, new at the images that are wanted.
+
+        Which they are would have to be asked for on a device, where all inner ones are evaluated instead.
+        """
+        p, i, d = state.x.shape
+        if asking_is_free(wanted):
+            flat = torch.nonzero(wanted.reshape(-1))[:, 0]
+            e, g = potential.energy_and_grad(state.x.reshape(-1, d)[flat])
+            energy = state.energy.reshape(-1).index_copy(0, flat, e).reshape(p, i)
+            return energy, state.grad.reshape(-1, d).index_copy(0, flat, g).reshape(p, i, d)
+        e, g = potential.energy_and_grad(state.x[:, 1:-1].reshape(-1, d))
+        energy, grad, new = state.energy.clone(), state.grad.clone(), wanted[:, 1:-1]
+        energy[:, 1:-1] = torch.where(new, e.reshape(p, i - 2), energy[:, 1:-1])
+        grad[:, 1:-1] = torch.where(new[..., None], g.reshape(p, i - 2, d), grad[:, 1:-1])
+        return energy, grad
+
     def _unit(self, x, energy, n_images) -> tuple[Float[Tensor, "P"], Float[Tensor, "P"]]:
         """Energy range over path length, and that over the spacing."""
         length = (x[:, 1:] - x[:, :-1]).norm(dim=2).sum(1).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
@@ -277,15 +297,20 @@ def find_paths(
         1.0
     """
     options = options or Band()
-    n_images = options.n_images((b - a).norm(dim=1), potential.length_scale)
-    groups = []
+    n_images = options.n_images((b - a).norm(dim=1), potential.length_scale).to(HOST)
+    lots: list[Tensor] = []
     order = n_images.argsort()
     while len(order):
-        widest = int(1.5 * n_images[order[0]]) + 1
-        inside = n_images[order] <= widest
-        pairs, order = order[inside], order[~inside]
-        images = options.initial(a[pairs], b[pairs], n_images[pairs], pairs)
-        starts = torch.cat([n_images[pairs][:, None].to(a.dtype), images.flatten(1)], 1)
+        inside = n_images[order] <= int(1.5 * n_images[order[0]]) + 1
+        lots.append(order[inside])
+        order = order[~inside]
+    groups = []
+    widths = [int(n_images[lot].max()) for lot in lots]
+    a, b, lots, n_images = moved((a, b, lots, n_images), potential.device)
+    for pairs, most in zip(lots, widths, strict=True):
+        count = n_images[pairs]
+        images = options.initial(a[pairs], b[pairs], count, pairs, most)
+        starts = torch.cat([count[:, None].to(a.dtype), images.flatten(1)], 1)
         per_row = (2 * options.memory + 12) * images[0].numel() * a.element_size()
         size = max(1, min(len(pairs), available_memory(torch.device(a.device)) // per_row))
         queue = Queue(starts)

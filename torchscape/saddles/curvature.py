@@ -10,6 +10,7 @@ import dataclasses
 
 import torch
 
+from torchscape.devices import asking_is_free
 from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import Subspace, dense_spectrum, rows_within
@@ -19,6 +20,8 @@ from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, POSITIVE, check_fields
 
 __all__ = ["Curvature", "Dense", "Krylov", "Quadratic", "choose_curvature"]
+
+_ROOM = 32  # vectors of a Krylov space on a device, until some row needs more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,9 @@ class Quadratic:
         age: steps since the curvature was last measured rather than updated.
         stale: rows whose model belongs to another point, or has been found wrong.
         h: the dense Hessian behind it; None in a Krylov space.
+        waits: rows whose Krylov space was not large enough at ``room`` vectors, and who stay where they are until
+            there is more; None where the host sees to it that no row has to.
+        room: vectors that a space may have for now, known to the host.
     """
 
     values: Float[Tensor, "B K"]
@@ -38,6 +44,20 @@ class Quadratic:
     age: Int[Tensor, "B"]
     stale: Bool[Tensor, "B"]
     h: Float[Tensor, "B D D"] | None
+    waits: Bool[Tensor, "B"] | None = None
+    room: int = 0
+
+    def going(self, running: Bool[Tensor, "B"]) -> Bool[Tensor, "B"]:
+        """Those of the running rows that do not wait."""
+        return running if self.waits is None else running & ~self.waits
+
+    def kept(self, old: Tensor, new: Tensor) -> Tensor:
+        """``new``, but ``old`` in rows that wait."""
+        return new if self.waits is None else torch.where(self.waits, old, new)
+
+    def roomier(self) -> Quadratic:
+        """With twice the room: what a look at the rows does for those that wait."""
+        return dataclasses.replace(self, room=2 * self.room)
 
     def along(self, v: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         """Components of a vector in the eigenbasis."""
@@ -127,16 +147,28 @@ class Dense(Curvature):
 
     def at(self, potential, x, grad, mode, model, running, projector):
         assert model.h is not None
-        needed = torch.nonzero(model.stale & running)[:, 0]
-        h, age = model.h, model.age
-        if len(needed):
-            h = h.clone()
-            for rows in needed.split(rows_within(x.shape[1], x.dtype)):
-                h[rows] = potential.hessian(x[rows])
-            age = age.index_fill(0, needed, 0)
+        stale = model.stale & running
+        if asking_is_free(stale):
+            h, age = self._measured(potential, x, model, torch.nonzero(stale)[:, 0])
+        else:  # all of them, rather than ask which
+            h, age = self._measured(potential, x, model, torch.arange(len(x), device=x.device))
+            h, age = torch.where(stale[:, None, None], h, model.h), torch.where(stale, age, model.age)
         values, vectors, _ = dense_spectrum(h, projector)
         stale = torch.zeros_like(model.stale)
         return Quadratic(values, vectors, age, stale, h)
+
+    def _measured(
+        self, potential: Potential, x: Float[Tensor, "B D"], model: Quadratic, rows: Int[Tensor, "R"]
+    ) -> tuple[Float[Tensor, "B D D"], Int[Tensor, "B"]]:
+        """Hessians and ages of all rows, new in the given ones."""
+        h, age = model.h, model.age
+        assert h is not None
+        if len(rows):
+            h = h.clone()
+            for some in rows.split(rows_within(x.shape[1], x.dtype)):
+                h[some] = potential.hessian(x[some])
+            age = age.index_fill(0, rows, 0)
+        return h, age
 
 
 def bofill(
@@ -181,7 +213,8 @@ class Krylov(Curvature):
         age = torch.zeros(b, dtype=torch.int64, device=x.device)
         stale = torch.ones(b, dtype=torch.bool, device=x.device)
         k = min(self.max_dim, d)
-        return Quadratic(x.new_ones(b, k), x.new_zeros(b, k, d), age, stale, None)
+        waits = None if asking_is_free(x) else torch.zeros_like(stale)
+        return Quadratic(x.new_ones(b, k), x.new_zeros(b, k, d), age, stale, None, waits, _ROOM)
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         return 5 * min(self.max_dim, ndim) * ndim * dtype.itemsize
@@ -190,7 +223,15 @@ class Krylov(Curvature):
         return dataclasses.replace(model, stale=model.stale | moved)
 
     def at(self, potential, x, grad, mode, model, running, projector):
-        needed = torch.nonzero(model.stale & running)[:, 0]
+        stale = model.stale & running
+        if not asking_is_free(stale):
+            values, vectors, settled = self._space_unasked(potential, x, grad, mode, projector, model.room)
+            new = stale & settled
+            values = torch.where(new[:, None], values, model.values)
+            vectors = torch.where(new[:, None, None], vectors, model.vectors)
+            waits = stale & ~settled
+            return dataclasses.replace(model, values=values, vectors=vectors, stale=waits, waits=waits)
+        needed = torch.nonzero(stale)[:, 0]
         if len(needed) == 0:
             return model
         chosen = None if mode is None else mode[needed]
@@ -228,6 +269,26 @@ class Krylov(Curvature):
             space = grown
         values[active], vectors[active] = _model(space, cap)
         return values, vectors
+
+    def _space_unasked(self, potential, x, grad, mode, projector, room):
+        """The same on a device, where no row can tell the host that it has settled: all go on to ``room`` vectors.
+
+        Those that have settled before are given no more, so that their models are those of the host. The others
+        wait; at ``max_dim`` vectors none does.
+        """
+        cap = min(self.max_dim, x.shape[1])
+        start = grad[:, None] if mode is None else torch.stack([grad, mode], 1)
+        products = potential.products_at(x)
+        room = min(cap, room)
+        space = Subspace.empty(x, room + 2).expanded(start, products, projector)
+        while space.dim < room:
+            done, new = self._settled(potential, space, grad, mode is not None)
+            space = space.expanded(torch.where(done[:, None, None], 0.0, new), products, projector)
+        if room == cap:
+            done = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        else:
+            done = self._settled(potential, space, grad, mode is not None)[0]
+        return (*_model(space, cap), done)
 
     def _settled(
         self, potential: Potential, space: Subspace, grad: Float[Tensor, "B D"], follows: bool

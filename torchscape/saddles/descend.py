@@ -14,7 +14,7 @@ from torchscape.potentials.base import Potential
 from torchscape.saddles.curvature import Curvature, Quadratic, choose_curvature
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import flow_response, flow_step
-from torchscape.types import Float, Int, Tensor
+from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Descent", "Quench", "choose_descent", "descend"]
@@ -102,15 +102,16 @@ class Descent:
         tol = self.path_tol * potential.length_scale
         error = torch.nan_to_num(self._error(state, s, grad), nan=torch.inf)
         noise = 100 * torch.finfo(energy.dtype).eps * energy.abs().clamp(min=1.0)
-        accepted = running & finite & (first | ((error <= tol) & (energy <= state.energy + noise)))
-        rejected = running & ~accepted
+        going = state.model.going(running)
+        accepted = going & finite & (first | ((error <= tol) & (energy <= state.energy + noise)))
+        rejected = going & ~accepted
 
         # The error of a step grows with the cube of its length.
         factor = (0.9 * (tol / error.clamp(min=1e-6 * tol)) ** (1 / 3)).clamp(0.2, 2.0)
         grown = torch.maximum(state.radius, factor * length).clamp(max=self.max_step * potential.length_scale)
         radius = torch.where(factor > 1, grown, torch.minimum(state.radius, factor * length))
         radius = torch.where(rejected, length * factor.clamp(max=0.5), radius)
-        radius = torch.where(first | ~running, state.radius, radius)
+        radius = torch.where(first | ~going, state.radius, radius)
 
         take = accepted[:, None]
         x = torch.where(take, state.trial, state.x)
@@ -122,7 +123,7 @@ class Descent:
 
         projector = Projector.at(potential, x, new_grad)
         free = projector.apply_one(new_grad)
-        n_evaluations = state.n_evaluations + running
+        n_evaluations = state.n_evaluations + going
         n_rejected = torch.where(accepted, 0, state.n_rejected + rejected)
         rms = free.square().mean(1).sqrt()
         status = verdict(
@@ -138,7 +139,7 @@ class Descent:
         running = status == Status.RUNNING
         model = curvature.at(potential, x, free, None, model, running, projector)
         c, time, _ = flow_step(model.values, model.along(free), radius)
-        trial = torch.where(running[:, None], x + model.back(c), x)
+        trial = torch.where(model.going(running)[:, None], x + model.back(c), x)
         if potential.bounds is not None:
             trial = potential.bounds.clamp(trial)
         return _Descending(
@@ -153,6 +154,14 @@ class Descent:
             status=status,
             model=model,
         )
+
+    def wants(self, state: _Descending, n_steps: int) -> Bool[Tensor, "B"] | None:
+        """Rows that wait for a larger Krylov space."""
+        return state.model.waits
+
+    def tend(self, potential: Potential, state: _Descending, rows: Int[Tensor, "R"]) -> _Descending:
+        """They get it."""
+        return dataclasses.replace(state, model=state.model.roomier())
 
     def result(self, potential: Potential, state: _Descending) -> StationaryPoints:
         """Where every row stands, with its residual."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from torchscape.devices import HOST
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.types import Int, Tensor
@@ -31,21 +32,22 @@ def first_of_each(
         >>> first_of_each(Bowl(), points).tolist()
         [0, 1, 0]
     """
-    n = len(points)
-    first = torch.arange(n, device=points.energy.device)
+    device, n = points.energy.device, len(points)
+    first = torch.arange(n)
     if n < 2:
-        return first
+        return first.to(device)
+    points = points.replace(eigenvalues=None).to(HOST)  # rounds of small questions: for the host
     order = points.energy.sort(stable=True).indices
     energy = points.energy[order]
     gap = (energy[1:] - energy[:-1]) > energy_tol * energy[1:].abs().clamp(min=1.0)
-    level = torch.zeros(n, dtype=torch.int64, device=order.device)
+    level = torch.zeros(n, dtype=torch.int64)
     level[order[1:]] = gap.long().cumsum(0)
     invariants = potential.symmetry.invariants(points.x)
     tol = distance_tol * potential.length_scale
     open_rows = first.clone()
     while len(open_rows):
         # the first open row of every level stands for itself, and is compared with the others of its level
-        head = torch.full((n,), n, dtype=torch.int64, device=order.device)
+        head = torch.full((n,), n, dtype=torch.int64)
         head = head.scatter_reduce(0, level[open_rows], open_rows, "amin")
         leader = head[level[open_rows]]
         others = leader != open_rows
@@ -54,8 +56,8 @@ def first_of_each(
         a, b = a[near], b[near]
         same = potential.symmetry.distance(points.x[a], points.x[b]) <= tol if len(a) else near[near]
         first[b[same]] = a[same]
-        settled = torch.zeros(n, dtype=torch.bool, device=order.device)
+        settled = torch.zeros(n, dtype=torch.bool)
         settled[leader] = True
         settled[b[same]] = True
         open_rows = open_rows[~settled[open_rows]]
-    return first
+    return first.to(device)

@@ -8,10 +8,12 @@ from collections.abc import Callable
 import torch
 
 from torchscape import random
+from torchscape.devices import HOST, asking_is_free
 from torchscape.memory import Limits, attempt, available_memory, in_parts, limits_of
 from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
 from torchscape.saddles.projector import Projector
+from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, SEED
 
@@ -135,20 +137,23 @@ def _lowest(potential, x, k, guess, tol, rel_tol, cap, max_hvps, projector, seed
     active = torch.arange(b, device=x.device)
     found: list[Eigenpairs] = []
     owners: list[Tensor] = []
+    before = 0  # vectors before the newest block
     while True:
         values, vectors, residual, scale = space.ritz(min(block, space.dim))
         norms = residual.norm(dim=2)
         enough = (rel_tol * values[:, :k].abs()).maximum(tol * scale[:, None])
         done = (norms[:, :k] <= enough).all(1) & (space.n_hvps >= least)
         done |= space.n_hvps >= max_hvps
-        n_done = int(done.sum())
         pairs = Eigenpairs(values[:, :k], vectors[:, :k], norms[:, :k], scale, space.n_hvps)
-        if n_done == len(done):
+        # The one question of a round: which rows are done, and whether the newest block added anything anywhere.
+        seen, grew = torch.stack([done, space.valid[:, before : space.dim].any(1)]).to(HOST)
+        n_done = int(seen.sum())
+        if n_done == len(done) or not bool(grew.any()):
             break
         if 4 * n_done >= len(done):  # what is finished need not be multiplied any more
-            owners.append(active[done])
-            found.append(take_rows(pairs, done))
-            rest = torch.nonzero(~done)[:, 0]
+            gone, rest = moved((torch.nonzero(seen)[:, 0], torch.nonzero(~seen)[:, 0]), x.device)
+            owners.append(active[gone])
+            found.append(take_rows(pairs, gone))
             active, space, residual = active[rest], take_rows(space, rest), residual[rest]
             projector, products = projector.take(rest), potential.products_at(x[active])
         else:
@@ -157,7 +162,7 @@ def _lowest(potential, x, k, guess, tol, rel_tol, cap, max_hvps, projector, seed
             space = space.restarted(min(max(cap // 2, block), space.dim))
         grown = space.expanded(residual, products, projector)
         if grown.dim == space.dim:  # the space is invariant in every row: nothing is left to be found
-            pairs = take_rows(pairs, ~done) if len(active) < len(done) else pairs
+            pairs = take_rows(pairs, rest) if len(active) < len(done) else pairs
             break
         # H times the newest block makes the same space; Ritz pairs of a large one are not wanted at every step
         for _ in range(space.dim // _UNSEEN):
@@ -165,6 +170,7 @@ def _lowest(potential, x, k, guess, tol, rel_tol, cap, max_hvps, projector, seed
             if n_new == 0 or grown.dim + n_new > cap:
                 break
             space, grown = grown, grown.expanded(grown.hq[:, grown.dim - n_new : grown.dim], products, projector)
+        before = min(space.dim, grown.dim - 1)
         space = grown
     return _together([*found, pairs], [*owners, active])
 
@@ -211,10 +217,11 @@ class Subspace:
         """With a block of new directions, those that add something to some row; the buffers are given away."""
         room = self.q.shape[1] - self.dim
         new, valid = orthonormalised(new[:, :room], self.q[:, : self.dim], projector)
-        useful = torch.nonzero(valid.any(0))[:, 0]
-        if len(useful) == 0:
+        if asking_is_free(valid):  # on a device, what adds nothing is kept as zeros
+            useful = torch.nonzero(valid.any(0))[:, 0]
+            new, valid = new[:, useful], valid[:, useful]
+        if new.shape[1] == 0:
             return self
-        new, valid = new[:, useful], valid[:, useful]
         stop = self.dim + new.shape[1]
         self.q[:, self.dim : stop] = new
         self.hq[:, self.dim : stop] = projector.apply(hvp(new))

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape import random
+from torchscape.devices import HOST
 from torchscape.memory import available_memory
 from torchscape.optimise import Pool, Queue, verdict
 from torchscape.optimise.rows import put_rows
@@ -144,8 +145,9 @@ class Follow:
         first = torch.isinf(state.energy)
         finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
         error = self._error(state, energy)
-        accepted = running & finite & (first | (error <= self.accept_error))
-        rejected = running & ~accepted
+        going = state.model.going(running)
+        accepted = going & finite & (first | (error <= self.accept_error))
+        rejected = going & ~accepted
         radius = self._radius(potential, state, error, accepted & ~first, rejected)
 
         take = accepted[:, None]
@@ -156,7 +158,7 @@ class Follow:
         model = curvature.moved(
             state.model, s, torch.where(take, grad - state.grad, 0.0), accepted & ~first, surprised & ~first
         )
-        n_evaluations = state.n_evaluations + running
+        n_evaluations = state.n_evaluations + going
         rms = new_grad.square().mean(1).sqrt()
         n_rejected = torch.where(accepted, 0, state.n_rejected + rejected)
         status = verdict(
@@ -172,14 +174,15 @@ class Follow:
 
         running = status == Status.RUNNING
         model = curvature.at(potential, x, new_grad, state.mode, model, running, Projector.at(potential, x))
+        going = model.going(running)[:, None]
         mode, trial, predicted, magnitude = self._propose(x, new_grad, state.mode, model, radius)
-        trial = torch.where(running[:, None], trial, x)
-        n_convex = torch.where(model.values[:, 0] < 0, 0, state.n_convex + running)
+        trial = torch.where(going, trial, x)
+        n_convex = model.kept(state.n_convex, torch.where(model.values[:, 0] < 0, 0, state.n_convex + running))
         status = torch.where(running & (n_convex > self.max_convex), int(Status.UNBOUNDED), status)
         n_outside = state.n_outside
         if potential.bounds is not None:
             inside = potential.bounds.clamp(trial)
-            n_outside = torch.where((inside != trial).any(1), n_outside + running, 0)
+            n_outside = model.kept(n_outside, torch.where((inside != trial).any(1), n_outside + running, 0))
             status = torch.where(running & (n_outside > self.max_outside), int(Status.OUTSIDE), status)
             moved = model.along(inside - x)
             predicted, magnitude = predicted_change(model.values, model.along(new_grad), moved)
@@ -189,7 +192,7 @@ class Follow:
             energy=torch.where(accepted, energy, state.energy),
             grad=new_grad,
             trial=trial,
-            mode=torch.where(running[:, None], mode, state.mode),
+            mode=torch.where(going, mode, state.mode),
             predicted=predicted,
             magnitude=magnitude,
             radius=radius,
@@ -200,6 +203,14 @@ class Follow:
             status=status,
             model=model,
         )
+
+    def wants(self, state: Following, n_steps: int) -> Bool[Tensor, "B"] | None:
+        """Rows that wait for a larger Krylov space."""
+        return state.model.waits
+
+    def tend(self, potential: Potential, state: Following, rows: Int[Tensor, "R"]) -> Following:
+        """They get it."""
+        return dataclasses.replace(state, model=state.model.roomier())
 
     def result(self, potential: Potential, state: Following) -> Followed:
         """Where every row stands, with its residual."""
@@ -292,17 +303,19 @@ def follow(
     ended = _run(potential, starts, directions, options, pool_size)
     other = dataclasses.replace(options, keep_mode=not options.keep_mode)
     closer = dataclasses.replace(options, first_step=0.3 * options.first_step, max_step=0.3 * options.max_step)
+    status = ended.points.status.to(HOST)
     for changed in (other, closer) if options.retry else ():
-        status = ended.points.status
-        rows = torch.nonzero((status == Status.UNBOUNDED) | (status == Status.MAX_STEPS))[:, 0]
-        if len(rows):
+        lost = torch.nonzero((status == Status.UNBOUNDED) | (status == Status.MAX_STEPS))[:, 0]
+        if len(lost):
+            rows = lost.to(starts.device)
             again = _run(potential, starts[rows], directions[rows], changed, pool_size)
+            status = status.index_copy(0, lost, again.points.status.to(HOST))
             spent = ended.points.n_evaluations[rows] + again.points.n_evaluations
             ended = put_rows(ended, rows, Followed(again.points.replace(n_evaluations=spent), again.mode))
     if potential.ndim > DENSE_LIMIT:
         return ended
-    rows = torch.nonzero(ended.points.converged)[:, 0]
-    rows = rows[characterise(potential, ended.points[rows]).index > 1]
+    rows = torch.nonzero(status == Status.CONVERGED)[:, 0].to(starts.device)
+    rows = rows[torch.nonzero(characterise(potential, ended.points[rows]).index > 1)[:, 0]]
     if len(rows) == 0:
         return ended
     # A start that a symmetry keeps on its axis stays there, on a saddle of higher index: step off at random.

@@ -82,14 +82,14 @@ def find_peaks(path: Path) -> Peaks:
     # an image whose slopes along both of its chords are uphill before and downhill after is a peak itself
     at_image = torch.zeros_like(peaked)
     at_image[:, :-1] = (m1[:, :-1] >= 0) & (m0[:, 1:] <= 0) & (number[1:] < n[:, None] - 1)
-    owner, i = torch.nonzero(peaked, as_tuple=True)
+    # Both kinds in one question. An image that is a peak ends its segment, and there is another segment after it.
+    kind, owner, i = torch.nonzero(torch.stack([peaked, at_image]), as_tuple=True)
+    at, ahead = kind == 1, x[owner, i + 1]
     u, height = cubic_maximum(energy[owner, i], energy[owner, i + 1], m0[owner, i], m1[owner, i])
-    position = x[owner, i] + u[:, None] * chord[owner, i]
-    tangent = chord[owner, i]
-    at, j = torch.nonzero(at_image, as_tuple=True)
-    position = torch.cat([position, x[at, j + 1]])
-    tangent = torch.cat([tangent, x[at, j + 2] - x[at, j]])
-    height, owner = torch.cat([height, energy[at, j + 1]]), torch.cat([owner, at])
+    position = torch.where(at[:, None], ahead, x[owner, i] + u[:, None] * chord[owner, i])
+    beyond = x[owner, (i + 2).clamp(max=x.shape[1] - 1)]
+    tangent = torch.where(at[:, None], beyond - x[owner, i], chord[owner, i])
+    height = torch.where(at, energy[owner, i + 1], height)
     tangent = tangent / tangent.norm(dim=1, keepdim=True)
     order = owner.argsort(stable=True)
     return Peaks(owner[order], position[order], tangent[order], height[order])

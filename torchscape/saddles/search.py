@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape import random
+from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
@@ -17,6 +18,7 @@ from torchscape.saddles.follow import Follow, follow
 from torchscape.saddles.meter import Metered
 from torchscape.saddles.peaks import Peaks, find_peaks
 from torchscape.saddles.verify import Outcome, Verified, verify
+from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE, POSITIVE, SEED
 
@@ -119,11 +121,15 @@ def connect(
                 "give the two ends of pair p in row p of each"
             )
     u = Metered(potential)
+    # Which units go where is for the host to find out, and how far apart the ends are then.
+    a, b = moved((a, b), HOST)
     if align and len(a):
         b = potential.symmetry.align(a, b)
     apart = torch.nonzero((b - a).norm(dim=1) > 1e-6 * potential.length_scale)[:, 0]
+    groups = find_paths(u, a[apart], b[apart], band)
+    a, b, apart = moved((a, b, apart), potential.device)
     parts = []
-    for rows, path in find_paths(u, a[apart], b[apart], band):
+    for rows, path in groups:
         found = find_peaks(path)
         parts.append(dataclasses.replace(found, owner=apart[rows[found.owner]]))
     if not parts:
@@ -268,11 +274,11 @@ def _told(u: Metered, owner, outcome, enters: Int[Tensor, "R"], checked: Verifie
     candidate_ts = torch.full_like(owner, -1)
     candidate_ts[enters] = checked.candidate_ts
 
-    hit = torch.nonzero(candidate_ts >= 0)[:, 0]
     n = len(checked.ts)
-    hits = torch.bincount(candidate_ts[hit], minlength=n)
-    pair = torch.full((n,), torch.iinfo(torch.int64).max, dtype=torch.int64, device=owner.device)
-    pair = pair.scatter_reduce(0, candidate_ts[hit], owner[hit], "amin")
+    place = torch.where(candidate_ts >= 0, candidate_ts, n)  # what ended nowhere is counted behind the last
+    hits = torch.zeros_like(owner[:1]).expand(n + 1).scatter_add(0, place, torch.ones_like(owner))[:n]
+    pair = torch.full((n + 1,), torch.iinfo(torch.int64).max, dtype=torch.int64, device=owner.device)
+    pair = pair.scatter_reduce(0, place, owner, "amin")[:n]
     return SaddleSearch(
         ts=checked.ts,
         minus=checked.minus,

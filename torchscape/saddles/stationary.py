@@ -125,8 +125,9 @@ class Newton:
         first = torch.isinf(state.energy)
         finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
         kept = _promise_kept(state, grad)
-        accepted = running & finite & (first | (kept >= self.accept))
-        rejected = running & ~accepted
+        going = state.model.going(running)
+        accepted = going & finite & (first | (kept >= self.accept))
+        rejected = going & ~accepted
         radius = self._radius(potential, state, kept, accepted & ~first, rejected)
 
         take = accepted[:, None]
@@ -136,7 +137,7 @@ class Newton:
         grad = torch.where(take, grad, state.grad)
         energy = torch.where(accepted, energy, state.energy)
         model = self.curvature.moved(state.model, s, y, accepted & ~first, running & ~first & (kept < 0.5))
-        n_evaluations = state.n_evaluations + running
+        n_evaluations = state.n_evaluations + going
         n_rejected = torch.where(accepted, 0, state.n_rejected + rejected)
         status = verdict(
             potential,
@@ -151,22 +152,24 @@ class Newton:
 
         running = status == Status.RUNNING
         model = self.curvature.at(potential, x, grad, None, model, running, Projector.at(potential, x))
+        going = model.going(running)
         n_lost = torch.where((model.values < 0).sum(1) < state.target, state.n_lost + running, 0)
+        n_lost = model.kept(state.n_lost, n_lost)
         status = torch.where(running & (n_lost > self.max_lost), int(Status.UNBOUNDED), status)
         slope = model.along(grad)
         aims = (state.target >= 0)[:, None]
         c = gradient_step(model.values, slope, radius)
         c = torch.where(aims, index_step(model.values, slope, state.target, radius), c)
-        trial = torch.where(running[:, None], x + model.back(c), x)
+        trial = torch.where(going[:, None], x + model.back(c), x)
         n_outside = state.n_outside
         if potential.bounds is not None:
             inside = potential.bounds.clamp(trial)
-            n_outside = torch.where((inside != trial).any(1), n_outside + running, 0)
+            n_outside = model.kept(n_outside, torch.where((inside != trial).any(1), n_outside + running, 0))
             status = torch.where(running & (n_outside > self.max_outside), int(Status.OUTSIDE), status)
             c, trial = model.along(inside - x), inside
         after = slope + model.values * c
         # A wall in the way is another story.
-        trapped = self._trapped(slope, after) & ~aims[:, 0] & (status == Status.RUNNING) & (n_outside == 0)
+        trapped = self._trapped(slope, after) & ~aims[:, 0] & going & (status == Status.RUNNING) & (n_outside == 0)
         return _Searching(
             x=x,
             energy=energy,
@@ -182,6 +185,14 @@ class Newton:
             status=torch.where(trapped, int(Status.TRAPPED), status),
             model=model,
         )
+
+    def wants(self, state: _Searching, n_steps: int) -> Bool[Tensor, "B"] | None:
+        """Rows that wait for a larger Krylov space."""
+        return state.model.waits
+
+    def tend(self, potential: Potential, state: _Searching, rows: Int[Tensor, "R"]) -> _Searching:
+        """They get it."""
+        return dataclasses.replace(state, model=state.model.roomier())
 
     def result(self, potential: Potential, state: _Searching) -> StationaryPoints:
         """Where every row stands, with its residual."""

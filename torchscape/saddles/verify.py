@@ -7,12 +7,14 @@ from enum import IntEnum
 
 import torch
 
+from torchscape.devices import HOST, asking_is_free
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.characterise import DENSE_LIMIT, characterise_with_modes
 from torchscape.saddles.descend import Descent, Quench, choose_descent, descend
 from torchscape.saddles.distinct import first_of_each
+from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Outcome", "Verified", "push_off", "verify"]
@@ -95,30 +97,34 @@ def verify(
     Beyond ``DENSE_LIMIT`` coordinates the log-determinants are left to :func:`characterise`, and an end that is
     one of the ``known`` minima is taken for a minimum without another look.
     """
-    table = torch.zeros(len(Status), dtype=torch.int64, device=candidates.x.device)
+    table = torch.zeros(len(Status), dtype=torch.int64)
     for status, meaning in _FROM_STATUS.items():
         table[status] = meaning
-    outcome = table[candidates.status]
-    rows = torch.nonzero(candidates.converged)[:, 0]
-    points, mode = characterise_with_modes(potential, candidates[rows], log_det=False)
-    outcome[rows[points.index != 1]] = int(Outcome.WRONG_INDEX)
-    outcome[rows[points.index < 0]] = int(Outcome.NOT_FINITE)
-    good = points.index == 1
-    rows, points, mode = rows[good], points[good], mode[good]
+    # Which rows go on is for the host to know; it keeps the books, and is told a stage at a time.
+    outcome, device = table[candidates.status.to(HOST)], candidates.x.device
+    rows = torch.nonzero(outcome == Outcome.VERIFIED)[:, 0]
+    points, mode = characterise_with_modes(potential, candidates[rows.to(device)], log_det=False)
+    seen = points.to(HOST)
+    outcome[rows[seen.index != 1]] = int(Outcome.WRONG_INDEX)
+    outcome[rows[seen.index < 0]] = int(Outcome.NOT_FINITE)
+    good = torch.nonzero(seen.index == 1)[:, 0]
 
-    first = first_of_each(potential, points)
-    leaders = torch.nonzero(first == torch.arange(len(first), device=first.device))[:, 0]
-    ts, mode = points[leaders], mode[leaders]
+    first = first_of_each(potential, seen[good])
+    leaders = torch.nonzero(first == torch.arange(len(first)))[:, 0]
+    chosen = good[leaders].to(device)
+    ts, mode = points[chosen], mode[chosen]
     minus, plus, failure = _ends(potential, ts, mode, descent or choose_descent(potential), known)
+    failure = failure.to(HOST)
 
-    place = torch.full((len(points),), -1, dtype=torch.int64, device=first.device)
-    place[leaders] = torch.arange(len(leaders), device=first.device)
-    outcome[rows] = failure[place[first]]
+    place = torch.full((len(good),), -1)
+    place[leaders] = torch.arange(len(leaders))
+    outcome[rows[good]] = failure[place[first]]
     kept = torch.nonzero(failure == Outcome.VERIFIED)[:, 0]
-    renumber = torch.full((len(leaders),), -1, dtype=torch.int64, device=first.device)
-    renumber[kept] = torch.arange(len(kept), device=first.device)
+    renumber = torch.full((len(leaders),), -1)
+    renumber[kept] = torch.arange(len(kept))
     candidate_ts = torch.full_like(outcome, -1)
-    candidate_ts[rows] = renumber[place[first]]
+    candidate_ts[rows[good]] = renumber[place[first]]
+    kept, outcome, candidate_ts = moved((kept, outcome, candidate_ts), device)
     return Verified(ts[kept], minus[kept], plus[kept], mode[kept], outcome, candidate_ts)
 
 
@@ -161,6 +167,9 @@ def push_off(
     x, energy, mu, noise = ts.x.repeat(2, 1), ts.energy.repeat(2), curvature.repeat(2), noise.repeat(2)
     direction, delta = torch.cat([-mode, mode]), delta.repeat(2)
     out = x + delta[:, None] * direction
+    if not asking_is_free(x):
+        out = _pushed(potential, x, energy, mu, noise, direction, delta, n_tries)
+        return out if potential.bounds is None else potential.bounds.clamp(out)
     pending = torch.arange(len(out), device=x.device)
     for _ in range(n_tries):
         if len(pending) == 0:
@@ -173,6 +182,20 @@ def push_off(
         delta[pending] = torch.where(done, 1.0, torch.where(too_small, 2.0, 0.3)) * delta[pending]
         pending = pending[~done]
     return out if potential.bounds is None else potential.bounds.clamp(out)
+
+
+def _pushed(potential, x, energy, mu, noise, direction, delta, n_tries) -> Float[Tensor, "E2 D"]:
+    """The same on a device: all rows are tried again, and after the 2nd, 4th, 8th time the host asks for whom."""
+    out, pending = x, torch.ones_like(energy, dtype=torch.bool)
+    for n in range(1, n_tries + 1):
+        out = torch.where(pending[:, None], x + delta[:, None] * direction, out)
+        lowered = energy - potential.energy_and_grad(out)[0]
+        done = (lowered > 0.1 * (0.5 * mu * delta.square())) & (lowered > noise)
+        factor = torch.where(lowered.abs() <= noise, 2.0, 0.3)
+        delta, pending = torch.where(pending & ~done, factor * delta, delta), pending & ~done
+        if n & (n - 1) == 0 and n > 1 and not bool(pending.any()):
+            break
+    return out
 
 
 def _to_minima(
@@ -192,8 +215,8 @@ def _to_minima(
             return ends
         ends_there, mode = characterise_with_modes(potential, ends[rows], log_det=False, first=1)
         ends = _with_curvature(ends, rows, ends_there)
-        stuck: Bool[Tensor, "R"] = ends_there.index > 0
-        if not bool(stuck.any()):
+        stuck: Int[Tensor, "R"] = torch.nonzero(ends_there.index > 0)[:, 0]
+        if len(stuck) == 0:
             return ends
         again = rows[stuck]
         off = push_off(potential, ends_there[stuck], mode[stuck])[: len(again)]

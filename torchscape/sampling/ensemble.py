@@ -121,14 +121,19 @@ class EnsembleQuasiNewton(Sampler):
         are few beside coordinates, by those of their Gram matrix.
         """
         size, ndim = self._size(state), potential.ndim
-        outside = torch.arange(size, device=state.x.device) % self.groups != group
-        x = state.x.reshape(-1, size, ndim)[:, outside]
-        weight = (state.status == Status.RUNNING).reshape(-1, size)[:, outside, None].to(x.dtype)
+        x = self._outside(state.x.reshape(-1, size, ndim), group)
+        runs = (state.status == Status.RUNNING).to(x.dtype)
+        weight = self._outside(runs.reshape(-1, size, 1), group)
         n = weight.sum(1, keepdim=True)
         centred = weight * (x - (weight * x).sum(1, keepdim=True) / n.clamp(min=1))
         temperature = state.temperature.reshape(-1, size).mean(1)[:, None, None]
         spread = centred / ((n - 1).clamp(min=1) * temperature).sqrt()
         return _Root.of(spread, self.floor * potential.length_scale**2)
+
+    def _outside(self, rows: Float[Tensor, "E N d"], group: int) -> Float[Tensor, "E n d"]:
+        """What belongs to the walkers outside ``group``."""
+        by_group = rows.unflatten(1, (-1, self.groups))
+        return torch.cat([by_group[:, :, :group], by_group[:, :, group + 1 :]], 2).flatten(1, 2)
 
     def _turn(self, potential: Potential, part: Chains, root: _Root) -> Chains:
         """``hold`` steps of BAOAB of one group."""

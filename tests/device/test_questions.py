@@ -1,0 +1,192 @@
+"""Questions from the host: none inside a step, one per look of the pool, few in a whole exploration.
+
+They are counted on the stand-in device. What a decomposition checks by itself is no question of ours, and
+cannot be had without: on CUDA, too, ``eigh`` waits for it. It is counted apart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+
+import pytest
+import standin
+import torch
+
+import torchscape as tsc
+from torchscape import sampling
+from torchscape.optimise import BFGS, LBFGS, Pool, Queue, polish
+from torchscape.optimise.relax import relax
+from torchscape.points import StationaryPoints, Status
+from torchscape.potentials import FunctionPotential
+from torchscape.saddles import Band, Descent, Follow
+from torchscape.saddles.curvature import Dense, Krylov
+from torchscape.saddles.stationary import Newton as StationarySearch
+from torchscape.sampling.basins.flow import SteepestDescent
+
+pytestmark = pytest.mark.standin
+
+
+def questions() -> int:
+    """Waits and copies, but for those inside a decomposition."""
+    return standin.questions() - sum(n for name, n in standin.names().items() if name in DECOMPOSITIONS)
+
+
+DECOMPOSITIONS = {f"(wait) aten::{name}" for name in ("_linalg_eigh", "_linalg_svd")}
+
+
+@functools.cache
+def wells(d: int = 6, *, bounds: bool = False) -> FunctionPotential:
+    """Coupled double wells."""
+    return FunctionPotential(
+        lambda x: ((x**2 - 1) ** 2).sum() + 0.1 * (x[1:] * x[:-1]).sum(),
+        d,
+        bounds=[(-1.5, 0.9)] * d if bounds else None,
+        device="standin",
+    )
+
+
+@functools.cache
+def network() -> tsc.ModulePotential:
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    data = torch.randn(12, 3), torch.arange(12) % 2
+    return tsc.ModulePotential(module, data, torch.nn.functional.cross_entropy, l2=1e-3, device="standin")
+
+
+def starts(u: tsc.Potential, n: int = 5) -> torch.Tensor:
+    """Points in general position, and where there is a box some at its walls."""
+    x = tsc.random.normal(tsc.random.fold(3, torch.arange(n)), u.ndim).to("standin")
+    return x if u.bounds is None else u.bounds.clamp(x)
+
+
+def directed(u: tsc.Potential) -> torch.Tensor:
+    x = starts(u)
+    return torch.cat([x, torch.ones_like(x) / u.ndim**0.5], 1)
+
+
+def aimed(u: tsc.Potential) -> torch.Tensor:
+    x = starts(u)
+    return torch.cat([x, torch.ones_like(x[:, :1])], 1)
+
+
+def bands(u: tsc.Potential) -> torch.Tensor:
+    images = Band().initial(
+        starts(u), -starts(u), torch.full((5,), 11, device="standin"), torch.arange(5), most=11
+    )
+    return torch.cat([torch.full_like(images[:, 0, :1], 11), images.flatten(1)], 1)
+
+
+STEPPERS = {
+    "BFGS": (BFGS(), starts),
+    "BFGS, young": (BFGS(renew_after=1), starts),
+    "L-BFGS": (LBFGS(memory=5), starts),
+    "L-BFGS, plain": (LBFGS(memory=5, rescale=None, pairs=None), starts),
+    "band": (Band(), bands),
+    "follow": (Follow(curvature=Dense()), directed),
+    "follow, Krylov": (Follow(curvature=Krylov(max_dim=8)), directed),
+    "descent": (Descent(curvature=Dense()), starts),
+    "descent, Krylov": (Descent(curvature=Krylov(max_dim=8)), starts),
+    "stationary": (StationarySearch(), aimed),
+    "stationary, Krylov": (StationarySearch(curvature=Krylov(max_dim=8)), aimed),
+    "steepest descent": (SteepestDescent(), starts),
+}
+
+
+POTENTIALS = {"wells": wells, "box": lambda: wells(bounds=True), "network": network}
+
+
+@pytest.mark.parametrize("potential", POTENTIALS)
+@pytest.mark.parametrize("name", STEPPERS)
+def test_no_questions_in_a_step(name, potential):
+    u = POTENTIALS[potential]()
+    stepper, begin = STEPPERS[name]
+    state = stepper.init(u, begin(u))
+    state = stepper.step(u, stepper.step(u, state))  # what is made once is made now
+    standin.reset()
+    for _ in range(2):
+        state = stepper.step(u, state)
+    assert questions() == 0, standin.names()
+
+
+SAMPLERS = {
+    "GLA2": sampling.GLA2(0.01),
+    "BAOAB": sampling.BAOAB(0.01),
+    "ABOBA": sampling.ABOBA(0.01),
+    "SGLD": sampling.SGLD(0.01),
+    "HMC": sampling.HMC(0.05, 5),
+    "adaptive": sampling.AdaptiveLangevin(0.01),
+    "CCAdL": sampling.CCAdL(0.01),
+    "ensemble": sampling.EnsembleQuasiNewton(0.01, walkers=4),
+    "tempering": sampling.ParallelTempering(sampling.HMC(0.05, 3)),
+}
+BOXES = (False, True)
+NO_WALLS = ("ensemble", True)  # it refuses a box
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds"), [case for case in itertools.product(SAMPLERS, BOXES) if case != NO_WALLS]
+)
+def test_no_questions_in_a_step_of_a_sampler(name, bounds):
+    u, sampler = wells(bounds=bounds), SAMPLERS[name]
+    state = sampler.init(u, starts(u, 8), temperature=0.3, seed=1)
+    state = sampler.step(u, sampler.step(u, state))
+    standin.reset()
+    for _ in range(4):
+        state = sampler.step(u, state)
+    assert questions() == 0, standin.names()
+
+
+def test_one_question_per_look_of_the_pool():
+    u, looks = wells(), []
+    queue = Queue(starts(u, 12))
+    standin.reset()
+    Pool(LBFGS(memory=5, rescale=None), 12, check_every=7).run(
+        u, queue, on_step=lambda n: looks.append(questions())
+    )
+    # Between two looks there is the next one, and two copies where half of the rows have finished and are dropped.
+    between = torch.tensor(looks).diff()
+    assert looks[0] == 1
+    assert (between <= 3).all()
+    assert between.sum() <= len(between) + 2 * 4  # twelve rows can be halved four times
+    assert bool(queue.ordered().converged.all())
+
+
+def test_looks_are_as_rare_as_rows_are_old():
+    """On a device a look comes after a third of the age of half of the rows; newcomers call for early ones."""
+    u, seen = wells(), []
+    start = starts(u, 12)
+    Pool(LBFGS(memory=5, tol=0.0, max_evaluations=200, max_idle=10**6), 12).run(
+        u, Queue(start), on_step=seen.append
+    )
+    assert len(seen) <= 14  # 8, 16, 24, 32, 42, 56, 74, 98, 130, 173, 230
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_polish_asks_once_a_step(dense):
+    u = wells()
+    rough = relax(u, starts(u), tol=1e-3)
+    options = tsc.optimise.Newton(dense_limit=500 if dense else 0)
+    standin.reset()
+    fine = polish(u, rough, tol=1e-11, options=options)
+    n_asked = questions()
+    assert bool((fine.grad_rms <= 1e-11).all())
+    assert n_asked <= 1 + 2 * options.max_steps
+
+
+def test_one_copy_for_all_columns():
+    points = StationaryPoints.of(
+        torch.arange(6.0).reshape(3, 2).double().to("standin"),
+        torch.arange(3.0).double().to("standin"),
+        status=torch.full((3,), int(Status.STALLED), device="standin"),
+        eigenvalues=torch.ones(3, 2).double().to("standin"),
+    )
+    standin.reset()
+    there = points.to("cpu")
+    assert questions() == 1
+    for field in dataclasses.fields(points):
+        before, after = getattr(points, field.name), getattr(there, field.name)
+        assert after.device.type == "cpu"
+        assert after.dtype == before.dtype
+        assert torch.equal(before.to("cpu").nan_to_num(7.0), after.nan_to_num(7.0))
