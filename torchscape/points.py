@@ -26,6 +26,9 @@ class Status(IntEnum):
     WRONG_INDEX = 6
     OUTSIDE = 7
     TRAPPED = 8
+    KINK = 9
+    FLAT = 10
+    LOOSE = 11
 
     @property
     def message(self) -> str:
@@ -40,12 +43,17 @@ _MESSAGES = {
     "or not the derivative of it; loosen tol, or use dtype=torch.float64",
     Status.NOT_FINITE: "the energy or its gradient is NaN or infinite here: start elsewhere, shrink the steps, "
     "or check the loss",
-    Status.UNBOUNDED: "the row ran away downhill: the landscape has no minimum there; add l2 regularisation "
+    Status.UNBOUNDED: "the row falls for ever: there is no minimum at finite coordinates; add l2 regularisation "
     "or bounds",
     Status.WRONG_INDEX: "a stationary point, but its Hessian does not have the index that was searched for",
     Status.OUTSIDE: "the search left the box: widen the bounds, or start further inside",
     Status.TRAPPED: "the gradient is shortest here, but not zero: there is no stationary point near by; start "
     "elsewhere",
+    Status.KINK: "the row stopped on a kink, where the gradient jumps (ReLU, |x|): a minimum there has no "
+    "Hessian; use smooth functions in their place (softplus, GELU, tanh, sqrt(x^2 + eps^2))",
+    Status.FLAT: "the energy is the same in every direction: no isolated minimum here; add l2 regularisation, or "
+    "leave out what U does not depend on",
+    Status.LOOSE: "a part of it lies beyond the reach of the rest: give the potential a container=",
 }
 
 

@@ -87,7 +87,7 @@ def test_the_matching_of_a_file_is_remembered(path):
 
     Landscape.open(path, Bowl(), matching=Matching(distance_tol=0.5)).close()
     with Landscape.open(path, Bowl()) as landscape:
-        assert landscape.matching == Matching(distance_tol=0.5)
+        assert landscape.matching == Matching(distance_tol=0.5).of(Bowl())
 
 
 @pytest.mark.parametrize("keep", [10, 99, 100, 4096, 5000, 0.5, 0.9])

@@ -164,6 +164,14 @@ def _explore(commands) -> None:
         "(default: 0.5)",
     )
     how.add_argument(
+        "--tol",
+        type=_positive(float),
+        metavar="RMS",
+        help="all: RMS gradient at which a quench or a search has converged, in the potential's own units "
+        "(default: 1e-8, in float32 3e-4, of its energy scale). New minima are polished beyond it, until a Newton "
+        "step would gain nothing that tells two of them apart",
+    )
+    how.add_argument(
         "--neighbours", type=_positive(int), metavar="K", help="connect: nearest neighbours to try (default: 8)"
     )
     how.add_argument(

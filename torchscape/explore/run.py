@@ -27,7 +27,7 @@ from torchscape.landscape.description import UP_TO_FAMILIES, families_told, inva
 from torchscape.potentials.base import Potential, hash_settings
 from torchscape.potentials.probe import probe
 from torchscape.progress import progress_bar
-from torchscape.saddles import SaddleSearch, characterise
+from torchscape.saddles import Certificate, SaddleSearch, characterise
 from torchscape.types import Bool, Int, Tensor
 from torchscape.validation import SEED
 
@@ -251,7 +251,8 @@ class _Loop:
 
     def _write(self, found: Found, round: Round, task: str) -> Int[Tensor, "B"]:
         """One hit per quench and per search for a transition state; ends of paths come along without."""
-        ids = self.landscape.add_minima(found.minima, task=task)
+        certify = Certificate(dense_limit=FEW)
+        ids = self.landscape.add_minima(found.minima, task=task, certify=certify)
         if found.higher is not None:
             self.landscape.add_higher_saddles(found.higher, task=task)
         saddles = found.saddles
@@ -259,8 +260,8 @@ class _Loop:
             return ids
         pairs = round.detail.get("pairs")
         uncounted = torch.zeros(len(saddles), dtype=torch.int64)
-        minus = self.landscape.add_minima(saddles.minus, hits=uncounted, task=task)
-        plus = self.landscape.add_minima(saddles.plus, hits=uncounted, task=task)
+        minus = self.landscape.add_minima(saddles.minus, hits=uncounted, task=task, certify=certify)
+        plus = self.landscape.add_minima(saddles.plus, hits=uncounted, task=task, certify=certify)
         leaves = self._on_walls(saddles)
         hits = pairs_that_found(saddles) if pairs else saddles.hits
         accepted = self.landscape.add_transition_states(
@@ -340,7 +341,12 @@ def families_advice(report: ExploreReport, found: Mapping[str, Any]) -> str:
 
 _REMEDIES = {
     "not finite": "look for NaN or infinite numbers in potential.energy_and_grad(potential.sample(4))",
-    "not converged": "loosen tol, give the optimiser more max_evaluations, or bound what falls for ever",
+    "not converged": "loosen tol, or give the optimiser more max_evaluations",
+    "falls for ever": "no minimum at finite coordinates: regularise (l2=...), or bound what runs away",
+    "flat in every direction": "no isolated minimum: leave out what U does not depend on, or regularise (l2=...)",
+    "on a kink": "the gradient jumps where they stopped (ReLU, |x|): use smooth functions in their place "
+    "(softplus, GELU, tanh, sqrt(x^2 + eps^2))",
+    "falls apart": "parts of the cluster drift out of reach of each other: give it a container=",
     "wrong index": "they are saddles, on which symmetry keeps the starts: break it, or start elsewhere",
     "on the wall of the box": "widen the bounds, or keep such points with Bounds(..., keep_walls=True)",
 }

@@ -23,8 +23,9 @@ from torchscape.landscape.paths import write_paths
 from torchscape.landscape.screening import REASONS, screen
 from torchscape.landscape.store import Store
 from torchscape.landscape.table import Origin, PointTable
-from torchscape.points import StationaryPoints
+from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
+from torchscape.saddles.certify import Certificate, certify_minima, with_rows
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Landscape"]
@@ -103,10 +104,13 @@ class Landscape(Families):
     def _of(cls, store: Store, potential: Potential | None, matching: Matching | None) -> Landscape:
         try:
             if store.is_new:
-                _fill(store, potential, matching or Matching())
+                matching = matching or Matching()
+                matching = matching if potential is None else matching.of(potential)
+                _fill(store, potential, matching)
             elif potential is not None:
                 identity.expect_same(store, potential)
-            return cls(store, potential, matching or _stored_matching(store))
+            matching = matching or _stored_matching(store)
+            return cls(store, potential, matching if potential is None else matching.of(potential))
         except BaseException:
             store.close()
             raise
@@ -180,6 +184,7 @@ class Landscape(Families):
         hits: Int[Tensor, "B"] | None = None,
         task: str | None = None,
         start: Int[Tensor, "B"] | None = None,
+        certify: Certificate | None = None,
     ) -> Int[Tensor, "B"]:
         """Offer minima; returns the id of each, -1 for the refused (see :meth:`refusals`).
 
@@ -191,18 +196,24 @@ class Landscape(Families):
             hits: searches that each row stands for, one by default; 0 for a minimum that no search was after.
             task: key of the task they come from; if that task is recorded already, nothing changes.
             start: which start of the task each row grew from (default: its position).
+            certify: how :func:`torchscape.saddles.certify_minima` looks first at what is new: at every row that
+                says to have converged or stalled, is no minimum that is stored, and represents what is near it. It
+                polishes what falls short, and refuses what is no minimum with its reason. What counts as near is
+                this landscape's :class:`Matching`. None believes the rows; ``explore`` never does.
         """
         points = self._checked(points)
         with self.transaction():
             if self._is_settled(task):
                 return self.find(points)
+            points, known = (points, None) if certify is None else self._certified(points, certify)
             code = screen(points, index=0, inside=self._inside(points))
             ids = torch.full((len(points),), -1)
             good = (code == 0).nonzero()[:, 0]
             start = torch.arange(len(points)) if start is None else start.cpu()
             chosen = points[good]
             hits = None if hits is None else hits.cpu()[good]
-            ids[good] = self._minima.offer(chosen, start[good], self._origin(task), hits=hits)
+            known = None if known is None else known[good]
+            ids[good] = self._minima.offer(chosen, start[good], self._origin(task), hits=hits, known=known)
             ids, turned_out = self._without_saddles(ids)
             self._refuse("minimum", torch.where(turned_out, REASONS.index("wrong index"), code), task)
         return ids
@@ -377,6 +388,33 @@ class Landscape(Families):
                 f"points have {points.ndim} coordinates, the potential {self.potential.ndim}: give rows of its own"
             )
         return points.to(HOST)
+
+    def _certified(
+        self, points: StationaryPoints, certificate: Certificate
+    ) -> tuple[StationaryPoints, Int[Tensor, "B"]]:
+        """The points with their statuses and curvatures, and the ids of those that are stored already (else -1).
+
+        What is near a new point (as near as two points may be that count as one) shares its fate.
+        """
+        assert self.potential is not None
+        status = points.status.cpu()
+        tried = ((status == Status.CONVERGED) | (status == Status.STALLED)) & points.energy.isfinite().cpu()
+        rows_ = (tried & (points.index.cpu() <= 0)).nonzero()[:, 0]
+        known = torch.full((len(points),), -1)
+        ids, heads, place = self._minima.novel(points[rows_.to(points.x.device)])
+        known[rows_] = ids
+        converged = torch.where((known >= 0).to(points.status.device), int(Status.CONVERGED), points.status)
+        points = points.replace(status=converged)
+        if len(heads) == 0:
+            return points, known
+        matching = self.matching
+        limits = dataclasses.replace(certificate, distance=matching.distance_tol, energy=matching.energy_tol)
+        judged = certify_minima(self.potential, points[rows_[heads].to(points.x.device)], limits)
+        new = place >= 0
+        shared = judged[place[new].to(judged.x.device)]
+        at = rows_[new].to(points.x.device)
+        shared = shared.replace(n_evaluations=points.n_evaluations[at])
+        return with_rows(points, at, shared), known
 
     def _inside(self, points: StationaryPoints) -> Bool[Tensor, "B"] | None:
         bounds = None if self.potential is None else self.potential.bounds

@@ -33,8 +33,8 @@ class Matching:
     ``distance_tol`` when you loosen the convergence of soft landscapes, or tighten the convergence.
 
     Attributes:
-        energy_tol: largest difference in energy, in the potential's unit; a thousand rounding errors of the
-            energy itself are added, which is what decides in float32.
+        energy_tol: largest difference in energy, in the potential's unit; None for 1e-6 of its ``energy_scale``,
+            which is 1 for potentials of ordinary size. A thousand rounding errors of the energy itself are added.
         distance_tol: largest distance between closest images, in units of ``potential.length_scale``.
 
     Example:
@@ -42,15 +42,21 @@ class Matching:
         tensor([True, True])
     """
 
-    energy_tol: float = 1e-6
+    energy_tol: float | None = None
     distance_tol: float = 0.1
 
     def __post_init__(self) -> None:
-        check_fields(self, energy_tol=NOT_NEGATIVE, distance_tol=NOT_NEGATIVE)
+        check_fields(self, energy_tol=NOT_NEGATIVE.or_none, distance_tol=NOT_NEGATIVE)
+
+    def of(self, potential: Potential) -> Matching:
+        """The same with the default energy window of this potential put in."""
+        if self.energy_tol is not None:
+            return self
+        return dataclasses.replace(self, energy_tol=1e-6 * potential.energy_scale)
 
     def window(self, energy: Float[Tensor, "B"], dtype: torch.dtype) -> Float[Tensor, "B"]:
         """Half-width of the energy window around each energy computed in ``dtype``."""
-        return self.energy_tol + 1e3 * torch.finfo(dtype).eps * energy.abs()
+        return (1e-6 if self.energy_tol is None else self.energy_tol) + 1e3 * torch.finfo(dtype).eps * energy.abs()
 
 
 class Signature:

@@ -17,6 +17,10 @@ REASONS = (
     "an end is no known minimum",
     "below one of its minima",
     "on the wall of the box",
+    "falls for ever",
+    "flat in every direction",
+    "on a kink",
+    "falls apart",
 )
 """What the codes of :func:`screen` mean."""
 
@@ -45,20 +49,24 @@ def screen(
         >>> [REASONS[code] for code in screen(points, index=0).tolist()]
         ['not converged', 'not finite']
     """
-    energy, row_index = points.energy.cpu(), points.index.cpu()
+    energy, row_index, status = points.energy.cpu(), points.index.cpu(), points.status.cpu()
     wrong = row_index != index
     if index == 0:
         wrong = wrong & (row_index >= 0)
     nowhere = torch.zeros(len(points), dtype=torch.bool)
-    tests = (
-        ~(energy.isfinite() & points.x.isfinite().all(1).cpu()),
-        points.status.cpu() != Status.CONVERGED,
-        wrong,
-        nowhere if ends_known is None else ~ends_known,
-        nowhere if floor is None else energy.double() < floor,
-        nowhere if inside is None else ~inside,
-    )
+    tests = {
+        "not finite": ~(energy.isfinite() & points.x.isfinite().all(1).cpu()),
+        "falls for ever": status == Status.UNBOUNDED,
+        "flat in every direction": status == Status.FLAT,
+        "on a kink": status == Status.KINK,
+        "falls apart": status == Status.LOOSE,
+        "not converged": (status != Status.CONVERGED) & (status != Status.WRONG_INDEX),
+        "wrong index": wrong | (status == Status.WRONG_INDEX),
+        "an end is no known minimum": nowhere if ends_known is None else ~ends_known,
+        "below one of its minima": nowhere if floor is None else energy.double() < floor,
+        "on the wall of the box": nowhere if inside is None else ~inside,
+    }
     code = torch.zeros(len(points), dtype=torch.int64)
-    for reason, fails in reversed(list(enumerate(tests, start=1))):
-        code = torch.where(fails, reason, code)
+    for reason, fails in reversed(tests.items()):
+        code = torch.where(fails, REASONS.index(reason), code)
     return code

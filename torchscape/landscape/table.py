@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -63,6 +64,28 @@ class PointTable:
             blocks.append(self._stored(block, self._keys(block)))
         return torch.cat(blocks)
 
+    def novel(self, points: StationaryPoints) -> tuple[Int[Tensor, "B"], Int[Tensor, "K"], Int[Tensor, "B"]]:
+        """What is not stored yet, before anything is: the id of each row (-1 where it is new), the rows that
+        represent the new ones, and for each row which of these represents it (-1 where it is known).
+        """
+        known, heads, place = [], [], torch.full((len(points),), -1)
+        n_heads = 0
+        points = points.to(HOST)
+        for part in torch.arange(len(points)).split(_BLOCK):
+            block = points[part]
+            keys = self._keys(block)
+            ids = self._stored(block, keys)
+            fresh = (ids < 0).nonzero()[:, 0]
+            x = block.x[fresh]
+            leader = leaders(keys.pick(fresh).similar(), functools.partial(self._alike, x))
+            is_head = leader == torch.arange(len(fresh))
+            place[part[fresh]] = n_heads + (is_head.cumsum(0) - 1)[leader]
+            n_heads += int(is_head.sum())
+            known.append(ids)
+            heads.append(part[fresh[is_head]])
+        none = torch.empty(0, dtype=torch.int64)
+        return torch.cat([*known, none]), torch.cat([*heads, none]), place
+
     def offer(
         self,
         points: StationaryPoints,
@@ -72,11 +95,12 @@ class PointTable:
         lowest: Float[Tensor, "B"] | None = None,
         ends: Int[Tensor, "B 2"] | None = None,
         hits: Int[Tensor, "B"] | None = None,
+        known: Int[Tensor, "B"] | None = None,
     ) -> Int[Tensor, "B"]:
         """The id of every row, after new points were inserted and all had their hits raised (by one each).
 
         Rows count as if they had come one by one. What a known point lacks (its log_det, say) is filled in from
-        a row that has it; coordinates stay those of the first representative.
+        a row that has it; coordinates stay those of the first representative. ``known`` ids (>= 0) are believed.
         """
         points = points.to(HOST)
         if lowest is None:
@@ -89,7 +113,7 @@ class PointTable:
         blocks = [torch.empty(0, dtype=torch.int64)]
         for part in torch.arange(len(points)).split(_BLOCK):
             block = points[part]
-            ids, new = self._identify(block)
+            ids, new = self._identify(block, None if known is None else known[part])
             ids, block_ends = self.represented(ids), None if ends is None else ends[part]
             new_ends = None if block_ends is None else block_ends[new]
             self._insert(block[new], ids[new], start[part][new], origin, new_ends)
@@ -99,11 +123,17 @@ class PointTable:
             blocks.append(ids)
         return torch.cat(blocks)
 
-    def _identify(self, block: StationaryPoints) -> tuple[Int[Tensor, "B"], Int[Tensor, "K"]]:
+    def _identify(
+        self, block: StationaryPoints, known: Int[Tensor, "B"] | None = None
+    ) -> tuple[Int[Tensor, "B"], Int[Tensor, "K"]]:
         """Ids of all rows, and the rows that are new, now in the catalogue (but not yet in the file)."""
         catalogue = self._ready()
         keys = self._keys(block)
-        ids = self._stored(block, keys)
+        if known is None:
+            ids = self._stored(block, keys)
+        else:
+            ids, open_ = known.clone(), (known < 0).nonzero()[:, 0]
+            ids[open_] = self._stored(block[open_], keys.pick(open_))
         fresh = (ids < 0).nonzero()[:, 0]
         keys = keys.pick(fresh)
         x = block.x[fresh]
@@ -134,6 +164,9 @@ class PointTable:
         self, a: Float[Tensor, "N D"], i: Int[Tensor, "P"], b: Float[Tensor, "B D"], j: Int[Tensor, "P"]
     ) -> Bool[Tensor, "P"]:
         return pair_distance(self.potential, a, i, b, j) <= self._radius
+
+    def _alike(self, x: Float[Tensor, "B D"], i: Int[Tensor, "P"], j: Int[Tensor, "P"]) -> Bool[Tensor, "P"]:
+        return self._same(x, j, x, i)
 
     # --- the catalogue ----------------------------------------------------------------------------------
 
@@ -216,7 +249,8 @@ class PointTable:
     def _update(
         self, ids: Int[Tensor, "K"], hits: Int[Tensor, "K"], points: StationaryPoints, lowest: Float[Tensor, "K"]
     ) -> None:
-        spectra = [None] * len(ids) if points.eigenvalues is None else to_blobs(points.eigenvalues)
+        blobs = [None] * len(ids) if points.eigenvalues is None else to_blobs(points.eigenvalues)
+        spectra = [blob if i >= 0 else None for blob, i in zip(blobs, points.index.tolist(), strict=True)]
         index = [None if i < 0 else i for i in points.index.tolist()]
         n_zero = [None if n < 0 else n for n in points.n_zero.tolist()]
         flat = (points.n_zero.cpu() - known_zero_modes(self.potential, points)).clamp(min=0)

@@ -99,7 +99,7 @@ class BFGS(QuasiNewton):
 
     def tend(self, potential, state, rows):
         part = take_rows(state, rows)
-        h = _inverse_size(potential.hessian(part.x))
+        h = _inverse_size(potential.hessian(part.x) / potential.energy_scale)
         age = torch.full_like(part.n_rejected, h.shape[1])
         memory = dataclasses.replace(part.memory, h=h, scale=torch.ones_like(part.energy), age=age)
         direction = _times(h, -part.grad)

@@ -16,7 +16,7 @@ from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_fields
 
-__all__ = ["Newton", "polish"]
+__all__ = ["Newton", "conjugate_step", "polish"]
 
 _HESSIAN_NUMBERS = 1 << 25  # of a batch of dense Hessians (256 MiB in float64)
 
@@ -79,7 +79,7 @@ def polish(
     NOT_NEGATIVE.or_none.check("polish", tol=tol)
     options = options or Newton()
     x = points.x.to(potential.device, potential.dtype)
-    limit = default_tol(x.dtype) if tol is None else tol
+    limit = default_tol(x.dtype, potential) if tol is None else tol
     energy, grad = potential.energy_and_grad(x)
     current = points.replace(x=x, energy=energy, grad_rms=_rms(potential, x, grad))
     active = torch.nonzero(torch.isfinite(current.grad_rms) & (current.grad_rms > limit))[:, 0]
@@ -103,7 +103,9 @@ def _step(
     dense = potential.ndim <= options.dense_limit
     step = torch.cat(
         in_parts(
-            lambda part: _dense_step(potential, part) if dense else _cg_step(potential, part, options.cg_steps),
+            lambda part: (
+                _dense_step(potential, part) if dense else conjugate_step(potential, part, options.cg_steps)
+            ),
             (rows.x,),
             limits=limits_of(potential),
             key=("Newton steps", rows.x.device, rows.x.dtype),
@@ -118,7 +120,7 @@ def _step(
         trial = potential.bounds.clamp(trial)
     energy, grad = potential.energy_and_grad(trial)
     rms = _rms(potential, trial, grad)
-    noise = torch.finfo(energy.dtype).eps ** (2 / 3) * energy.abs().clamp(min=1.0)
+    noise = torch.finfo(energy.dtype).eps ** (2 / 3) * energy.abs().clamp(min=potential.energy_scale)
     spent = potential.ndim if dense else options.cg_steps
     fresh = rows.replace(x=trial, energy=energy, grad_rms=rms, n_evaluations=rows.n_evaluations + spent + 1)
     return fresh, fits & (rms < rows.grad_rms) & (energy <= rows.energy + noise)
@@ -133,7 +135,7 @@ def _dense_step(potential: Potential, x: Float[Tensor, "B D"]) -> Float[Tensor, 
     return -torch.bmm(v, torch.where(flat, 0.0, along / mu.abs())[:, :, None])[:, :, 0]
 
 
-def _cg_step(potential: Potential, x: Float[Tensor, "B D"], n_steps: int) -> Float[Tensor, "B D"]:
+def conjugate_step(potential: Potential, x: Float[Tensor, "B D"], n_steps: int) -> Float[Tensor, "B D"]:
     """Conjugate gradients on H s = -g, row by row to min(0.01, |g|^(1/2)) |g|, stopping at negative curvature."""
     grad, free = _free_gradient(potential, x)
     norm = grad.norm(dim=1)
@@ -154,7 +156,7 @@ def _cg_step(potential: Potential, x: Float[Tensor, "B D"], n_steps: int) -> Flo
         # On a device rows are looked at after 8, 16, 32, ... iterations; those that have ended stay as they are.
         if (asking_is_free(x) or (n >= 8 and n & (n - 1) == 0)) and not bool(going.any()):
             break
-        p = torch.where(going[:, None], r + (new / rr.clamp(min=1e-300))[:, None] * p, p)
+        p = torch.where(going[:, None], r + (new / torch.where(rr > 0, rr, 1.0))[:, None] * p, p)
     return s
 
 

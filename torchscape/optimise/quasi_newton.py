@@ -9,7 +9,7 @@ import torch
 
 from torchscape.optimise.rows import may_hold
 from torchscape.optimise.search import Armijo
-from torchscape.optimise.verdict import verdict
+from torchscape.optimise.verdict import default_tol, verdict
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
@@ -22,7 +22,11 @@ __all__ = ["Minimisation", "QuasiNewton"]
 
 @dataclasses.dataclass(frozen=True)
 class Minimisation:
-    """State of a batch of descents. ``trial`` is what the next step evaluates."""
+    """State of a batch of descents. ``trial`` is what the next step evaluates.
+
+    Energies and gradients are in units of the potential's ``energy_scale``, so that nothing underflows in float32
+    and a first step, or a rounding error, has the same length in every unit.
+    """
 
     x: Float[Tensor, "B D"]
     energy: Float[Tensor, "B"]
@@ -127,7 +131,7 @@ class QuasiNewton:
 
     def step(self, potential: Potential, state: Minimisation) -> Minimisation:
         """Evaluate every trial point once; accept or shrink; rows that have finished stay as they are."""
-        energy, grad = potential.energy_and_grad(state.trial)
+        energy, grad = _in_units(potential, state.trial)
         bounds = potential.bounds
 
         running = state.status == Status.RUNNING
@@ -149,7 +153,7 @@ class QuasiNewton:
             held = new_grad.masked_fill(blocked, 0.0)
             y = self.pair(y, blocked)
             curvature = (s * y).sum(1)
-        squared = y.square().sum(1).clamp(min=1e-300)
+        squared = y.square().sum(1)
         moved = accepted & ~first
         push = moved & (curvature > torch.finfo(x.dtype).eps * squared)
 
@@ -177,12 +181,13 @@ class QuasiNewton:
         new_energy = torch.where(accepted, energy, state.energy)
         mark, n_idle = self._progress(state, new_energy, rms, running)
         stalled = (n_rejected >= 2 * self.search.max_rejections) | (n_idle >= self.max_idle)
+        tolerance = default_tol(x.dtype, potential) if self.tol is None else self.tol
         status = verdict(
             potential,
             state.status,
             x,
             rms,
-            tol=self.tol,
+            tol=tolerance / potential.energy_scale,
             spent=n_evaluations >= self.max_evaluations,
             stalled=stalled,
             broken=first & ~finite,
@@ -220,10 +225,11 @@ class QuasiNewton:
             grad = potential.bounds.project_grad(state.x, grad)
         rms = torch.where(torch.isinf(state.energy), torch.nan, grad.pow(2).mean(1).sqrt())
         status = torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status)
+        unit = potential.energy_scale
         return StationaryPoints.of(
             state.x,
-            torch.where(torch.isinf(state.energy), torch.nan, state.energy),
-            grad_rms=rms,
+            unit * torch.where(torch.isinf(state.energy), torch.nan, state.energy),
+            grad_rms=unit * rms,
             status=status,
             n_evaluations=state.n_evaluations,
         )
@@ -310,6 +316,13 @@ class QuasiNewton:
         )
         here = torch.stack([energy, torch.minimum(rms, state.mark[:, 1])], 1)
         return torch.where(moved[:, None], here, state.mark), (state.n_idle + 1) * (running & ~moved)
+
+
+def _in_units(potential: Potential, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+    """Energy and gradient in units of the energy scale (a power of two, unless somebody set it: exact)."""
+    energy, grad = potential.energy_and_grad(x)
+    unit = potential.energy_scale
+    return (energy, grad) if unit == 1 else (energy / unit, grad / unit)
 
 
 def _downhill(

@@ -23,7 +23,8 @@ class Armijo:
 
     Attributes:
         decrease: c, the fraction of the predicted decrease that is asked for.
-        rise: rounding error of an energy as a power of machine epsilon, in units of max(1, |U|). More than a few
+        rise: rounding error of an energy as a power of machine epsilon, in units of max(1, |U|), where
+            energies are in units of the potential's ``energy_scale``. More than a few
             epsilon: where a large constant cancels in U, the error is that of the constant.
         shrink_min, shrink_max: bounds of the shrink factor of one rejection.
         max_rejections: consecutive rejections after which the memory is dropped, and, with the memory

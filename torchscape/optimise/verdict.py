@@ -12,9 +12,17 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["default_tol", "verdict"]
 
 
-def default_tol(dtype: torch.dtype) -> float:
-    """RMS gradient that counts as converged: about the square root of machine epsilon (1e-8 in float64)."""
-    return 1e-8 if dtype == torch.float64 else torch.finfo(dtype).eps ** 0.5
+def default_tol(dtype: torch.dtype, potential: Potential | None = None) -> float:
+    """RMS gradient that counts as converged: about the square root of machine epsilon (1e-8 in float64).
+
+    Of a ``potential`` in its own unit where its ``energy_scale`` and ``length_scale`` are of ordinary size, and in
+    units of their quotient where they are not: U and 1e-21 U have the same minima.
+    """
+    tol = 1e-8 if dtype == torch.float64 else torch.finfo(dtype).eps ** 0.5
+    if potential is None:
+        return tol
+    length = potential.length_scale
+    return tol * potential.energy_scale / (1.0 if 1e-3 <= length <= 1e3 else length)
 
 
 def verdict(
@@ -33,9 +41,9 @@ def verdict(
     Where several hold, the later in this list: evaluations spent, stalled, run off to 1e8 lengths, converged
     (RMS gradient at most ``tol``; None for :func:`default_tol`), broken by NaN at the start.
     """
-    tol = default_tol(x.dtype) if tol is None else tol
+    tol = default_tol(x.dtype, potential) if tol is None else tol
     running = status == Status.RUNNING
-    far = x.abs().amax(1) > 1e8 * max(1.0, potential.length_scale)  # a norm would be six times slower
+    far = x.abs().amax(1) > 1e8 * potential.length_scale  # a norm would be six times slower
     converged = rms <= tol
     if not may_hold(running & (spent | stalled | far | converged | broken)):
         return status

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
 
 from torchscape import random
+from torchscape.errors import PotentialError
 from torchscape.memory import Limits, attempt, halving, limits_of, note
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.preconditioner import Preconditioner
+from torchscape.potentials.scale import estimated_energy_scale
+from torchscape.potentials.twin import double_twin
 from torchscape.symmetry.base import Symmetry
-from torchscape.types import Float, Tensor
+from torchscape.types import Bool, Float, Tensor
 
 __all__ = ["Potential", "hash_settings"]
+
+_SCALES: weakref.WeakKeyDictionary[Potential, float] = weakref.WeakKeyDictionary()  # a copy is asked anew
+_TWINS: weakref.WeakKeyDictionary[Potential, Potential] = weakref.WeakKeyDictionary()
 
 
 def _products(potential: Potential, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
@@ -86,6 +93,7 @@ class Potential:
         symmetry: which points are the same (default: none).
         length_scale: a distance over which U changes appreciably; the unit of step caps, matching tolerances
             and trial moves (1 for network weights, about 0.4 for atoms in sigma).
+        energy_scale: an energy by which U changes over such a distance; the unit of default tolerances.
         max_rows: most rows evaluated at once by :meth:`hvp` and :meth:`hessian` (memory).
         preconditioner: what minimisers may start from in place of the identity, or None.
 
@@ -136,6 +144,59 @@ class Potential:
             u = random.uniform(key, self.ndim, self.dtype)
             return self.bounds.lower + u * (self.bounds.upper - self.bounds.lower)
         return self.length_scale * random.normal(key, self.ndim, self.dtype)
+
+    @property
+    def energy_scale(self) -> float:
+        """The unit of default tolerances on energies and gradients: 1 for potentials of ordinary size, and for
+        others a power of two near to how much U changes over a ``length_scale`` at its starting points.
+
+        Found out at first use (32 evaluations), or set: ``potential.energy_scale = 1e-21``.
+
+        Example:
+            >>> class Weak(Potential):
+            ...     ndim = 1
+            ...     def energy(self, x):
+            ...         return 1e-21 * ((x**2 - 1) ** 2).sum(1)
+            >>> 1e-22 < Weak().energy_scale < 1e-20
+            True
+        """
+        given = self.__dict__.get("_energy_scale")
+        if given is not None:
+            return given
+        if self not in _SCALES:
+            try:
+                energy, grad = self.energy_and_grad(self.sample(32))
+            except NotImplementedError:  # only its curvature is known
+                return 1.0
+            _SCALES[self] = estimated_energy_scale(energy, grad, self.length_scale)
+        return _SCALES[self]
+
+    @energy_scale.setter
+    def energy_scale(self, energy: float) -> None:
+        if not 0 < energy < float("inf"):
+            raise PotentialError(f"energy_scale must be positive, not {energy}: give an energy that matters")
+        self.__dict__["_energy_scale"] = float(energy)
+
+    def double(self) -> Potential:
+        """This potential in float64: itself, or a copy that is made once. What rounding decides (whether a point
+        is a minimum, the sign of a small curvature) is asked of it, where the coordinates are float32.
+
+        Raises:
+            PotentialError: if there is none: the energy keeps numbers in float32, or the device has no float64.
+        """
+        if self.dtype == torch.float64:
+            return self
+        if self not in _TWINS:
+            _TWINS[self] = self._doubled()
+        return _TWINS[self]
+
+    def _doubled(self) -> Potential:
+        return double_twin(self)
+
+    def is_bound(self, x: Float[Tensor, "B D"]) -> Bool[Tensor, "B"]:
+        """Whether each point hangs together; clusters tell those that have fallen apart, of which none is a
+        minimum."""
+        return torch.ones(len(x), dtype=torch.bool, device=x.device)
 
     # --- what follows by autograd -----------------------------------------------------------------------
 

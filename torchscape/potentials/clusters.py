@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -12,13 +14,15 @@ from torchscape import random
 from torchscape.errors import PotentialError
 from torchscape.potentials.base import Potential
 from torchscape.symmetry.cluster import ClusterSymmetry
-from torchscape.types import Float, Tensor
+from torchscape.types import Bool, Float, Tensor
 from torchscape.validation import FINITE, POSITIVE, Range
 
 __all__ = ["ClusterPotential", "Container", "Trimer"]
 
 _CLOSEST = 0.7  # starts keep atoms this far apart where there is room
 _TRIES = 16
+_DERIVATIVES = ("energy_and_grad", "_hvp", "hvp", "hessian")
+_nested = threading.local()  # whether an energy is being evaluated within another
 
 
 class ClusterPotential(Potential):
@@ -27,9 +31,9 @@ class ClusterPotential(Potential):
     :func:`torchscape.explore` tries whether that is so, and refuses a potential of which it is not: atoms that are
     bound to the origin say ``translation=False``, and a subclass with less symmetry sets ``self.symmetry``.
 
-    A row holds (x_1, y_1, z_1, x_2, ...), in units of the pair diameter sigma. A subclass writes
-    :meth:`energy` (and adds :attr:`wall`, if it allows a container); symmetry, zero modes and starting points
-    come from here.
+    A row holds (x_1, y_1, z_1, x_2, ...), in units of the pair diameter sigma. A subclass writes :meth:`energy`;
+    symmetry, zero modes, starting points and the container come from here. (One that writes its gradient, Hessian
+    or products in closed form adds those of :attr:`wall` to them, and says so with ``walls_included = True``.)
 
     An optional *container* keeps loose atoms from drifting away, where the forces vanish and anything looks
     stationary. It adds sum_i max(0, |x_i - centroid|^2/R^2 - 1)^3, twice continuously differentiable and
@@ -43,6 +47,10 @@ class ClusterPotential(Potential):
         translation: whether U is unchanged by translation; False where the atoms are bound to the origin.
         dtype, device: of the points.
 
+    Raises:
+        PotentialError: for fewer than two atoms, a container without extent, or one of a subclass whose own
+            derivatives leave it out.
+
     Example:
         >>> import torch
         >>> class Springs(ClusterPotential):
@@ -54,6 +62,15 @@ class ClusterPotential(Potential):
     """
 
     length_scale = 0.4
+    walls_included = False
+
+    def __init_subclass__(cls, **options) -> None:
+        """Every energy that a subclass writes gets the container's."""
+        super().__init_subclass__(**options)
+        if "energy" in cls.__dict__:
+            cls.energy = _walled(cls.energy)  # type: ignore[method-assign]
+        if any(name in cls.__dict__ for name in _DERIVATIVES) and "walls_included" not in cls.__dict__:
+            cls.walls_included = False
 
     def __init__(
         self,
@@ -72,6 +89,12 @@ class ClusterPotential(Potential):
         self.symmetry = ClusterSymmetry(n_atoms, species=species, translation=translation)
         self.container = None if container is None else float(container)
         self.dtype, self.device = dtype, torch.device(device)
+        written = [m for m in _DERIVATIVES if getattr(type(self), m) is not getattr(ClusterPotential, m)]
+        if container is not None and written and not self.walls_included:
+            raise PotentialError(
+                f"{type(self).__name__} writes {', '.join(written)} of its own, without the container: add those "
+                "of self.wall where it is not None, and set walls_included = True in the class; or container=None"
+            )
         # Hessian-vector products by autograd keep several [B n n 3] arrays: about 2^24 numbers each at most.
         self.max_rows = max(64, 2**24 // (3 * n_atoms**2))
 
@@ -81,12 +104,30 @@ class ClusterPotential(Potential):
 
     @property
     def wall(self) -> Container | None:
-        """The container, to be added to the energy by subclasses that allow one."""
+        """The container. Energies have it added; closed forms of their derivatives must add it themselves."""
         return None if self.container is None else Container(self.container)
 
     def atoms(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B n 3"]:
         """The rows as positions of atoms."""
         return x.reshape(len(x), self.n_atoms, 3)
+
+    def is_bound(self, x: Float[Tensor, "B D"]) -> Bool[Tensor, "B"]:
+        """Whether every cluster hangs together: moving its parts one sigma nearer changes the energy.
+
+        The parts are those on either side of the widest gap, of two sigma or more, of the shortest tree that joins
+        the atoms. Where moving them changes less than tells two minima apart (1e-6 of ``energy_scale``), they are
+        out of each other's reach, and how far they are from each other is arbitrary.
+        """
+        if len(x) == 0:
+            return torch.ones(0, dtype=torch.bool, device=x.device)
+        p = self.atoms(x)
+        part, gap = _widest_gap(torch.cdist(p, p))
+        share = part.to(x.dtype)[:, :, None]
+        centres = [(p * w).sum(1) / w.sum(1) for w in (share, 1 - share)]
+        nearer = p + torch.nn.functional.normalize(centres[1] - centres[0], dim=1)[:, None] * share
+        energy, moved = self.energy_and_grad(torch.cat([p, nearer]).flatten(1))[0].reshape(2, -1)
+        rounding = 1e3 * torch.finfo(x.dtype).eps * energy.abs()
+        return (gap < 2.0) | ~((moved - energy).abs() <= 1e-6 * self.energy_scale + rounding)
 
     @property
     def packing_radius(self) -> float:
@@ -116,6 +157,42 @@ class ClusterPotential(Potential):
         direction = random.normal(random.fold(key, 0), 3 * _TRIES, self.dtype).reshape(-1, _TRIES, 3)
         radius = self.packing_radius * random.uniform(random.fold(key, 1), _TRIES, self.dtype) ** (1 / 3)
         return radius[:, :, None] * torch.nn.functional.normalize(direction, dim=2)
+
+
+def _walled(energy: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The energy with that of the container, which the outermost of nested calls (``super().energy(x)``) adds."""
+
+    @functools.wraps(energy)
+    def walled(self: ClusterPotential, x: Tensor) -> Tensor:
+        if self.container is None or getattr(_nested, "inside", False):
+            return energy(self, x)
+        _nested.inside = True
+        try:
+            value = energy(self, x)
+        finally:
+            _nested.inside = False
+        return value + Container(self.container).energy(self.atoms(x))
+
+    return walled
+
+
+def _widest_gap(distance: Float[Tensor, "B n n"]) -> tuple[Bool[Tensor, "B n"], Float[Tensor, "B"]]:
+    """Atoms on one side of the longest edge of the shortest spanning tree, and its length (Prim's algorithm)."""
+    b, n, _ = distance.shape
+    rows = torch.arange(b, device=distance.device)
+    reach, order = distance[:, 0].clone(), torch.zeros(b, n, dtype=torch.int64, device=distance.device)
+    joined = torch.zeros_like(reach, dtype=torch.bool)
+    joined[:, 0] = True
+    gap, cut = distance.new_zeros(b), torch.full((b,), n, device=distance.device)
+    for number in range(1, n):
+        length, atom = reach.masked_fill(joined, torch.inf).min(1)
+        longer = length > gap
+        gap, cut = torch.where(longer, length, gap), torch.where(longer, number, cut)
+        joined[rows, atom] = True
+        order[rows, atom] = number
+        reach = torch.minimum(reach, distance[rows, atom])
+    # Before it takes the longest edge of all, the tree holds everything on the first atom's side of it.
+    return order < cut[:, None], gap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,8 +264,7 @@ class Trimer(ClusterPotential):
         cosines = (s + t - u) * (t + u - s) * (u + s - t) / (8 * s * t * u)
         inverse = torch.stack([s, t, u], 1) ** -3
         pairs = 4 * (inverse * inverse - inverse).sum(1)
-        energy = pairs + self.strength * (1 + 3 * cosines) * (s * t * u) ** -1.5
-        return energy if self.wall is None else energy + self.wall.energy(p)
+        return pairs + self.strength * (1 + 3 * cosines) * (s * t * u) ** -1.5
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
         """``n`` trimers with the atoms uniform in a cube of side 2 sqrt(3), as in the published experiments."""

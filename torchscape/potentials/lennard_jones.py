@@ -32,6 +32,8 @@ class LennardJones(ClusterPotential):
         -1.0
     """
 
+    walls_included = True
+
     def __init__(self, n_atoms: int, *, container: float | int | str | None = "auto", **place):
         if isinstance(container, str):
             if container != "auto":
@@ -44,8 +46,7 @@ class LennardJones(ClusterPotential):
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         p = self.atoms(x)
         s = self._pairs(p)[1] ** 3
-        energy = 2 * (s * s - s).sum((1, 2))
-        return energy if self.wall is None else energy + self.wall.energy(p)
+        return 2 * (s * s - s).sum((1, 2))
 
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """dU/dx_i = sum_j w_ij (x_i - x_j), w = -24 (2 r^-14 - r^-8)."""

@@ -267,6 +267,9 @@ class ModulePotential(Potential):
             other._symmetry = None
         return other
 
+    def _doubled(self) -> ModulePotential:
+        return self.with_(dtype=torch.float64)
+
     @property
     def l2(self) -> float:
         """Strength of the regularisation."""

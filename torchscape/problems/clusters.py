@@ -58,9 +58,15 @@ def lj38(**place) -> Problem:
 
 
 def _cluster(n: int, known: Known, source: str, place) -> Problem:
-    suggested: dict[str, Any] = {"walkers": 32, "hops": 10 if n <= 7 else 200, "temperature": 0.8, "step": 0.9}
-    if n <= 7:  # half of the transition states join images of one minimum, between which no band is drawn
-        suggested |= {"strategy": ("basin-hopping", "connect", "climb"), "searches": 100}
+    # Of all sizes: half of the transition states join images of one minimum, between which no band is drawn.
+    suggested: dict[str, Any] = {
+        "strategy": ("basin-hopping", "connect", "climb"),
+        "searches": 100,
+        "walkers": 32,
+        "hops": 10 if n <= 7 else 200,
+        "temperature": 0.8,
+        "step": 0.9,
+    }
     return Problem(
         name=f"lj{n}",
         potential=LennardJones(n, **place),

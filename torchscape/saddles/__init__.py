@@ -2,6 +2,7 @@
 
 from torchscape.saddles.band import Band
 from torchscape.saddles.bifurcations import Bifurcation, locate_fold
+from torchscape.saddles.certify import Certificate, certify_minima
 from torchscape.saddles.characterise import characterise
 from torchscape.saddles.continuation import Continuation, Continued, continue_points
 from torchscape.saddles.curvature import Dense, Krylov
@@ -17,6 +18,7 @@ from torchscape.saddles.verify import Outcome
 __all__ = [
     "Band",
     "Bifurcation",
+    "Certificate",
     "Continuation",
     "Continued",
     "Dense",
@@ -32,6 +34,7 @@ __all__ = [
     "RandomDirections",
     "SaddleSearch",
     "SoftModes",
+    "certify_minima",
     "characterise",
     "choose_descent",
     "climb",

@@ -9,10 +9,10 @@ from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import dense_spectrum, lowest_eigenpairs, rows_within
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.spectral import stochastic_log_det
-from torchscape.types import Float, Tensor
+from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, SEED
 
-__all__ = ["DENSE_LIMIT", "characterise", "characterise_with_modes"]
+__all__ = ["DENSE_LIMIT", "characterise", "characterise_with_modes", "relabelled"]
 
 DENSE_LIMIT = 2000  # coordinates up to which the full spectrum is computed
 
@@ -107,20 +107,42 @@ def _dense(potential, points, projector, slack, zero_tol) -> tuple[StationaryPoi
     size = torch.where(kept, values.abs(), 0.0)
     floor = _floor(zero_tol * size.amax(1), slack, vectors)
     zero = kept & (size <= floor)
+    done = relabelled(points, values, zero, kept, n_known, n_held, finite)
+    return done, vectors[:, 0].contiguous()
+
+
+def relabelled(
+    points: StationaryPoints,
+    values: Float[Tensor, "B D"],
+    zero: Bool[Tensor, "B D"],
+    kept: Bool[Tensor, "B D"],
+    n_known: Int[Tensor, "B"],
+    n_held: Int[Tensor, "B"],
+    finite: Bool[Tensor, "B"],
+) -> StationaryPoints:
+    """The points with index, log_det, n_zero and spectrum, from the ascending eigenvalues of a projected Hessian.
+
+    Args:
+        points, values: the points, and the eigenvalues of each.
+        zero: which of them count as zero.
+        kept: which were not projected out (those come last).
+        n_known, n_held: known zero modes, and held coordinates.
+        finite: rows whose Hessian is finite; the others stay unknown.
+    """
+    d = points.ndim
     nonzero = kept & ~zero
-    log_det = torch.where(nonzero, torch.where(nonzero, size, 1.0).log(), 0.0).sum(1)
-    held = place >= (d - n_held)[:, None]
+    log_det = torch.where(nonzero, torch.where(nonzero, values.abs(), 1.0).log(), 0.0).sum(1)
+    held = torch.arange(d, device=values.device) >= (d - n_held)[:, None]
     spectrum = torch.where(kept, values, torch.where(held, torch.nan, 0.0))
     spectrum = spectrum.sort(1).values  # NaN sorts last
     index = (nonzero & (values < 0)).sum(1)
     unknown = torch.full_like(index, -1)
-    done = points.replace(
+    return points.replace(
         index=torch.where(finite, index, unknown),
         n_zero=torch.where(finite, n_known + zero.sum(1), unknown),
         log_det=torch.where(finite, log_det, torch.nan),
         eigenvalues=torch.where(finite[:, None], spectrum, torch.nan),
     )
-    return done, vectors[:, 0].contiguous()
 
 
 def _floor(

@@ -101,7 +101,7 @@ class Descent:
         length = s.norm(dim=1)
         tol = self.path_tol * potential.length_scale
         error = torch.nan_to_num(self._error(state, s, grad), nan=torch.inf)
-        noise = 100 * torch.finfo(energy.dtype).eps * energy.abs().clamp(min=1.0)
+        noise = 100 * torch.finfo(energy.dtype).eps * energy.abs().clamp(min=potential.energy_scale)
         going = state.model.going(running)
         accepted = going & finite & (first | ((error <= tol) & (energy <= state.energy + noise)))
         rejected = going & ~accepted

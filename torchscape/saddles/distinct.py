@@ -21,9 +21,9 @@ def first_of_each(
 ) -> Int[Tensor, "B"]:
     """For each row, the number of the first row that is the same point.
 
-    The same means energies within ``energy_tol`` max(1, |U|) and a distance to the closest symmetric image
-    within ``distance_tol`` length scales. Rows are compared with one representative per round and energy, all
-    in one batch, so that there are as many rounds as different points of equal energy.
+    The same means energies within ``energy_tol`` max(energy_scale, |U|) and a distance to the closest symmetric
+    image within ``distance_tol`` length scales. Rows are compared with one representative per round and energy,
+    all in one batch, so that there are as many rounds as different points of equal energy.
 
     Example:
         >>> class Bowl(Potential):
@@ -39,7 +39,7 @@ def first_of_each(
     points = points.replace(eigenvalues=None).to(HOST)  # rounds of small questions: for the host
     order = points.energy.sort(stable=True).indices
     energy = points.energy[order]
-    gap = (energy[1:] - energy[:-1]) > energy_tol * energy[1:].abs().clamp(min=1.0)
+    gap = (energy[1:] - energy[:-1]) > energy_tol * energy[1:].abs().clamp(min=potential.energy_scale)
     level = torch.zeros(n, dtype=torch.int64)
     level[order[1:]] = gap.long().cumsum(0)
     invariants = potential.symmetry.invariants(points.x)

@@ -144,7 +144,7 @@ class Follow:
         running = state.status == Status.RUNNING
         first = torch.isinf(state.energy)
         finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
-        error = self._error(state, energy)
+        error = self._error(potential, state, energy)
         going = state.model.going(running)
         accepted = going & finite & (first | (error <= self.accept_error))
         rejected = going & ~accepted
@@ -229,9 +229,9 @@ class Follow:
     def _curvature(self, potential: Potential) -> Curvature:
         return self.curvature if self.curvature is not None else choose_curvature(potential)
 
-    def _error(self, state: Following, energy: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+    def _error(self, potential: Potential, state: Following, energy: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """|actual - predicted| energy change, relative to the change's magnitude or the rounding error."""
-        noise = 100 * torch.finfo(energy.dtype).eps * energy.abs().clamp(min=1.0)
+        noise = 100 * torch.finfo(energy.dtype).eps * energy.abs().clamp(min=potential.energy_scale)
         wrong = (energy - state.energy - state.predicted).abs()
         return torch.nan_to_num((wrong - noise).clamp(min=0.0) / (state.magnitude + noise), nan=torch.inf)
 

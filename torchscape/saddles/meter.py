@@ -31,6 +31,8 @@ class Metered(Potential):
         self.potential = potential
         self.n_gradients = self.n_hessians = self.n_hvps = 0
         names = ["ndim", "dtype", "device", "bounds", "symmetry", "length_scale", "max_rows", "preconditioner"]
+        if "_energy_scale" in vars(potential):
+            names.append("_energy_scale")
         for name in names:
             setattr(self, name, getattr(potential, name))
         self._limits = limits_of(potential)

@@ -139,7 +139,7 @@ def _ends(
     n = len(ts)
     both = _to_minima(potential, push_off(potential, ts, mode), descent, known)
     minus, plus = both[:n], both[n:]
-    noise = 100 * torch.finfo(ts.energy.dtype).eps * ts.energy.abs().clamp(min=1.0)
+    noise = 100 * torch.finfo(ts.energy.dtype).eps * ts.energy.abs().clamp(min=potential.energy_scale)
     outcome = torch.full((n,), int(Outcome.VERIFIED), dtype=torch.int64, device=ts.x.device)
     for end in (minus, plus):
         lower = ts.energy - end.energy > noise
@@ -159,7 +159,7 @@ def push_off(
     """
     length = potential.length_scale
     curvature = (potential.hvp(ts.x, mode) * mode).sum(1).abs().clamp(min=torch.finfo(ts.x.dtype).tiny ** 0.5)
-    noise = 100 * torch.finfo(ts.x.dtype).eps * ts.energy.abs().clamp(min=1.0)
+    noise = 100 * torch.finfo(ts.x.dtype).eps * ts.energy.abs().clamp(min=potential.energy_scale)
     residual = ts.grad_rms * ts.ndim**0.5
     delta = torch.maximum(10 * residual / curvature, (20 * noise / curvature).sqrt()).clamp(
         1e-3 * length, 0.1 * length
