@@ -210,7 +210,7 @@ class Pairs(ClusterPotential):
 def test_a_dissociated_cluster_is_no_minimum(container):
     u = Pairs(6, container=container)
     minima, _, _ = explored(u, walkers=24, hops=4)
-    expected = torch.tensor([-12.7120622568, -12.302927529932]).double()  # Wales & Doye 1997
+    expected = torch.tensor([-12.7120622568, -12.302927529932], dtype=torch.float64)  # Wales & Doye 1997
     torch.testing.assert_close(minima.energy, expected, rtol=0, atol=1e-8)
 
 
