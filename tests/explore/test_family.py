@@ -395,7 +395,66 @@ def test_fold_with_a_zero_mode():
 
 
 def test_no_fold_where_there_is_none():
-    assert locate_fold(Moving, 0.1, torch.tensor([0.1, 1.0], dtype=torch.float64), (-1.0, 1.0)) is None
+    with pytest.warns(UserWarning, match="no fold"):
+        assert locate_fold(Moving, 0.1, torch.tensor([0.1, 1.0], dtype=torch.float64), (-1.0, 1.0)) is None
+
+
+def bent_pitchfork(a):
+    """x^4/4 - a x^2/2 + 2 (y - x^2)^2: a pitchfork at a = 0 with y coupled to x."""
+    return tsc.FunctionPotential(
+        lambda z: z[:, 0] ** 4 / 4 - a * z[:, 0] ** 2 / 2 + 2 * (z[:, 1] - z[:, 0] ** 2) ** 2,
+        2,
+        batched=True,
+        name=f"{a}",
+    )
+
+
+@pytest.mark.parametrize("a", [1e-3, 0.04])
+def test_a_pitchfork_is_no_fold(a):
+    """The extended system is singular there; Newton's method stopped beside it and called the place a fold."""
+    with pytest.warns(UserWarning, match="no fold"):
+        assert locate_fold(bent_pitchfork, a, torch.tensor([a**0.5, a]).double(), (-1.0, 1.0)) is None
+
+
+def test_a_pitchfork_with_a_coupled_coordinate_is_the_only_event():
+    strategies = [tsc.BasinHopping(walkers=8, hops=0), tsc.ConnectMinima()]
+    found = tsc.explore_family(bent_pitchfork, [-1.0, 1.0], strategies=strategies, progress=False)
+    assert [event.kind for event in found.events] == ["pitchfork"]
+    assert found.events[0].value == pytest.approx(0.0, abs=1e-5)
+
+
+def test_a_cusp_is_no_fold():
+    """U = x^4/4 - p x: the third derivative vanishes at p = 0 with the second, and the branch does not turn."""
+
+    def quartic(p):
+        return tsc.FunctionPotential(lambda x: x[0] ** 4 / 4 - p * x[0], 1, name=f"{p}")
+
+    with pytest.warns(UserWarning, match="no fold"):
+        assert locate_fold(quartic, 1e-3, torch.tensor([0.1]).double(), (-1.0, 1.0)) is None
+
+
+@pytest.mark.parametrize("gap", [1e-3, 0.1])
+def test_folds_beside_a_broken_pitchfork_are_found(gap):
+    """U = x^4/4 - p x^2/2 + gap x: folds at x = (gap/2)^(1/3), p = 3 x^2, however close to where both derivatives
+    vanish."""
+
+    def broken(p):
+        return tsc.FunctionPotential(lambda x: x[0] ** 4 / 4 - p * x[0] ** 2 / 2 + gap * x[0], 1, name=f"{p}")
+
+    at = (gap / 2) ** (1 / 3)
+    fold = locate_fold(broken, 3.3 * at**2, torch.tensor([1.2 * at]).double(), (-1.0, 3.0))
+    assert fold is not None
+    assert fold.value == pytest.approx(3 * at**2, rel=1e-6)
+
+
+def test_a_fold_outside_the_box_is_refused():
+    """x^3/3 - p x has its fold at x = 0, p = 0; the box begins at 0.05."""
+
+    def boxed(p):
+        return tsc.FunctionPotential(lambda x: x[0] ** 3 / 3 - p * x[0], 1, bounds=[(0.05, 2.0)], name=f"{p}")
+
+    with pytest.warns(UserWarning, match="outside the potential's box"):
+        assert locate_fold(boxed, 0.01, torch.tensor([0.1]).double(), (-1.0, 1.0)) is None
 
 
 def test_continuation_stops_at_the_fold_and_nowhere_else():

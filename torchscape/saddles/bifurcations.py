@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -15,7 +16,7 @@ from torchscape.saddles.projector import Projector
 from torchscape.types import Float, Tensor
 from torchscape.validation import COUNT
 
-__all__ = ["Bifurcation", "locate_crossing", "locate_fold", "softest_modes", "spectra"]
+__all__ = ["Bifurcation", "locate_crossing", "locate_fold", "seek_fold", "softest_modes", "spectra"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +77,10 @@ def locate_fold(
         max_steps: Newton steps.
 
     Returns:
-        The fold, or None where the iteration does not converge inside ``limits``.
+        The fold; or None, with a warning that says why, where the iteration does not converge inside ``limits``,
+        the solution lies outside the potential's box, or is no fold: the branch only turns where v . d(grad U)/dp
+        and the third derivative of U along v both differ from zero. The first vanishes at a pitchfork, the second
+        at a cusp. Either counts as zero if its zero lies no farther away than Newton's method is still off.
 
     Reference: Moore & Spence, SIAM J. Numer. Anal. 17, 567 (1980), doi 10.1137/0717048.
 
@@ -92,6 +96,22 @@ def locate_fold(
         (True, 0.2...)
     """
     COUNT.check("locate_fold", max_steps=max_steps)
+    found = seek_fold(at, value, x, limits, max_steps=max_steps)
+    if isinstance(found, str):
+        warnings.warn(f"no fold: {found}", stacklevel=2)
+        return None
+    return found
+
+
+def seek_fold(
+    at: Callable[[float], Potential],
+    value: float,
+    x: Float[Tensor, "D"],
+    limits: tuple[float, float],
+    *,
+    max_steps: int = 40,
+) -> Bifurcation | str:
+    """:func:`locate_fold`, or the reason why there is none."""
     v = softest_modes(at(value), x[None])[1][0]
     width = abs(limits[1] - limits[0])
     low, high = min(limits), max(limits)
@@ -104,13 +124,18 @@ def locate_fold(
         if best is not None and system.residual >= 0.5 * best.residual:
             break
         if system.is_solved():  # and a step or two more, to the rounding error
-            best, correction = system, abs(dp)
+            best, correction, error = system, abs(dp), dx
         # Within the length over which U changes; p stays where it may be asked for.
         longest = max(float(dx.norm()) / (0.5 * system.length), float(dv.norm()) / 0.5, 1.0)
         p = min(max(p + dp / longest, low), high)
         x, v = x + dx / longest, v + dv / longest
         v = v / v.norm()
-    return None if best is None else best.bifurcation(correction)
+    if best is None:
+        return f"Newton's method on the extended system does not converge for values from {low:g} to {high:g}"
+    bounds = at(best.p).bounds
+    if bounds is not None and not bool(bounds.interior(best.x)):
+        return f"the solution at {best.p:g} lies outside the potential's box"
+    return best.degeneracy(error) or best.bifurcation(correction)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,6 +152,7 @@ class _Extended:
     grad_p: Float[Tensor, "D"]
     hv_p: Float[Tensor, "D"]
     hv_x: Float[Tensor, "D D"]
+    hv_xx: Float[Tensor, "D"]
 
     @classmethod
     def of(cls, at, p, x, v, width, limits) -> _Extended | None:
@@ -154,6 +180,7 @@ class _Extended:
             grad_p=grad_p / step,
             hv_p=hv_p / step,
             hv_x=(sides[0] - sides[1]) / (2 * eta),
+            hv_xx=(sides[0] - 2 * u.hessian(x[None])[0] + sides[1]) @ v / eta**2,
         )
 
     @property
@@ -177,6 +204,28 @@ class _Extended:
         right = torch.cat([self.grad, self.h @ self.v, (self.v @ self.v - 1)[None]])
         step = -torch.linalg.pinv(matrix, rtol=1e-12) @ right
         return step[:d], step[d:-1], float(step[-1])
+
+    def degeneracy(self, error: Float[Tensor, "D"]) -> str | None:
+        """Why this is no fold: slope or bend are zero to within the ``error`` of x.
+
+        Where either vanishes the extended system is singular, Newton's method converges slowly and stops at a
+        distance from that point, where slope and bend are small but not zero. Both change along v by
+        (v . H_p v + w . grad_p) and (v . H_xx[v, v] v + 3 w . H_x[v] v), w = -H^+ H_x[v] v being how v turns.
+        """
+        bent = self.hv_x @ self.v
+        values, vectors = torch.linalg.eigh(self.h)
+        rest = values.abs() > values.abs().amin()
+        inverse = torch.where(rest, 1 / torch.where(rest, values, 1.0), 0.0)
+        turning = -vectors @ (inverse * (vectors.mT @ bent))
+        slope, bend = float(self.v @ self.grad_p), float(self.v @ bent)
+        slope_rate = float(self.v @ self.hv_p + turning @ self.grad_p)
+        bend_rate = float(self.v @ self.hv_xx + 3 * turning @ bent)
+        off = 10 * max(abs(float(error @ self.v)), default_tol(self.x.dtype) * self.length)
+        if abs(slope) <= off * abs(slope_rate):
+            return f"at {self.p:g} an eigenvalue vanishes, but the branch does not turn: a pitchfork or a crossing"
+        if abs(bend) <= off * abs(bend_rate):
+            return f"at {self.p:g} the third derivative vanishes with the eigenvalue: a cusp"
+        return None
 
     def bifurcation(self, uncertainty: float) -> Bifurcation:
         return Bifurcation(

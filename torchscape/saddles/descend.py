@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 
@@ -11,7 +12,7 @@ from torchscape.optimise import LBFGS, Pool, Queue, relax, verdict
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.curvature import Curvature, Quadratic, choose_curvature
+from torchscape.saddles.curvature import Curvature, Dense, Quadratic, choose_curvature
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import flow_response, flow_step
 from torchscape.types import Bool, Float, Int, Tensor
@@ -22,7 +23,10 @@ __all__ = ["Descent", "Quench", "choose_descent", "descend"]
 
 @dataclasses.dataclass(frozen=True)
 class _Descending:
-    """State of a batch of descents. ``trial`` is what the next step evaluates, after a time ``time``."""
+    """State of a batch of descents. ``trial`` is what the next step evaluates, after a time ``time``.
+
+    ``clearance`` is the shortest distance at which the path has passed a divide, see :meth:`Descent._clearance`.
+    """
 
     x: Float[Tensor, "B D"]
     energy: Float[Tensor, "B"]
@@ -34,6 +38,7 @@ class _Descending:
     n_rejected: Int[Tensor, "B"]
     status: Int[Tensor, "B"]
     model: Quadratic
+    clearance: Float[Tensor, "B"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +58,9 @@ class Descent:
         max_step: longest step, in the same unit.
         tol: RMS gradient that counts as converged; None for 1e-8 in float64.
         max_evaluations: evaluations a row may spend on the path; :func:`relax` takes over from there.
+        margin: a path that has passed a divide at less than this many ``path_tol`` is followed again, each time
+            ten times as accurately, see :func:`descend`; 0 for never.
+        n_again: how often at most.
     """
 
     curvature: Curvature | None = None
@@ -61,6 +69,8 @@ class Descent:
     max_step: float = 2.0
     tol: float | None = None
     max_evaluations: int = 500
+    margin: float = 8.0
+    n_again: int = 3
 
     def __post_init__(self) -> None:
         check_fields(
@@ -70,6 +80,21 @@ class Descent:
             max_step=POSITIVE.or_infinite,
             tol=NOT_NEGATIVE.or_none,
             max_evaluations=COUNT_OR_ZERO,
+            margin=NOT_NEGATIVE,
+            n_again=COUNT_OR_ZERO,
+        )
+
+    def finer(self, potential: Potential) -> Descent:
+        """The same ten times as accurate, with dense Hessians measured at every step.
+
+        Between updates of a Hessian an error across the path is seen too late.
+        """
+        curvature = self._curvature(potential)
+        return dataclasses.replace(
+            self,
+            curvature=dataclasses.replace(curvature, refresh=1) if isinstance(curvature, Dense) else curvature,
+            path_tol=0.1 * self.path_tol,
+            max_evaluations=int(2.2 * self.max_evaluations),
         )
 
     def init(self, potential: Potential, x: Float[Tensor, "B D"]) -> _Descending:
@@ -89,6 +114,7 @@ class Descent:
             n_rejected=zero.clone(),
             status=torch.full_like(zero, Status.RUNNING),
             model=self._curvature(potential).fresh(x),
+            clearance=x.new_full((b,), torch.inf),
         )
 
     def step(self, potential: Potential, state: _Descending) -> _Descending:
@@ -138,7 +164,16 @@ class Descent:
         )
         running = status == Status.RUNNING
         model = curvature.at(potential, x, free, None, model, running, projector)
-        c, time, _ = flow_step(model.values, model.along(free), radius)
+        slope = model.along(free)
+        c, time, newton = flow_step(model.values, slope, radius)
+        # An update keeps curvature positive that has long turned negative across the path, where Newton's step
+        # would end at a saddle. So the first one waits for a measured Hessian.
+        unsure = newton & (model.age > 0) & ~torch.isinf(state.time[:, 0])
+        briefly = 1 / model.values.amin(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
+        time = torch.where(unsure[:, None], briefly, time)
+        c = torch.where(unsure[:, None], -slope * flow_response(model.values, time), c)
+        model = dataclasses.replace(model, stale=model.stale | unsure)
+        clearance = torch.where(model.going(running) & (model.age == 0), self._clearance(model, slope), torch.inf)
         trial = torch.where(model.going(running)[:, None], x + model.back(c), x)
         if potential.bounds is not None:
             trial = potential.bounds.clamp(trial)
@@ -153,6 +188,7 @@ class Descent:
             n_rejected=n_rejected,
             status=status,
             model=model,
+            clearance=torch.minimum(state.clearance, clearance),
         )
 
     def wants(self, state: _Descending, n_steps: int) -> Bool[Tensor, "B"] | None:
@@ -192,6 +228,56 @@ class Descent:
         response = torch.where(newton, 1 / values.abs(), flow_response(values, time))
         return 0.5 * (missed * response).norm(dim=1)
 
+    def _clearance(self, model: Quadratic, slope: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
+        """Distance to the nearest divide beside the path: min |g_k / mu_k| over modes of negative curvature that
+        it runs across (|g_k| < |g| / 2).
+
+        Along such a mode paths part. They do so where the slope g_k vanishes, which on the quadratic model is the
+        distance |g_k / mu_k| away. Error and distance grow together, so that their ratio says whether the path may
+        be on the wrong side. A slope of no more than rounding belongs to a path that symmetry keeps on the divide:
+        its end is the saddle that the divide leads to, on neither side.
+        """
+        size, least = slope.norm(dim=1, keepdim=True), torch.finfo(slope.dtype).eps ** 0.5
+        across = (model.values < 0) & (slope.abs() < 0.5 * size) & (slope.abs() > least * size)
+        return torch.where(across, slope.abs() / model.values.abs(), torch.inf).amin(1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ends:
+    """Where paths have ended, and how close to a divide they came."""
+
+    points: StationaryPoints
+    clearance: Float[Tensor, "B"]
+
+    @classmethod
+    def cat(cls, parts: Sequence[_Ends]) -> _Ends:
+        return cls(StationaryPoints.cat([p.points for p in parts]), torch.cat([p.clearance for p in parts]))
+
+    def __getitem__(self, rows: Int[Tensor, "K"]) -> _Ends:
+        return _Ends(self.points[rows], self.clearance[rows])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Watched:
+    """A :class:`Descent` whose results carry the clearance of the path."""
+
+    descent: Descent
+
+    def init(self, potential: Potential, x: Float[Tensor, "B D"]) -> _Descending:
+        return self.descent.init(potential, x)
+
+    def step(self, potential: Potential, state: _Descending) -> _Descending:
+        return self.descent.step(potential, state)
+
+    def wants(self, state: _Descending, n_steps: int) -> Bool[Tensor, "B"] | None:
+        return self.descent.wants(state, n_steps)
+
+    def tend(self, potential: Potential, state: _Descending, rows: Int[Tensor, "R"]) -> _Descending:
+        return self.descent.tend(potential, state, rows)
+
+    def result(self, potential: Potential, state: _Descending) -> _Ends:
+        return _Ends(self.descent.result(potential, state), state.clearance)
+
 
 @dataclasses.dataclass(frozen=True)
 class Quench:
@@ -222,8 +308,15 @@ def descend(
 ) -> StationaryPoints:
     """Follow the steepest-descent path from every start to its end; row i of the result belongs to start i.
 
+    Errors grow where the surface curves downwards across the path: near a divide, as where a path runs into
+    another saddle and leaves it sideways. A path that came too close to one for its ``path_tol`` is followed again
+    with a ``path_tol`` ten times smaller, until it keeps its distance in terms of that. If it still does not after
+    ``n_again`` times, its end counts if the last two agree and it has passed at more than its ``path_tol``;
+    otherwise its status is ``MAX_STEPS``: the end is open.
+
     What has not converged within the path's budget (a kink, a minimum with an unknown zero mode) is finished by
-    :func:`~torchscape.optimise.relax` from where the path had come to.
+    :func:`~torchscape.optimise.relax` from where the path had come to. As a minimiser may leave the basin, that
+    end counts if steps ten times shorter lead to the same.
 
     Args:
         potential: U.
@@ -244,14 +337,59 @@ def descend(
         return StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
     if isinstance(options, Quench):
         return relax(potential, starts, optimiser=LBFGS(max_step=options.max_step), tol=options.tol)
+    ends, room = _followed(potential, starts, options)
+    doubt = torch.nonzero(room < options.margin)[:, 0]
+    room, agree = room[doubt], torch.zeros_like(doubt, dtype=torch.bool)
+    for _ in range(options.n_again):
+        if len(doubt) == 0:
+            return ends
+        options = options.finer(potential)
+        known = ends[doubt]
+        again, room = _followed(potential, starts[doubt], options)
+        agree = known.converged & again.converged & _same(potential, known.x, again.x)
+        ends = put_rows(ends, doubt, again.replace(n_evaluations=known.n_evaluations + again.n_evaluations))
+        still = room < options.margin
+        doubt, room, agree = doubt[still], room[still], agree[still]
+    if len(doubt):
+        status = ends.status.clone()
+        status[doubt[~agree | (room < 1.0)]] = int(Status.MAX_STEPS)
+        ends = ends.replace(status=status)
+    return ends
+
+
+def _followed(
+    potential: Potential, starts: Float[Tensor, "B D"], options: Descent
+) -> tuple[StationaryPoints, Float[Tensor, "B"]]:
+    """Ends of the paths, finished by a minimiser where need be; their room to a divide, by ``path_tol``."""
     per_row = max(1, options._curvature(potential).bytes_per_row(potential.ndim, starts.dtype))
     size = max(1, min(2048, len(starts), available_memory(torch.device(potential.device)) // per_row))
     queue = Queue(starts)
-    Pool(options, size).run(potential, queue)
-    ends: StationaryPoints = queue.ordered()
+    Pool(_Watched(options), size).run(potential, queue)
+    found: _Ends = queue.ordered()
+    ends = found.points
+    room = found.clearance / (options.path_tol * potential.length_scale)
     left = torch.nonzero(~ends.converged)[:, 0]
     if len(left) == 0:
-        return ends
-    finished = relax(potential, ends.x[left], tol=options.tol)
+        return ends, room
+    finished = _agreed(potential, ends.x[left], options.tol)
     spent = ends.n_evaluations[left] + finished.n_evaluations
-    return put_rows(ends, left, finished.replace(n_evaluations=spent))
+    return put_rows(ends, left, finished.replace(n_evaluations=spent)), room
+
+
+def _agreed(potential: Potential, x: Float[Tensor, "B D"], tol: float | None) -> StationaryPoints:
+    """Where a minimiser ends; converged only where one with steps ten times shorter ends there, too."""
+    ends = relax(potential, x, tol=tol)
+    rows = torch.nonzero(ends.converged)[:, 0]
+    if len(rows) == 0:
+        return ends
+    short = relax(potential, x[rows], optimiser=LBFGS(max_step=0.1), tol=tol)
+    agree = short.converged & _same(potential, short.x, ends.x[rows])
+    evaluations, status = ends.n_evaluations.clone(), ends.status.clone()
+    evaluations[rows] += short.n_evaluations
+    status[rows[~agree]] = int(Status.MAX_STEPS)
+    return ends.replace(n_evaluations=evaluations, status=status)
+
+
+def _same(potential: Potential, a: Float[Tensor, "B D"], b: Float[Tensor, "B D"]) -> Bool[Tensor, "B"]:
+    """Whether two ends of one path are one point, up to symmetry."""
+    return potential.symmetry.distance(a, b) <= 1e-3 * potential.length_scale

@@ -15,7 +15,7 @@ from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.characterise import characterise_with_modes
 from torchscape.saddles.descend import Descent
-from torchscape.saddles.verify import push_off
+from torchscape.saddles.verify import onwards, push_off
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["Pathways", "pathways"]
@@ -106,7 +106,7 @@ def _pathways(potential: Potential, ts: StationaryPoints, n_points: int, options
         stuck = (ends.converged & (there.index > 0)).nonzero()[:, 0]
         if not len(stuck):
             break
-        off = push_off(potential, there[stuck], mode[stuck])[: len(stuck)]
+        off = onwards(potential, there[stuck], mode[stuck])
         further = track.follow(potential, off, options, stuck)
         ends = put_rows(ends, stuck, further)
     half = n_points // 2 + 1

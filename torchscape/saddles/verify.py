@@ -17,7 +17,7 @@ from torchscape.saddles.distinct import first_of_each
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["Outcome", "Verified", "push_off", "verify"]
+__all__ = ["Outcome", "Verified", "onwards", "push_off", "verify"]
 
 
 class Outcome(IntEnum):
@@ -149,53 +149,52 @@ def _ends(
 
 
 def push_off(
-    potential: Potential, ts: StationaryPoints, mode: Float[Tensor, "E D"], n_tries: int = 12
+    potential: Potential, ts: StationaryPoints, mode: Float[Tensor, "E D"], n_tries: int = 16
 ) -> Float[Tensor, "E2 D"]:
-    """Points just off each saddle along -mode (first E rows) and +mode, from which the energy goes down.
+    """Points just off each saddle along -mode (first E rows) and +mode, where the surface falls away from it.
 
-    The displacement delta starts where the residual gradient and the rounding of the energy cannot decide the
-    side, delta = 10 |g| / |mu|, and is adapted until U(x) - U(x +- delta v) is a real decrease: at least a tenth
-    of the mu delta^2 / 2 that the curvature promises.
+    The displacement delta starts where the residual gradient cannot decide the side, delta = 10 |g| / |mu|, and is
+    adapted until the slope outwards is at least a tenth of the -|mu| delta that the curvature mu promises: longer
+    where what is left of the gradient may be why, shorter where it is not. No energies are compared, so that
+    neither their unit nor their rounding matters, and a saddle may be as soft as its gradient can tell.
+
+    Rows are NaN where no displacement serves.
     """
     length = potential.length_scale
-    curvature = (potential.hvp(ts.x, mode) * mode).sum(1).abs().clamp(min=torch.finfo(ts.x.dtype).tiny ** 0.5)
-    noise = 100 * torch.finfo(ts.x.dtype).eps * ts.energy.abs().clamp(min=potential.energy_scale)
-    residual = ts.grad_rms * ts.ndim**0.5
-    delta = torch.maximum(10 * residual / curvature, (20 * noise / curvature).sqrt()).clamp(
-        1e-3 * length, 0.1 * length
-    )
-    x, energy, mu, noise = ts.x.repeat(2, 1), ts.energy.repeat(2), curvature.repeat(2), noise.repeat(2)
-    direction, delta = torch.cat([-mode, mode]), delta.repeat(2)
-    out = x + delta[:, None] * direction
-    if not asking_is_free(x):
-        out = _pushed(potential, x, energy, mu, noise, direction, delta, n_tries)
-        return out if potential.bounds is None else potential.bounds.clamp(out)
-    pending = torch.arange(len(out), device=x.device)
-    for _ in range(n_tries):
-        if len(pending) == 0:
-            break
-        out[pending] = x[pending] + delta[pending, None] * direction[pending]
-        lowered = energy[pending] - potential.energy_and_grad(out[pending])[0]
-        promised = 0.5 * mu[pending] * delta[pending].square()
-        done = (lowered > 0.1 * promised) & (lowered > noise[pending])
-        too_small = lowered.abs() <= noise[pending]
-        delta[pending] = torch.where(done, 1.0, torch.where(too_small, 2.0, 0.3)) * delta[pending]
-        pending = pending[~done]
-    return out if potential.bounds is None else potential.bounds.clamp(out)
-
-
-def _pushed(potential, x, energy, mu, noise, direction, delta, n_tries) -> Float[Tensor, "E2 D"]:
-    """The same on a device: all rows are tried again, and after the 2nd, 4th, 8th time the host asks for whom."""
-    out, pending = x, torch.ones_like(energy, dtype=torch.bool)
+    tiny = torch.finfo(ts.x.dtype).tiny ** 0.5
+    curvature = (potential.hvp(ts.x, mode) * mode).sum(1).abs().clamp(min=tiny)
+    unsure = 10 * ts.grad_rms * ts.ndim**0.5 / curvature
+    delta = unsure.clamp(1e-3 * length, 0.1 * length).repeat(2)
+    x, mu, unsure = ts.x.repeat(2, 1), curvature.repeat(2), unsure.repeat(2)
+    direction = torch.cat([-mode, mode])
+    out = torch.full_like(x, torch.nan)
+    ask = asking_is_free(x)
+    pending = torch.ones_like(mu, dtype=torch.bool)
     for n in range(1, n_tries + 1):
-        out = torch.where(pending[:, None], x + delta[:, None] * direction, out)
-        lowered = energy - potential.energy_and_grad(out)[0]
-        done = (lowered > 0.1 * (0.5 * mu * delta.square())) & (lowered > noise)
-        factor = torch.where(lowered.abs() <= noise, 2.0, 0.3)
-        delta, pending = torch.where(pending & ~done, factor * delta, delta), pending & ~done
-        if n & (n - 1) == 0 and n > 1 and not bool(pending.any()):
+        rows = torch.nonzero(pending)[:, 0] if ask else torch.arange(len(x), device=x.device)
+        trial = x[rows] + delta[rows, None] * direction[rows]
+        if potential.bounds is not None:
+            trial = potential.bounds.clamp(trial)
+        slope = (potential.energy_and_grad(trial)[1] * direction[rows]).sum(1)
+        done = pending[rows] & (slope < -0.1 * mu[rows] * delta[rows])
+        out[rows] = torch.where(done[:, None], trial, out[rows])
+        pending[rows] &= ~done
+        delta = torch.where(delta < unsure, 2.0, 0.3) * delta
+        # A device is asked after the 2nd, 4th, 8th time only; until then all its rows are tried again.
+        if (ask or n & (n - 1) == 0) and not bool(pending.any()):
             break
     return out
+
+
+def onwards(potential: Potential, ends: StationaryPoints, mode: Float[Tensor, "E D"]) -> Float[Tensor, "E D"]:
+    """Points just off saddles in which paths have ended, on the side to which the gradient there leads down.
+
+    A path that ends close to a saddle is on one side of it, and goes on there. One that symmetry leads into the
+    saddle itself is on neither, and goes along +mode.
+    """
+    gradient = potential.energy_and_grad(ends.x)[1]
+    downhill = torch.where((gradient * mode).sum(1, keepdim=True) > 0, -mode, mode)
+    return push_off(potential, ends, -downhill)[: len(ends)]
 
 
 def _to_minima(
@@ -219,7 +218,7 @@ def _to_minima(
         if len(stuck) == 0:
             return ends
         again = rows[stuck]
-        off = push_off(potential, ends_there[stuck], mode[stuck])[: len(again)]
+        off = onwards(potential, ends_there[stuck], mode[stuck])
         lower = descend(potential, off, options=descent)
         lower = lower.replace(n_evaluations=lower.n_evaluations + ends.n_evaluations[again])
         ends = _with_curvature(ends, again, lower)

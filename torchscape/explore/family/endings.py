@@ -10,7 +10,7 @@ import torch
 from torchscape.explore.family.exits import Exit, locate_exit
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.bifurcations import Bifurcation, locate_crossing, locate_fold, softest_modes
+from torchscape.saddles.bifurcations import Bifurcation, locate_crossing, seek_fold, softest_modes
 from torchscape.saddles.continuation import Continuation, Continued, continue_points, correct
 from torchscape.types import Float, Tensor
 
@@ -72,8 +72,11 @@ class _Loss:
         return self.point.x[0]
 
     def pitchfork(self) -> Ending | None:
-        """Is what the row fell on a branch of its own, which passes through here and changes its index?"""
-        if not (self.dense and bool(self.landed.converged)):
+        """Is what the row fell on a branch of its own, which passes through here and changes its index?
+
+        The failed step need not have converged: at the very value of the pitchfork nothing does quickly.
+        """
+        if not (self.dense and bool(torch.isfinite(self.landed.x).all())):
             return None
         # Beyond what failed, so that the crossing lies inside even if the last step was too long.
         stop = self.high + 3 * (self.high - self.low) if self.between else self.high
@@ -95,15 +98,12 @@ class _Loss:
         if not (self.dense and self.between):
             return None
         slack = self.high - self.low
-        found = locate_fold(self.at, self.low, self.x, (self.low - slack, self.high + slack))
-        if found is None:
+        found = seek_fold(self.at, self.low, self.x, (self.low - slack, self.high + slack))
+        if isinstance(found, str):
             return None
         expected, seen = found.distance_at(self.low), abs(float((self.x - found.x) @ found.mode))
         length = self.at(self.low).length_scale
-        if abs(expected - seen) > 0.5 * max(expected, seen) + 1e-4 * length or found.bend == 0.0:
-            return None
-        bounds = self.at(found.value).bounds
-        if bounds is not None and not bool(bounds.interior(found.x)):
+        if abs(expected - seen) > 0.5 * max(expected, seen) + 1e-4 * length:
             return None
         return self._located("fold", found, "an eigenvalue vanishes at a regular turning point")
 

@@ -1,0 +1,317 @@
+#!/usr/bin/env python3
+"""Ends of downhill paths: how many are those of SciPy's LSODA, and what a path costs.
+
+    scripts/bench/ends.py                  # everything, about forty minutes on one core
+    scripts/bench/ends.py --quick          # a tenth of the transition states
+    scripts/bench/ends.py --only digits    # problems whose name contains this
+    scripts/bench/ends.py --points DIR     # keep transition states and reference ends here, and use those kept
+    scripts/bench/ends.py --json FILE      # also write the figures, with machine, versions and date
+
+Transition states are those that ``climb`` finds from minima along random directions. From both sides of each
+dx/dt = -grad U is integrated by LSODA with rtol = 1e-10 from 10^-4 length scales along the unstable mode, one
+path at a time, until the gradient has fallen to 10^-6 and to a hundredth of that at the start, and its end is
+polished by Newton's method. A path of ours is wrong if it ends elsewhere and counts as verified all the same; it
+is open if it says that its end is not known. Paths that leave the box are left out.
+
+wrong       paths of verified transition states whose end is not that of LSODA.
+open        transition states whose paths are said to be open.
+gradients   energy-and-gradient evaluations per transition state, push-off and both paths. Hessians and
+            Hessian-vector products beside them, and all three in gradients (equivalents), a Hessian and a product
+            at what they cost in processor time on this problem.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _record import record
+
+from torchscape import Landscape, Potential, StationaryPoints, problems
+from torchscape.optimise import relax
+from torchscape.potentials import ModulePotential
+from torchscape.problems.regression import NonlinearRegression
+from torchscape.saddles import Outcome, RandomDirections, climb, confirm
+from torchscape.saddles.characterise import characterise_with_modes
+from torchscape.saddles.distinct import first_of_each
+from torchscape.saddles.meter import Metered
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A problem, starts to find minima from, and how many transition states are checked."""
+
+    problem: str
+    options: dict[str, Any]
+    starts: int
+    count: int
+
+    @property
+    def name(self) -> str:
+        return " ".join([self.problem, *(f"{k}={v:g}" for k, v in self.options.items() if k != "data")])
+
+
+def transition_states(u: Potential, case: Case, n: int) -> StationaryPoints:
+    """At least n distinct transition states where there are as many, in the order of their energies."""
+    with Landscape.in_memory(u) as landscape:
+        landscape.add_minima(relax(u, u.sample(case.starts, seed=0)))
+        x = landscape.minima().x
+        found: list[StationaryPoints] = []
+        distinct = 0
+        for seed in range(8):
+            for rows in torch.arange(len(x)).split(64):
+                more = climb(u, x[rows], directions=RandomDirections(2), seed=seed)
+                found += [more.ts.replace(eigenvalues=None)]
+                landscape.add_minima(more.minus)
+                landscape.add_minima(more.plus)
+                points = StationaryPoints.cat(found)
+                found = [points[first_of_each(u, points) == torch.arange(len(points))]]
+                if len(found[0]) >= n:
+                    break
+            print(f"    {len(found[0])} transition states from {len(x)} minima, round {seed}", flush=True)
+            if len(found[0]) >= n or (seed and len(found[0]) == distinct):
+                break
+            distinct, x = len(found[0]), landscape.minima().x
+    points = found[0][:n]
+    return points[points.energy.argsort()]
+
+
+def reference(u: Potential, ts: StationaryPoints, kept: Path | None) -> torch.Tensor:
+    """Ends by LSODA [2, E, D]: along minus and plus the mode; NaN where the flow leaves the box."""
+    points, mode = characterise_with_modes(u, ts, log_det=False)
+    ends = torch.full((2, *ts.x.shape), torch.inf, dtype=torch.float64)
+    if kept is not None and kept.exists():
+        ends = torch.load(kept)
+    began = time.monotonic()
+    gradient = in_numpy(u)
+    for row in torch.nonzero(ends[0, :, 0].isinf())[:, 0].tolist():
+        off = 1e-4 * u.length_scale * mode[row]
+        ends[:, row] = torch.stack([flow_end(u, gradient, points.x[row] + side * off) for side in (-1, 1)])
+        if kept is not None and time.monotonic() - began > 20:
+            torch.save(ends, kept)
+            began = time.monotonic()
+    if kept is not None:
+        torch.save(ends, kept)
+    return ends
+
+
+def in_numpy(u: Potential) -> Callable[[np.ndarray], np.ndarray]:
+    """The gradient at one point, written by hand; compared with the potential's own."""
+    if isinstance(u, ModulePotential):
+        gradient = network_gradient(u)
+    elif isinstance(u, NonlinearRegression):
+        gradient = regression_gradient(u)
+    else:
+        gradient = lennard_jones_gradient
+    x = u.sample(3, seed=5)
+    ours = u.energy_and_grad(x)[1]
+    theirs = torch.from_numpy(np.stack([gradient(row) for row in x.numpy()]))
+    assert torch.allclose(ours, theirs, rtol=1e-9, atol=1e-9 * float(ours.abs().max()))
+    return gradient
+
+
+def regression_gradient(u: Potential) -> Callable[[np.ndarray], np.ndarray]:
+    """Of sum [exp(-a x) sin(b x + c) sin(d x + e) - t]^2."""
+    x, t = u.settings()["x"], u.settings()["t"]
+
+    def gradient(q: np.ndarray) -> np.ndarray:
+        decay, one, two = np.exp(-q[0] * x), q[1] * x + q[2], q[3] * x + q[4]
+        first, second = decay * np.cos(one) * np.sin(two), decay * np.sin(one) * np.cos(two)
+        y = decay * np.sin(one) * np.sin(two)
+        return 2 * np.stack([-x * y, x * first, first, x * second, second]) @ (y - t)
+
+    return gradient
+
+
+def lennard_jones_gradient(q: np.ndarray) -> np.ndarray:
+    """Of 4 sum (r^-12 - r^-6)."""
+    x = q.reshape(-1, 3)
+    apart = x[:, None] - x
+    square = (apart**2).sum(2)
+    np.fill_diagonal(square, 1.0)
+    weight = 24 * square**-4 - 48 * square**-7
+    np.fill_diagonal(weight, 0.0)
+    return (weight[:, :, None] * apart).sum(1).ravel()
+
+
+def network_gradient(u: Potential) -> Callable[[np.ndarray], np.ndarray]:
+    """Of the mean cross-entropy of a network with one hidden tanh layer, plus l2 times the sum of squares."""
+    inputs_of, target = u._evaluator.objective.samples.tree
+    data, target, l2 = inputs_of.double().numpy(), target.numpy(), float(u._l2)
+    n, outputs = len(data), int(target.max()) + 1
+    inputs = data.shape[1]
+    wanted = np.eye(outputs)[target]
+
+    def gradient(q: np.ndarray) -> np.ndarray:
+        hidden = (len(q) - outputs) // (inputs + 1 + outputs)
+        parts = np.split(q, np.cumsum([hidden * inputs, hidden, outputs * hidden]))
+        w, b, v, c = parts[0].reshape(hidden, inputs), parts[1], parts[2].reshape(outputs, hidden), parts[3]
+        y = np.tanh(data @ w.T + b)
+        z = y @ v.T + c
+        p = np.exp(z - z.max(1, keepdims=True))
+        error = (p / p.sum(1, keepdims=True) - wanted) / n
+        back = error @ v * (1 - y * y)
+        flat = [(back.T @ data).ravel(), back.sum(0), (error.T @ y).ravel(), error.sum(0)]
+        return np.concatenate(flat) + 2 * l2 * q
+
+    return gradient
+
+
+def flow_end(u: Potential, gradient: Callable[[np.ndarray], np.ndarray], x: torch.Tensor) -> torch.Tensor:
+    """Where dx/dt = -grad U ends."""
+    least = min(1e-6, 1e-2 * float(np.sqrt(np.mean(gradient(x.numpy()) ** 2))))
+    low, high = (-np.inf, np.inf) if u.bounds is None else (u.bounds.lower.numpy(), u.bounds.upper.numpy())
+
+    def settled(t: float, y: np.ndarray) -> float:
+        if t == 0.0:
+            return 1.0
+        inside = bool(np.all((y > low) & (y < high)))
+        return float(np.sqrt(np.mean(gradient(y) ** 2))) - least if inside else -1.0
+
+    settled.terminal = True
+    done = solve_ivp(
+        lambda _t, y: -gradient(y),
+        (0.0, 1e12),
+        x.numpy(),
+        method="LSODA",
+        rtol=1e-10,
+        atol=1e-10 * u.length_scale,
+        events=settled,
+    )
+    end = torch.from_numpy(done.y[:, -1])
+    if done.status != 1 or (u.bounds is not None and not bool(u.bounds.interior(end[None]))):
+        return torch.full_like(x, torch.nan)
+    for _ in range(4):
+        grad, h = u.energy_and_grad(end[None])[1][0], u.hessian(end[None])[0]
+        end = end - torch.linalg.pinv(h, rtol=1e-9, hermitian=True) @ grad
+    return end
+
+
+def costs(u: Potential, x: torch.Tensor) -> tuple[float, float]:
+    """Processor time of a Hessian and of a product, in gradients."""
+    x = x[torch.arange(16) % len(x)]
+    gradient = seconds(lambda: u.energy_and_grad(x))
+    return seconds(lambda: u.hessian(x)) / gradient, seconds(lambda: u.hvp(x, torch.ones_like(x))) / gradient
+
+
+def seconds(call) -> float:
+    call()
+    best = float("inf")
+    for _ in range(5):
+        began = time.process_time()
+        call()
+        best = min(best, time.process_time() - began)
+    return best
+
+
+def measured(case: Case, u: Potential, ts: StationaryPoints, ends: torch.Tensor) -> dict[str, Any]:
+    """The paths of ``confirm``, and how many of them end where LSODA does."""
+    wrong = opened = checked = 0
+    where = []
+    meter = Metered(u)
+    cpu = time.process_time()
+    mode = characterise_with_modes(u, ts, log_det=False)[1]
+    found = confirm(meter, ts)
+    cpu = time.process_time() - cpu
+    for row, at in enumerate(found.candidate_ts.tolist()):
+        if bool(ends[:, row].isnan().any()):
+            continue
+        checked += 1
+        if at < 0:
+            opened += int(found.outcome[row]) == Outcome.PATH_OPEN
+            continue
+        turned = float(found.mode[at] @ mode[row]) < 0
+        ours = torch.stack([found.minus.x[at], found.plus.x[at]])
+        apart = u.symmetry.distance(ours.flip(0) if turned else ours, ends[:, row])
+        bad = int((apart > 1e-3 * u.length_scale).sum())
+        wrong += bad
+        if bad:
+            where.append(row)
+    hessian, product = costs(u, ts.x)
+    n = max(1, len(ts))
+    equivalents = found.n_evaluations + hessian * found.n_hessians + product * found.n_hvps
+    row = {
+        "problem": case.name,
+        "ndim": u.ndim,
+        "checked": checked,
+        "wrong": wrong,
+        "open": opened,
+        "outcomes": found.outcomes,
+        "rows_wrong": where,
+        "per_ts": {
+            "gradients": found.n_evaluations / n,
+            "hessians": found.n_hessians / n,
+            "hvps": found.n_hvps / n,
+            "equivalents": equivalents / n,
+            "cpu_ms": 1e3 * cpu / n,
+        },
+        "hessian_in_gradients": hessian,
+        "product_in_gradients": product,
+    }
+    per = row["per_ts"]
+    print(
+        f"{case.name:28}{u.ndim:>5}{checked:>9}{wrong:>7}{opened:>6}{per['gradients']:>11.1f}{per['hessians']:>10.1f}"
+        f"{per['hvps']:>8.1f}{per['equivalents']:>13.1f}{per['cpu_ms']:>9.1f}",
+        flush=True,
+    )
+    return row
+
+
+def prepared(u: Potential, case: Case, n: int, folder: Path | None) -> tuple[StationaryPoints, torch.Tensor]:
+    """Transition states and the reference ends, as kept in the folder where they are."""
+    name = f"{case.name.replace(' ', '_')}"
+    if folder is None:
+        ts = transition_states(u, case, n)
+        return ts, reference(u, ts, None)
+    folder.mkdir(parents=True, exist_ok=True)
+    points = folder / f"{name}_saddles.pt"
+    if not points.exists():
+        ts = transition_states(u, case, n)
+        torch.save((ts.x, ts.energy, ts.grad_rms), points)
+    x, energy, rms = torch.load(points)
+    ts = StationaryPoints.of(x, energy, grad_rms=rms, status=torch.ones(len(x), dtype=torch.int64))
+    return ts, reference(u, ts, folder / f"{name}_ends.pt")
+
+
+def cases(data: str) -> list[Case]:
+    return [
+        Case("regression", {"data": data}, 4000, 200),
+        Case("lj", {"n": 8}, 128, 60),
+        Case("trimer-network", {"l2": 1e-5}, 192, 250),
+        Case("digits", {"hidden": 4, "n_train": 200}, 24, 40),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the transition states")
+    parser.add_argument("--only", default="", help="only problems whose name contains this")
+    parser.add_argument("--points", type=Path, help="folder that keeps transition states and reference ends")
+    parser.add_argument("--data", default="../shared/data/regression_grid.csv", help="regression data")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args()
+    rows = []
+    print(f"{'':28}{'D':>5}{'checked':>9}{'wrong':>7}{'open':>6}  per saddle: gradients  Hessians  products")
+    for case in cases(args.data):
+        if args.only not in case.name:
+            continue
+        u = problems.get(case.problem, **case.options).potential
+        n = max(4, case.count // 10) if args.quick else case.count
+        ts, ends = prepared(u, case, n, args.points)
+        rows.append(measured(case, u, ts, ends))
+    if args.json:
+        record(args.json, quick=args.quick, rows=rows)
+
+
+if __name__ == "__main__":
+    main()
