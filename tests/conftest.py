@@ -44,6 +44,8 @@ def pytest_collection_finish(session):
             raise pytest.UsageError(str(reason)) from None
         for item in wanted:
             item.add_marker(pytest.mark.skip(reason=str(reason)))
+    except standin.TooLate as reason:
+        raise pytest.UsageError(str(reason)) from None
 
 
 def asks_for_standin(item) -> bool:

@@ -211,3 +211,9 @@ def test_the_walker_sees_cycles(tmp_path):
     (root / "saddles" / "__init__.py").write_text("from torchscape.saddles.a import f")
     (root / "saddles" / "a.py").write_text("def f():\n    from torchscape.saddles import g")
     assert set(cycle(*imports(root))) == {"torchscape.saddles", "torchscape.saddles.a"}
+
+
+def test_test_modules_have_names_of_their_own():
+    """Pytest imports them by their bare names, and refuses the second of one name."""
+    names = [path.name for path in Path(__file__).parent.rglob("*.py") if path.name != "conftest.py"]
+    assert sorted({name for name in names if names.count(name) > 1}) == []

@@ -41,6 +41,10 @@ class NoCompiler(RuntimeError):
     """There is nothing to build the stand-in with."""
 
 
+class TooLate(RuntimeError):
+    """A backward pass ran before the stand-in was loaded."""
+
+
 def compiler() -> str | None:
     """Path of the C++ compiler, None if there is none: CXX, or g++."""
     return shutil.which(os.environ.get("CXX", "g++"))
@@ -92,6 +96,7 @@ def load() -> None:
 
     Raises:
         NoCompiler: if it has to be built and cannot be.
+        TooLate: if the process has run a backward pass.
     """
     library = ctypes.CDLL(str(build()))
     library.standin_names.restype = ctypes.c_char_p
@@ -105,6 +110,15 @@ def load() -> None:
     library.standin_init()
     torch._register_device_module("standin", _device_module())
     torch.utils.generate_methods_for_privateuse1_backend(for_storage=True)
+    try:
+        torch.ones(1, device="standin", requires_grad=True).sum().backward()
+    except RuntimeError as error:
+        if "device_ready_queues_" not in str(error):
+            raise
+        raise TooLate(
+            "this process ran a backward pass before the stand-in device was loaded, so autograd has no thread for "
+            "it: load it first (a test module must not make potentials or take gradients while it is imported)"
+        ) from None
 
 
 _library: ctypes.CDLL

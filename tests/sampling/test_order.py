@@ -9,6 +9,7 @@ means are the left eigenvector of that matrix. No random number is drawn, so tha
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -31,8 +32,12 @@ from torchscape.sampling import (
 )
 from torchscape.sampling.covariance import NoiseMemory
 
-WELL = FunctionPotential(lambda x: (x**2 / 2 + x**4 / 8 + x**3 / 6).sum(), 1)
 THERMOSTATS = (AdaptiveLangevin, CCAdL)
+
+
+@functools.cache
+def well() -> FunctionPotential:
+    return FunctionPotential(lambda x: (x**2 / 2 + x**4 / 8 + x**3 / 6).sum(), 1)
 
 
 def nodes_of(sampler, inertia: float) -> tuple[np.ndarray, np.ndarray]:
@@ -62,12 +67,13 @@ def polynomials(z: np.ndarray, degree: int) -> np.ndarray:
 
 def stepped(sampler, z: np.ndarray, noise: list[float], monkeypatch) -> np.ndarray:
     """All places after one step with these normal numbers."""
+    potential = well()  # before numbers are given: it probes itself at random places
     given = [0.0, *noise] if sampler.has_momenta else list(noise)
     monkeypatch.setattr(
         random, "normal", lambda key, n, dtype=torch.float64: torch.full((len(key), n), given.pop(0), dtype=dtype)
     )
     columns = torch.as_tensor(z)
-    state = sampler.init(WELL, columns[:, :1])
+    state = sampler.init(potential, columns[:, :1])
     if sampler.has_momenta:
         state = dataclasses.replace(state, p=columns[:, 1:2].clone())
     if type(sampler) is AdaptiveLangevin:
@@ -76,7 +82,7 @@ def stepped(sampler, z: np.ndarray, noise: list[float], monkeypatch) -> np.ndarr
         state = dataclasses.replace(
             state, memory=NoiseMemory(columns[:, 2].clone(), torch.zeros(len(z), 1).double())
         )
-    after = sampler.step(WELL, state)
+    after = sampler.step(potential, state)
     out = [after.x, after.p] if sampler.has_momenta else [after.x]
     if isinstance(sampler, THERMOSTATS):
         out.append((after.memory.xi if type(sampler) is CCAdL else after.memory)[:, None])
