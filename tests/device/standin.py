@@ -116,8 +116,8 @@ def load() -> None:
         if "device_ready_queues_" not in str(error):
             raise
         raise TooLate(
-            "this process ran a backward pass before the stand-in device was loaded, so autograd has no thread for "
-            "it: load it first (a test module must not make potentials or take gradients while it is imported)"
+            "this process ran a backward pass before the stand-in device was loaded, so autograd has no thread "
+            "for it: load it first (a test module must not make potentials or take gradients while it is imported)"
         ) from None
 
 
