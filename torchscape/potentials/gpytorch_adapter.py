@@ -53,7 +53,9 @@ def from_gpytorch(mll: Any, **options: Any) -> ModulePotential:
         # RBFKernel and MaternKernel have the wrong sign for a single length scale (GPyTorch 1.15).
         with gpytorch.settings.debug(False), gpytorch.settings.trace_mode():
             distribution = model.likelihood(model.model.forward(*x))
-        energy = factorised(distribution.covariance_matrix, y - distribution.mean)[0]
+            # Kernels are evaluated when their matrix is asked for: that must happen inside, too.
+            covariance, mean = distribution.covariance_matrix, distribution.mean
+        energy = factorised(covariance, y - mean)[0]
         for _, owner, prior, parameter, _ in model.named_priors():
             energy = energy - prior.log_prob(parameter(owner)).sum()
         return energy
