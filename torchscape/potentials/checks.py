@@ -118,8 +118,10 @@ def tried_out(evaluator: Evaluator, x: Float[Tensor, "B D"]) -> Evaluator:
         objective.reduction = _reduction(objective, losses, x, batch)
         # Where samples interact, memory may grow faster than their number: all of them are counted.
         sized = objective.samples.whole if objective.reduction == "whole" else batch
-        n_bytes = fresh_bytes(lambda: losses(x[:1], sized, vmapped=False)) // batch_size(sized)
         how, why_not = _derivatives(evaluator, x[:2], batch)
+        # Recurrent layers taken apart keep what their fused kernels do not: they are counted as they will run.
+        counted, apart = dataclasses.replace(evaluator, **how), how.get("nested", False)
+        n_bytes = fresh_bytes(lambda: counted.losses(x[:1], sized, vmapped=apart)) // batch_size(sized)
     row = 8 * x.shape[1] * x.element_size()
     plan = dataclasses.replace(evaluator.plan, bytes_per_pair=n_bytes, bytes_per_row=row)
     evaluator = dataclasses.replace(evaluator, plan=plan, **how)

@@ -31,7 +31,8 @@ from torchscape.validation import COUNT, NOT_NEGATIVE
 
 __all__ = ["ModulePotential"]
 
-_N_VERIFY = 64  # samples on which a symmetry of the parameters is tried
+_N_VERIFY = 64  # samples on which derivatives and a symmetry of the parameters are tried
+_N_ROUGH = 4  # samples on which derivatives are tried where those are too rough
 
 
 class ModulePotential(Potential):
@@ -357,28 +358,47 @@ class ModulePotential(Potential):
     # --- helpers ---------------------------------------------------------------------------------------
 
     def _probe(self) -> None:
-        """Refuse false derivatives and a false symmetry, tried on some of the samples."""
-        few = self._few()
+        """Refuse false derivatives and a false symmetry, tried on some of the samples.
+
+        In float64 where that can be had, and on four samples where the kinks or jumps of more are too close to each
+        other: the smaller the steps of the differences and the fewer the kinks, the more certain they are.
+        """
+        few = self._few(_N_VERIFY)
         noise = self._noise(2) * (0.1 * self.initial.abs() + 0.01)
         x = torch.cat([self.initial + noise, self.sample(1, seed=1) + noise[:1]])
         parts = {name: self.layout.coordinates(name) for name in self.layout.names}
         causes = checks.causes_of_wrong_gradients(self._evaluator.objective.module)
-        refuse_wrong_derivatives(few, x, "check=False", parts=parts, causes=causes)
+        precise = few._in_double(x)
+        for tried in (precise, precise._few(_N_ROUGH)):
+            at = x.to(tried.dtype)
+            if refuse_wrong_derivatives(tried, at, "check=False", parts=parts, causes=causes):
+                break
         if self._symmetry is not None:
             refuse_false_symmetry(few, x)
 
-    def _few(self) -> ModulePotential:
-        """The potential on at most 64 samples, evenly spread."""
-        n = self.n_samples
-        if not self._samples.separable or self._evaluator.objective.reduction == "whole" or n <= _N_VERIFY:
+    def _in_double(self, x: Float[Tensor, "B D"]) -> ModulePotential:
+        """The potential in float64, if module and device know that."""
+        if self.dtype == torch.float64:
             return self
         try:
-            return self.on(torch.linspace(0, n - 1, _N_VERIFY, dtype=torch.float64).long())
+            double = self.with_(dtype=torch.float64)
+            double.energy_and_grad(x[:1].double())
+        except (RuntimeError, TypeError, NotImplementedError, PotentialError):
+            return self
+        return double
+
+    def _few(self, most: int) -> ModulePotential:
+        """The potential on so many samples at most, evenly spread."""
+        n = self.n_samples
+        if not self._samples.separable or self._evaluator.objective.reduction == "whole" or n <= most:
+            return self
+        try:
+            return self.on(torch.linspace(0, n - 1, most, dtype=torch.float64).long())
         except PotentialError:  # all of these are ignored targets
             return self
 
     def _refuse_other_state(self, module: nn.Module, remedy: str) -> None:
-        few = self._few()._evaluator
+        few = self._few(_N_VERIFY)._evaluator
 
         def energy(constants: Mapping[str, Tensor]) -> Tensor:
             params = {f"module.{name}": value for name, value in self.layout.unflatten(self.initial[0]).items()}

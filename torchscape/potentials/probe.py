@@ -19,6 +19,7 @@ __all__ = ["generic_points", "probe", "refuse_false_symmetry", "refuse_wrong_der
 _POINTS = 3
 _STEPS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)  # of the central differences, in length scales
 _DOUBT = 10.0  # times its own uncertainty that a difference must disagree by
+_CLEAR = 1e-3  # of a slope: a difference that is more uncertain tells little
 _IMAGES = 4  # of every point under a claimed symmetry
 _MOST_NAMED = 64  # parts of the coordinates that are tried one by one
 
@@ -77,7 +78,7 @@ def refuse_wrong_derivatives(
     *,
     parts: Mapping[str, slice] | None = None,
     causes: Mapping[str, str] | None = None,
-) -> None:
+) -> bool:
     """Refuse a potential whose gradient or Hessian-vector product is not that of its energy.
 
     Both are compared with central differences of six steps along a random direction at every point, and H v with
@@ -93,13 +94,17 @@ def refuse_wrong_derivatives(
         parts: names of groups of coordinates, to say which derivatives are wrong.
         causes: what may be wrong with some of them, by name.
 
+    Returns:
+        Whether the differences were certain enough to tell (to a thousandth, at half of the points). Where kinks or
+        jumps lie closer than the steps, they are not.
+
     Raises:
         PotentialError: saying which derivative is wrong, by how much, where, and what to do.
     """
     name = type(potential).__name__
     trial = _Trial.of(potential, x)
     if trial is None:
-        return
+        return False
     parts = parts or {
         f"x[{i}]": slice(i, i + 1) for i in range(potential.ndim if potential.ndim <= _MOST_NAMED else 0)
     }
@@ -126,6 +131,7 @@ def refuse_wrong_derivatives(
             f"{name}: the Hessian is not symmetric: w.Hv and v.Hw differ; hvp must be the derivative of the "
             f"gradient along v; {switch} takes it as it is"
         )
+    return not _most(trial.is_unclear, trial.finite)
 
 
 def refuse_false_symmetry(potential: Potential, x: Float[Tensor, "B D"]) -> None:
@@ -187,6 +193,7 @@ class _Trial:
 
     Attributes:
         slope, measured: grad U . v, and the difference of the energy that is most certain.
+        is_unclear: whether even that is uncertain.
         product, bend: H v, and the difference of the gradient that is most certain.
         step: of the most certain difference of the energy.
     """
@@ -204,6 +211,7 @@ class _Trial:
     gradient_is_wrong: Bool[Tensor, "B"]
     curvature_is_wrong: Bool[Tensor, "B"]
     is_asymmetric: Bool[Tensor, "B"]
+    is_unclear: Bool[Tensor, "B"]
 
     @classmethod
     def of(cls, potential: Potential, x: Float[Tensor, "B D"]) -> _Trial | None:
@@ -231,9 +239,9 @@ class _Trial:
         skew = ((w * product).sum(1) - (v * across).sum(1)).abs()
         typical = (product.norm(dim=1) + across.norm(dim=1) * size) / d**0.5
         crooked = (skew > _DOUBT * best.bend_doubt) & (skew > tolerance * typical)
-        return cls(
-            potential, x, v, grad, finite, slope, best.rise, best.step, product, best.bend, wrong, bends, crooked
-        )
+        unclear = ~(best.doubt <= _CLEAR * scale)
+        judged = wrong, bends, crooked, unclear
+        return cls(potential, x, v, grad, finite, slope, best.rise, best.step, product, best.bend, *judged)
 
     def wrong_parts(self, row: int, parts: Mapping[str, slice]) -> list[str]:
         """The parts whose own derivative is wrong, the worst first."""
