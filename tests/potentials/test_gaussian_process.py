@@ -209,3 +209,75 @@ def test_gpytorch_marginal_likelihood():
     assert torch.allclose(u.energy(u.initial), ours.energy(theta), rtol=1e-9)
     with pytest.raises(PotentialError, match="ExactMarginalLogLikelihood"):
         from_gpytorch(plain.model)
+
+
+@pytest.mark.parametrize("which", ["rbf", "matern"])
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.filterwarnings("ignore")
+def test_gpytorch_kernels_with_one_length_scale(which, d):
+    """GPyTorch 1.15 takes their second derivatives wrongly outside ``trace_mode``: by differences, and by ours."""
+    gpytorch = pytest.importorskip("gpytorch")
+    x = random.uniform(random.fold(3, torch.arange(30)), d)
+    y = torch.sin(7 * x[:, 0])
+    kernel = gpytorch.kernels.RBFKernel() if which == "rbf" else gpytorch.kernels.MaternKernel(nu=2.5)
+
+    class Model(gpytorch.models.ExactGP):
+        def __init__(self, likelihood):
+            super().__init__(x, y, likelihood)
+            self.mean_module = gpytorch.means.ConstantMean()
+            self.covar_module = gpytorch.kernels.ScaleKernel(kernel)
+
+        def forward(self, inputs):
+            return gpytorch.distributions.MultivariateNormal(self.mean_module(inputs), self.covar_module(inputs))
+
+    likelihood = gpytorch.likelihoods.GaussianLikelihood().double()
+    u = from_gpytorch(gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, Model(likelihood).double()))
+    names = dict(zip(u.layout.names, range(u.ndim), strict=True))
+    assert u.ndim == 4
+    theta = u.initial + torch.tensor([[-0.5, 0.3, 0.2, -0.4]], dtype=torch.float64)
+    eye = 1e-5 * torch.eye(4, dtype=torch.float64)
+    rows = [(u.energy_and_grad(theta + e)[1] - u.energy_and_grad(theta - e)[1]) / 2e-5 for e in eye]
+    assert torch.allclose(u.hessian(theta), torch.stack(rows, 1), atol=1e-6, rtol=1e-6)
+
+    mean = next(column for name, column in names.items() if "mean" in name)  # ours have a zero mean
+    order = [next(c for n, c in names.items() if part in n) for part in ("lengthscale", "outputscale", "noise")]
+
+    def ours(at):
+        length, scale, noise = (torch.nn.functional.softplus(at[column]) for column in order)
+        own = SquaredExponential() if which == "rbf" else Matern(2.5)
+        model = GaussianProcessPotential(x, y - at[mean].item(), own)
+        lengths = length.log().expand(d)
+        return model.energy(torch.cat([lengths, torch.stack([scale.log(), (noise + 1e-4).log()])])[None])[0]
+
+    assert u.energy(theta).item() == pytest.approx(ours(theta[0]).item(), rel=1e-9)
+    free = [column for column in range(4) if column != mean]
+    theirs = u.hessian(theta)[0][free][:, free]
+    others = torch.autograd.functional.hessian(ours, theta[0])
+    assert torch.allclose(theirs, others[free][:, free], rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_gpytorch_beyond_its_exact_factorisations():
+    """GPyTorch's own objective is random above ``max_cholesky_size`` points (800); here above ten."""
+    gpytorch = pytest.importorskip("gpytorch")
+    x = random.uniform(random.fold(3, torch.arange(40)), 1)
+    y = torch.sin(7 * x[:, 0])
+
+    class Model(gpytorch.models.ExactGP):
+        def __init__(self, likelihood):
+            super().__init__(x, y, likelihood)
+            self.mean_module = gpytorch.means.ConstantMean()
+            self.covar_module = gpytorch.kernels.ScaleKernel(gpytorch.kernels.RBFKernel())
+
+        def forward(self, inputs):
+            return gpytorch.distributions.MultivariateNormal(self.mean_module(inputs), self.covar_module(inputs))
+
+    likelihood = gpytorch.likelihoods.GaussianLikelihood().double()
+    mll = gpytorch.mlls.ExactMarginalLogLikelihood(likelihood, Model(likelihood).double())
+    exact = -mll(mll.model(x), y).item() * len(y)
+    with gpytorch.settings.max_cholesky_size(10):
+        assert len({mll(mll.model(x), y).item() for _ in range(3)}) > 1  # theirs
+        u = from_gpytorch(mll)
+        energies = {u.energy(u.initial).item() for _ in range(3)}
+    assert len(energies) == 1
+    assert energies.pop() == pytest.approx(exact, rel=1e-9)

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 import torchscape as tsc
 from torchscape.errors import PotentialError
 from torchscape.potentials import ClusterPotential, FunctionPotential, ModulePotential, Potential
+from torchscape.potentials.batching import fresh_bytes
 from torchscape.potentials.probe import generic_points, probe, refuse_wrong_derivatives
 from torchscape.symmetry.blocks import BlockPermutation
 from torchscape.symmetry.cluster import ClusterSymmetry
@@ -124,6 +125,38 @@ def test_recurrent_layers_need_no_loop(kind, dtype):
         torch.testing.assert_close(product[b], torch.cat([s.flatten() for s in second]), **tolerance)
 
 
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_the_plan_counts_recurrent_layers_as_they_run(kind):
+    """Taken apart they keep what the fused kernel does not: the plan counted that, a third too little."""
+    u = ModulePotential(Recurrent(kind), (X, Y), mse_loss, symmetry=None)
+    evaluator = u._evaluator
+    batch = next(iter(evaluator.objective.samples.chunks(7)))
+    one, two = (
+        fresh_bytes(lambda x=x: evaluator.losses(x, batch, vmapped=True)) // 7
+        for x in (u.initial, u.initial.repeat(2, 1))
+    )
+    assert evaluator.plan.bytes_per_pair == one
+    assert two == pytest.approx(2 * one, rel=0.1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
+def test_recurrent_layers_in_a_function_need_no_loop(kind, dtype):
+    layer = Recurrent(kind).to(dtype).requires_grad_(False)
+    z = X[:2].to(dtype)
+    u = FunctionPotential(lambda x: layer(z + x).square().sum(), 4, dtype=dtype)
+    x = u.sample(3)
+    energy, grad = u.energy_and_grad(x)
+    for b in range(3):
+        leaf = x[b].clone().requires_grad_(True)
+        alone = layer(z + leaf).square().sum()
+        (slope,) = torch.autograd.grad(alone, leaf)
+        torch.testing.assert_close(energy[b], alone.detach(), atol=0.0, rtol=100 * torch.finfo(dtype).eps)
+        torch.testing.assert_close(grad[b], slope, atol=100 * torch.finfo(dtype).eps, rtol=0.0)
+    if dtype == torch.float64:
+        torch.testing.assert_close(u.hessian(x), differences(u, x), atol=1e-7, rtol=1e-6)
+
+
 @pytest.mark.filterwarnings("error")
 def test_attention_in_a_function_takes_its_mathematical_form():
     attend = nn.MultiheadAttention(4, 2, batch_first=True).double().requires_grad_(False)
@@ -181,6 +214,27 @@ def test_false_gradients(module, data, loss, message):
     with pytest.raises(PotentialError, match=message):
         ModulePotential(module, data, loss, symmetry=None)
     assert ModulePotential(module, data, loss, symmetry=None, check=False).ndim > 0
+
+
+class Quantised(nn.Module):
+    """Activations on a grid, the slope of the identity."""
+
+    def __init__(self, width: int, levels: int) -> None:
+        super().__init__()
+        self.a, self.o, self.levels = nn.Linear(4, width), nn.Linear(width, 2), levels
+
+    def forward(self, x):
+        h = torch.tanh(self.a(x))
+        return self.o(h + ((h * self.levels).round() / self.levels - h).detach())
+
+
+@pytest.mark.parametrize(("width", "levels"), [(8, 1), (256, 1), (256, 8), (64, 128)])
+def test_straight_through_estimators_of_any_fineness(width, levels, dtype):
+    """Jumps closer to each other than the steps of the differences make these agree with the false slope."""
+    torch.manual_seed(width)
+    x, y = torch.randn(64, 4), torch.randn(64, 2)
+    with pytest.raises(PotentialError, match="straight-through"):
+        ModulePotential(Quantised(width, levels), (x, y), mse_loss, symmetry=None, dtype=dtype)
 
 
 class Twisted(torch.autograd.Function):

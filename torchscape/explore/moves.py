@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from torchscape import random
-from torchscape.errors import TorchscapeError
+from torchscape.errors import OptionError, TorchscapeError
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE, check_fields
@@ -95,6 +95,12 @@ class Mixture:
     """One of several moves at each hop, by weight: ``Mixture(((0.9, Gaussian()), (0.1, Restart())))``."""
 
     parts: tuple[tuple[float, Move], ...]
+
+    def __post_init__(self) -> None:
+        weights = [weight for weight, _ in self.parts]
+        NOT_NEGATIVE.or_several.check("Mixture", weights=weights)
+        if not sum(weights) > 0:
+            raise OptionError(f"Mixture: weights={weights}; give one move at least a positive weight")
 
     def __call__(self, potential, x, step, key):
         weights = torch.tensor([w for w, _ in self.parts], dtype=torch.float64, device=x.device)

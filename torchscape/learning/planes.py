@@ -18,7 +18,7 @@ from torchscape.learning.directions import Plane
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
 from torchscape.types import Float, Tensor
-from torchscape.validation import COUNT
+from torchscape.validation import COUNT, FINITE
 
 __all__ = ["PlaneSurface", "Projected", "plane_surface", "project", "zoom_series"]
 
@@ -125,6 +125,10 @@ def plane_surface(
     """
     COUNT.or_none.check("plane_surface", batch=batch)
     shape = (n, n) if isinstance(n, int) else n
+    COUNT.or_several.check("plane_surface", n=shape)
+    FINITE.or_several.check("plane_surface", window=window)
+    if len(shape) != 2 or len(window) != 4:
+        raise TorchscapeError("a grid needs two numbers of points, and a window (low a, high a, low b, high b)")
     if min(shape) < 2 or not (window[0] < window[1] and window[2] < window[3]):
         raise TorchscapeError("a grid needs two points or more along each axis, and ends in ascending order")
     like = plane.origin

@@ -22,6 +22,7 @@ from torchscape.types import Tensor
 __all__ = [
     "FeatureMajor",
     "Plan",
+    "RowsOfStates",
     "WrittenOut",
     "decomposed",
     "differentiable_twice",
@@ -63,6 +64,25 @@ class FeatureMajor(WrittenOut):
         if func is functional.cross_entropy:
             return _cross_entropy(*args, **kwargs)
         return super().__torch_function__(func, types, args, kwargs)
+
+
+class RowsOfStates(TorchFunctionMode):
+    """Gives recurrent layers that share their weights among mapped inputs an initial state for each of these.
+
+    torch adds what comes from the inputs to what comes from the state in place, which fails inside ``vmap`` where
+    only the former is mapped (torch 2.13).
+    """
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") in _RECURRENT and len(args) > 2:
+            where = 2 if isinstance(args[2], Tensor | tuple) and isinstance(args[3], tuple | list) else 1
+            nothing = torch.zeros_like(args[0]).sum()
+            states = pytree.tree_map(lambda state: state + nothing, args[where])
+            args = (*args[:where], states, *args[where + 1 :])
+        return func(*args, **(kwargs or {}))
+
+
+_RECURRENT = frozenset(["lstm", "gru", "rnn_tanh", "rnn_relu"])
 
 
 def _weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:

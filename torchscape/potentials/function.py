@@ -14,8 +14,9 @@ from torch.overrides import TorchFunctionMode
 from torchscape import random
 from torchscape.errors import NotDeterministic, PotentialError
 from torchscape.potentials.base import Potential
-from torchscape.potentials.batching import WrittenOut, decomposed, differentiable_twice
+from torchscape.potentials.batching import RowsOfStates, WrittenOut, decomposed, differentiable_twice
 from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.checks import available_device
 from torchscape.potentials.periodic import expect_translations, sample_periods, with_periods
 from torchscape.potentials.probe import generic_points, refuse_false_symmetry, refuse_wrong_derivatives
 from torchscape.symmetry.base import Symmetry
@@ -84,7 +85,7 @@ class FunctionPotential(Potential):
         COUNT.check("FunctionPotential", PotentialError, ndim=ndim, chunk_size=chunk_size)
         POSITIVE.or_none.check("FunctionPotential", PotentialError, length_scale=length_scale)
         self.fn, self.ndim = fn, int(ndim)
-        self.dtype, self.device = dtype, torch.device(device)
+        self.dtype, self.device = dtype, available_device(device)
         self.name = name if name is not None else _qualified_name(fn)
         self.chunk_size = self.max_rows = int(chunk_size)
         if symmetry is not None:
@@ -194,7 +195,7 @@ def _nested(fn: Callable[[Tensor], Tensor], chunk_size: int) -> Callable[[Tensor
     inside = torch.func.vmap(lambda point: torch.func.vjp(fn, point)[0], chunk_size=chunk_size)
 
     def vectorised(x: Tensor) -> Tensor:
-        with decomposed(x.device):
+        with decomposed(x.device), RowsOfStates():
             return inside(x)
 
     return vectorised

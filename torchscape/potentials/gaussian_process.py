@@ -10,6 +10,7 @@ import torch
 
 from torchscape.errors import PotentialError
 from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.checks import available_device
 from torchscape.potentials.closed_form import ClosedForm, by_parts
 from torchscape.potentials.kernels import Kernel, Matern
 from torchscape.types import Bool, Float, Tensor
@@ -71,7 +72,7 @@ class GaussianProcessPotential(ClosedForm):
         self.inputs, self.targets = x, y
         self.kernel = Matern() if kernel is None else kernel
         self.ndim = x.shape[1] + 2
-        self.dtype, self.device = dtype, torch.device(device)
+        self.dtype, self.device = dtype, available_device(device)
         box = [_LENGTH] * x.shape[1] + [_SIGNAL, _NOISE]
         logarithms = [(math.log(low), math.log(high)) for low, high in box]
         self.bounds = self._box = Bounds.of(

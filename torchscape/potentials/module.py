@@ -360,8 +360,8 @@ class ModulePotential(Potential):
     def _probe(self) -> None:
         """Refuse false derivatives and a false symmetry, tried on some of the samples.
 
-        In float64 where that can be had, and on four samples where the kinks or jumps of more are too close to each
-        other: the smaller the steps of the differences and the fewer the kinks, the more certain they are.
+        In float64 where that can be had, and on four samples where the kinks or jumps of more are too close to
+        each other: the smaller the steps of the differences and the fewer the kinks, the more certain they are.
         """
         few = self._few(_N_VERIFY)
         noise = self._noise(2) * (0.1 * self.initial.abs() + 0.01)

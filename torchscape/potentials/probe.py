@@ -95,8 +95,8 @@ def refuse_wrong_derivatives(
         causes: what may be wrong with some of them, by name.
 
     Returns:
-        Whether the differences were certain enough to tell (to a thousandth, at half of the points). Where kinks or
-        jumps lie closer than the steps, they are not.
+        Whether the differences were certain enough to tell (to a thousandth, at half of the points). Where kinks
+        or jumps lie closer than the steps, they are not.
 
     Raises:
         PotentialError: saying which derivative is wrong, by how much, where, and what to do.

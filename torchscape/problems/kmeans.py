@@ -11,6 +11,7 @@ import torch
 from torchscape import random
 from torchscape.errors import MissingExtra, PotentialError, TorchscapeError
 from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.checks import available_device
 from torchscape.potentials.closed_form import ClosedForm
 from torchscape.problems.problem import Known, Problem
 from torchscape.symmetry.blocks import BlockPermutation
@@ -92,7 +93,7 @@ class KMeans(ClosedForm):
         self.beta = None if sharpness is None else float(sharpness) / variance
         self.k, self.ndim, self.tether = k, k * x.shape[1], float(tether)
         self.sharpness = None if sharpness is None else float(sharpness)
-        self.dtype, self.device = dtype, torch.device(device)
+        self.dtype, self.device = dtype, available_device(device)
         self._data, self._middle = x, x.mean(0).to(device, dtype)
         self._x = (x - x.mean(0)).to(device, dtype)  # centred, so that squares lose no digits
         self.symmetry = BlockPermutation(k, x.shape[1])

@@ -10,6 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError
+from torchscape.potentials.checks import available_device
 from torchscape.potentials.closed_form import ClosedForm
 from torchscape.problems.complexity import n_complex_stationary, threshold_energy
 from torchscape.problems.problem import Known, Problem
@@ -112,7 +113,7 @@ class SphericalPSpin(ClosedForm):
             raise PotentialError("the couplings hold NaN or infinite numbers: clean them")
         POSITIVE.check("SphericalPSpin", PotentialError, stiffness=stiffness)
         self.ndim, self.p, self.stiffness = len(x), x.ndim, float(stiffness)
-        self.dtype, self.device = dtype, torch.device(device)
+        self.dtype, self.device = dtype, available_device(device)
         self._symmetric = _symmetrised(x)
         self._flat = torch.as_tensor(self._symmetric, dtype=dtype, device=self.device).reshape(self.ndim, -1)
         self.symmetry = Inversion() if self.p % 2 == 0 else Symmetry()

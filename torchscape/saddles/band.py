@@ -9,6 +9,7 @@ import torch
 
 from torchscape import random
 from torchscape.devices import HOST, asking_is_free
+from torchscape.errors import OptionError
 from torchscape.memory import available_memory
 from torchscape.optimise import LBFGS, Pool, Queue
 from torchscape.points import Status
@@ -119,6 +120,11 @@ class Band:
             bow=FINITE,
             seed=SEED,
         )
+        if self.max_images < self.min_images:
+            raise OptionError(
+                f"Band: min_images={self.min_images}, max_images={self.max_images}; give a max_images of at least "
+                f"min_images"
+            )
 
     def finer(self, factor: int | float) -> Band:
         """The same band with ``factor`` times the images, and as many more iterations."""

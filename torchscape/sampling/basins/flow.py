@@ -9,6 +9,7 @@ import torch
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, POSITIVE, check_fields
 
 __all__ = ["SteepestDescent"]
 
@@ -52,6 +53,10 @@ class SteepestDescent:
     tol: float = 1e-4
     capture: float = 0.05
     max_evaluations: int = 3000
+
+    def __post_init__(self) -> None:
+        lengths = {"path_tol": POSITIVE, "max_step": POSITIVE, "tol": POSITIVE, "capture": POSITIVE}
+        check_fields(self, **lengths, max_evaluations=COUNT)
 
     def init(self, potential: Potential, x: Float[Tensor, "B W"]) -> _Flowing:
         """State with the first gradient. ``x`` holds D columns, or 2 D + 1: position, minimum and its energy."""

@@ -19,6 +19,7 @@ from torchscape.saddles.distinct import first_of_each
 from torchscape.sampling.basins.flow import SteepestDescent
 from torchscape.sampling.chains import reflect
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Assignment", "Noisy", "Oracle", "Quenched", "Region", "Sublevel", "assign", "basin_probability"]
 
@@ -64,6 +65,9 @@ class Quenched:
 
     quench: SteepestDescent | Descent | Quench | QuasiNewton = dataclasses.field(default_factory=SteepestDescent)
     capture: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_fields(self, capture=POSITIVE)
 
     def ends(self, potential: Potential, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> StationaryPoints:
         """Where every row comes to rest."""
@@ -127,6 +131,9 @@ class Noisy:
     step: float
     n_steps: int
     then: Quenched = dataclasses.field(default_factory=Quenched)
+
+    def __post_init__(self) -> None:
+        check_fields(self, temperature=NOT_NEGATIVE, step=POSITIVE, n_steps=COUNT_OR_ZERO)
 
     def ends(self, potential: Potential, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> StationaryPoints:
         """Where every row comes to rest."""

@@ -14,6 +14,7 @@ from torchscape.potentials.base import Potential
 from torchscape.sampling.basins.oracle import Oracle
 from torchscape.sampling.diagnostics import SamplingWarning
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT_OR_ZERO, POSITIVE, SEED, Range
 
 __all__ = ["RadialVolume", "harmonic_volume", "log_ball", "radial_volume"]
 
@@ -122,8 +123,12 @@ def radial_volume(
     d = potential.ndim
     if minimum.shape != (d,) or (scale is not None and scale.shape not in ((d,), (d, d))):
         raise PotentialError(f"give a minimum [{d}], and a scale [{d}] or [{d}, {d}], for this potential")
-    if n_rays < 3 or not growth > 1:
-        raise TorchscapeError(f"3 rays and a growth above 1 are needed, not {n_rays} and {growth}")
+    Range(low=3, whole=True).check("radial_volume", n_rays=n_rays)
+    above_one = Range(low=1, open_low=True)
+    above_one.check("radial_volume", growth=growth, longest=longest)
+    POSITIVE.or_none.check("radial_volume", start=start)
+    COUNT_OR_ZERO.check("radial_volume", n_bisections=n_bisections)
+    SEED.check("radial_volume", seed=seed)
     begin = 0.01 * potential.length_scale if start is None else start
     key = random.fold(seed, torch.arange(n_rays, device=minimum.device))
     if not bool(oracle.member(potential, minimum[None], minimum[None], key[:1])[0]):
