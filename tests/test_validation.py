@@ -14,8 +14,12 @@ from torchscape import optimise, problems, random, saddles, sampling
 from torchscape.cli.main import main
 from torchscape.errors import OptionError, PotentialError, TorchscapeError
 from torchscape.explore.barriers import LowerBarriers
+from torchscape.explore.moves import Gaussian, Mixture, Restart
 from torchscape.landscape.matching import Matching
+from torchscape.learning.directions import Plane
+from torchscape.learning.planes import plane_surface
 from torchscape.potentials import FunctionPotential, LennardJones, ModulePotential
+from torchscape.sampling import basins
 from torchscape.validation import COUNT, FINITE, NOT_NEGATIVE, PART, POSITIVE, SEED, UNIT
 
 NAN, INF = math.nan, math.inf
@@ -71,6 +75,8 @@ OPTIONS = [
     (sampling.BAOAB, ["step_size", "friction"]),
     (sampling.AdaptiveLangevin, ["step_size", "friction", "inertia"]),
     (Matching, ["energy_tol", "distance_tol"]),
+    (basins.SteepestDescent, ["path_tol", "max_step", "tol", "capture", "max_evaluations"]),
+    (basins.Quenched, ["capture"]),
 ]
 
 
@@ -107,6 +113,14 @@ def test_options_of_strategies_and_steppers(options, name, bad):
         lambda u, x: FunctionPotential(lambda x: x.square().sum(), 2, length_scale=INF),
         lambda u, x: LennardJones(1),
         lambda u, x: LennardJones(3, container=-1.0),
+        lambda u, x: saddles.Band(max_images=5),
+        lambda u, x: Mixture(((-1.0, Gaussian()), (2.0, Restart()))),
+        lambda u, x: Mixture(((0.0, Gaussian()),)),
+        lambda u, x: basins.Noisy(0.1, -1.0, 3),
+        lambda u, x: basins.Noisy(NAN, 0.1, 3),
+        lambda u, x: basins.radial_volume(u, x[0], basins.Sublevel(9.0), n_rays=2),
+        lambda u, x: basins.radial_volume(u, x[0], basins.Sublevel(9.0), growth=NAN),
+        lambda u, x: plane_surface(u, Plane(x[0], torch.eye(2).double()), (0.0, INF, 0.0, 1.0)),
     ],
 )
 def test_arguments(wrong):
@@ -121,12 +135,30 @@ def test_arguments(wrong):
 def test_arguments_of_modules(wrong):
     """A chunk size of -3 once gave the energy of no samples at all."""
     data = torch.ones(4, 1), torch.ones(4, 1)
-    with pytest.raises(PotentialError, match=r"give|say"):
+    with pytest.raises(PotentialError, match=r"give|use cpu"):
         ModulePotential(torch.nn.Linear(1, 1), data, torch.nn.functional.mse_loss, **wrong)
     u = ModulePotential(torch.nn.Linear(1, 1), data, torch.nn.functional.mse_loss)
     if "chunk_size" not in wrong and "max_rows" not in wrong:
-        with pytest.raises(PotentialError, match=r"give|say"):
+        with pytest.raises(PotentialError, match=r"give|use cpu"):
             u.with_(**wrong)
+
+
+@pytest.mark.parametrize("device", ["meta", "nowhere", "cuda:99"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda device: FunctionPotential(lambda x: x.square().sum(), 2, device=device),
+        lambda device: LennardJones(3, device=device),
+        lambda device: problems.parse("schwefel", device=device),
+        lambda device: problems.parse("p-spin", device=device),
+        lambda device: problems.parse("kmeans", device=device),
+        lambda device: problems.parse("gp", device=device),
+        lambda device: problems.parse("regression", device=device),
+    ],
+)
+def test_devices(make, device):
+    with pytest.raises(PotentialError, match="use "):
+        make(device)
 
 
 @pytest.mark.parametrize(

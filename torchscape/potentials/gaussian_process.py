@@ -63,6 +63,7 @@ class GaussianProcessPotential(ClosedForm):
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> None:
+        self.dtype, self.device = dtype, available_device(device)
         x, y = (torch.as_tensor(t, dtype=torch.float64).to(device) for t in (inputs, targets))
         x = x[:, None] if x.ndim == 1 else x
         if x.ndim != 2 or y.shape != x.shape[:1] or len(y) < 1 or x.shape[1] < 1:
@@ -72,7 +73,6 @@ class GaussianProcessPotential(ClosedForm):
         self.inputs, self.targets = x, y
         self.kernel = Matern() if kernel is None else kernel
         self.ndim = x.shape[1] + 2
-        self.dtype, self.device = dtype, available_device(device)
         box = [_LENGTH] * x.shape[1] + [_SIGNAL, _NOISE]
         logarithms = [(math.log(low), math.log(high)) for low, high in box]
         self.bounds = self._box = Bounds.of(
