@@ -61,8 +61,8 @@ class ModulePotential(Potential):
         max_rows: most walkers evaluated at once; by default likewise.
         dtype: of the coordinates, the constants and floating-point data.
         device: where to evaluate; by default where the module is.
-        check: try the derivatives on at most 64 samples, and a symmetry that is given: 36 gradients, six
-            Hessian-vector products.
+        check: try the derivatives on at most 64 samples (in float64), and a symmetry that is given: 36 gradients,
+            six Hessian-vector products; as many once more on four samples where kinks lie too close to tell.
 
     Raises:
         NotDeterministic: if the module or loss is random or depends on the batch (dropout, batch statistics).
