@@ -21,8 +21,12 @@ if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(min(2, os.cpu_count() or 1))
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(config, items):
-    """Slow reproductions run only when asked for by ``-m slow``."""
+    """Slow reproductions run only when asked for by ``-m slow``, on the stand-in also what is slow only there."""
+    for item in items:
+        if item.get_closest_marker("slow_on_stand_in") and asks_for_standin(item):
+            item.add_marker(pytest.mark.slow)
     if "slow" in (config.getoption("-m") or ""):
         return
     skip = pytest.mark.skip(reason="slow: run with -m slow")

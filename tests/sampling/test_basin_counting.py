@@ -104,6 +104,7 @@ def test_volumes_that_are_none_are_refused():
 # --- rays -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_on_stand_in
 def test_rays_see_all_of_a_box(device):
     """A box is star-convex from anywhere inside: against its sides."""
     u = DoubleWell(3, tilt=[0.0, 0.3, 0.6], bounded=True, device=device)

@@ -142,6 +142,7 @@ def gridded(name: str, n: int, device="cpu"):
 
 
 @pytest.mark.parametrize("name", ["himmelblau", "six-hump-camel"])
+@pytest.mark.slow_on_stand_in
 def test_areas_of_curved_basins_by_counting_cells(name, device):
     """The walks see the very cells that are counted, so that nothing but their own error is left."""
     u, minima, areas, cells = gridded(name, 60, device)

@@ -46,6 +46,7 @@ def test_steepest_descent_ends_where_scipys_does():
     assert (ends - torch.tensor(np.array(theirs))).abs().max() < 1e-3
 
 
+@pytest.mark.slow_on_stand_in
 def test_areas_of_the_camels_basins(device):
     u = problems.get("six-hump-camel", device=device).potential
     centre = (torch.arange(100, device=device).double() + 0.5) / 100

@@ -63,6 +63,7 @@ def moments(potential, sampler, chains: int = 10, steps: int = 1200) -> tuple[to
     return x.square().mean(0).double().cpu(), x.pow(4).mean(0).double().cpu()
 
 
+@pytest.mark.slow_on_stand_in
 def test_noise_that_varies_from_place_to_place_is_carried_away_where_it_comes_in(device):
     """Where noise grows outward, one friction for all places gets the variance right and the tails wrong: the
     fourth moment of a normal number is 3."""
@@ -74,6 +75,7 @@ def test_noise_that_varies_from_place_to_place_is_carried_away_where_it_comes_in
     assert float(fourth.mean()) == pytest.approx(3, abs=0.15)
 
 
+@pytest.mark.slow_on_stand_in
 def test_noise_of_some_coordinates_does_not_cool_the_others(device):
     """Half of the coordinates are noisy. One friction for all makes these too hot and the others too cold."""
     strength = [10.0] * 25 + [0.0] * 25
