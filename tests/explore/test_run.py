@@ -173,12 +173,12 @@ def test_a_potential_that_fails_in_the_middle_loses_nothing(landscape, whole):
     class Failing(Wells):
         def energy(self, x):
             if self.n_rows > 300:
-                raise RuntimeError("CUDA out of memory")
+                raise RuntimeError("a potential of its own makes trouble")
             return super().energy(x)
 
     failing = Failing()
     failing.fingerprint = Wells().fingerprint
-    with pytest.raises(RuntimeError, match="CUDA out of memory"):
+    with pytest.raises(RuntimeError, match="trouble"):
         explored(landscape, failing)
     assert status(landscape) == "failed"
     assert not landscape.summary()["complete"]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from landscape_fixtures import Bowl, points
+from landscape_fixtures import Bowl, SignFlip, points
 
 from torchscape import Bounds, Landscape, Potential, StationaryPoints, Status
 from torchscape.errors import DatabaseError, TorchscapeError
@@ -117,6 +117,31 @@ def test_a_known_saddle_with_other_ends_keeps_the_first_and_is_counted():
         assert landscape.ends().tolist() == [[1, 2]]
         assert landscape.network().ts_hits.tolist() == [3]
         assert landscape.summary()["n_inconsistent_ends"] == 1
+
+
+@pytest.mark.parametrize("endless", [math.inf, math.nan])
+def test_nothing_with_infinitely_many_images_is_stored(endless):
+    """One of them would make every heat capacity NaN. What is near it shares its fate; the others stay."""
+
+    class Endless(SignFlip):
+        def log_degeneracy(self, x):
+            return torch.where(x[:, 0].abs() > 2, endless, super().log_degeneracy(x))
+
+    bowl = Bowl()
+    bowl.symmetry = Endless()
+    with Landscape.in_memory(bowl) as landscape:
+        offered = points([[1.0, 0.0], [3.0, 0.0], [0.0, 1.5], [-3.0, 0.0], [-1.0, 0.0]])
+        for _ in range(2):
+            assert landscape.add_minima(offered).tolist() == [0, -1, 1, -1, 0]
+        saddles = points([[3.0, 1.0], [1.0, 3.0]], index=1)
+        ends = torch.tensor([0, 0]), torch.tensor([1, 1])
+        assert landscape.add_transition_states(saddles, *ends).tolist() == [-1, 0]
+        network = landscape.network()
+        assert network.hits.tolist() == [4, 2]
+        assert bool(network.log_degeneracy.isfinite().all())
+        refusals = landscape.refusals()
+    why = "degeneracy not finite"
+    assert refusals == {f"minimum: {why}": 4, f"transition state: {why}": 1}
 
 
 def test_refused_transition_states():

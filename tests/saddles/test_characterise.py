@@ -70,6 +70,17 @@ def test_an_unknown_zero_mode_is_counted_and_left_out():
     assert found.log_det.item() == pytest.approx(math.log(30.0), abs=1e-9)
 
 
+def test_beside_a_circle_of_minima_rounding_does_not_decide():
+    """At a radius of 1 + d the curvature along (r^2 - 1)^2 is |g| / r: as large as the slope, digit by digit."""
+    u = FunctionPotential(lambda x: (x.square().sum(1) - 1) ** 2, 2, batched=True, length_scale=1.0)
+    angle = torch.linspace(0, 6, 200, dtype=torch.float64)
+    offset = torch.tensor([-1e-8, -1e-9, 1e-9, 1e-8], dtype=torch.float64)[torch.arange(200) % 4]
+    x = (1 + offset)[:, None] * torch.stack([angle.cos(), angle.sin()], 1)
+    found = characterise(u, points_at(u, x), zero_tol=0.0)
+    assert found.n_zero.unique().tolist() == [1]
+    assert found.index.unique().tolist() == [0]
+
+
 def test_known_zero_modes_of_a_cluster_are_projected_out_exactly():
     u = LennardJones(4)
     from torchscape.optimise import relax

@@ -348,6 +348,7 @@ _REMEDIES = {
     "(softplus, GELU, tanh, sqrt(x^2 + eps^2))",
     "falls apart": "parts of the cluster drift out of reach of each other: give it a container=",
     "wrong index": "they are saddles, on which symmetry keeps the starts: break it, or start elsewhere",
+    "degeneracy not finite": "mend log_degeneracy of the symmetry: every point has a finite number of images",
     "on the wall of the box": "widen the bounds, or keep such points with Bounds(..., keep_walls=True)",
 }
 

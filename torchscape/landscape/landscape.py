@@ -214,6 +214,7 @@ class Landscape(Families):
             hits = None if hits is None else hits.cpu()[good]
             known = None if known is None else known[good]
             ids[good] = self._minima.offer(chosen, start[good], self._origin(task), hits=hits, known=known)
+            code = _unless_countable(code, ids)
             ids, turned_out = self._without_saddles(ids)
             self._refuse("minimum", torch.where(turned_out, REASONS.index("wrong index"), code), task)
         return ids
@@ -267,7 +268,7 @@ class Landscape(Families):
                 ends=ends[good],
                 hits=None if hits is None else hits.cpu()[good],
             )
-            self._refuse("transition state", code, task)
+            self._refuse("transition state", _unless_countable(code, ids), task)
         return ids
 
     def add_higher_saddles(
@@ -298,7 +299,7 @@ class Landscape(Families):
                 self._origin(task),
                 hits=None if hits is None else hits.cpu()[good],
             )
-            self._refuse("higher saddle", code, task)
+            self._refuse("higher saddle", _unless_countable(code, ids), task)
         return ids
 
     def find(self, points: StationaryPoints) -> Int[Tensor, "B"]:
@@ -435,6 +436,11 @@ class Landscape(Families):
         counts = code.bincount(minlength=len(REASONS)).tolist()
         refused = [(run, task, kind, reason, n) for reason, n in zip(REASONS[1:], counts[1:], strict=True) if n]
         self._store.executemany("INSERT INTO refusal(run, task, kind, reason, n) VALUES (?, ?, ?, ?, ?)", refused)
+
+
+def _unless_countable(code: Int[Tensor, "B"], ids: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
+    """The codes, with their own for rows that passed, but have infinitely many images: they got no id."""
+    return torch.where((code == 0) & (ids < 0), REASONS.index("degeneracy not finite"), code)
 
 
 def _fill(store: Store, potential: Potential | None, matching: Matching) -> None:

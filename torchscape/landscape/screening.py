@@ -21,6 +21,7 @@ REASONS = (
     "flat in every direction",
     "on a kink",
     "falls apart",
+    "degeneracy not finite",
 )
 """What the codes of :func:`screen` mean."""
 

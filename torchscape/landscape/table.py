@@ -101,6 +101,7 @@ class PointTable:
 
         Rows count as if they had come one by one. What a known point lacks (its log_det, say) is filled in from
         a row that has it; coordinates stay those of the first representative. ``known`` ids (>= 0) are believed.
+        What has no finite degeneracy is not let in, and gets -1.
         """
         points = points.to(HOST)
         if lowest is None:
@@ -113,20 +114,23 @@ class PointTable:
         blocks = [torch.empty(0, dtype=torch.int64)]
         for part in torch.arange(len(points)).split(_BLOCK):
             block = points[part]
-            ids, new = self._identify(block, None if known is None else known[part])
+            ids, new, images = self._identify(block, None if known is None else known[part])
             ids, block_ends = self.represented(ids), None if ends is None else ends[part]
             new_ends = None if block_ends is None else block_ends[new]
-            self._insert(block[new], ids[new], start[part][new], origin, new_ends)
-            self._raise_hits(block, ids, hits[part], lowest[part])
+            self._insert(block[new], ids[new], images, start[part][new], origin, new_ends)
+            in_file = (ids >= 0).nonzero()[:, 0]
+            self._raise_hits(block[in_file], ids[in_file], hits[part][in_file], lowest[part][in_file])
             if block_ends is not None:
-                self._count_conflicts(ids, block_ends)
+                self._count_conflicts(ids[in_file], block_ends[in_file])
             blocks.append(ids)
         return torch.cat(blocks)
 
     def _identify(
         self, block: StationaryPoints, known: Int[Tensor, "B"] | None = None
-    ) -> tuple[Int[Tensor, "B"], Int[Tensor, "K"]]:
-        """Ids of all rows, and the rows that are new, now in the catalogue (but not yet in the file)."""
+    ) -> tuple[Int[Tensor, "B"], Int[Tensor, "K"], Float[Tensor, "K"]]:
+        """Ids of all rows, the rows that are new, now in the catalogue (but not yet in the file), and the
+        logarithms of their degeneracies; -1 where that is not finite.
+        """
         catalogue = self._ready()
         keys = self._keys(block)
         if known is None:
@@ -139,10 +143,14 @@ class PointTable:
         x = block.x[fresh]
         leader = leaders(keys.similar(), lambda i, j: self._same(x, j, x, i))
         is_new = leader == torch.arange(len(fresh))
+        images = x.new_empty(0, dtype=torch.float64)
+        if len(fresh):  # one infinite degeneracy would make every average over the landscape NaN
+            images = self.potential.symmetry.log_degeneracy(x[is_new].to(torch.float64))
+            is_new[is_new.clone()] = images.isfinite()
         number = len(catalogue) + is_new.cumsum(0) - 1
-        ids[fresh] = number[leader]
+        ids[fresh] = torch.where(is_new, number, -1)[leader]
         catalogue.append(keys.energy[is_new], keys.signature[is_new])
-        return ids, fresh[is_new]
+        return ids, fresh[is_new], images[images.isfinite()]
 
     def _stored(self, block: StationaryPoints, keys: Keys) -> Int[Tensor, "B"]:
         row, candidate = self._ready().candidates(keys)
@@ -197,18 +205,18 @@ class PointTable:
         self,
         new: StationaryPoints,
         ids: Int[Tensor, "K"],
+        images: Float[Tensor, "K"],
         start: Int[Tensor, "K"],
         origin: Origin,
         ends: Int[Tensor, "K 2"] | None,
     ) -> None:
         if len(new) == 0:
             return
-        x = new.x.to(torch.float64)
         columns: dict[str, Sequence] = {
             "id": ids.tolist(),
             "energy": new.energy.tolist(),
             "grad_rms": new.grad_rms.tolist(),
-            "log_degeneracy": self.potential.symmetry.log_degeneracy(x).tolist(),
+            "log_degeneracy": images.tolist(),
             "n_evaluations": new.n_evaluations.tolist(),
             "hits": [0] * len(new),
             "run": [origin[0]] * len(new),

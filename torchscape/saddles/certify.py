@@ -13,7 +13,7 @@ from torchscape.optimise.newton import conjugate_step
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.characterise import relabelled
+from torchscape.saddles.characterise import SLOPE_MARGIN, relabelled
 from torchscape.saddles.eigen import dense_spectrum, rows_within
 from torchscape.saddles.projector import Projector
 from torchscape.types import Bool, Float, Int, Tensor
@@ -197,7 +197,8 @@ class _Judging:
         least = torch.maximum(size, eps * top).clamp(min=torch.finfo(x.dtype).tiny)
         step = torch.where(down, -along / least, across).clamp(-1e9 * length, 1e9 * length)
         gain = torch.where(hard, 0.5 * across.abs() * along.abs(), 0.0).sum(1)
-        sure = ~(hard & (size <= grad.norm(dim=1, keepdim=True) / length)).any(1) & ~slope.any(1)
+        doubt = SLOPE_MARGIN * grad.norm(dim=1, keepdim=True) / length
+        sure = ~(hard & (size <= doubt)).any(1) & ~slope.any(1)
         zero = kept & ~hard
         index = torch.where(finite, (hard & (values < 0)).sum(1), -1)
         bent = (along.square() * torch.where(kept, values, 0.0)).sum(1, keepdim=True)

@@ -12,9 +12,11 @@ from torchscape.saddles.spectral import stochastic_log_det
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, SEED
 
-__all__ = ["DENSE_LIMIT", "characterise", "characterise_with_modes", "relabelled"]
+__all__ = ["DENSE_LIMIT", "SLOPE_MARGIN", "characterise", "characterise_with_modes", "relabelled"]
 
 DENSE_LIMIT = 2000  # coordinates up to which the full spectrum is computed
+# Beside a circle of minima the curvature along it is |g| / radius exactly: without a margin rounding would decide.
+SLOPE_MARGIN = 2.0
 
 
 def characterise(
@@ -29,7 +31,7 @@ def characterise(
     """The points with ``index``, ``log_det``, ``n_zero`` and (dense) ``eigenvalues`` of their Hessians.
 
     Zero modes that the potential's symmetry knows are projected out exactly and counted. An eigenvalue mu with
-    eigenvector v is an unknown zero mode when |mu| <= max(zero_tol max|mu|, |g| / l, 10 |g.v| / l), l being
+    eigenvector v is an unknown zero mode when |mu| <= max(zero_tol max|mu|, 2 |g| / l, 10 |g.v| / l), l being
     the ``length_scale``: what the rounding of the Hessian and the gradient g that is left can make of zero,
     and no more, since a regularisation lambda may well put genuine curvature at 2 lambda. The last term is a
     stationary point that Newton's step would still move by a tenth of l: a plateau that never ends.
@@ -149,7 +151,7 @@ def _floor(
     rounding: Float[Tensor, "B"], slack: Float[Tensor, "B D"], vectors: Float[Tensor, "B K D"]
 ) -> Float[Tensor, "B K"]:
     """Size below which an eigenvalue cannot be told from zero; ``slack`` is the gradient over the length scale."""
-    flat = torch.maximum(rounding, slack.norm(dim=1))[:, None]
+    flat = torch.maximum(rounding, SLOPE_MARGIN * slack.norm(dim=1))[:, None]
     return torch.maximum(flat, 10 * torch.bmm(vectors, slack[:, :, None])[:, :, 0].abs())
 
 

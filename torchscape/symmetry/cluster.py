@@ -200,7 +200,8 @@ class ClusterSymmetry(Symmetry):
         turns = superpose.frame_rotations(p3, p3, i, j, pairs.indices, mirror=self.dim == 3)
         maps = self._coincides(p, p[:, None] @ turns[..., : self.dim, : self.dim], unlike)
         near = (pairs.values <= 4 * self._reach(p)[:, None]).repeat(1, turns.shape[1] // count)
-        return torch.where(linear, of_linear, (maps & near).sum(1))
+        # The identity is among them, whatever the rounding of atoms that are far apart says.
+        return torch.where(linear, of_linear, (maps & near).sum(1).clamp(min=1))
 
     def _coincides(self, p: Float[Tensor, "B n k"], q: Float[Tensor, "B C n k"], unlike) -> Bool[Tensor, "B C"]:
         """Whether every atom of p has an atom of q within reach, all different ones."""
