@@ -81,3 +81,22 @@ def test_a_start_that_counts_as_converged_goes_on_to_its_own_side():
     found = confirm(u, top)
     assert found.outcomes == {"VERIFIED": 1}
     assert found.minus.x[0, 0] * found.plus.x[0, 0] < 0
+
+
+@pytest.mark.parametrize(("parts_for_good", "known"), [(0, True), (1, False)])
+def test_a_path_on_a_divide_has_a_known_end_where_both_sides_meet_again(parts_for_good, known):
+    """U = (x^2 - 1)^2 / 4 + c(x) y^2 + y^4, from a saddle at the origin that was found to 1e-8 only.
+
+    The path along y = 0 runs over ground that falls to both sides, c < 0: where c is positive again at x = 1, both
+    sides end in that one minimum, as the saddle of LJ_7 at -12.5489 does; where it is not, there are two.
+    """
+
+    def energy(x):
+        c = 0.5 - 4 * x[0] * (1 - x[0]) - parts_for_good
+        return (x[0] ** 2 - 1) ** 2 / 4 + c * x[1] ** 2 + x[1] ** 4
+
+    start = torch.tensor([[1e-3, 1e-8]], dtype=torch.float64)
+    ends = descend(FunctionPotential(energy, 2), start)
+    assert ends.converged.tolist() == [known]
+    if known:
+        assert ends.x[0].tolist() == pytest.approx([1.0, 0.0], abs=1e-6)

@@ -13,6 +13,7 @@ from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.curvature import Curvature, Dense, Quadratic, choose_curvature
+from torchscape.saddles.eigen import dense_spectrum, rows_within
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import flow_response, flow_step
 from torchscape.types import Bool, Float, Int, Tensor
@@ -20,12 +21,15 @@ from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_f
 
 __all__ = ["Descent", "Quench", "choose_descent", "descend"]
 
+_DENSE_LIMIT = 2000  # coordinates up to which the modes across a divide are computed
+
 
 @dataclasses.dataclass(frozen=True)
 class _Descending:
     """State of a batch of descents. ``trial`` is what the next step evaluates, after a time ``time``.
 
-    ``clearance`` is the shortest distance at which the path has passed a divide, see :meth:`Descent._clearance`.
+    ``clearance`` is the shortest distance at which the path has passed a divide, see :func:`_to_divides`, and
+    ``nearest`` where that was.
     """
 
     x: Float[Tensor, "B D"]
@@ -39,6 +43,7 @@ class _Descending:
     status: Int[Tensor, "B"]
     model: Quadratic
     clearance: Float[Tensor, "B"]
+    nearest: Float[Tensor, "B D"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +120,7 @@ class Descent:
             status=torch.full_like(zero, Status.RUNNING),
             model=self._curvature(potential).fresh(x),
             clearance=x.new_full((b,), torch.inf),
+            nearest=x.clone(),
         )
 
     def step(self, potential: Potential, state: _Descending) -> _Descending:
@@ -173,7 +179,8 @@ class Descent:
         time = torch.where(unsure[:, None], briefly, time)
         c = torch.where(unsure[:, None], -slope * flow_response(model.values, time), c)
         model = dataclasses.replace(model, stale=model.stale | unsure)
-        clearance = torch.where(model.going(running) & (model.age == 0), self._clearance(model, slope), torch.inf)
+        clearance = _to_divides(model.values, slope).amin(1)
+        closer = model.going(running) & (model.age == 0) & (clearance < state.clearance)
         trial = torch.where(model.going(running)[:, None], x + model.back(c), x)
         if potential.bounds is not None:
             trial = potential.bounds.clamp(trial)
@@ -188,7 +195,8 @@ class Descent:
             n_rejected=n_rejected,
             status=status,
             model=model,
-            clearance=torch.minimum(state.clearance, clearance),
+            clearance=torch.where(closer, clearance, state.clearance),
+            nearest=torch.where(closer[:, None], x, state.nearest),
         )
 
     def wants(self, state: _Descending, n_steps: int) -> Bool[Tensor, "B"] | None:
@@ -228,33 +236,36 @@ class Descent:
         response = torch.where(newton, 1 / values.abs(), flow_response(values, time))
         return 0.5 * (missed * response).norm(dim=1)
 
-    def _clearance(self, model: Quadratic, slope: Float[Tensor, "B K"]) -> Float[Tensor, "B"]:
-        """Distance to the nearest divide beside the path: min |g_k / mu_k| over modes of negative curvature that
-        it runs across (|g_k| < |g| / 2).
 
-        Along such a mode paths part. They do so where the slope g_k vanishes, which on the quadratic model is the
-        distance |g_k / mu_k| away. Error and distance grow together, so that their ratio says whether the path may
-        be on the wrong side. A slope of no more than rounding belongs to a path that symmetry keeps on the divide:
-        its end is the saddle that the divide leads to, on neither side.
-        """
-        size, least = slope.norm(dim=1, keepdim=True), torch.finfo(slope.dtype).eps ** 0.5
-        across = (model.values < 0) & (slope.abs() < 0.5 * size) & (slope.abs() > least * size)
-        return torch.where(across, slope.abs() / model.values.abs(), torch.inf).amin(1)
+def _to_divides(values: Float[Tensor, "B K"], slope: Float[Tensor, "B K"]) -> Float[Tensor, "B K"]:
+    """Distances |g_k / mu_k| to divides beside the path, along modes of negative curvature that it runs across
+    (|g_k| < |g| / 2); infinite along all others.
+
+    Along such a mode paths part. They do so where the slope g_k vanishes, which on the quadratic model is the
+    distance |g_k / mu_k| away. Error and distance grow together, so that their ratio says whether the path may
+    be on the wrong side. A slope of no more than rounding belongs to a path that symmetry keeps on the divide:
+    its end is the saddle that the divide leads to, on neither side.
+    """
+    size, least = slope.norm(dim=1, keepdim=True), torch.finfo(slope.dtype).eps ** 0.5
+    across = (values < 0) & (slope.abs() < 0.5 * size) & (slope.abs() > least * size)
+    return torch.where(across, slope.abs() / values.abs(), torch.inf)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Ends:
-    """Where paths have ended, and how close to a divide they came."""
+    """Where paths have ended, how close to a divide they came, and where."""
 
     points: StationaryPoints
     clearance: Float[Tensor, "B"]
+    nearest: Float[Tensor, "B D"]
 
     @classmethod
     def cat(cls, parts: Sequence[_Ends]) -> _Ends:
-        return cls(StationaryPoints.cat([p.points for p in parts]), torch.cat([p.clearance for p in parts]))
+        clearance, nearest = (torch.cat([getattr(p, name) for p in parts]) for name in ("clearance", "nearest"))
+        return cls(StationaryPoints.cat([p.points for p in parts]), clearance, nearest)
 
     def __getitem__(self, rows: Int[Tensor, "K"]) -> _Ends:
-        return _Ends(self.points[rows], self.clearance[rows])
+        return _Ends(self.points[rows], self.clearance[rows], self.nearest[rows])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -276,7 +287,7 @@ class _Watched:
         return self.descent.tend(potential, state, rows)
 
     def result(self, potential: Potential, state: _Descending) -> _Ends:
-        return _Ends(self.descent.result(potential, state), state.clearance)
+        return _Ends(self.descent.result(potential, state), state.clearance, state.nearest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -311,8 +322,9 @@ def descend(
     Errors grow where the surface curves downwards across the path: near a divide, as where a path runs into
     another saddle and leaves it sideways. A path that came too close to one for its ``path_tol`` is followed again
     with a ``path_tol`` ten times smaller, until it keeps its distance in terms of that. If it still does not after
-    ``n_again`` times, its end counts if the last two agree and it has passed at more than its ``path_tol``;
-    otherwise its status is ``MAX_STEPS``: the end is open.
+    ``n_again`` times, its end counts if the last two agree, and if it has passed at more than its ``path_tol`` or
+    paths from that far on either side of the divide end there as well (symmetry may keep a path on a divide that
+    ends before any minimum does); otherwise its status is ``MAX_STEPS``: the end is open.
 
     What has not converged within the path's budget (a kink, a minimum with an unknown zero mode) is finished by
     :func:`~torchscape.optimise.relax` from where the path had come to. As a minimiser may leave the basin, that
@@ -337,30 +349,33 @@ def descend(
         return StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
     if isinstance(options, Quench):
         return relax(potential, starts, optimiser=LBFGS(max_step=options.max_step), tol=options.tol)
-    ends, room = _followed(potential, starts, options)
+    ends, room, _ = _followed(potential, starts, options)
     doubt = torch.nonzero(room < options.margin)[:, 0]
-    room, agree = room[doubt], torch.zeros_like(doubt, dtype=torch.bool)
+    room, agree, nearest = room[doubt], torch.zeros_like(doubt, dtype=torch.bool), starts[doubt]
     for _ in range(options.n_again):
         if len(doubt) == 0:
             return ends
         options = options.finer(potential)
         known = ends[doubt]
-        again, room = _followed(potential, starts[doubt], options)
+        again, room, nearest = _followed(potential, starts[doubt], options)
         agree = known.converged & again.converged & _same(potential, known.x, again.x)
         ends = put_rows(ends, doubt, again.replace(n_evaluations=known.n_evaluations + again.n_evaluations))
         still = room < options.margin
-        doubt, room, agree = doubt[still], room[still], agree[still]
+        doubt, room, agree, nearest = doubt[still], room[still], agree[still], nearest[still]
     if len(doubt):
+        on_it = torch.nonzero(agree & (room < 1.0))[:, 0]
+        agree[on_it] = _either_side(potential, ends.x[doubt[on_it]], nearest[on_it], options)
         status = ends.status.clone()
-        status[doubt[~agree | (room < 1.0)]] = int(Status.MAX_STEPS)
+        status[doubt[~agree]] = int(Status.MAX_STEPS)
         ends = ends.replace(status=status)
     return ends
 
 
 def _followed(
     potential: Potential, starts: Float[Tensor, "B D"], options: Descent
-) -> tuple[StationaryPoints, Float[Tensor, "B"]]:
-    """Ends of the paths, finished by a minimiser where need be; their room to a divide, by ``path_tol``."""
+) -> tuple[StationaryPoints, Float[Tensor, "B"], Float[Tensor, "B D"]]:
+    """Ends of the paths, finished by a minimiser where need be; their room to a divide, by ``path_tol``; and where
+    they came closest to one."""
     per_row = max(1, options._curvature(potential).bytes_per_row(potential.ndim, starts.dtype))
     size = max(1, min(2048, len(starts), available_memory(torch.device(potential.device)) // per_row))
     queue = Queue(starts)
@@ -370,10 +385,29 @@ def _followed(
     room = found.clearance / (options.path_tol * potential.length_scale)
     left = torch.nonzero(~ends.converged)[:, 0]
     if len(left) == 0:
-        return ends, room
+        return ends, room, found.nearest
     finished = _agreed(potential, ends.x[left], options.tol)
     spent = ends.n_evaluations[left] + finished.n_evaluations
-    return put_rows(ends, left, finished.replace(n_evaluations=spent)), room
+    return put_rows(ends, left, finished.replace(n_evaluations=spent)), room, found.nearest
+
+
+def _either_side(
+    potential: Potential, ends: Float[Tensor, "K D"], nearest: Float[Tensor, "K D"], options: Descent
+) -> Bool[Tensor, "K"]:
+    """Whether paths from one ``path_tol`` on either side of the nearest divide end where these have."""
+    if len(ends) == 0 or potential.ndim > _DENSE_LIMIT:
+        return torch.zeros(len(ends), dtype=torch.bool, device=ends.device)
+    modes = []
+    for x in nearest.split(rows_within(potential.ndim, nearest.dtype)):
+        grad = potential.energy_and_grad(x)[1]
+        projector = Projector.at(potential, x, grad)
+        values, vectors, _ = dense_spectrum(potential.hessian(x), projector)
+        slope = torch.bmm(vectors, projector.apply_one(grad)[:, :, None])[:, :, 0]
+        least = _to_divides(values, slope).argmin(1)
+        modes.append(vectors.gather(1, least[:, None, None].expand(-1, 1, x.shape[1]))[:, 0])
+    aside = options.path_tol * potential.length_scale * torch.cat(modes)
+    sides = _followed(potential, torch.cat([nearest - aside, nearest + aside]), options)[0]
+    return (sides.converged & _same(potential, sides.x, ends.repeat(2, 1))).reshape(2, -1).all(0)
 
 
 def _agreed(potential: Potential, x: Float[Tensor, "B D"], tol: float | None) -> StationaryPoints:
