@@ -256,18 +256,15 @@ def test_searches_characterisation_bands_and_samplers(x):
     assert cramped.refused < 40
 
 
+def explored(u):
+    strategies = [tsc.BasinHopping(walkers=12, hops=1), tsc.ConnectMinima(neighbours=1)]
+    with tsc.Landscape.in_memory(u) as landscape:
+        tsc.explore(landscape, u, strategies=strategies, seed=0, progress=False)
+        return landscape.network()
+
+
 def test_an_exploration_finds_the_same():
-    networks = []
-    for u in (Wells(), Cramped(5)):
-        strategies = [tsc.BasinHopping(walkers=12, hops=1), tsc.ConnectMinima(neighbours=1)]
-        with tsc.Landscape.in_memory(u) as landscape:
-            quietly(
-                lambda u=u, landscape=landscape, strategies=strategies: tsc.explore(
-                    landscape, u, strategies=strategies, seed=0
-                )
-            )
-            networks.append(landscape.network())
-    here, there = networks
+    here, there = (quietly(lambda u=u: explored(u)) for u in (Wells(), Cramped(5)))
     torch.testing.assert_close(there.energy, here.energy, rtol=0, atol=1e-8)
     torch.testing.assert_close(there.ts_energy, here.ts_energy, rtol=0, atol=1e-8)
     assert here.n_minima > 3

@@ -12,11 +12,14 @@ __all__ = ["moved"]
 
 T = TypeVar("T")
 
+_LARGE = 1 << 24  # bytes beyond which a tensor travels alone: the copy costs more than its beginning
+
 
 def moved(what: T, device: torch.device | str) -> T:
     """The same on another device: a tensor, or a tuple, list, mapping or dataclass of such, however nested.
 
-    All tensors that lie on one device travel side by side, as bytes, in one copy. Everything else is kept.
+    All tensors that lie on one device travel side by side, as bytes, in one copy (but for large ones).
+    Everything else is kept.
 
     Example:
         >>> a, (b, c) = moved((torch.arange(2), [torch.ones(1), "c"]), "cpu")
@@ -30,13 +33,17 @@ def moved(what: T, device: torch.device | str) -> T:
         unique = {id(tensor): tensor for tensor in away if tensor.device == home}
         # by falling size, so that every number stands at a multiple of its size
         lot = sorted(unique.values(), key=lambda tensor: -tensor.element_size())
+        # side by side they need their memory twice
+        large = [tensor for tensor in lot if tensor.numel() * tensor.element_size() > _LARGE]
+        there |= {id(tensor): tensor.to(device) for tensor in large}
+        lot = [tensor for tensor in lot if id(tensor) not in there]
         there |= {id(tensor): copy for tensor, copy in zip(lot, _sent(lot, device), strict=True)}
     return _exchanged(what, there) if there else what
 
 
 def _sent(lot: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
-    if len(lot) == 1:
-        return [lot[0].to(device)]
+    if len(lot) <= 1:
+        return [tensor.to(device) for tensor in lot]
     parts = [tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in lot]
     whole = torch.cat(parts).to(device).split([len(part) for part in parts])
     return [part.view(tensor.dtype).reshape(tensor.shape) for part, tensor in zip(whole, lot, strict=True)]

@@ -24,6 +24,7 @@ from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found
 from torchscape.landscape import Landscape
 from torchscape.landscape.description import UP_TO_FAMILIES, families_told, invariances_told
+from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential, hash_settings
 from torchscape.potentials.probe import probe
 from torchscape.progress import progress_bar
@@ -259,9 +260,11 @@ class _Loop:
         if saddles is None:
             return ids
         pairs = round.detail.get("pairs")
-        uncounted = torch.zeros(len(saddles), dtype=torch.int64)
-        minus = self.landscape.add_minima(saddles.minus, hits=uncounted, task=task, certify=certify)
-        plus = self.landscape.add_minima(saddles.plus, hits=uncounted, task=task, certify=certify)
+        ends = StationaryPoints.cat([saddles.minus, saddles.plus])
+        uncounted = torch.zeros(len(ends), dtype=torch.int64)
+        start = torch.arange(len(saddles)).repeat(2)
+        both = self.landscape.add_minima(ends, hits=uncounted, task=task, start=start, certify=certify)
+        minus, plus = both.split(len(saddles)) if len(saddles) else (both, both)
         leaves = self._on_walls(saddles)
         hits = pairs_that_found(saddles) if pairs else saddles.hits
         accepted = self.landscape.add_transition_states(

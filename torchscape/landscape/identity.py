@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 
+from torchscape.devices import HOST
 from torchscape.errors import DatabaseError, FingerprintMismatch
 from torchscape.landscape.codec import from_blobs, to_blobs
 from torchscape.landscape.store import Store
 from torchscape.potentials.base import Potential, hash_settings
+from torchscape.transfer import moved
 from torchscape.types import Float, Tensor
 
 __all__ = ["expect_same", "readable_settings", "record", "stored_dtype"]
@@ -24,6 +26,7 @@ _RTOL = {torch.float64: 1e-6, torch.float32: 1e-3}
 def record(store: Store, potential: Potential) -> None:
     """Write down which potential the file belongs to, inside the caller's transaction."""
     probe = potential.sample(_PROBE_ROWS, seed=_PROBE_SEED)
+    probe, energy = moved((probe, potential.energy(probe).detach()), HOST)
     facts: dict[str, object] = {
         "kind": type(potential).__name__,
         "fingerprint": potential.fingerprint(),
@@ -31,7 +34,7 @@ def record(store: Store, potential: Potential) -> None:
         "ndim": potential.ndim,
         "dtype": str(potential.dtype).removeprefix("torch."),
         "probe": b"".join(to_blobs(probe)),
-        "probe_energy": to_blobs(_energy(potential, probe)[None])[0],
+        "probe_energy": to_blobs(energy.double()[None])[0],
     }
     store.executemany("INSERT INTO meta(key, value) VALUES (?, ?)", list(facts.items()))
 

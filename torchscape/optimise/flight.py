@@ -113,7 +113,7 @@ class Flight:
         results = in_parts(result, (there,), limits=self._limits, key=(*self._key, "result"), what="results")
         for rows, part in zip(done.split([n_rows(part) for part in results]), results, strict=True):
             self.source.give(self.ids[rows], part)
-        self._exchange(done, finished)
+        self._exchange(done, there, finished)
 
     # --- where there is room ------------------------------------------------------------------------------------
 
@@ -126,8 +126,8 @@ class Flight:
             self._starts.append((ids[n:], x[n:]))
         return ids[:n], x[:n]
 
-    def _exchange(self, done: Int[Tensor, "K"], finished: Bool[Tensor, "B"]) -> None:
-        """Newcomers move into finished rows; rows for which there is no newcomer are dropped."""
+    def _exchange(self, done: Int[Tensor, "K"], there: Int[Tensor, "K"], finished: Bool[Tensor, "B"]) -> None:
+        """Newcomers move into finished rows (``there``: on the device), and what is left of those is dropped."""
         ids, x = self._take(max(0, self.size - len(self.ids) + len(done)))
         n = min(len(done), len(ids))
         if n:
@@ -135,7 +135,7 @@ class Flight:
             if fits:
                 self.ids = self.ids.clone()
                 self.ids[done[:n]] = ids[:n]
-                self.state = put_rows(self.state, done[:n].to(self.state.status.device), fresh)
+                self.state = put_rows(self.state, there[:n], fresh)
                 if len(self._born) == len(self.ids):
                     self._born[done[:n]] = self._n_steps
             else:
@@ -149,10 +149,14 @@ class Flight:
         if n == len(done):
             return
         keep = torch.nonzero(~finished)[:, 0]
+        kept = keep
+        if not asking_is_free(there):  # the same without another copy
+            dropped = torch.zeros_like(self.state.status).index_fill(0, there[n:], 1)
+            kept = dropped.argsort(stable=True)[: len(keep)]
         if len(self._born) == len(self.ids):
             self._born = self._born[keep]
         self.ids, self._finished = self.ids[keep], finished[keep]
-        fits, state = attempt(take_rows, self.state, keep.to(self.state.status.device))
+        fits, state = attempt(take_rows, self.state, kept)
         if fits:
             self.state = state
         else:  # the copy finds no room beside the original

@@ -15,6 +15,7 @@ from torchscape.devices import HOST, is_host
 from torchscape.errors import NotDeterministic, OutOfMemory, PotentialError
 from torchscape.memory import attempt, available_memory, note
 from torchscape.potentials.streaming import page_locked, streamed
+from torchscape.transfer import moved
 from torchscape.types import Int, Tensor
 
 __all__ = ["Samples"]
@@ -123,7 +124,11 @@ class Samples:
             raise PotentialError("a minibatch needs at least one sample")
         if int(indices.min()) < -len(self) or int(indices.max()) >= len(self):
             raise PotentialError(f"sample indices must lie in 0..{len(self) - 1}")
-        taken = pytree.tree_map(lambda leaf: leaf[indices.to(leaf.device)], self.tree)
+        first, n = int(indices[0]), len(indices)
+        if first >= 0 and torch.equal(indices, torch.arange(first, first + n)):
+            return dataclasses.replace(self, tree=self._part(slice(first, first + n)))
+        there = {device: indices.to(device) for device in {leaf.device for leaf in self.leaves}}
+        taken = pytree.tree_map(lambda leaf: leaf[there[leaf.device]], self.tree)
         if not self.streamed:
             return dataclasses.replace(self, tree=taken)
         dtypes = {leaf.dtype for leaf in self.leaves if leaf.is_floating_point()}
@@ -143,7 +148,7 @@ class Samples:
 
         A shuffling ``DataLoader`` therefore describes the same landscape every time it is read.
         """
-        columns = [_canonical(leaf).flatten(1).numpy() for leaf in self.leaves]
+        columns = [_canonical(leaf).flatten(1).numpy() for leaf in moved(self.leaves, HOST)]
         shapes = repr([tuple(leaf.shape[1:]) for leaf in self.leaves])
         total = hashlib.sha256(shapes.encode())
         if self.separable:
@@ -225,7 +230,7 @@ def _fits(leaves: list[Tensor], dtype: torch.dtype, device: torch.device) -> boo
 
 
 def _canonical(leaf: Tensor) -> Tensor:
-    leaf = leaf.detach().cpu()
+    leaf = leaf.detach()
     if leaf.is_complex():
         return torch.view_as_real(leaf.to(torch.complex64)).reshape(len(leaf), -1)
     kind = torch.float32 if leaf.is_floating_point() else torch.int64

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from torchscape import random
-from torchscape.potentials.state import copied
+from torchscape.devices import HOST
+from torchscape.potentials.state import copied_to
 from torchscape.symmetry.layout import ParameterLayout
 from torchscape.types import Float, Tensor
 
@@ -27,7 +28,7 @@ def draw(module: nn.Module, layout: ParameterLayout, n: int, seed: int) -> Float
         >>> x.shape, bool(x.abs().max() <= 2**-0.5)  # Linear draws from U(-k, k), k = fan_in^(-1/2)
         (torch.Size([4, 9]), True)
     """
-    fresh = copied(module).cpu()
+    fresh = copied_to(module, HOST)
     names = [name for name, _ in fresh.named_parameters() if name in layout.names]
     parameters = dict(fresh.named_parameters())
     present = {name: parameters[name].detach().clone() for name in names}

@@ -12,10 +12,12 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from torchscape import random
+from torchscape.devices import HOST
 from torchscape.potentials.batching import differentiable_twice
 from torchscape.potentials.objective import Objective
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.symmetry.layout import ParameterLayout
+from torchscape.transfer import moved
 from torchscape.types import Float, Tensor
 
 __all__ = ["input_preconditioner"]
@@ -105,12 +107,15 @@ def input_preconditioner(
                 moments[name] = moments.get(name, 0.0) + a.mT @ a
                 count[name] += len(a)
     weight = len(objective.samples) if objective.reduction == "sum" else 1  # of the loss of all samples
+    decays = torch.stack([decay[layout.coordinates(name)].mean() for name in found])
+    small = {name: moment for name, moment in moments.items() if len(moment) <= _DENSE}
+    decays, small = moved((decays, small), HOST)  # the host decomposes what is small as fast as any device
     layers = []
-    for name, bias in found.items():
+    for (name, bias), mean in zip(found.items(), decays.tolist(), strict=True):
         where = layout.coordinates(name), None if bias is None else layout.coordinates(bias)
-        damping = 2 * float(decay[where[0]].mean()) / (_SIGNAL * weight)
-        layers.append(_layer(*where, moments[name] / count[name], damping))
-    return _Inputs(layers)
+        damping = 2 * mean / (_SIGNAL * weight)
+        layers.append(_layer(*where, small.get(name, moments[name]) / count[name], damping))
+    return _Inputs(moved(layers, point.device))
 
 
 def _found(objective: Objective, layout: ParameterLayout, point: Float[Tensor, "D"]) -> dict[str, str | None]:
@@ -122,14 +127,18 @@ def _found(objective: Objective, layout: ParameterLayout, point: Float[Tensor, "
     other = point + 0.3 * random.normal(random.fold(1, torch.arange(1)), len(point))[0].to(point)
     here, there = (_recorded(few, layout, x, batch) for x in (point, other))
     biases = [bias for _, bias in here.values()]
-    return {
+    likely = {
         name: bias
         for name, (a, bias) in here.items()
         if (bias is None or biases.count(bias) == 1)
         and a.shape[1] <= _WIDEST
         and name in there
-        and torch.equal(a, there[name][0])
+        and a.shape == there[name][0].shape
     }
+    if not likely:
+        return {}
+    same = torch.stack([(here[name][0] == there[name][0]).all() for name in likely]).tolist()
+    return {name: bias for (name, bias), is_same in zip(likely.items(), same, strict=True) if is_same}
 
 
 def _recorded(

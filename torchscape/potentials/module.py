@@ -13,6 +13,7 @@ from torch import nn
 from torch.func import functional_call
 
 from torchscape import random
+from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.potentials import checks, initial
 from torchscape.potentials.base import Potential
@@ -24,8 +25,9 @@ from torchscape.potentials.objective import Objective
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.potentials.probe import refuse_false_symmetry, refuse_wrong_derivatives
 from torchscape.potentials.selection import ParameterFilter, choose_layout, choose_mask
-from torchscape.potentials.state import copied, refuse_other_state
+from torchscape.potentials.state import copied, copied_to, refuse_other_state
 from torchscape.symmetry.base import Symmetry
+from torchscape.transfer import moved
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE
 
@@ -106,7 +108,7 @@ class ModulePotential(Potential):
         checks.refuse_unfit(module)
         self.dtype = dtype
         self.device = checks.available_device(_device_of(module) if device is None else device)
-        own = copied(module).to(self.device, dtype)
+        own = copied_to(module, self.device, dtype)
         self.layout = choose_layout(own, parameters)
         self.ndim = self.layout.ndim
         self.initial = self._flattened(own)[None]
@@ -290,7 +292,7 @@ class ModulePotential(Potential):
         """Data, parameters, constants, loss and regularisation; not the code, the dtype, or chunk sizes."""
         objective = self._evaluator.objective
         coordinates = {*self.layout.names, *self.layout.aliases}
-        state = {name: value.cpu() for name, value in objective.module.state_dict().items()}
+        state = {name: value for name, value in objective.module.state_dict().items() if name not in coordinates}
         return {
             "ndim": self.ndim,
             "data": self._samples.digest(),
@@ -298,8 +300,7 @@ class ModulePotential(Potential):
             "shapes": [list(shape) for shape in self.layout.shapes],
             "constants": {
                 name: value.float() if value.is_floating_point() else value
-                for name, value in state.items()
-                if name not in coordinates
+                for name, value in moved(state, HOST).items()
             },
             "parts": {name: type(part).__name__ for name, part in objective.module.named_modules()},
             "loss": objective.name,
@@ -344,7 +345,12 @@ class ModulePotential(Potential):
         objective = self._evaluator.objective
         proposed = detect(objective.module, self.layout, objective.example(), shift=True)
         few = self.on(range(min(self.n_samples, _N_VERIFY))) if self._samples.separable else self
-        found = proposed.verified(few.energy, self.initial + 0.3 * self._noise(4))
+
+        def energy(x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+            return few.energy(x.to(self.device)).to(HOST)
+
+        # The host makes the images, and the device sees them once.
+        found = proposed.verified(energy, self.initial.to(HOST) + 0.3 * self._noise(4, HOST))
         # That regularisation breaks rescalings is as it should be; anything else is news to the user.
         lost = [note for note in found.notes[len(proposed.notes) :] if not (self._l2 and "l2" in note)]
         if lost:
@@ -413,8 +419,8 @@ class ModulePotential(Potential):
     def _samples(self) -> Samples:
         return self._evaluator.objective.samples
 
-    def _noise(self, n: int) -> Float[Tensor, "n D"]:
-        return random.normal(random.fold(0, torch.arange(n)), self.ndim).to(self.device, self.dtype)
+    def _noise(self, n: int, device: torch.device | None = None) -> Float[Tensor, "n D"]:
+        return random.normal(random.fold(0, torch.arange(n)), self.ndim).to(device or self.device, self.dtype)
 
     def _fitting(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """``x``, if it can be evaluated here."""

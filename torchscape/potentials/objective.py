@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.potentials.criterion import (
     indexed_settings,
@@ -20,6 +21,7 @@ from torchscape.potentials.criterion import (
 )
 from torchscape.potentials.data import Samples
 from torchscape.potentials.state import copied
+from torchscape.transfer import moved
 from torchscape.types import Tensor
 
 __all__ = ["Objective", "batch_size", "describe"]
@@ -105,10 +107,11 @@ class Objective(nn.Module):
             return None
         self._loss = with_reduction(self._loss, "sum")
         weight, ignored = settings
-        kept = target[target != ignored].cpu()
+        weight, target = moved((weight, target), HOST)
+        kept = target[target != ignored]
         if weight is not None and len(kept) and not 0 <= int(kept.min()) <= int(kept.max()) < len(weight):
             raise PotentialError(f"targets must be class indices below {len(weight)}, the number of class weights")
-        total = float(len(kept)) if weight is None else float(weight.cpu().double()[kept].sum())
+        total = float(len(kept)) if weight is None else float(weight.double()[kept].sum())
         if not total > 0:
             raise PotentialError("every target is ignored or has class weight zero: the loss is 0/0")
         return total

@@ -180,7 +180,7 @@ def _same(potential: Potential, x: Float[Tensor, "B D"], image: Float[Tensor, "B
 
 
 def _most(wrong: Bool[Tensor, "B"], judged: Bool[Tensor, "B"]) -> bool:
-    return 2 * int((wrong & judged).sum()) > int(judged.sum())
+    return bool(2 * (wrong & judged).sum() > judged.sum())
 
 
 def _named(parts: list[str]) -> str:

@@ -6,6 +6,8 @@ import math
 
 import torch
 
+from torchscape.devices import HOST
+from torchscape.transfer import moved
 from torchscape.types import Float, Tensor
 
 __all__ = ["estimated_energy_scale"]
@@ -28,7 +30,7 @@ def estimated_energy_scale(
         >>> [estimated_energy_scale(s * energy, s * grad, 1.0) for s in (1.0, 2.0**-40)]
         [1.0, 1.8189894035458565e-12]
     """
-    energy, grad = energy.detach().double().cpu(), grad.detach().double().cpu()
+    energy, grad = (t.double() for t in moved((energy.detach(), grad.detach()), HOST))
     size = torch.maximum((energy - energy.nanmedian()).abs(), grad.norm(dim=1) * length_scale)
     size = size[size.isfinite()]
     if len(size) == 0:

@@ -10,9 +10,10 @@ from torch import nn
 
 from torchscape.errors import PotentialError
 from torchscape.symmetry.layout import ParameterLayout
+from torchscape.transfer import moved
 from torchscape.types import Tensor
 
-__all__ = ["constants", "copied", "refuse_other_state"]
+__all__ = ["constants", "copied", "copied_to", "refuse_other_state"]
 
 
 def copied(module: nn.Module) -> nn.Module:
@@ -28,6 +29,15 @@ def copied(module: nn.Module) -> nn.Module:
             elif not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     return copy.deepcopy(module, memo)
+
+
+def copied_to(module: nn.Module, device: torch.device, dtype: torch.dtype | None = None) -> nn.Module:
+    """:func:`copied` on another device: all its parameters and buffers in one copy."""
+    fresh = copied(module).to(dtype=dtype)
+    tensors = [*fresh.parameters(), *fresh.buffers()]
+    there = moved([tensor.detach() for tensor in tensors], device)
+    arrived = {id(tensor): value for tensor, value in zip(tensors, there, strict=True)}
+    return fresh._apply(lambda tensor: arrived.get(id(tensor), tensor).to(device))
 
 
 def constants(module: nn.Module, layout: ParameterLayout) -> dict[str, Tensor]:

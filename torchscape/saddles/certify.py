@@ -7,6 +7,7 @@ import itertools
 
 import torch
 
+from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.optimise.kinks import at_kinks
 from torchscape.optimise.newton import conjugate_step
@@ -154,6 +155,7 @@ class _Judging:
         else:
             self.points = self.points.replace(eigenvalues=None)
         self.status = torch.full_like(points.status, int(Status.RUNNING))
+        self.has_moved = False
         self.n_alike = torch.zeros_like(points.status)
         self.previous = torch.full_like(points.energy, torch.inf)
         self.taken = torch.zeros_like(points.energy)
@@ -161,16 +163,24 @@ class _Judging:
         self.first = points.energy.new_full((len(points), 2), torch.nan)  # distance and largest curvature
 
     def run(self) -> StationaryPoints:
+        rows = torch.arange(len(self.status), device=self.status.device)
         for number in range(self.certificate.max_steps):
-            rows = torch.nonzero(self.status == Status.RUNNING)[:, 0]
-            if len(rows) == 0:
-                break
             newton = self._dense(rows) if self.dense else self._iterative(rows, number)
             self.points = put_rows(self.points, rows, newton.points)
             self._decide(rows, newton)
-            going = self.status[rows] == Status.RUNNING
-            if bool(going.any()):
-                self._move(rows[going], (newton.step[going], newton.steepest[going]))
+            seen = self.status[rows].to(HOST)  # most rows end with the first step, and this is all that is asked
+            flat, going = (torch.nonzero(seen == status)[:, 0] for status in (Status.FLAT, Status.RUNNING))
+            if len(flat):
+                flat = rows[flat.to(rows.device)]
+                self.status[flat] = torch.where(self._is_plain(flat), int(Status.FLAT), int(Status.CONVERGED))
+            if len(going) == 0:
+                break
+            going = going.to(rows.device)
+            self._move(rows[going], (newton.step[going], newton.steepest[going]))
+            rows = rows[going]
+            rows = rows[self.status[rows] == Status.RUNNING]
+            if len(rows) == 0:
+                break
         return self._finished()
 
     # --- Newton's steps -------------------------------------------------------------------------------------
@@ -255,11 +265,8 @@ class _Judging:
         status = torch.where(falls, int(Status.UNBOUNDED), status)
         status = torch.where(done, int(Status.CONVERGED), status)
         status = torch.where(done & (newton.index > 0), int(Status.WRONG_INDEX), status)
-        flat = done & newton.is_flat
-        if bool(flat.any()):
-            flat[flat.clone()] = self._is_plain(rows[flat])
-            status = torch.where(flat, int(Status.FLAT), status)
-        self.status[rows] = status
+        # those are looked at again: x^4 at zero is flat only for a Hessian
+        self.status[rows] = torch.where(done & newton.is_flat, int(Status.FLAT), status)
 
     def _is_plain(self, rows: Int[Tensor, "K"]) -> Bool[Tensor, "K"]:
         """Whether nothing rises within a length scale of rows without any curvature (x^4 at zero does)."""
@@ -276,6 +283,7 @@ class _Judging:
 
     def _move(self, rows: Int[Tensor, "K"], steps: tuple[Float[Tensor, "K D"], ...]) -> None:
         """The longest fraction of the first step after which the energy is lower, or the gradient shorter."""
+        self.has_moved = True
         potential, start = self.potential, self.points[rows]
         left = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
         eps = torch.finfo(start.x.dtype).eps
@@ -312,7 +320,8 @@ class _Judging:
     def _finished(self) -> StationaryPoints:
         status = torch.where(self.status == Status.RUNNING, int(Status.MAX_STEPS), self.status)
         status = torch.where(self.potential.is_bound(self.points.x), status, int(Status.LOOSE))
-        stuck = torch.nonzero((status == Status.STALLED) | (status == Status.MAX_STEPS))[:, 0]
+        is_stuck = (status == Status.STALLED) | (status == Status.MAX_STEPS)
+        stuck = torch.nonzero(is_stuck)[:, 0] if self.has_moved else ()  # nothing else gets stuck
         if len(stuck):
             kink = at_kinks(self.potential, self.points.x[stuck])
             status[stuck] = torch.where(kink, int(Status.KINK), status[stuck])

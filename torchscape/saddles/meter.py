@@ -31,8 +31,6 @@ class Metered(Potential):
         self.potential = potential
         self.n_gradients = self.n_hessians = self.n_hvps = 0
         names = ["ndim", "dtype", "device", "bounds", "symmetry", "length_scale", "max_rows", "preconditioner"]
-        if "_energy_scale" in vars(potential):
-            names.append("_energy_scale")
         for name in names:
             setattr(self, name, getattr(potential, name))
         self._limits = limits_of(potential)
@@ -41,6 +39,11 @@ class Metered(Potential):
         if name == "potential":
             raise AttributeError(name)
         return getattr(self.potential, name)
+
+    @property
+    def energy_scale(self) -> float:
+        """That of the potential, which finds it out once and not in every search."""
+        return self.potential.energy_scale
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         return self.potential.energy(x)

@@ -276,7 +276,8 @@ def _told(u: Metered, owner, outcome, enters: Int[Tensor, "R"], checked: Verifie
 
     n = len(checked.ts)
     place = torch.where(candidate_ts >= 0, candidate_ts, n)  # what ended nowhere is counted behind the last
-    hits = torch.zeros_like(owner[:1]).expand(n + 1).scatter_add(0, place, torch.ones_like(owner))[:n]
+    hits = torch.zeros(n + 1, dtype=torch.int64, device=owner.device)
+    hits = hits.scatter_add(0, place, torch.ones_like(owner))[:n]
     pair = torch.full((n + 1,), torch.iinfo(torch.int64).max, dtype=torch.int64, device=owner.device)
     pair = pair.scatter_reduce(0, place, owner, "amin")[:n]
     return SaddleSearch(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 import torch
 
@@ -16,6 +17,8 @@ from torchscape.types import Float, Int, Tensor
 __all__ = ["Verified", "verify"]
 
 Energy = Callable[[Tensor], Tensor]
+
+_MAX_NUMBERS = 1 << 22  # coordinates of images tried at once (32 MiB)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,62 +48,78 @@ def verify(
         x: points in general position.
         key: of the random images, one for each point.
     """
-    trial = _Trial(energy, x, key)
+    tried = itertools.chain(
+        *(_images(action, x, key) for action in actions),
+        ((("shift", number), _shifted(shift, x, key)) for number, shift in enumerate(shifts)),
+    )
+    holds = _held(energy, x, tried)
     groups, notes, blocks = [], [], list(blocks)
     for action in actions:
-        group, signs, scales, remarks = _parts_that_hold(action, trial, key)
+        group, signs, scales, remarks = _parts_that_hold(action, holds)
         groups.append(group)
         notes += remarks
         blocks = [_restricted(block, action.number, signs, scales) for block in blocks]
     # No word about a shift that fails: it is a question to the loss, not a finding in the module.
-    kept = [dataclasses.replace(s, coordinates=s.coordinates.cpu()) for s in shifts if trial.allows(s)]
+    passed = [shift for number, shift in enumerate(shifts) if holds["shift", number]]
+    kept = [dataclasses.replace(s, coordinates=s.coordinates.cpu()) for s in passed]
     groups, blocks = _without_trivial(groups, blocks)
     return Verified(groups, blocks, kept, notes)
 
 
-def _parts_that_hold(
-    action: Action, trial: _Trial, key: Int[Tensor, "B"]
-) -> tuple[UnitGroup, list[int], list[int], list[str]]:
+Part = tuple[Hashable, ...]  # what is tried: ("shift", number), or (number of a group, "permutations"), ...
+
+
+def _images(
+    action: Action, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]
+) -> Iterator[tuple[Part, Float[Tensor, "B D"]]]:
+    """Images of x under every part of a group alone: permutations, each sign change, each rescaling."""
+    group, number = action.group, action.number
+    moves = action.random(random.fold(key, number), x.dtype, spread=1.0)
+    here = torch.arange(group.size, device=x.device).expand_as(moves.permutation)
+    if group.is_permutable:
+        yield (number, "permutations"), action.apply(x, Move(moves.permutation))
+    for j in range(group.n_signs):
+        yield (number, "signs", j), action.apply(x, Move(here, _only(moves.signs, j, 1.0)))
+    for j in range(group.n_scales):
+        yield (number, "scales", j), action.apply(x, Move(here, None, _only(moves.log_scales, j, 0.0)))
+
+
+def _shifted(shift: Shift, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> Float[Tensor, "B D"]:
+    amount = random.normal(random.fold(key, -1), len(shift.coordinates), x.dtype)
+    y = x.clone()
+    y[:, shift.coordinates] += amount[:, :, None]
+    return y
+
+
+def _held(
+    energy: Energy, x: Float[Tensor, "B D"], tried: Iterator[tuple[Part, Float[Tensor, "B D"]]]
+) -> dict[Part, bool]:
+    """Whether the images have the energies of x: many of them are asked of the potential at once."""
+    holds: dict[Part, bool] = {}
+    at_once = max(1, _MAX_NUMBERS // x.numel())
+    while lot := dict(itertools.islice(tried, at_once)):
+        with torch.no_grad():
+            before, *after = energy(torch.cat([x, *lot.values()])).split(len(x))
+        rounding = 1e4 * torch.finfo(before.dtype).eps
+        same = (torch.stack(after) - before).abs() <= rounding * (1.0 + before.abs())
+        holds |= zip(lot, same.all(1).tolist(), strict=True)
+    return holds
+
+
+def _parts_that_hold(action: Action, holds: dict[Part, bool]) -> tuple[UnitGroup, list[int], list[int], list[str]]:
     """The group with what passed, the numbers of its sign changes and rescalings that did, and remarks."""
-    group, notes = action.group, []
-    moves = action.random(random.fold(key, action.number), trial.x.dtype, spread=1.0)
-    here = torch.arange(group.size, device=trial.x.device).expand_as(moves.permutation)
-    if group.is_permutable and not trial.keeps(action, Move(moves.permutation)):
+    group, number, notes = action.group, action.number, []
+    if group.is_permutable and not holds[number, "permutations"]:
         notes.append(f"{group.name}: permutations change the energy, and are left out")
         group = dataclasses.replace(group, colour=torch.arange(group.size))
     n_signs, n_scales = group.n_signs, group.n_scales
-    signs = [j for j in range(n_signs) if trial.keeps(action, Move(here, _only(moves.signs, j, 1.0)))]
-    scales = [j for j in range(n_scales) if trial.keeps(action, Move(here, None, _only(moves.log_scales, j, 0.0)))]
+    signs = [j for j in range(n_signs) if holds[number, "signs", j]]
+    scales = [j for j in range(n_scales) if holds[number, "scales", j]]
     if len(signs) < n_signs:
         notes.append(f"{group.name}: sign changes change the energy, and are left out")
     if len(scales) < n_scales:
         notes.append(f"{group.name}: rescalings change the energy (l2 does that), and are left out")
     return dataclasses.replace(group, n_signs=len(signs), n_scales=len(scales)), signs, scales, notes
-
-
-class _Trial:
-    """The energy at some points, to be compared with the energy at their images."""
-
-    def __init__(self, energy: Energy, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> None:
-        self.x = x
-        self._energy, self._key = energy, key
-        with torch.no_grad():
-            self._before = energy(x)
-
-    def keeps(self, action: Action, move: Move) -> bool:
-        return self._same(action.apply(self.x, move))
-
-    def allows(self, shift: Shift) -> bool:
-        amount = random.normal(random.fold(self._key, -1), len(shift.coordinates), self.x.dtype)
-        y = self.x.clone()
-        y[:, shift.coordinates] += amount[:, :, None]
-        return self._same(y)
-
-    def _same(self, image: Float[Tensor, "B D"]) -> bool:
-        with torch.no_grad():
-            after = self._energy(image)
-        rounding = 1e4 * torch.finfo(after.dtype).eps
-        return bool(((after - self._before).abs() <= rounding * (1.0 + self._before.abs())).all())
 
 
 def _only(columns: Tensor | None, j: int, neutral: float) -> Tensor | None:
