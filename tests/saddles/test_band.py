@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from saddles.known import Wells
 
@@ -51,6 +51,8 @@ def test_the_force_has_no_true_part_along_the_path_and_no_spring_along_the_true_
 
 @settings(max_examples=40, deadline=None)
 @given(st.floats(0.05, 0.95), st.floats(0.1, 10.0), st.floats(-3.0, 3.0))
+@example(0.75, 1.0, 0.0)  # where a segment without a maximum is said to have its highest point
+@example(0.25, 1.0, 0.0)
 def test_a_cubics_maximum_is_found_exactly(u, depth, bend):
     """f' = (u - s)(depth + bend' s): a cubic with its maximum at u and no other turning point in (0, 1)."""
     bend = bend * depth / 4

@@ -54,13 +54,13 @@ def cubic_maximum(
     a, b, c = 3 * (m0 + m1 - 2 * rise), 2 * (3 * rise - 2 * m0 - m1), m0
     root = (b * b - 4 * a * c).clamp(min=0.0).sqrt()
     q = -0.5 * (b + torch.where(b < 0, -root, root))
-    fallback = torch.where(rise > 0, 0.75, 0.25).to(e0.dtype)
-    u = fallback
+    u = torch.where(rise > 0, 0.75, 0.25).to(e0.dtype)
+    found = torch.zeros_like(u, dtype=torch.bool)
     for candidate in (q / a, c / q):
         inside = (candidate > 0) & (candidate < 1) & (2 * a * candidate + b < 0)
-        u = torch.where(inside, candidate, u)
+        u, found = torch.where(inside, candidate, u), found | inside
     height = e0 + m0 * u + (3 * rise - 2 * m0 - m1) * u**2 + (m0 + m1 - 2 * rise) * u**3
-    return u, torch.where(u == fallback, torch.maximum(e0, e1), height)
+    return u, torch.where(found, height, torch.maximum(e0, e1))
 
 
 def find_peaks(path: Path) -> Peaks:
