@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import sys
+from pathlib import Path
 
 import pytest
 import standin
@@ -173,6 +175,49 @@ def test_polish_asks_once_a_step(dense):
     n_asked = questions()
     assert bool((fine.grad_rms <= 1e-11).all())
     assert n_asked <= 1 + 2 * options.max_steps
+
+
+class Stopped:
+    """Runs tasks in this process, and writes down what has been asked before and after each."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def run(self, potential, tasks):
+        for task in tasks:
+            self.asked.append(questions())
+            yield task.run(potential)
+            self.asked.append(questions())
+
+
+def test_few_questions_in_an_exploration():
+    """At most 300 in one of half a dozen rounds: 65 for all there is before, 55 for a round of connecting."""
+    standin.reset()
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Tanh(), torch.nn.Linear(2, 2))
+    data = torch.randn(12, 3), torch.arange(12) % 2
+    u = tsc.ModulePotential(module, data, torch.nn.functional.cross_entropy, l2=1e-2, device="standin")
+    stopped = Stopped()
+    strategies = [tsc.BasinHopping(walkers=4, hops=0), tsc.ConnectMinima(neighbours=1, max_rounds=0)]
+    with tsc.Landscape.in_memory(u) as landscape:
+        tsc.explore(landscape, u, strategies=strategies, executor=stopped, progress=False)
+        assert landscape.n_transition_states > 0
+    before_connecting = stopped.asked[2]
+    rounds = (len(stopped.asked) - 2) // 2
+    assert before_connecting <= 65, standin.names()
+    assert questions() - before_connecting <= 55 * rounds, standin.names()
+
+
+@pytest.mark.slow
+def test_few_questions_in_the_exploration_of_the_digits():
+    """24 quenches of a network with 310 weights, connected to the end."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "scripts" / "bench"))
+    import questions as bench
+
+    counted, report = bench.count()
+    assert report.status == "complete"
+    assert report.n_transition_states > 100
+    assert counted.total["questions"] + counted.total["copies"] <= bench.TARGET, counted.parts
 
 
 def test_one_copy_for_all_columns():
