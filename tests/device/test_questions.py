@@ -198,7 +198,7 @@ def test_few_questions_in_an_exploration():
     data = torch.randn(12, 3), torch.arange(12) % 2
     u = tsc.ModulePotential(module, data, torch.nn.functional.cross_entropy, l2=1e-2, device="standin")
     stopped = Stopped()
-    strategies = [tsc.BasinHopping(walkers=4, hops=0), tsc.ConnectMinima(neighbours=1, max_rounds=0)]
+    strategies = [tsc.BasinHopping(walkers=8, hops=0), tsc.ConnectMinima(neighbours=2, max_rounds=0)]
     with tsc.Landscape.in_memory(u) as landscape:
         tsc.explore(landscape, u, strategies=strategies, executor=stopped, progress=False)
         assert landscape.n_transition_states > 0
