@@ -14,8 +14,10 @@ import standin
 import torch
 from jaxtyping import install_import_hook
 
-# Every annotated shape in the package is checked at run time while the tests run.
-install_import_hook("torchscape", "beartype.beartype")
+# Every annotated shape in the package is checked at run time while the tests run (scripts/gpu_check, on a machine
+# without beartype, says otherwise).
+if os.environ.get("TORCHSCAPE_SHAPES") != "unchecked":
+    install_import_hook("torchscape", "beartype.beartype")
 
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(min(2, os.cpu_count() or 1))

@@ -77,6 +77,53 @@ def test_a_part_that_fails_or_takes_too_long_is_said_and_the_others_go_on(tmp_pa
     assert run(part("pass"), "cpu", tmp_path, 60, rehearsal=False).verdict == "passed"
 
 
+def test_a_part_for_which_something_is_missing_is_left_out_with_the_reason(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from gpu.__main__ import run
+    from gpu.parts import LEFT_OUT, Part
+
+    code = f"print('pytest is missing'); raise SystemExit({LEFT_OUT})"
+    ran = run(Part("fake", "", 1, [sys.executable, "-c", code]), "cpu", tmp_path, 60, rehearsal=False)
+    assert (ran.verdict, ran.detail) == ("left out", "pytest is missing")
+
+
+def test_tests_that_cannot_run_for_want_of_a_package_are_no_failures(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from gpu.tests import ended
+
+    output = """
+tests/a.py::test_one[cuda] PASSED                                        [ 33%]
+[gw1] [ 66%] PASSED tests/a.py::test_two[cuda]
+tests/b.py::test_three[cuda] FAILED                                      [100%]
+=========================== short test summary info ============================
+FAILED tests/b.py::test_three[cuda] - RuntimeError: Expected all tensors to be on the same device
+FAILED tests/b.py::test_four[cuda] - torchscape.errors.MissingExtra: nowhere_to_be_found is needed here; install it
+ERROR tests/c.py - ModuleNotFoundError: No module named 'nowhere_to_be_found.data'
+ERROR tests/d.py - ModuleNotFoundError: No module named 'json'
+"""
+    left_out = {"nowhere_to_be_found": ["tests/b.py::test_four[cuda]", "tests/c.py"]}
+    assert ended(output) == (2, ["tests/b.py::test_three[cuda]", "tests/d.py"], left_out)
+
+
+def test_stand_ins_for_what_only_decorates():
+    """Without jaxtyping and tqdm the package works as it does with them."""
+    code = """
+import tqdm.auto, jaxtyping, torch, torchscape as tsc
+assert "substitutes" in jaxtyping.__file__ and "substitutes" in tqdm.auto.__file__
+u = tsc.FunctionPotential(lambda x: ((x**2 - 1) ** 2).sum() + 0.2 * x[0], 1, length_scale=0.5)
+with tsc.Landscape.in_memory(u) as landscape:
+    tsc.explore(landscape, u, strategies=[tsc.BasinHopping(walkers=4, hops=1), tsc.ConnectMinima()], seed=0)
+    network = landscape.network()
+print(network.n_minima, len(network.ts_energy))
+"""
+    folders = [ROOT / "scripts" / "gpu" / "substitutes" / name for name in ("jaxtyping", "tqdm")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*folders, ROOT])), "OMP_NUM_THREADS": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=300
+    )
+    assert ran.stdout == "2 1\n", ran.stderr
+
+
 @pytest.mark.slow
 def test_a_rehearsal_of_everything(tmp_path):
     ran = python("--rehearse", str(tmp_path), timeout=900)

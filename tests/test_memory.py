@@ -11,7 +11,7 @@ import torch
 
 import torchscape as tsc
 from torchscape.errors import MemoryWarning, OutOfMemory
-from torchscape.memory import Limits, attempt, in_parts, ran_out
+from torchscape.memory import Limits, attempt, in_parts, ran_out, rows_that_fit
 from torchscape.optimise import BFGS, LBFGS, Pool, Queue, relax
 from torchscape.potentials import ModulePotential, Potential
 from torchscape.saddles import characterise, climb
@@ -141,6 +141,13 @@ def test_parts_come_in_order_and_no_later_part_is_larger():
 def test_one_row_that_does_not_fit_says_so(x):
     with pytest.raises(OutOfMemory, match="not even one of the energies fits"), pytest.warns(MemoryWarning):
         Cramped(0).energy(x)
+
+
+def test_pieces_on_a_cpu_are_those_that_stay_in_the_caches():
+    cpu = torch.device("cpu")
+    assert [rows_that_fit(n, cpu, on_host=1 << 23) for n in (0, 1, 1000, 1 << 23, 1 << 30)] == [
+        1 << 23, 1 << 23, 8388, 1, 1
+    ]  # fmt: skip
 
 
 # --- the pool -------------------------------------------------------------------------------------------------

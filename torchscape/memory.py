@@ -10,11 +10,21 @@ from typing import Any
 
 import torch
 
-from torchscape.devices import empty_cache, total_memory
+from torchscape.devices import empty_cache, is_host, total_memory
 from torchscape.errors import MemoryWarning, OutOfMemory
 from torchscape.types import Tensor
 
-__all__ = ["Limits", "attempt", "available_memory", "halving", "in_parts", "limits_of", "note", "ran_out"]
+__all__ = [
+    "Limits",
+    "attempt",
+    "available_memory",
+    "halving",
+    "in_parts",
+    "limits_of",
+    "note",
+    "ran_out",
+    "rows_that_fit",
+]
 
 # How an allocation that failed announces itself where it is no torch.OutOfMemoryError: PyTorch on a CPU (Linux and
 # macOS; Windows), the libraries behind torch.linalg and convolutions, the CUDA runtime, MPS, and C++ itself.
@@ -27,6 +37,8 @@ _SIGNS = (
     "alloc_failed",
     "std::bad_alloc",
 )
+_TEMPORARIES = 16  # of this size fit into what may be planned with
+_ITEMSIZE = 8  # bytes, of the longest numbers there are; shorter ones take less
 
 
 @functools.lru_cache
@@ -37,6 +49,20 @@ def available_memory(device: torch.device) -> int:
     every result, which must be the same each time.
     """
     return total_memory(device) // 4
+
+
+def rows_that_fit(numbers: int, device: torch.device, *, on_host: int) -> int:
+    """How many rows to work on at once, where every temporary tensor holds so many ``numbers`` a row; 1 at least.
+
+    On the host a temporary has ``on_host`` numbers at most: small pieces stay in the caches. On a device, which
+    large pieces keep busy, it takes a 64th of all the memory, so that a dozen of them fit beside all else.
+
+    Example:
+        >>> rows_that_fit(1000, torch.device("cpu"), on_host=1 << 23)
+        8388
+    """
+    most = on_host if is_host(device) else available_memory(device) // (_TEMPORARIES * _ITEMSIZE)
+    return max(1, most // max(1, numbers))
 
 
 def ran_out(error: BaseException) -> bool:

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from gpu.parts import PARTS, Part
+from gpu.parts import LEFT_OUT, PARTS, Part
 from gpu.table import write_table
 
 ROOT = Path(__file__).parents[2]
@@ -46,13 +46,14 @@ def run(part: Part, device: str, folder: Path, seconds: float, *, rehearsal: boo
                 check=False,
                 cwd=ROOT,
             ).returncode
-            verdict = "passed" if ended == 0 else "failed"
+            verdict = {0: "passed", LEFT_OUT: "left out"}.get(ended, "failed")
         except subprocess.TimeoutExpired:
             verdict = "out of time"
     last = log.read_text(errors="replace").strip().splitlines()[-1:]
-    if verdict == "passed":
+    said = last[0] if last else "it printed nothing"
+    detail = {"passed": "", "left out": said}.get(verdict, f"{said} (see {log})")
+    if verdict in ("passed", "left out"):
         log.unlink()
-    detail = "" if verdict == "passed" else f"{last[0] if last else 'it printed nothing'} (see {log})"
     return Ran(part.name, verdict, round(time.monotonic() - began, 1), detail)
 
 

@@ -67,12 +67,10 @@ def digits(hidden: int, n: int, device: str, **options: Any) -> ModulePotential:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(64, hidden), torch.nn.Tanh(), torch.nn.Linear(hidden, 10))
     x, y, _ = images(n)
-    return ModulePotential(
-        net, (x, y), torch.nn.functional.cross_entropy, l2=1e-3, **{"device": device, **options}
-    )
+    return _potential(net, (x, y), device, options)
 
 
-def convolution(n: int, device: str) -> ModulePotential:
+def convolution(n: int, device: str, **options: Any) -> ModulePotential:
     """Two filters of 3 x 3 and a linear layer on images of 8 x 8."""
     torch.manual_seed(0)
     net = torch.nn.Sequential(
@@ -84,4 +82,9 @@ def convolution(n: int, device: str) -> ModulePotential:
         torch.nn.Linear(8, 10),
     )
     x, y, _ = images(n)
-    return ModulePotential(net, (x, y), torch.nn.functional.cross_entropy, l2=1e-3, device=device)
+    return _potential(net, (x, y), device, options)
+
+
+def _potential(net: torch.nn.Module, data: tuple, device: str, options: dict[str, Any]) -> ModulePotential:
+    settings = {"l2": 1e-3, "device": device, **options}
+    return ModulePotential(net, data, torch.nn.functional.cross_entropy, **settings)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import sys
 
-__all__ = ["PARTS", "Part"]
+__all__ = ["LEFT_OUT", "PARTS", "Part"]
 
 PYTHON = sys.executable
+LEFT_OUT = 77  # a part ends with this status where something that it needs is missing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +57,7 @@ def _bench(name: str, shows: str, seconds: int, *arguments: str, rehearsal: tupl
 PARTS = [
     _own("smoke", "one gradient, one quench, one eigenvalue: whether anything works at all", 60),
     _own("tests", "every test that is parametrised over devices", 150),
-    _own("explorations", "digits and a convolutional network, beside the CPU: minima, questions, time", 110),
+    _own("explorations", "digits and a convolutional network, beside the CPU: minima, questions, time", 130),
     _own("steps", "what a step costs over its gradient, kernels, float32 against float64", 60),
     _own("memory", "peak memory, and out-of-memory errors of the device: rows halved, nothing lost", 40),
     _bench("minimise_quick", "evaluations and time per quench, the optimiser's share", 90, "--quick"),

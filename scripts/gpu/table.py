@@ -40,7 +40,10 @@ def write_table(folder: Path, target: Path) -> None:
 def _tests(found: dict[str, Any]) -> list[str]:
     end = "" if found["finished"] else " before the time was up"
     lines = ["## Device tests", "", f"{found['passed']} passed, {found['failed']} failed{end}."]
-    return [*lines, *(f"- {name}" for name in found["failures"])]
+    lines += [f"- {name}" for name in found["failures"]]
+    return lines + [
+        f"\nNot run, {package} is missing: {', '.join(names)}." for package, names in found["left_out"].items()
+    ]
 
 
 def _explorations(found: dict[str, Any]) -> list[str]:

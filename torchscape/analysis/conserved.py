@@ -9,6 +9,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError, UnknownName
+from torchscape.memory import rows_that_fit
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, PART, SEED
 
@@ -103,7 +104,7 @@ def conserved_parameters(
         return sets @ squares - (sets @ centred).square() / k
 
     observed = within(inside.double()[None])[0]
-    rows = max(1, _CHUNK // max(n, d))
+    rows = rows_that_fit(max(n, d), aligned.device, on_host=_CHUNK)
     keys = random.fold(seed, torch.arange(n_permutations, device=aligned.device))
     no_more = torch.zeros_like(observed)
     for key in keys.split(rows):

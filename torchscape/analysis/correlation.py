@@ -9,6 +9,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError, UnknownName
+from torchscape.memory import rows_that_fit
 from torchscape.types import Float, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, PART, SEED
 
@@ -192,7 +193,7 @@ def mantel(
 def _resamples(n: int, count: int, width: int, seed: int, device: torch.device, *, replace: bool):
     """Random orders of n things, or samples with replacement, as many rows [K n] at a time as fit in memory."""
     keys = random.fold(seed, int(replace), torch.arange(count, device=device))
-    for key in keys.split(max(1, _CHUNK // max(1, width))):
+    for key in keys.split(rows_that_fit(width, device, on_host=_CHUNK)):
         yield (random.uniform(key, n) * n).long() if replace else random.permutation(key, n)
 
 

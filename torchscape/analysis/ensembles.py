@@ -10,6 +10,7 @@ import torch
 from torchscape import random
 from torchscape.analysis.selection import true_probability
 from torchscape.errors import TorchscapeError, UnknownName
+from torchscape.memory import rows_that_fit
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, SEED
 
@@ -152,7 +153,7 @@ def _resampled(items: Float[Tensor, "R n"], baseline: int, n_bootstrap: int, see
     n = items.shape[1]
     keys = random.fold(seed, torch.arange(n_bootstrap, device=items.device))
     draws = []
-    for key in keys.split(max(1, _CHUNK // n)):
+    for key in keys.split(rows_that_fit(n, items.device, on_host=_CHUNK)):
         picked = (random.uniform(key, n) * n).long()
         counts = items.new_zeros(len(key), n).scatter_add_(1, picked, items.new_ones(picked.shape))
         draws.append(counts @ items.T / n)

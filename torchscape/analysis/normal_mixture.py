@@ -11,6 +11,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError, UnknownName
+from torchscape.memory import rows_that_fit
 from torchscape.types import Float, Tensor
 from torchscape.validation import COUNT_OR_ZERO, SEED
 
@@ -116,7 +117,7 @@ class NormalMixture:
 
     def _over_items(self, f, y: Float[Tensor, "*S m"]) -> Float[Tensor, "*S m"]:
         """``f(z [*S K m], variance [K m])`` with z the distance in standard deviations, some items at a time."""
-        width = max(1, _NUMBERS // (len(self) * max(1, y[..., 0].numel())))
+        width = rows_that_fit(len(self) * y[..., 0].numel(), y.device, on_host=_NUMBERS)
         parts = [
             f((target[..., None, :] - mean) / variance.sqrt(), variance)
             for target, mean, variance in zip(
@@ -271,7 +272,7 @@ def _resampled(items: Float[Tensor, "M R m"], n_bootstrap: int, seed: int) -> Fl
     m = items.shape[2]
     keys = random.fold(seed, torch.arange(n_bootstrap, device=items.device))
     draws = []
-    for key in keys.split(max(1, _NUMBERS // m)):
+    for key in keys.split(rows_that_fit(m, items.device, on_host=_NUMBERS)):
         picked = (random.uniform(key, m) * m).long()
         counts = items.new_zeros(len(key), m).scatter_add_(1, picked, items.new_ones(picked.shape))
         draws.append(torch.einsum("sm,krm->skr", counts, items) / m)

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.errors import TorchscapeError
+from torchscape.memory import rows_that_fit
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT
 
@@ -136,7 +137,7 @@ def misclassification_distances(wrong: Bool[Tensor, "N n"]) -> Misclassification
     if n == 0:
         raise TorchscapeError("there are no test items: give at least one")
     both = torch.zeros(n_minima, n_minima, dtype=torch.float64, device=wrong.device)
-    for part in wrong.split(max(1, _CHUNK // max(1, n_minima)), 1):
+    for part in wrong.split(rows_that_fit(n_minima, wrong.device, on_host=_CHUNK), 1):
         errs = part.double()
         both += errs @ errs.mT  # counts, exact in float64
     count = both.diagonal().clone()

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.errors import TorchscapeError
+from torchscape.memory import rows_that_fit
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import Range
 
@@ -150,7 +151,7 @@ def auc(probability: Float[Tensor, "N n C"], labels: Int[Tensor, "n"]) -> ClassA
         ([[1.0, 1.0]], 0.8889)
     """
     _check(probability, labels)
-    rows = max(1, _CHUNK // max(1, 8 * probability[0].numel())) if len(probability) else 1
+    rows = rows_that_fit(8 * probability[0].numel(), probability.device, on_host=_CHUNK) if len(probability) else 1
     parts = probability.split(rows)
     per_class = torch.cat([class_roc(part, labels).area for part in parts])
     micro = torch.cat([micro_roc(part, labels).area for part in parts])

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from torchscape.devices import is_host
 from torchscape.errors import TorchscapeError
+from torchscape.memory import rows_that_fit
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
 
@@ -37,7 +37,7 @@ __all__ = [
     "shannon_entropy",
 ]
 
-_CHUNK_ENTRIES, _DEVICE_CHUNK_ENTRIES = 250_000, 4_000_000
+_CHUNK_ENTRIES = 250_000
 """Entries of a [T N] block worked on at once: temporaries of 2 MB stay in a processor's caches, which halves the
 time at 10^5 minima; a GPU wants work enough for all its units."""
 
@@ -278,9 +278,8 @@ def _shaped(values: Float[Tensor, "T *S"], temperatures: float | list[float] | T
 
 
 def chunks(network: Network, t: Float[Tensor, "T"]) -> Iterator[Float[Tensor, "C"]]:
-    """The temperatures in pieces of at most ``_CHUNK_ENTRIES`` / N; an empty grid is one empty piece."""
-    entries = _CHUNK_ENTRIES if is_host(t.device) else _DEVICE_CHUNK_ENTRIES
-    yield from t.split(max(1, entries // network.n_minima))
+    """The temperatures in pieces whose [T N] temporaries fit; an empty grid is one empty piece."""
+    yield from t.split(rows_that_fit(network.n_minima, t.device, on_host=_CHUNK_ENTRIES))
 
 
 def _log_z(network: Network, t: Float[Tensor, "T"], momenta: bool = False) -> Float[Tensor, "T N"]:

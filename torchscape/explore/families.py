@@ -142,7 +142,7 @@ def _settled(potential: Potential, points: StationaryPoints) -> StationaryPoints
     for _ in range(2):
         grad = potential.energy_and_grad(x)[1]
         steps = []
-        for part in torch.arange(len(x), device=x.device).split(rows_within(potential.ndim, x.dtype)):
+        for part in torch.arange(len(x), device=x.device).split(rows_within(potential.ndim, x.dtype, x.device)):
             mu, v = torch.linalg.eigh(finite_rows(potential.hessian(x[part]))[0])
             size = mu.abs()
             rounding = torch.finfo(x.dtype).eps ** (2 / 3) * size.amax(1)

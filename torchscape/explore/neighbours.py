@@ -7,6 +7,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import dijkstra
 
 from torchscape.landscape import Landscape
+from torchscape.memory import rows_that_fit
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
 
@@ -18,7 +19,7 @@ _BOUNDS = 1 << 24  # distances between invariants at once
 
 def pair_distances(potential: Potential, x: Float[Tensor, "N D"], pairs: Int[Tensor, "P 2"]) -> Float[Tensor, "P"]:
     """Distance between the closest symmetric images of each pair of rows of ``x``, chunked."""
-    rows = max(1, _NUMBERS // max(1, x.shape[1]))
+    rows = rows_that_fit(x.shape[1], x.device, on_host=_NUMBERS)
     parts = [potential.symmetry.distance(x[p[:, 0]], x[p[:, 1]]) for p in pairs.to(x.device).split(rows)]
     return torch.cat(parts) if parts else x.new_empty(0)
 
@@ -52,7 +53,7 @@ def nearest(
     invariants, allowed = potential.symmetry.invariants(x), allowed.to(x.device)
     m = min(n, max(shortlist * k, k + 4))
     best_by_bound = []
-    for rows in torch.arange(n, device=x.device).split(max(1, _BOUNDS // n)):
+    for rows in torch.arange(n, device=x.device).split(rows_that_fit(n, x.device, on_host=_BOUNDS)):
         bound = torch.cdist(invariants[rows], invariants).masked_fill(~allowed[rows], torch.inf)
         best_by_bound.append(bound.topk(m, dim=1, largest=False))
     low = torch.cat([part.values for part in best_by_bound])

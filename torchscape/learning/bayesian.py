@@ -10,6 +10,7 @@ import torch
 from torchscape import analysis, random
 from torchscape.errors import TorchscapeError
 from torchscape.learning.held_out import class_probability
+from torchscape.memory import rows_that_fit
 from torchscape.network import Network
 from torchscape.potentials.base import Potential
 from torchscape.potentials.module import ModulePotential
@@ -270,10 +271,11 @@ def _outputs(
     w = x.new_ones(len(x)) if weights is None else weights.to(x)
     w = w / w.sum()
     first = inputs[0] if isinstance(inputs, tuple) else inputs
-    one = potential.predict(x[:1], inputs)
-    rows = max(1, _NUMBERS // max(1, one.numel(), first.numel()))
+    device = potential.device  # long records of draws lie on the host
+    one = potential.predict(x[:1].to(device), inputs)
+    rows = rows_that_fit(max(one.numel(), first.numel()), device, on_host=_NUMBERS)
     for part, its_weights in zip(x.split(rows), w.split(rows), strict=True):
-        yield its_weights, potential.predict(part, inputs)
+        yield its_weights.to(device), potential.predict(part.to(device), inputs)
 
 
 def _entropy(probability: Float[Tensor, "*S C"]) -> Float[Tensor, "*S"]:

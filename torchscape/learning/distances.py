@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from torchscape.errors import TorchscapeError
+from torchscape.memory import rows_that_fit
 from torchscape.progress import progress_bar
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Tensor
@@ -37,7 +38,7 @@ def parameter_distances(
         return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
     n = len(x)
     i, j = torch.triu_indices(n, n, 1, device=x.device)
-    rows = max(1, _NUMBERS // max(1, x.shape[1]))
+    rows = rows_that_fit(x.shape[1], x.device, on_host=_NUMBERS)
     found = x.new_zeros(n, n)
     with progress_bar(show=progress, total=len(i), unit=" pairs") as bar:
         for a, b in zip(i.split(rows), j.split(rows), strict=True):

@@ -10,6 +10,7 @@ import torch
 from torchscape import random
 from torchscape.errors import TorchscapeError
 from torchscape.learning.worst_case import Norm, UpsideDown, worst_case
+from torchscape.memory import rows_that_fit
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles.characterise import characterise
@@ -169,7 +170,7 @@ def hessian_trace(
     key = random.fold(seed, torch.arange(n_probes, device=x.device))
     products = potential.products_at(x)
     estimates = []
-    for part in key.split(max(1, _NUMBERS // max(1, n * d))):
+    for part in key.split(rows_that_fit(n * d, x.device, on_host=_NUMBERS)):
         z = torch.where(random.uniform(part, d, x.dtype) < 0.5, -1.0, 1.0).to(x)
         estimates.append((products(z.expand(n, -1, -1)) * z).sum(2).mT)
     estimate = torch.cat(estimates)

@@ -153,7 +153,7 @@ def gp_ensemble_report(
         "harmonic basins": landscape.members["basins"],
         "basins, reweighted": landscape.members["reweighted"],
     }
-    members[_SAMPLED] = thinned(samples.points, 8 * n_draws)
+    members[_SAMPLED] = thinned(samples.points, 8 * n_draws).to(x.device)
     predictions[_SAMPLED] = NormalMixture.of(*potential.predict(members[_SAMPLED], inputs, noisy=noisy))
     return GPEnsembleReport(
         comparison=analysis.compare_regression(

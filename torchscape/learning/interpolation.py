@@ -6,6 +6,7 @@ import torch
 
 from torchscape.analysis.lines import LossLines, loss_lines
 from torchscape.errors import TorchscapeError
+from torchscape.memory import rows_that_fit
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Tensor
 from torchscape.validation import NOT_NEGATIVE, Range
@@ -54,7 +55,7 @@ def interpolate(
         raise TorchscapeError(f"{len(starts)} starts and {len(ends)} ends: give one end for each start")
     ends = potential.symmetry.align(starts, ends) if align else ends
     t = torch.linspace(0.0, 1.0, n_points, dtype=starts.dtype, device=starts.device)
-    rows = max(1, _NUMBERS // max(1, n_points * starts.shape[1]))
+    rows = rows_that_fit(n_points * starts.shape[1], starts.device, on_host=_NUMBERS)
     losses = []
     with torch.no_grad():
         for a, b in zip(starts.split(rows), ends.split(rows), strict=True):

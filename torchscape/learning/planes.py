@@ -15,6 +15,7 @@ import torch
 
 from torchscape.errors import DatabaseError, FingerprintMismatch, TorchscapeError
 from torchscape.learning.directions import Plane
+from torchscape.memory import rows_that_fit
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
 from torchscape.types import Float, Tensor
@@ -193,7 +194,7 @@ def zoom_series(
 
 
 def _rows(plane: Plane) -> int:
-    return max(1, _NUMBERS // len(plane.origin))
+    return rows_that_fit(len(plane.origin), plane.origin.device, on_host=_NUMBERS)
 
 
 def _digest(potential: Potential, plane: Plane, grid: Float[Tensor, "P 2"]) -> str:

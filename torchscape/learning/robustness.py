@@ -11,6 +11,7 @@ from torchscape import random
 from torchscape.analysis.predictions import misclassified, predicted_classes
 from torchscape.errors import TorchscapeError
 from torchscape.learning.worst_case import Norm, unit_lengths
+from torchscape.memory import rows_that_fit
 from torchscape.potentials.module import ModulePotential
 from torchscape.progress import progress_bar
 from torchscape.types import Float, Int, Tensor
@@ -85,7 +86,7 @@ def robustness(
     classes = predicted_classes(calm)
     lengths = unit_lengths(x, norm)
     z = random.normal(random.fold(seed, torch.arange(n_draws, device=x.device)), x.shape[1], x.dtype)
-    rows = max(1, _NUMBERS // max(1, n_draws * (x.shape[1] + calm[:1].numel())))
+    rows = rows_that_fit(n_draws * (x.shape[1] + calm[:1].numel()), x.device, on_host=_NUMBERS)
     scores = calm.new_full((2, len(sizes), len(x), n_draws), torch.nan)  # accuracy, agreement
     with progress_bar(show=progress, total=len(sizes) * len(x), unit=" minima") as bar:
         for s, size in enumerate(sizes):

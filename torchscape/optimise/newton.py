@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.devices import HOST, asking_is_free
-from torchscape.memory import in_parts, limits_of
+from torchscape.memory import in_parts, limits_of, rows_that_fit
 from torchscape.optimise.rows import put_rows
 from torchscape.optimise.verdict import default_tol
 from torchscape.points import StationaryPoints, Status
@@ -109,7 +109,7 @@ def _step(
             (rows.x,),
             limits=limits_of(potential),
             key=("Newton steps", rows.x.device, rows.x.dtype),
-            size=max(1, _HESSIAN_NUMBERS // potential.ndim**2) if dense else len(rows),
+            size=rows_that_fit(potential.ndim**2, rows.x.device, on_host=_HESSIAN_NUMBERS) if dense else len(rows),
             what="Newton steps",
         )
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from torchscape.memory import rows_that_fit
 from torchscape.types import Float, Tensor
 
 __all__ = ["kv", "log_kv", "log_power_kv", "log_scaled_kv"]
@@ -72,9 +73,9 @@ def _log_rest(v: Float[Tensor, "*#S"], a: Float[Tensor, "*S"], x: Float[Tensor, 
 
 def _log_sum(rest: Float[Tensor, "*S"], v: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     r"""ln of 1/2 \int exp(-rest (cosh s - 1) - v (exp(s) - 1 - s)) ds: s is counted from the maximum."""
-    if torch.is_grad_enabled() or rest.numel() * _NODES <= _NUMBERS:
+    size = rows_that_fit(_NODES, rest.device, on_host=_NUMBERS)
+    if torch.is_grad_enabled() or rest.numel() <= size:
         return _trapezoid(rest, v)
-    size = _NUMBERS // _NODES
     pieces = zip(rest.flatten().split(size), v.flatten().split(size), strict=True)
     return torch.cat([_trapezoid(*piece) for piece in pieces]).reshape(rest.shape)
 

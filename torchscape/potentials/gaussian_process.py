@@ -9,6 +9,7 @@ import math
 import torch
 
 from torchscape.errors import PotentialError
+from torchscape.memory import rows_that_fit
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.checks import available_device
 from torchscape.potentials.closed_form import ClosedForm, by_parts
@@ -83,7 +84,7 @@ class GaussianProcessPotential(ClosedForm):
         self._i, self._j = torch.triu_indices(len(x), len(x), 1, device=self.device)
         self._square = (x[self._i] - x[self._j]).square().T  # [d P], P = n (n - 1) / 2 pairs
         self._place = _pair_numbers(len(x), self._i, self._j)
-        self.max_rows = max(1, _NUMBERS // ((3 * self.ndim + 8) * len(x) ** 2))
+        self.max_rows = rows_that_fit((3 * self.ndim + 8) * len(x) ** 2, self.device, on_host=_NUMBERS)
 
     def with_kernel(self, kernel: Kernel) -> GaussianProcessPotential:
         """The same data with another kernel: nu is a control parameter of a family of landscapes.
@@ -136,7 +137,7 @@ class GaussianProcessPotential(ClosedForm):
         d = self.inputs.shape[1]
         if points.ndim != 2 or points.shape[1] != d:
             raise PotentialError(f"test points must be [m, {d}], as the inputs, not {list(points.shape)}")
-        pieces = points.split(max(1, _NUMBERS // (4 * len(self.inputs))))
+        pieces = points.split(rows_that_fit(4 * len(self.inputs), points.device, on_host=_NUMBERS))
 
         def predict(part: Tensor) -> tuple[Tensor, Tensor]:
             theta = part.double()
@@ -146,7 +147,8 @@ class GaussianProcessPotential(ClosedForm):
             variance = variance + fit.noise[:, None] if noisy else variance
             return mean.to(part.dtype), variance.to(part.dtype)
 
-        rows = max(1, _NUMBERS // (len(self.inputs) * (4 * min(len(points), len(pieces[0])) + len(self.inputs))))
+        numbers = len(self.inputs) * (4 * min(len(points), len(pieces[0])) + len(self.inputs))
+        rows = rows_that_fit(numbers, x.device, on_host=_NUMBERS)
         mean, variance = by_parts(predict, x, min(rows, self.max_rows))
         return mean, variance
 

@@ -10,6 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import MissingExtra, PotentialError, TorchscapeError
+from torchscape.memory import rows_that_fit
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.checks import available_device
 from torchscape.potentials.closed_form import ClosedForm
@@ -101,7 +102,7 @@ class KMeans(ClosedForm):
         box = torch.stack([x.amin(0) - margin, x.amax(0) + margin], 1).repeat(k, 1)
         self.bounds = Bounds.of(box, dtype=dtype, device=self.device)
         self.length_scale = math.sqrt(variance / k)
-        self.max_rows = max(1, _NUMBERS // (len(x) * self.ndim))
+        self.max_rows = rows_that_fit(len(x) * self.ndim, self.device, on_host=_NUMBERS)
 
     def settings(self):
         return {

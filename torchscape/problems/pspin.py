@@ -10,6 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError
+from torchscape.memory import rows_that_fit
 from torchscape.potentials.checks import available_device
 from torchscape.potentials.closed_form import ClosedForm
 from torchscape.problems.complexity import n_complex_stationary, threshold_energy
@@ -118,7 +119,7 @@ class SphericalPSpin(ClosedForm):
         self._flat = torch.as_tensor(self._symmetric, dtype=dtype, device=self.device).reshape(self.ndim, -1)
         self.symmetry = Inversion() if self.p % 2 == 0 else Symmetry()
         self.length_scale = math.sqrt(self.ndim) / self.p  # H changes its sign after a turn by pi / p
-        self.max_rows = max(1, _NUMBERS // self._flat.shape[1])
+        self.max_rows = rows_that_fit(self._flat.shape[1], self.device, on_host=_NUMBERS)
 
     def settings(self):
         return {"ndim": self.ndim, "p": self.p, "stiffness": self.stiffness, "couplings": self._symmetric}

@@ -10,6 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError, TorchscapeError
+from torchscape.memory import rows_that_fit
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.checks import available_device
 from torchscape.potentials.closed_form import ClosedForm
@@ -108,7 +109,7 @@ class NonlinearRegression(ClosedForm):
         self.bounds = Bounds.of([decay, *free], dtype=dtype, device=self.device)
         # Over this change of a frequency the model slips by half a turn from one end of the data to the other.
         self.length_scale = float(math.pi / (at.max() - at.min()))
-        self.max_rows = max(1, _NUMBERS // len(at))
+        self.max_rows = rows_that_fit(len(at), self.device, on_host=_NUMBERS)
 
     def settings(self):
         return {"ndim": self.ndim, "decay": list(self._decay), **self._data}

@@ -95,7 +95,7 @@ def certify_minima(
     if len(rows) == 0:
         return points
     dense = potential.ndim <= certificate.dense_limit
-    for part in rows.split(rows_within(potential.ndim, exact.dtype)) if dense else (rows,):
+    for part in rows.split(rows_within(potential.ndim, exact.dtype, exact.device)) if dense else (rows,):
         chosen = _in_dtype(points[part].to(exact.device), exact.dtype)
         points = with_rows(points, part, _Judging(exact, chosen, certificate).run().to(points.x.device))
     return points

@@ -92,7 +92,7 @@ def characterise_with_modes(
     if x.shape[1] > dense_limit:
         return _iterative(potential, points, projector, slack, tol, n_probes if log_det else 0, seed, first)
     parts, modes = [], []
-    for rows in torch.arange(len(x), device=x.device).split(rows_within(x.shape[1], x.dtype)):
+    for rows in torch.arange(len(x), device=x.device).split(rows_within(x.shape[1], x.dtype, x.device)):
         part, mode = _dense(potential, points[rows], projector.take(rows), slack[rows], tol)
         parts.append(part)
         modes.append(mode)

@@ -165,7 +165,7 @@ class Dense(Curvature):
         assert h is not None
         if len(rows):
             h = h.clone()
-            for some in rows.split(rows_within(x.shape[1], x.dtype)):
+            for some in rows.split(rows_within(x.shape[1], x.dtype, x.device)):
                 h[some] = potential.hessian(x[some])
             age = age.index_fill(0, rows, 0)
         return h, age

@@ -109,5 +109,5 @@ def softest_modes(potential: Potential, x: Float[Tensor, "B D"], count: int) -> 
     k = min(count, x.shape[1] - n_zero)
     if x.shape[1] > DENSE_LIMIT:
         return lowest_eigenpairs(potential, x, k, tol=1e-4).vectors
-    rows = torch.arange(len(x), device=x.device).split(rows_within(x.shape[1], x.dtype))
+    rows = torch.arange(len(x), device=x.device).split(rows_within(x.shape[1], x.dtype, x.device))
     return torch.cat([dense_spectrum(potential.hessian(x[r]), projector.take(r))[1][:, :k] for r in rows])

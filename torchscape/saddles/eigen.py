@@ -8,8 +8,8 @@ from collections.abc import Callable
 import torch
 
 from torchscape import random
-from torchscape.devices import HOST, asking_is_free
-from torchscape.memory import Limits, attempt, available_memory, in_parts, limits_of
+from torchscape.devices import HOST, asking_is_free, is_host
+from torchscape.memory import Limits, attempt, available_memory, in_parts, limits_of, rows_that_fit
 from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
 from torchscape.saddles.projector import Projector
@@ -26,9 +26,9 @@ __all__ = [
     "rows_within",
 ]
 
-DENSE_BYTES = 1 << 29  # of Hessians decomposed at once
+_DENSE_BYTES = 1 << 29  # of Hessians decomposed at once on a CPU
 _SPACE_BYTES = 1 << 28  # of the search space of one row
-_SPACES_BYTES = 1 << 32  # of all of them at once
+_SPACES_BYTES = 1 << 32  # of all of them at once on a CPU
 _MOST_VECTORS = 300
 _UNSEEN = 50  # vectors in the space per step between two looks at its Ritz pairs
 
@@ -108,7 +108,8 @@ def lowest_eigenpairs(
     per_vector = 2 * d * x.dtype.itemsize
     cap = max_dim or max(30 + 4 * k, min(_MOST_VECTORS, _SPACE_BYTES // per_vector))
     cap = min(d, max(cap, 3 * (k + 1))) + k + 1
-    most = min(_SPACES_BYTES, available_memory(x.device)) // (cap * per_vector)
+    room = available_memory(x.device)
+    most = (min(_SPACES_BYTES, room) if is_host(x.device) else room) // (cap * per_vector)
     everyone = torch.arange(len(x), device=x.device)
 
     def lowest(rows: Int[Tensor, "R"]) -> Eigenpairs:
@@ -336,6 +337,6 @@ def finite_rows(h: Float[Tensor, "B m m"]) -> tuple[Float[Tensor, "B m m"], Bool
     return torch.where(finite[:, None, None], h, eye), finite
 
 
-def rows_within(ndim: int, dtype: torch.dtype, budget: int = DENSE_BYTES) -> int:
-    """How many dense Hessians fit into the budget, workspace included."""
-    return max(1, budget // (6 * ndim * ndim * dtype.itemsize))
+def rows_within(ndim: int, dtype: torch.dtype, device: torch.device) -> int:
+    """How many dense Hessians to decompose at once: with its workspace, each takes six times its own size."""
+    return rows_that_fit(ndim**2, device, on_host=_DENSE_BYTES // (6 * dtype.itemsize))

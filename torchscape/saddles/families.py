@@ -83,7 +83,7 @@ def joined(
     tries = walk.tries or (4 if type(potential.symmetry) is Symmetry else 6)
     for number in range(tries):
         left = torch.nonzero(~found)[:, 0]
-        for rows in left.split(rows_within(potential.ndim, a.x.dtype)):
+        for rows in left.split(rows_within(potential.ndim, a.x.dtype, a.x.device)):
             start, goal = (a[rows], b[rows]) if number % 2 == 0 else (b[rows], a[rows])
             own = random.fold(key[rows], number)
             target = goal.x if number < 2 else potential.symmetry.random_image(goal.x, own)
@@ -119,7 +119,7 @@ def extends(
     key = random.fold(seed, torch.arange(len(points), device=points.x.device), 1)
     for number in range(2):
         left = torch.nonzero(~found)[:, 0]
-        for rows in left.split(rows_within(potential.ndim, points.x.dtype)):
+        for rows in left.split(rows_within(potential.ndim, points.x.dtype, points.x.device)):
             some, own = points[rows], random.fold(key[rows], number)
             found[rows] = _walked(potential, some, None, some.n_zero, radius, walk, own, walk.max_steps)
     return found

@@ -16,6 +16,7 @@ import warnings
 import torch
 
 from torchscape.errors import TorchscapeError
+from torchscape.memory import rows_that_fit
 from torchscape.sampling.autocorrelation import effective_sample_size, integrated_autocorrelation, split
 from torchscape.sampling.langevin import BAOAB
 from torchscape.sampling.sample import Samples
@@ -197,7 +198,7 @@ def _worst(samples: Samples) -> tuple[float, float]:
     alive = samples.alive
     series = [samples.energy[:, alive, None]]
     if samples.x is not None:
-        width = max(1, _NUMBERS // (len(samples) * int(alive.sum())))
+        width = rows_that_fit(len(samples) * int(alive.sum()), samples.x.device, on_host=_NUMBERS)
         series += [part[:, alive] for part in samples.x.split(width, dim=2)]
     ratios, sizes = (torch.cat([f(one) for one in series]) for f in (r_hat, bulk_ess))
     return float(ratios.nan_to_num(0.0).max()), float(sizes.nan_to_num(torch.inf).min())

@@ -10,6 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
+from torchscape.memory import rows_that_fit
 from torchscape.sampling.autocorrelation import autocorrelation_time
 from torchscape.sampling.diagnostics import SamplingWarning
 from torchscape.types import Float, Int, Tensor
@@ -223,7 +224,10 @@ def _smoothed(
         raise TorchscapeError(f"the width of a kernel must be positive, not {width}")
     grid = bins.to(s) if isinstance(bins, Tensor) else _edges(s, bins - 1)
     sums = weight.new_zeros(n_blocks, len(grid))
-    columns = (one.reshape(-1).split(max(1, _NUMBERS // len(grid))) for one in (s, weight, blocks))
+    columns = (
+        one.reshape(-1).split(rows_that_fit(len(grid), grid.device, on_host=_NUMBERS))
+        for one in (s, weight, blocks)
+    )
     for at, w, block in zip(*columns, strict=True):
         kernel = torch.exp(-0.5 * ((at[:, None] - grid) / width).square()) / (width * math.sqrt(2.0 * math.pi))
         sums.index_add_(0, block, w[:, None] * kernel)
@@ -237,7 +241,7 @@ def _bootstrap(
     n = len(total)
     keys = random.fold(seed, torch.arange(n_replicates, device=sums.device))
     replicates = []
-    for part in keys.split(max(1, _NUMBERS // n)):
+    for part in keys.split(rows_that_fit(n, sums.device, on_host=_NUMBERS)):
         chosen = (random.uniform(part, n) * n).long().clamp(max=n - 1)
         counts = sums.new_zeros(len(part), n).scatter_add_(1, chosen, sums.new_ones(1, 1).expand(len(part), n))
         replicates.append((counts @ sums) / (counts @ total)[:, None])

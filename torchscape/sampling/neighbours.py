@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from torchscape.devices import is_host
 from torchscape.errors import TorchscapeError
+from torchscape.memory import rows_that_fit
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT
 
@@ -98,7 +99,7 @@ def _by_blocks(points: Float[Tensor, "N D"], queries: Float[Tensor, "B D"], k: i
     shifted, squares = points - centre, (points - centre).square().sum(1)
     extra = min(len(points), k + 8)  # neighbours that rounding could have swapped
     parts = []
-    for block in queries.split(max(1, _NUMBERS // len(points))):
+    for block in queries.split(rows_that_fit(len(points), points.device, on_host=_NUMBERS)):
         squared = squares - 2.0 * (block - centre) @ shifted.T
         candidates = squared.topk(extra, dim=1, largest=False).indices
         exact = _distances(points, block, candidates).sort(dim=1, stable=True)
@@ -109,6 +110,6 @@ def _by_blocks(points: Float[Tensor, "N D"], queries: Float[Tensor, "B D"], k: i
 def _distances(
     points: Float[Tensor, "N D"], queries: Float[Tensor, "B D"], index: Int[Tensor, "B K"]
 ) -> Float[Tensor, "B K"]:
-    rows = max(1, _NUMBERS // max(1, index.shape[1] * points.shape[1]))
+    rows = rows_that_fit(index.shape[1] * points.shape[1], points.device, on_host=_NUMBERS)
     parts = zip(queries.split(rows), index.split(rows), strict=True)
     return torch.cat([(points[chosen] - block[:, None]).norm(dim=2) for block, chosen in parts])

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 
 from torchscape import random
-from torchscape.errors import PotentialError, TorchscapeError
+from torchscape.devices import HOST, is_host
+from torchscape.errors import OutOfMemory, PotentialError, TorchscapeError
+from torchscape.memory import Limits, attempt, available_memory
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
 from torchscape.sampling.chains import Chains, Sampler
 from torchscape.sampling.langevin import BAOAB
+from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO
 
@@ -26,6 +29,9 @@ _PROBE, _BATCH = -2, -3  # what a random number is for; steps count from 0, and 
 @dataclasses.dataclass(frozen=True)
 class Samples:
     """K kept states of each of B chains.
+
+    All lie where the chains do, or on the host if they would take more than a 16th of a device's memory; ``state``
+    stays with the chains.
 
     Attributes:
         x: positions, or None where they were not wanted.
@@ -171,11 +177,15 @@ def sample(
                 bar.update()
         except KeyboardInterrupt:
             interrupted = True
+    columns = recorder.columns(state)
+    of_chains = {
+        "acceptance": acceptance / max(1, n),
+        "temperature": state.temperature,
+        "status": state.status,
+    }
     return Samples(
-        **recorder.columns(state),
-        acceptance=acceptance / max(1, n),
-        temperature=state.temperature,
-        status=state.status,
+        **columns,
+        **moved(of_chains, columns["energy"].device),
         state=state,
         sampler=sampler,
         bounded=potential.bounds is not None,
@@ -208,20 +218,63 @@ def _on_batch(sampler: Sampler, potential: Any, size: int | None, state: Chains)
 
 
 class _Recorder:
-    """Writes kept states into buffers of the final size, which are cut where a run ended early."""
+    """Writes kept states into buffers of the final size, which are cut where a run ended early.
+
+    Records that would take more than their share of a device's memory stay there for a block of states only, which
+    then moves to the host in one copy.
+    """
 
     def __init__(self, potential, sampler, observables, keep_positions, laplacian, n: int) -> None:
         self.potential, self.sampler, self.observables = potential, sampler, observables
         self.keep_positions, self.laplacian = keep_positions, laplacian
-        self.n, self.size = 0, n
+        self.n, self.size, self.block = 0, n, n
         self.buffers: dict[str, Tensor] = {}
+        self.on_host: dict[str, Tensor] = {}  # of the final size; empty where all stay with the chains
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether the records go to the host."""
+        return self.block < self.size
 
     def add(self, state: Chains, *, current: bool) -> None:
-        for name, value in self._values(state, current):
-            if name not in self.buffers:
-                self.buffers[name] = value.new_empty(self.size, *value.shape)
-            self.buffers[name][self.n] = value
+        values = dict(self._values(state, current))
+        if not self.buffers:
+            self._make_room(values, state.x.device)
+        for name, value in values.items():
+            self.buffers[name][self.n % self.block] = value
         self.n += 1
+        if self.is_moving and self.n % self.block == 0:
+            self._move(self.block)
+
+    def _make_room(self, values: Mapping[str, Tensor], device: torch.device) -> None:
+        def buffers(n: int) -> dict[str, Tensor]:
+            return {name: value.new_empty(n, *value.shape) for name, value in values.items()}
+
+        if is_host(device):
+            self.buffers = buffers(self.size)
+            return
+        each = sum(value.numel() * value.element_size() for value in values.values())
+        room = available_memory(device) // 4
+        if each * self.size > room:
+            self.block = max(1, room // (2 * max(1, each)))  # side by side for the copy they take as much again
+        while True:
+            fits, made = attempt(buffers, self.block)
+            if fits:
+                break
+            if self.block == 1:
+                raise OutOfMemory(f"not even one kept state fits into the memory of {device}: keep less ({made})")
+            self.block = Limits().halve(None, self.block, "kept states")
+        self.buffers = made
+        if self.is_moving:
+            self.on_host = {
+                name: torch.empty(self.size, *value.shape, dtype=value.dtype) for name, value in values.items()
+            }
+
+    def _move(self, n: int) -> None:
+        """The last ``n`` kept states, a block or what there is of one."""
+        block = moved({name: buffer[:n] for name, buffer in self.buffers.items()}, HOST)
+        for name, values in block.items():
+            self.on_host[name][self.n - n : self.n] = values
 
     def _values(self, state: Chains, current: bool) -> Iterator[tuple[str, Tensor]]:
         x = state.x
@@ -247,8 +300,10 @@ class _Recorder:
         return (v * self.potential.hvp(state.x, v)).sum(1)
 
     def columns(self, state: Chains) -> dict[str, Any]:
+        if self.is_moving and self.n % self.block:
+            self._move(self.n % self.block)
         none = state.energy.new_empty(0, len(state))
-        kept = {name: buffer[: self.n] for name, buffer in self.buffers.items()}
+        kept = {name: buffer[: self.n] for name, buffer in (self.on_host or self.buffers).items()}
         columns: dict[str, Any] = {
             name: kept.get(name, none) for name in ("energy", "kinetic", "virial", "grad_square")
         }

@@ -13,6 +13,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
+from torchscape.memory import rows_that_fit
 from torchscape.network import Network
 from torchscape.potentials.base import Potential
 from torchscape.sampling.chains import Chains, Sampler
@@ -94,7 +95,7 @@ class HarmonicMixture:
 
     def log_prob(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         """ln q(x), normalised: N D^2 operations a row."""
-        rows = max(1, _NUMBERS // self.centres.numel())
+        rows = rows_that_fit(self.centres.numel(), x.device, on_host=_NUMBERS)
         parts = [self._log_prob(part) for part in x.split(rows)]
         return torch.cat(parts) if parts else x.new_zeros(0)
 

@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from torchscape.devices import is_host
+from torchscape.memory import rows_that_fit
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["assign"]
@@ -45,7 +46,7 @@ def _enumerate(gain: Float[Tensor, "B n n"]) -> Int[Tensor, "B n"]:
     n = gain.shape[1]
     table = torch.tensor(list(itertools.permutations(range(n))), device=gain.device)
     chosen = torch.nn.functional.one_hot(table, n).to(gain.dtype).reshape(len(table), n * n)
-    rows = max(1, _CHUNK // len(table))
+    rows = rows_that_fit(len(table), gain.device, on_host=_CHUNK)
     return torch.cat([table[(part.flatten(1) @ chosen.T).argmax(1)] for part in gain.split(rows)])
 
 

@@ -10,6 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError
+from torchscape.memory import rows_that_fit
 from torchscape.symmetry import superpose
 from torchscape.symmetry.assignment import assign
 from torchscape.symmetry.base import Symmetry
@@ -97,7 +98,8 @@ class ClusterSymmetry(Symmetry):
         centre = self._centre(reference)
         a, b = self._centred(reference), self._centred(x)
         align = self._align_exactly if self._labellings is not None else self._align_by_frames
-        parts = [align(*pair) for pair in zip(a.split(self._rows()), b.split(self._rows()), strict=True)]
+        rows = self._rows(a.device)
+        parts = [align(*pair) for pair in zip(a.split(rows), b.split(rows), strict=True)]
         return (torch.cat(parts) + centre).flatten(1)
 
     def _align_exactly(self, a: Float[Tensor, "B n k"], b: Float[Tensor, "B n k"]) -> Float[Tensor, "B n k"]:
@@ -179,7 +181,7 @@ class ClusterSymmetry(Symmetry):
         """
         if len(x) == 0:
             return torch.empty(0, dtype=torch.int64, device=x.device)
-        return torch.cat([self._order(part) for part in self._centred(x).split(self._rows())])
+        return torch.cat([self._order(part) for part in self._centred(x).split(self._rows(x.device))])
 
     def _order(self, p: Float[Tensor, "B n k"]) -> Int[Tensor, "B"]:
         unlike, linear = self._unlike(p), self._is_linear(p)
@@ -269,7 +271,7 @@ class ClusterSymmetry(Symmetry):
         The function does not see labels, so symmetric frames tie and give the same coordinates. Like atoms are
         ordered along a fixed generic direction.
         """
-        rows = max(1, _ELEMENTS // (6 * self.n_atoms**3))
+        rows = rows_that_fit(6 * self.n_atoms**3, x.device, on_host=_ELEMENTS)
         return torch.cat([self._canonical(part) for part in self._centred(x).split(rows)]) if len(x) else x
 
     def _canonical(self, p: Float[Tensor, "B n k"]) -> Float[Tensor, "B D"]:
@@ -309,9 +311,10 @@ class ClusterSymmetry(Symmetry):
         p = self._atoms(x)
         return p.mean(1, keepdim=True) if self.translation else torch.zeros_like(p[:, :1])
 
-    def _rows(self) -> int:
+    def _rows(self, device: torch.device) -> int:
         """How many structures are treated at once."""
-        return max(1, _ELEMENTS // (2 * max(_FRAMES, _GLOBAL, self.n_atoms) * self.n_atoms**2))
+        numbers = 2 * max(_FRAMES, _GLOBAL, self.n_atoms) * self.n_atoms**2
+        return rows_that_fit(numbers, device, on_host=_ELEMENTS)
 
     def _reach(self, p: Float[Tensor, "B n k"]) -> Float[Tensor, "B"]:
         return self.tolerance * p.square().sum(2).mean(1).sqrt()

@@ -10,6 +10,7 @@ import torch
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
+from torchscape.memory import rows_that_fit
 from torchscape.symmetry.action import Action
 from torchscape.symmetry.alignment import closest_image, known_order
 from torchscape.symmetry.base import Symmetry
@@ -192,7 +193,7 @@ class NeuralSymmetry(Symmetry):
     def _closest(self, a: Float[Tensor, "A D"], x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         actions, _ = self.parts(x)
         width = self.ndim + sum((1 << group.n_signs) * group.size**2 for group in self.groups)
-        rows = max(1, _CHUNK // (width * (3 + self.restarts)))
+        rows = rows_that_fit(width * (3 + self.restarts), x.device, on_host=_CHUNK)
         parts = []
         for start in range(0, max(len(x), 1), rows):
             mine = a if len(a) == 1 else a[start : start + rows]

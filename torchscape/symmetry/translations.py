@@ -9,6 +9,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError
+from torchscape.memory import rows_that_fit
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Bool, Float, Int, Tensor
 
@@ -87,7 +88,7 @@ class Translations(Symmetry):
             moved = self.is_periodic.to(v.device) & (v.abs() > 1e-9)
             if not bool(moved.any()):
                 continue
-            size = max(1, _NUMBERS // (int(moved.sum()) * self.ndim))
+            size = rows_that_fit(int(moved.sum()) * self.ndim, best.device, on_host=_NUMBERS)
             best = torch.cat([self._along(part, v, moved) for part in best.split(size)])
         return best
 

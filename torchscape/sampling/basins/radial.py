@@ -10,6 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError, TorchscapeError
+from torchscape.memory import rows_that_fit
 from torchscape.potentials.base import Potential
 from torchscape.sampling.basins.oracle import Oracle
 from torchscape.sampling.diagnostics import SamplingWarning
@@ -134,7 +135,7 @@ def radial_volume(
     if not bool(oracle.member(potential, minimum[None], minimum[None], key[:1])[0]):
         raise TorchscapeError("the minimum itself is not inside: raise the threshold, or relax the point first")
     radii, open_rays, spent = [], 0, 0
-    for part in key.split(max(1, _NUMBERS // d)):
+    for part in key.split(rows_that_fit(d, minimum.device, on_host=_NUMBERS)):
         rays = _Rays(potential, oracle, minimum, scale, part)
         radius, n_open = rays.boundary(begin, longest * begin, growth, n_bisections)
         radii.append(radius)
