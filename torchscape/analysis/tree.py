@@ -14,6 +14,7 @@ import torch
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import minimum_spanning_tree
 
+from torchscape.memory import rows_that_fit
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
 
@@ -76,7 +77,9 @@ class MergeTree:
         """The same for all pairs, the minima's own energies on the diagonal. O(N^2), the size of the answer."""
         n, place = self.n_minima, self.place
         out = self.energy.new_empty(n, n)
-        for rows in torch.arange(n, device=place.device).split(max(1, _ENTRIES_AT_ONCE // max(n, 1))):
+        for rows in torch.arange(n, device=place.device).split(
+            rows_that_fit(n, place.device, on_host=_ENTRIES_AT_ONCE)
+        ):
             out[rows] = self._from_places(place[rows])[:, place]
         out.diagonal().copy_(self.energy)
         return out

@@ -398,7 +398,7 @@ def _either_side(
     if len(ends) == 0 or potential.ndim > _DENSE_LIMIT:
         return torch.zeros(len(ends), dtype=torch.bool, device=ends.device)
     modes = []
-    for x in nearest.split(rows_within(potential.ndim, nearest.dtype)):
+    for x in nearest.split(rows_within(potential.ndim, nearest.dtype, nearest.device)):
         grad = potential.energy_and_grad(x)[1]
         projector = Projector.at(potential, x, grad)
         values, vectors, _ = dense_spectrum(potential.hessian(x), projector)

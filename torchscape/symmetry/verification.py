@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import torch
 
 from torchscape import random
+from torchscape.memory import rows_that_fit
 from torchscape.symmetry.action import Action, Move
 from torchscape.symmetry.gauge import Shift
 from torchscape.symmetry.groups import Block, UnitGroup
@@ -96,7 +97,7 @@ def _held(
 ) -> dict[Part, bool]:
     """Whether the images have the energies of x: many of them are asked of the potential at once."""
     holds: dict[Part, bool] = {}
-    at_once = max(1, _MAX_NUMBERS // x.numel())
+    at_once = rows_that_fit(x.numel(), x.device, on_host=_MAX_NUMBERS)
     while lot := dict(itertools.islice(tried, at_once)):
         with torch.no_grad():
             before, *after = energy(torch.cat([x, *lot.values()])).split(len(x))
