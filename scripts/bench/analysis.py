@@ -106,6 +106,7 @@ def thermodynamics(network: Network, joined: Network) -> dict[str, Callable[[], 
         "partial_heat_capacities, 50 T of N/2": lambda: analysis.partial_heat_capacities(
             network, t, [network.n_minima // 2]
         ),
+        "energy_scale": lambda: analysis.energy_scale(network),
         "heat_capacity_peaks": lambda: analysis.heat_capacity_peaks(network),
         "crossing_temperatures": lambda: analysis.crossing_temperatures(network),
         "lpphe": lambda: analysis.lpphe(network, zero_mode_curvature=1e-3),

@@ -34,7 +34,7 @@ def test_lowest_and_random():
     pairs, counts = draws.sort(1).values.unique(dim=0, return_counts=True)
     assert len(pairs) == 6
     assert counts.double().std().item() < 3 * np.sqrt(1000)
-    with pytest.raises(TorchscapeError, match="at least one member"):
+    with pytest.raises(TorchscapeError, match="at least 1"):
         analysis.select_lowest(net, 0)
 
 
