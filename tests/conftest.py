@@ -25,7 +25,15 @@ if "OMP_NUM_THREADS" not in os.environ:
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects
 def pytest_collection_modifyitems(config, items):
-    """Slow reproductions run only when asked for by ``-m slow``, on the stand-in also what is slow only there."""
+    """Slow reproductions run only when asked for by ``-m slow``, on the stand-in also what is slow only there.
+
+    TORCHSCAPE_STANDIN says which part runs: "without" the stand-in, "only" on it; both where it is unset.
+    """
+    part = os.environ.get("TORCHSCAPE_STANDIN")
+    if part in ("without", "only"):
+        others = [item for item in items if asks_for_standin(item) != (part == "only")]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if asks_for_standin(item) == (part == "only")]
     for item in items:
         if item.get_closest_marker("slow_on_stand_in") and asks_for_standin(item):
             item.add_marker(pytest.mark.slow)
@@ -46,7 +54,7 @@ def pytest_collection_finish(session):
     try:
         standin.load()
     except standin.NoCompiler as reason:
-        if os.environ.get("TORCHSCAPE_STANDIN") == "required":
+        if os.environ.get("TORCHSCAPE_STANDIN") in ("only", "required"):
             raise pytest.UsageError(str(reason)) from None
         for item in wanted:
             item.add_marker(pytest.mark.skip(reason=str(reason)))

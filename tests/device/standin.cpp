@@ -8,40 +8,42 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/detail/PrivateUse1HooksInterface.h>
 #include <ATen/native/Resize.h>
-#include <ATen/ops/_conj.h>
-#include <ATen/ops/_neg_view.h>
-#include <ATen/ops/_local_scalar_dense.h>
-#include <ATen/ops/_sparse_coo_tensor_unsafe.h>
-#include <ATen/ops/_sparse_csr_tensor_unsafe.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/convolution.h>
-#include <ATen/ops/convolution_backward.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/mm.h>
-#include <ATen/ops/zeros.h>
-#include <ATen/ops/zeros_like.h>
-#include <ATen/ops/_nnz_native.h>
 #include <ATen/ops/_coalesced_native.h>
+#include <ATen/ops/_conj.h>
 #include <ATen/ops/_indices_native.h>
+#include <ATen/ops/_local_scalar_dense.h>
+#include <ATen/ops/_neg_view.h>
+#include <ATen/ops/_nnz_native.h>
 #include <ATen/ops/_reshape_alias_native.h>
+#include <ATen/ops/_sparse_coo_tensor_unsafe.h>
 #include <ATen/ops/_sparse_coo_tensor_with_dims_and_tensors_native.h>
 #include <ATen/ops/_sparse_coo_tensor_with_dims_native.h>
+#include <ATen/ops/_sparse_csr_tensor_unsafe.h>
 #include <ATen/ops/_values_native.h>
 #include <ATen/ops/as_strided_cpu_dispatch.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/ccol_indices_native.h>
 #include <ATen/ops/col_indices_native.h>
+#include <ATen/ops/convolution.h>
+#include <ATen/ops/convolution_backward.h>
 #include <ATen/ops/crow_indices_native.h>
 #include <ATen/ops/dense_dim_native.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/indices_native.h>
 #include <ATen/ops/is_coalesced_native.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/mse_loss.h>
 #include <ATen/ops/row_indices_native.h>
 #include <ATen/ops/set_cpu_dispatch.h>
+#include <ATen/ops/smooth_l1_loss.h>
 #include <ATen/ops/sparse_dim_native.h>
 #include <ATen/ops/unfold_cpu_dispatch.h>
 #include <ATen/ops/values_native.h>
 #include <ATen/ops/view_as_complex_native.h>
 #include <ATen/ops/view_as_real_native.h>
 #include <ATen/ops/view_native.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
@@ -530,6 +532,17 @@ using Cell = std::tuple<at::Tensor, at::Tensor, at::Tensor>;
 at::Tensor biased(const at::Tensor& gates, const Maybe& bias) {
   return bias && bias->defined() ? gates + on_cpu(*bias) : gates;
 }
+// The kernels of these two on the CPU warn when they write into a result of no dimensions, as a fallback asks of them.
+at::Tensor mse_loss(const at::Tensor& x, const at::Tensor& y, int64_t reduction) {
+  same_device("aten::mse_loss", x, y, Maybe());
+  count(n_ops, "aten::mse_loss");
+  return on_device(at::mse_loss(on_cpu(x), on_cpu(y), reduction), x.device().index());
+}
+at::Tensor smooth_l1_loss(const at::Tensor& x, const at::Tensor& y, int64_t reduction, double beta) {
+  same_device("aten::smooth_l1_loss", x, y, Maybe());
+  count(n_ops, "aten::smooth_l1_loss");
+  return on_device(at::smooth_l1_loss(on_cpu(x), on_cpu(y), reduction, beta), x.device().index());
+}
 Cell lstm_cell(const at::Tensor& x, const at::Tensor& h, const at::Tensor& c, const Maybe& bx, const Maybe& bh) {
   same_device("aten::_thnn_fused_lstm_cell", x, h, c);
   count(n_ops, "aten::_thnn_fused_lstm_cell");
@@ -584,6 +597,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("set_", set_nothing);
   m.impl("is_set_to", is_set_to);
   m.impl("record_stream", record_stream);
+  m.impl("mse_loss", mse_loss);
+  m.impl("smooth_l1_loss", smooth_l1_loss);
   m.impl("_thnn_fused_lstm_cell", lstm_cell);
   m.impl("_thnn_fused_lstm_cell_backward_impl", lstm_cell_backward);
   m.impl("convolution_overrideable", convolution);

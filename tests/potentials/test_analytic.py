@@ -194,8 +194,8 @@ def test_quadratic_declares_its_one_point():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Rosenbrock(1), "at least two"),
-        (lambda: Schwefel(0), "at least one"),
+        (lambda: Rosenbrock(1), "at least 2"),
+        (lambda: Schwefel(0), "at least 1"),
         (lambda: DoubleWell(2, tilt=[0.1]), "one tilt per coordinate"),
         (lambda: DoubleWell(2, tilt=1.6), "smaller tilts"),
         (lambda: Quadratic([1.0, 2.0], [[1.0, 1.0], [0.0, 1.0]]), "orthogonal"),

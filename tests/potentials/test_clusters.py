@@ -171,7 +171,7 @@ def test_container_is_twice_continuously_differentiable(radius):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LennardJones(1), "at least two"),
+        (lambda: LennardJones(1), "at least 2"),
         (lambda: LennardJones(3, container=-1.0), "positive"),
         (lambda: LennardJones(3, container="box"), "'auto' or None"),
         (lambda: ClusterPotential(3, species="AB"), "one label per atom"),

@@ -129,7 +129,7 @@ def differentiable_twice() -> Iterator[None]:
 @contextlib.contextmanager
 def decomposed(device: torch.device) -> Iterator[None]:
     """No fused recurrent kernels: neither cuDNN's nor, on a CPU, oneDNN's have batching rules."""
-    fused = device.type == "cpu" and torch._C._get_mkldnn_enabled()
+    fused = is_host(device) and torch._C._get_mkldnn_enabled()
     if fused:
         torch._C._set_mkldnn_enabled(False)
     try:
