@@ -147,7 +147,7 @@ def test_without_a_grid_frequencies_are_what_they_are():
     assert g.distance(q, image).max() < 1e-10
     torch.testing.assert_close(g.canonical(image), g.canonical(q), atol=1e-9, rtol=0)
     assert (g.invariants(q) - g.invariants(image)).abs().max() < 1e-10
-    with pytest.raises(PotentialError, match="grid"):
+    with pytest.raises(PotentialError, match="spacing"):
         SineProductSymmetry(0.0)
 
 

@@ -36,8 +36,12 @@ def copied_to(module: nn.Module, device: torch.device, dtype: torch.dtype | None
     fresh = copied(module).to(dtype=dtype)
     tensors = [*fresh.parameters(), *fresh.buffers()]
     there = moved([tensor.detach() for tensor in tensors], device)
-    arrived = {id(tensor): value for tensor, value in zip(tensors, there, strict=True)}
-    return fresh._apply(lambda tensor: arrived.get(id(tensor), tensor).to(device))
+    arrived: dict[int, Tensor] = {id(tensor): value for tensor, value in zip(tensors, there, strict=True)}
+
+    def on_device(tensor: Tensor) -> Tensor:
+        return arrived.get(id(tensor), tensor).to(device)
+
+    return fresh._apply(on_device)
 
 
 def constants(module: nn.Module, layout: ParameterLayout) -> dict[str, Tensor]:

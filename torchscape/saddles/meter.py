@@ -45,6 +45,10 @@ class Metered(Potential):
         """That of the potential, which finds it out once and not in every search."""
         return self.potential.energy_scale
 
+    @energy_scale.setter
+    def energy_scale(self, value: float) -> None:
+        self.potential.energy_scale = value
+
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         return self.potential.energy(x)
 

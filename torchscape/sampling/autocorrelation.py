@@ -143,7 +143,8 @@ def _window(sums: _Sums, squares: Float[Tensor, "K S"], n: int) -> tuple[Int[Ten
 
 
 def _grid(most: int) -> list[int]:
-    grid, w = [], 1.0
+    grid: list[int] = []
+    w = 1.0
     while round(w) < most:
         if not grid or round(w) > grid[-1]:
             grid.append(round(w))

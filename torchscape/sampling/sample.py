@@ -183,9 +183,12 @@ def sample(
         "temperature": state.temperature,
         "status": state.status,
     }
+    told = moved(of_chains, columns["energy"].device)
     return Samples(
         **columns,
-        **moved(of_chains, columns["energy"].device),
+        acceptance=told["acceptance"],
+        temperature=told["temperature"],
+        status=told["status"],
         state=state,
         sampler=sampler,
         bounded=potential.bounds is not None,
