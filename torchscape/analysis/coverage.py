@@ -121,7 +121,7 @@ class Completeness:
         Example:
             >>> for sentence in completeness(torch.tensor([7, 2, 1, 0])).said("minima"):
             ...     print(sentence)
-            91.8% of searches end in minima already known (53.6% to 98.6%)
+            91.8% of searches end in minima already known (...)
             at least 4 minima in all, 1 of them without a hit
         """
         if not self.n_hits:

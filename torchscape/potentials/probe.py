@@ -48,6 +48,7 @@ def probe(potential: Potential) -> None:
         ...     ndim = 2
         ...     def energy(self, x):
         ...         return (x * x.detach()).sum(1)
+        >>> Wrong.__module__ = "my_model"  # this package's own potentials are not tried each time
         >>> probe(Wrong())
         Traceback (most recent call last):
         torchscape.errors.PotentialError: Wrong: the gradient is not the derivative of the energy: ...
