@@ -209,9 +209,9 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(tmp_path):
 
 def test_a_complete_run_has_nothing_left_to_do(tmp_path, whole):
     path = tmp_path / "a.db"
-    with tsc.Landscape.open(path, Wells()) as landscape:
-        explored(landscape)
-    potential = Wells()
+    potential = Wells()  # one object: its derivatives are tried, and its scale is found, once
+    with tsc.Landscape.open(path, potential) as landscape:
+        explored(landscape, potential)
     with tsc.Landscape.open(path, potential) as landscape:
         potential.n_rows = 0
         report = explored(landscape, potential)
