@@ -191,7 +191,8 @@ def test_lj6():
     assert found["connections"] == [[0, 1]]
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
+@pytest.mark.slow  # the command line explores it below
+@pytest.mark.parametrize("seed", range(3))
 def test_lj7(seed):
     """Four minima, and five pairs of them joined; half of the saddles join images of one minimum."""
     strategies = [BasinHopping(walkers=32, hops=3, temperature=0.8, move=Uniform()), ClimbFromMinima(searches=60)]

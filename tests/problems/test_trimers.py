@@ -166,6 +166,7 @@ def test_ten_thousand_trimers_have_the_published_shares():
     assert np.abs(shares - [0.2137, 0.2700, 0.2590, 0.2573]).max() < 0.03
 
 
+@pytest.mark.slow
 def test_labels_by_flow_are_those_of_an_integrator_and_not_those_of_the_quench():
     """SciPy's LSODA along dx/dt = -grad U, for trimers at which the two kinds of labels differ, and others."""
     from scipy.integrate import solve_ivp
