@@ -7,6 +7,7 @@ from torch import nn
 
 import torchscape as tsc
 from torchscape import Network, random
+from torchscape.potentials import GaussianProcessPotential
 
 
 def images(n: int = 6, side: int = 4) -> torch.Tensor:
@@ -36,10 +37,24 @@ class Attention(nn.Module):
         return self.out(self.attend(x, x, x, need_weights=False)[0].mean(1))
 
 
+class Recurrent(nn.Module):
+    def __init__(self, cell):
+        super().__init__()
+        self.cell, self.out = cell(4, 2, batch_first=True), nn.Linear(2, 3)
+
+    def forward(self, x):
+        return self.out(self.cell(x.reshape(len(x), 4, 4))[0][:, -1])
+
+
 def convolution() -> nn.Module:
     return nn.Sequential(
         nn.Unflatten(1, (1, 4)), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Tanh(), nn.Flatten(), nn.Linear(8, 3)
     )
+
+
+def gaussian_process(device) -> GaussianProcessPotential:
+    x = images()[:, :2]
+    return GaussianProcessPotential(x, x.sin().sum(1), device=device)
 
 
 KINDS = {
@@ -48,6 +63,9 @@ KINDS = {
         nn.Sequential(nn.Unflatten(1, (1, 4, 4)), *list(convolution())[1:]), images(), device
     ),
     "attention": lambda device: module(Attention(), images(), device, symmetry=None),
+    "lstm": lambda device: module(Recurrent(nn.LSTM), images(), device, symmetry=None),
+    "gru": lambda device: module(Recurrent(nn.GRU), images(), device, symmetry=None),
+    "rnn": lambda device: module(Recurrent(nn.RNN), images(), device, symmetry=None),
     "embedding": lambda device: module(
         nn.Sequential(nn.Embedding(3, 2), nn.Flatten(), nn.Linear(4, 3)),
         torch.tensor([[0, 1], [2, 1], [1, 1], [0, 2], [2, 2], [1, 0]]),

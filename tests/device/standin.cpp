@@ -567,6 +567,31 @@ Cell lstm_cell_backward(
   return {on_device(all, d), on_device(gc * f, d), has_bias ? on_device(all.sum(0), d) : at::Tensor()};
 }
 
+std::tuple<at::Tensor, at::Tensor> gru_cell(
+    const at::Tensor& x, const at::Tensor& h, const at::Tensor& hx, const Maybe& bx, const Maybe& bh) {
+  same_device("aten::_thnn_fused_gru_cell", x, h, hx);
+  count(n_ops, "aten::_thnn_fused_gru_cell");
+  auto from_input = biased(on_cpu(x), bx).chunk(3, 1), from_hidden = biased(on_cpu(h), bh).chunk(3, 1);
+  auto reset = (from_input[0] + from_hidden[0]).sigmoid(), keep = (from_input[1] + from_hidden[1]).sigmoid();
+  auto fresh = (from_input[2] + reset * from_hidden[2]).tanh(), before = on_cpu(hx);
+  int d = x.device().index();
+  return {
+      on_device(fresh + keep * (before - fresh), d),
+      on_device(at::cat({reset, keep, fresh, before, from_hidden[2]}, 1), d)};
+}
+std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor> gru_cell_backward(
+    const at::Tensor& grad, const at::Tensor& workspace, bool has_bias) {
+  count(n_ops, "aten::_thnn_fused_gru_cell_backward");
+  auto parts = on_cpu(workspace).chunk(5, 1);
+  auto reset = parts[0], keep = parts[1], fresh = parts[2], before = parts[3], hidden = parts[4], g = on_cpu(grad);
+  auto g_keep = g * (before - fresh) * keep * (1 - keep), g_fresh = g * (1 - keep) * (1 - fresh * fresh);
+  auto g_reset = g_fresh * hidden * reset * (1 - reset);
+  auto g_x = at::cat({g_reset, g_keep, g_fresh}, 1), g_h = at::cat({g_reset, g_keep, g_fresh * reset}, 1);
+  int d = grad.device().index();
+  auto bias = [&](const at::Tensor& t) { return has_bias ? on_device(t.sum(0), d) : at::Tensor(); };
+  return {on_device(g_x, d), on_device(g_h, d), on_device(g * keep, d), bias(g_x), bias(g_h)};
+}
+
 at::Tensor csr_times_dense(const at::Tensor& a, const at::Tensor& b) {
   same_device("aten::mm", a, b, std::nullopt);
   count(n_ops, "aten::mm");
@@ -601,6 +626,8 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("smooth_l1_loss", smooth_l1_loss);
   m.impl("_thnn_fused_lstm_cell", lstm_cell);
   m.impl("_thnn_fused_lstm_cell_backward_impl", lstm_cell_backward);
+  m.impl("_thnn_fused_gru_cell", gru_cell);
+  m.impl("_thnn_fused_gru_cell_backward", gru_cell_backward);
   m.impl("convolution_overrideable", convolution);
   m.impl("convolution_backward_overrideable", convolution_backward);
 }

@@ -1,13 +1,16 @@
-"""Samplers, diffusion maps and machine-learning measures on a device: the numbers of the CPU."""
+"""Samplers, diffusion maps, basins and machine-learning measures on a device: the numbers of the CPU."""
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
-from on_both import KINDS, close, images, wells
+from on_both import KINDS, close, gaussian_process, images, wells
 
 import torchscape as tsc
 from torchscape import learning, random, sampling
+from torchscape.sampling import basins
 
 SAMPLERS = {
     "SGLD": sampling.SGLD(0.01),
@@ -26,6 +29,11 @@ SAMPLERS = {
 
 def cloud(device, n: int = 40):
     return random.normal(random.fold(2, torch.arange(n, device=device)), 2)
+
+
+def minima(potential):
+    found = tsc.relax(potential, potential.sample(6, seed=2))
+    return found.x
 
 
 def sampled(sampler):
@@ -94,6 +102,38 @@ def ensembles(device):
     return report.comparison
 
 
+def gp_ensemble(device):
+    potential = gaussian_process(device)
+    test = images()[:4, :2], images()[:4, :2].sin().sum(1)
+    report = learning.gp_ensemble_report(
+        potential, tuple(t.to(device) for t in test), n_starts=4, n_draws=4, n_bootstrap=20
+    )
+    return dict(report.landscape.foreseen)
+
+
+def hyperparameters(device):
+    potential = gaussian_process(device)
+    drawn = learning.hyperparameter_hmc(potential, n_chains=2, steps=5, burn_in=5, sampler=None)
+    return drawn.x
+
+
+def volumes(device):
+    potential = wells(device)
+    found = basins.basin_volumes(
+        potential, minima(potential)[:1], n_springs=4, n_ladders=2, steps=10, burn_in=5, n_draws=20
+    )
+    return found.log_volume
+
+
+def radial(device):
+    potential = wells(device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", sampling.SamplingWarning)  # so few rays carry no volume
+        return basins.radial_volume(
+            potential, minima(potential)[0], basins.Quenched(), n_rays=8, n_bisections=6
+        ).log_volume
+
+
 def free_energy(device):
     return sampling.free_energy(cloud(device)[:, 0], bins=5, n_replicates=5)
 
@@ -115,6 +155,8 @@ WHAT = {
     "diagnosis": lambda device: sampling.r_hat(cloud(device).reshape(10, 4, 2)),
     "free energy": free_energy,
     "superposition": superposition,
+    "volumes": volumes,
+    "radial volume": radial,
     "held-out": held_out,
     "flatness": flatness,
     "robustness": robustness,
@@ -122,9 +164,21 @@ WHAT = {
     "hessian plane": hessian_plane,
     "predictive": predictive,
     "ensembles": ensembles,
+    "ensembles of Gaussian processes": gp_ensemble,
+    "hyperparameters": hyperparameters,
 }
 
 
 @pytest.mark.parametrize("what", WHAT.values(), ids=WHAT.keys())
 def test_the_same_on_both(what, device):
     close(what(device), what("cpu"), rtol=1e-5, atol=1e-7)
+
+
+def test_the_command_line(device, tmp_path, capsys):
+    from torchscape.cli import main
+
+    db = str(tmp_path / "x.db")
+    words = ["explore", "mueller-brown", "--db", db, "--walkers", "4", "--hops", "1", "--device", str(device)]
+    assert main(words) == 0, capsys.readouterr().err
+    assert main(["info", db]) == 0
+    assert "minima" in capsys.readouterr().out
