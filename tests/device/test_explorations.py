@@ -69,7 +69,6 @@ def test_one_file_is_explored_on_device_and_cpu_in_turn(device, tmp_path):
     close(there.ts_energy, here.ts_energy, atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore:none of 6 quenches ended in a minimum")  # so few of a Gaussian process
 @pytest.mark.filterwarnings("ignore:the module is evaluated walker by walker")  # so is every recurrent one
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
 def test_every_kind_of_potential(make, device):
@@ -83,7 +82,8 @@ def test_every_kind_of_potential(make, device):
     assert there.fingerprint() == here.fingerprint()
     hops = [tsc.BasinHopping(walkers=3, hops=1)]
     (report, network, _), (_, expected, _) = found(there, hops), found(here, hops)
-    assert report.status.startswith("complete")
+    assert report.status.startswith("complete")  # or complete up to families
+    assert expected.n_minima > 0
     close(network.energy.sort().values, expected.energy.sort().values, rtol=1e-5, atol=1e-6)
 
 
