@@ -22,7 +22,8 @@ _WIDEST = 5.0  # ln of the largest ratio of c to its geometric mean
 @dataclasses.dataclass(frozen=True)
 class _History:
     """The latest M pairs of each row, the newest in the place of the oldest; empty slots are zero, and one slot
-    more takes what is not to be kept.
+    more takes what is not to be kept. A row that forgets begins again at its first slot, and products with what the
+    others still hold count as zero: nothing of the size of the pairs is written for it.
 
     A pair is divided by the length of its step, which changes nothing in the formula and keeps it within the range
     of float32.
@@ -34,8 +35,9 @@ class _History:
     gamma: Float[Tensor, "B"]
     scale: Float[Tensor, "B D"]  # c: the pairs are those of the coordinates x / c
     grad: Float[Tensor, "B E"]  # P g of the latest gradient; without P as wide as zero coordinates
-    count: Int[Tensor, "B"]  # pairs seen
+    count: Int[Tensor, "B"]  # pairs seen since the row last forgot
     used: int  # the host's upper bound of slots in use
+    stale: bool  # whether slots in use may hold forgotten pairs
     preconditioner: Preconditioner | None  # P
 
 
@@ -102,6 +104,7 @@ class LBFGS(QuasiNewton):
             grad=x.new_zeros(b, 0 if preconditioner is None else d),
             count=torch.zeros(b, dtype=torch.int64, device=x.device),
             used=0,
+            stale=False,
             preconditioner=preconditioner,
         )
 
@@ -161,6 +164,9 @@ def _append(
     products = torch.bmm(_slots(memory, m), both).to(s).unflatten(1, (m, 2))
     # contiguous rows: the product with R^-1 is three times as fast
     with_s, with_y = products.permute(2, 0, 3, 1).contiguous()
+    if memory.stale:
+        forgotten = (slots >= memory.count[:, None])[:, None] & ~newest[:, None]
+        with_s, with_y = with_s.masked_fill_(forgotten, 0.0), with_y.masked_fill_(forgotten, 0.0)
     # The oldest pair leaves R^-1, whose new column and u = R^-1 S^T grad are one product with the columns left.
     along = torch.where(newest, with_s[:, 1], 0.0).sum(1, keepdim=True)
     with_s = with_s.masked_fill_(newest[:, None], 0.0)
@@ -202,7 +208,8 @@ def _rescale(memory: _History, rows: Int[Tensor, "R"]) -> None:
     squares = pairs.square()
     length = squares.sum(3)
     weight = length.prod(2).clamp(min=torch.finfo(length.dtype).tiny).rsqrt()
-    weight = torch.where(length.amin(2) > 0, weight, 0.0)
+    kept = (length.amin(2) > 0) & (_range(m, old.device) < memory.count[rows, None])
+    weight = torch.where(kept, weight, 0.0)
     ss, yy = torch.bmm(weight[:, None], squares.flatten(2)).unflatten(2, (2, -1))[:, 0].to(old).unbind(1)
     tiny = torch.finfo(old.dtype).tiny ** 0.5
     log = 0.25 * (ss.clamp(min=tiny).log() - yy.clamp(min=tiny).log()) + old.log()
@@ -211,6 +218,8 @@ def _rescale(memory: _History, rows: Int[Tensor, "R"]) -> None:
     pairs = pairs * torch.stack([1 / ratio, ratio], 1)[:, None]
     y = pairs[:, :, 1]
     gram = torch.bmm(y, y.mT).to(old)
+    if memory.stale:
+        gram = torch.where(kept[:, :, None] & kept[:, None], gram, 0.0)
     if everyone:
         memory.pairs[:, :m] = pairs
     else:
@@ -249,13 +258,9 @@ def _slots(memory: _History, m: int) -> Float[Tensor, "B K D"]:
 
 def _forgotten(memory: _History, forget: Bool[Tensor, "B"]) -> _History:
     """The rows in ``forget`` start over with steepest descent, in the coordinates that they have."""
-    gone = forget[:, None, None]
-    eye = torch.eye(memory.yy.shape[1], dtype=memory.yy.dtype, device=memory.yy.device)
-    memory.pairs.masked_fill_(gone[..., None], 0.0)
-    memory.yy.masked_fill_(gone, 0.0)
-    memory.inverse.copy_(torch.where(gone, eye, memory.inverse))
     return dataclasses.replace(
         memory,
         gamma=torch.where(forget, torch.ones_like(memory.gamma), memory.gamma),
         count=torch.where(forget, torch.zeros_like(memory.count), memory.count),
+        stale=True,
     )

@@ -1,0 +1,90 @@
+"""The memory of L-BFGS: its direction is that of the two-loop recursion, also after a row has forgotten its pairs."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from torchscape import random
+from torchscape.optimise import LBFGS
+from torchscape.points import Status
+
+D = 6
+
+
+def normal(key: int, n: int, device) -> torch.Tensor:
+    return random.normal(random.fold(key, torch.arange(n, device=device)), D)
+
+
+def two_loops(pairs: list[tuple[torch.Tensor, torch.Tensor]], grad: torch.Tensor) -> torch.Tensor:
+    """-H g (Nocedal & Wright 2006, algorithm 7.4), from the oldest pair to the newest."""
+    q, alphas = grad.clone(), []
+    for s, y in reversed(pairs):
+        alphas.append(torch.dot(s, q) / torch.dot(s, y))
+        q -= alphas[-1] * y
+    if pairs:
+        s, y = pairs[-1]
+        q *= torch.dot(s, y) / torch.dot(y, y)
+    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+        q += s * (alpha - torch.dot(y, q) / torch.dot(s, y))
+    return -q
+
+
+def steps(n: int, b: int, device):
+    """Pairs of convex quadratics, gradients, and which row forgets when: rows 1 and 2, once before the memory is
+    full and once after, row 2 twice."""
+    for k in range(n):
+        s = normal(100 + k, b, device)
+        y = s * torch.linspace(0.5, 3.0, D, device=device) + 0.1 * s.sum(1, keepdim=True)
+        forget = torch.zeros(b, dtype=torch.bool, device=device)
+        if k in (2, 9):
+            forget[2] = True
+        if k == 7:
+            forget[1] = True
+        push = torch.ones(b, dtype=torch.bool, device=device)
+        push[0] = k != 4
+        yield s, y, normal(200 + k, b, device), push & ~forget, forget
+
+
+def test_direction_is_that_of_the_two_loop_recursion(device):
+    optimiser = LBFGS(memory=4, pairs=None, rescale=None)
+    b = 3
+    memory = optimiser.fresh(torch.zeros(b, D, dtype=torch.float64, device=device))
+    kept: list[list] = [[] for _ in range(b)]
+    for s, y, grad, push, forget in steps(14, b, device):
+        memory, direction = optimiser.update(memory, s, y, grad, push, forget)
+        for row in range(b):
+            if forget[row]:
+                kept[row].clear()
+            if push[row]:
+                kept[row] = [*kept[row], (s[row].cpu(), y[row].cpu())][-4:]
+            torch.testing.assert_close(
+                direction[row].cpu(), two_loops(kept[row], grad[row].cpu()), rtol=1e-9, atol=1e-12
+            )
+
+
+@dataclasses.dataclass
+class State:
+    memory: object
+    n_evaluations: torch.Tensor
+    status: torch.Tensor
+
+
+@pytest.mark.parametrize("everyone", [True, False])
+def test_rescaling_knows_nothing_of_forgotten_pairs(everyone, device):
+    optimiser = LBFGS(memory=8, pairs=None)
+    x = torch.zeros(3, D, dtype=torch.float64, device=device)
+    memory, fresh = optimiser.fresh(x), optimiser.fresh(x)
+    rows = torch.arange(3, device=device) if everyone else torch.tensor([0, 2], device=device)
+    for k, (s, y, grad, _, _) in enumerate(steps(15, 3, device)):
+        always = torch.ones(3, dtype=torch.bool, device=device)
+        memory, direction = optimiser.update(memory, s, y, grad, always & (k != 5), always & (k == 5))
+        if k > 5:
+            fresh, expected = optimiser.update(fresh, s, y, grad, always, ~always)
+            torch.testing.assert_close(direction, expected, rtol=1e-9, atol=1e-12)
+        if k in (9, 12):
+            for state in (memory, fresh):
+                status = torch.full_like(state.count, int(Status.RUNNING))
+                optimiser.tend(None, State(state, state.count, status), rows)
