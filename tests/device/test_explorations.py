@@ -69,6 +69,7 @@ def test_one_file_is_explored_on_device_and_cpu_in_turn(device, tmp_path):
     close(there.ts_energy, here.ts_energy, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:all . minima are continuous families")  # of attention and embedding
 @pytest.mark.filterwarnings("ignore:the module is evaluated walker by walker")  # so is every recurrent one
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
 def test_every_kind_of_potential(make, device):
@@ -80,7 +81,7 @@ def test_every_kind_of_potential(make, device):
     close(there.hvp(on, on.flip(0)), here.hvp(x, x.flip(0)))
     close(there.hessian(on), here.hessian(x))
     assert there.fingerprint() == here.fingerprint()
-    hops = [tsc.BasinHopping(walkers=3, hops=1)]
+    hops = [tsc.BasinHopping(walkers=2, hops=0)]
     (report, network, _), (_, expected, _) = found(there, hops), found(here, hops)
     assert report.status.startswith("complete")  # or complete up to families
     assert expected.n_minima > 0
