@@ -40,10 +40,10 @@ class Attention(nn.Module):
 class Recurrent(nn.Module):
     def __init__(self, cell):
         super().__init__()
-        self.cell, self.out = cell(4, 2, batch_first=True), nn.Linear(2, 3)
+        self.cell, self.out = cell(4, 1, batch_first=True), nn.Linear(1, 3)
 
     def forward(self, x):
-        return self.out(self.cell(x.reshape(len(x), 4, 4))[0][:, -1])
+        return self.out(self.cell(x[:, :8].reshape(len(x), 2, 4))[0][:, -1])
 
 
 def convolution() -> nn.Module:
