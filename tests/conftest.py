@@ -7,17 +7,16 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-sys.path.insert(0, str(Path(__file__).parent / "device"))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "device")]
 
 import pytest
 import standin
 import torch
-from jaxtyping import install_import_hook
+from shapes import check_shapes, next_test
 
-# Every annotated shape in the package is checked at run time while the tests run (scripts/gpu_check, on a machine
-# without beartype, says otherwise).
+# scripts/gpu_check, on a machine without beartype, says otherwise.
 if os.environ.get("TORCHSCAPE_SHAPES") != "unchecked":
-    install_import_hook("torchscape", "beartype.beartype")
+    check_shapes("torchscape")
 
 if "OMP_NUM_THREADS" not in os.environ:
     torch.set_num_threads(min(2, os.cpu_count() or 1))
@@ -60,6 +59,10 @@ def pytest_collection_finish(session):
             item.add_marker(pytest.mark.skip(reason=str(reason)))
     except standin.TooLate as reason:
         raise pytest.UsageError(str(reason)) from None
+
+
+def pytest_runtest_setup(item):
+    next_test()
 
 
 def asks_for_standin(item) -> bool:
