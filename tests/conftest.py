@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "device")]
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent / "device"))
 
 import pytest
 import standin

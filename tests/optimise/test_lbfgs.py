@@ -1,4 +1,4 @@
-"""The memory of L-BFGS: its direction is that of the two-loop recursion, also after a row has forgotten its pairs."""
+"""The memory of L-BFGS: its direction is that of the two-loop recursion, also of a row that has forgotten pairs."""
 
 from __future__ import annotations
 

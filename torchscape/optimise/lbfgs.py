@@ -22,8 +22,8 @@ _WIDEST = 5.0  # ln of the largest ratio of c to its geometric mean
 @dataclasses.dataclass(frozen=True)
 class _History:
     """The latest M pairs of each row, the newest in the place of the oldest; empty slots are zero, and one slot
-    more takes what is not to be kept. A row that forgets begins again at its first slot, and products with what the
-    others still hold count as zero: nothing of the size of the pairs is written for it.
+    more takes what is not to be kept. A row that forgets begins again at its first slot, and products with what
+    the others still hold count as zero: nothing of the size of the pairs is written for it.
 
     A pair is divided by the length of its step, which changes nothing in the formula and keeps it within the range
     of float32.
