@@ -1,4 +1,4 @@
-"""The memory of L-BFGS: its direction is that of the two-loop recursion, also of a row that has forgotten pairs."""
+"""The memory of L-BFGS: its direction is that of the two-loop recursion, also where pairs have been forgotten."""
 
 from __future__ import annotations
 
