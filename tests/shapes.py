@@ -1,4 +1,4 @@
-"""Annotated shapes are checked while the tests run: the first calls of each function in a test, and some later."""
+"""Annotated shapes are checked while the tests run: the first calls of each function in a test, and some later.
 
 Checking every call takes three times as long as all the rest of the tests, and what a function is given for the
 thousandth time is what it was given before.
