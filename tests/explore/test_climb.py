@@ -38,11 +38,11 @@ def per_minimum(landscape, tasks) -> Counter:
 
 def test_every_minimum_gets_its_searches():
     """Those too that the climbs themselves find."""
-    landscape, tasks, report = climbed(Wells(2), [[1.0, 1.0]], ClimbFromMinima(searches=8, round_searches=5))
+    landscape, tasks, report = climbed(Wells(2), [[1.0, 1.0]], ClimbFromMinima(searches=4, round_searches=5))
     assert report.is_complete
     assert landscape.n_minima == 4
-    assert per_minimum(landscape, tasks) == {i: 8 for i in range(4)}
-    assert sum(report.outcomes.values()) == 32
+    assert per_minimum(landscape, tasks) == {i: 4 for i in range(4)}
+    assert sum(report.outcomes.values()) == 16
     assert max(len(task.x) for task in tasks) <= 5
     assert landscape.n_transition_states == 4
     assert int(landscape.network().components().max()) == 0
@@ -67,19 +67,19 @@ def keys(tasks) -> set[int]:
 def test_rounds_change_nothing_but_the_order():
     """A climb depends on the seed, its minimum and its number alone."""
     potential, found = Wells(2), []
-    for size in (3, 7, 100):
-        settings = ClimbFromMinima(searches=4, round_searches=size)
+    for size in (3, 100):
+        settings = ClimbFromMinima(searches=2, round_searches=size)
         landscape, tasks, report = climbed(potential, corners(2), settings, seed=4)
         x, key = torch.cat([task.x for task in tasks]), torch.cat([task.key for task in tasks])
         order = key.argsort()
         found.append((x[order], key[order], landscape.network().ts_energy, report.outcomes))
-        assert len(key.unique()) == 16
+        assert len(key.unique()) == 8
     for other in found[1:]:
         assert torch.equal(other[0], found[0][0])
         assert torch.equal(other[1], found[0][1])
         torch.testing.assert_close(other[2], found[0][2], rtol=0, atol=1e-9)
         assert other[3] == found[0][3]
-    assert keys(climbed(potential, corners(2), ClimbFromMinima(searches=4), seed=5)[1]).isdisjoint(
+    assert keys(climbed(potential, corners(2), ClimbFromMinima(searches=1), seed=5)[1]).isdisjoint(
         found[0][1].tolist()
     )
 
