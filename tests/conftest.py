@@ -45,6 +45,15 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(skip)
 
 
+def pytest_configure(config):
+    """Where the stand-in must be tested and cannot be built, that is said at once, by the process in charge."""
+    if os.environ.get("TORCHSCAPE_STANDIN") in ("only", "required") and not hasattr(config, "workerinput"):
+        try:
+            standin.build()
+        except standin.NoCompiler as reason:
+            raise pytest.UsageError(str(reason)) from None
+
+
 def pytest_collection_finish(session):
     """The stand-in device is built and loaded if a test asks for it, and before any test runs: autograd starts its
     threads at the first backward pass, one for each device that is there by then."""
@@ -54,8 +63,6 @@ def pytest_collection_finish(session):
     try:
         standin.load()
     except standin.NoCompiler as reason:
-        if os.environ.get("TORCHSCAPE_STANDIN") in ("only", "required"):
-            raise pytest.UsageError(str(reason)) from None
         for item in wanted:
             item.add_marker(pytest.mark.skip(reason=str(reason)))
     except standin.TooLate as reason:
