@@ -70,7 +70,6 @@ def test_one_file_is_explored_on_device_and_cpu_in_turn(device, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:all . minima are continuous families")  # of attention and embedding
-@pytest.mark.filterwarnings("ignore:the module is evaluated walker by walker")  # so is every recurrent one
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS.keys())
 def test_every_kind_of_potential(make, device):
     there, here = make(device), make("cpu")

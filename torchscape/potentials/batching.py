@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchscape.devices import is_host
 from torchscape.memory import available_memory
+from torchscape.potentials.recurrent import can_be_unrolled, unrolled
 from torchscape.types import Tensor
 
 __all__ = [
@@ -39,12 +40,19 @@ _BACKWARD = 2  # bytes of a forward and backward pass, over those of the forward
 
 
 class WrittenOut(TorchFunctionMode):
-    """Writes out what torch differentiates wrongly: weight normalisation, w = g v / |v|, whose fused kernel has a
-    wrong second derivative (torch 2.13: 0.79 where the largest entry of a Hessian is 6.7)."""
+    """Writes out what torch differentiates wrongly, or cannot batch.
+
+    Weight normalisation, w = g v / |v|, whose fused kernel has a wrong second derivative (torch 2.13: 0.79 where
+    the largest entry of a Hessian is 6.7); and on a device LSTM and GRU layers, whose fused cells have no batching
+    rules.
+    """
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is torch._weight_norm:
             return _weight_norm(*args, **(kwargs or {}))
+        name = getattr(func, "__name__", "")
+        if not kwargs and can_be_unrolled(name, args) and not is_host(args[0].device):
+            return unrolled(name, *args)
         return func(*args, **(kwargs or {}))
 
 
