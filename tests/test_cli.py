@@ -365,6 +365,23 @@ def test_problems_are_listed(capsys):
         assert any(line.startswith(name) for line in told.splitlines())
 
 
+def test_what_has_no_minimum_is_said_at_the_end(tmp_path):
+    """As a line of its own, also with --quiet; and ``info`` says it again."""
+    model, db = tmp_path / "falls.py", tmp_path / "falls.db"
+    model.write_text(
+        "import torchscape as tsc\nslope = tsc.FunctionPotential(lambda x: (-x).exp().sum(), 2, name='slope')\n"
+    )
+    words = ["explore", f"{model}:slope", "--db", str(db), "--walkers", "2", "--hops", "1", "--quiet"]
+    run = subprocess.run([sys.executable, "-m", "torchscape", *words], capture_output=True, text=True, check=True)
+    why = "none of 4 quenches ended in a minimum (4 falls for ever)"
+    (line,) = run.stderr.splitlines()
+    assert line.startswith(f"torchscape: warning: {why}: no minimum at finite coordinates: regularise")
+    with Landscape.open(db) as landscape:
+        told = landscape.describe()
+    assert why in told
+    assert "nothing is left to try, and no minimum was found" in told
+
+
 def test_a_problem_can_be_named_with_options(tmp_path, capsys):
     db = tmp_path / "well.db"
     assert (

@@ -446,6 +446,38 @@ def test_nan_everywhere_is_said():
         assert report.n_minima == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "f", "advice"),
+    [
+        ("constant", lambda x: 0 * x.sum(), "flat in every direction.*leave out what U does not depend on"),
+        ("exponential", lambda x: (-x).exp().sum(), "falls for ever.*regularise"),
+        ("saddle", lambda x: x[0] ** 2 - x[1] ** 2, "falls for ever.*bound what runs away"),
+        ("slope", lambda x: x[0] ** 2 - x[1], "falls for ever.*bound what runs away"),
+        ("logarithm", lambda x: x[0] ** 2 - (1 + x[1] ** 2).log(), "falls for ever.*bound what runs away"),
+    ],
+)
+def test_what_has_no_minimum_is_never_complete(name, f, advice):
+    """A constant had 81 minima once and exp(-x) 54; then none, and the status "complete"."""
+    u = tsc.FunctionPotential(f, 2, name=name)
+    strategies = [tsc.BasinHopping(walkers=4, hops=1), tsc.ConnectMinima()]
+    with tsc.Landscape.in_memory(u) as landscape:
+        with pytest.warns(UserWarning, match=f"none of 8 quenches ended in a minimum.*{advice}"):
+            report = tsc.explore(landscape, u, strategies=strategies, progress=False)
+        assert (report.status, report.is_complete, report.n_minima) == ("no minimum found", False, 0)
+        assert report.advice in str(report)
+        assert report.advice in landscape.describe()
+        assert landscape.summary()["complete"] is False
+        assert report.n_evaluations < 8 * 300  # 10000 each, where a slope was run down in steps of one length
+
+
+def test_a_landscape_of_one_saddle_is_complete():
+    """Nothing is missing where every stationary point was looked for."""
+    u = tsc.FunctionPotential(lambda x: x[0] ** 2 - x[1] ** 2, 2, bounds=[(-1, 1), (-1, 1)])
+    with tsc.Landscape.in_memory(u) as landscape:
+        report = tsc.explore(landscape, u, strategies=[tsc.StationarySearch(starts=8)], progress=False)
+        assert (report.status, report.advice, landscape.counts_by_index()) == ("complete", "", [0, 1])
+
+
 def test_minima_outside_the_box_are_said():
     potential = Wells()
     potential.bounds = tsc.Bounds.of([(2.0, 3.0)] * 2)
@@ -473,7 +505,10 @@ def test_a_landscape_that_is_only_read_is_refused(tmp_path):
         explored(landscape)
 
 
-def test_no_strategies_are_complete_at_once(landscape):
-    report = explored(landscape, strategies=[])
-    assert report.is_complete
+def test_no_strategies_find_nothing_and_say_so(landscape):
+    with pytest.warns(UserWarning, match=r"no quench was made: put BasinHopping\(\)"):
+        report = explored(landscape, strategies=[])
+    assert not report.is_complete
     assert landscape.n_tasks() == 0
+    explored(landscape)
+    assert explored(landscape, strategies=[]).is_complete

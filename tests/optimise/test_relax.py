@@ -302,6 +302,30 @@ def test_a_descent_that_meets_nan_backs_off():
     assert bool(points.converged.all())
 
 
+@pytest.mark.parametrize("optimiser", [BFGS(), LBFGS()], ids=["BFGS", "LBFGS"])
+@pytest.mark.parametrize("scale", [1e-9, 1.0, 1e6])
+def test_what_falls_for_ever_is_known_soon(optimiser, scale):
+    """U = -x^2 and a slope, each beside a bowl: in steps of one length 10000 evaluations are spent before anybody
+    knows. A bowl far away is reached by the same token."""
+
+    class Falling(Potential):
+        ndim, length_scale = 2, 1.0
+
+        def __init__(self, f):
+            self.f = f
+
+        def energy(self, x):
+            return scale * (x[:, 0] ** 2 + self.f(x[:, 1]))
+
+    start = torch.tensor([[0.5, 0.8], [-1.0, -0.3]], dtype=torch.float64)
+    for f in (lambda y: -(y**2), lambda y: -y):
+        done = relax(Falling(f), start, optimiser=optimiser, max_steps=600)
+        assert done.status.tolist() == [Status.UNBOUNDED] * 2
+    far = relax(Falling(lambda y: (y - 1e5) ** 2), start, optimiser=optimiser, max_steps=200)
+    assert bool(far.converged.all())
+    torch.testing.assert_close(far.x[:, 1], torch.full_like(far.x[:, 1], 1e5))
+
+
 def test_statuses_say_what_happened():
     class Downhill(Potential):
         ndim = 1

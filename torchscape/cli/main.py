@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torchscape.cli.parser import build_parser
 from torchscape.errors import TorchscapeError
@@ -16,7 +18,7 @@ DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command. What it warns of (no minima, families, smaller batches) is a line on stderr, too.
 
     Returns:
         0 done; 2 bad usage or input, said in one line on stderr; 130 interrupted, everything found so far saved.
@@ -30,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = build_parser().parse_args(argv)
     try:
-        return arguments.run(arguments)
+        with _warnings_in_one_line():
+            return arguments.run(arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
@@ -42,6 +45,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"torchscape: {_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
+
+
+@contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Warnings without the place in the code, which says nothing to those who give commands."""
+    usual = warnings.formatwarning
+    warnings.formatwarning = lambda message, *_, **__: f"torchscape: warning: {' '.join(str(message).split())}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def _one_line(error: Exception) -> str:

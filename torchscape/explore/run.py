@@ -23,7 +23,13 @@ from torchscape.explore.invariances import find_invariances
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found
 from torchscape.landscape import Landscape
-from torchscape.landscape.description import UP_TO_FAMILIES, families_told, invariances_told
+from torchscape.landscape.description import (
+    NO_MINIMUM,
+    UP_TO_FAMILIES,
+    families_told,
+    invariances_told,
+    nothing_found,
+)
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential, hash_settings
 from torchscape.potentials.probe import probe
@@ -43,13 +49,15 @@ class ExploreReport:
 
     Attributes:
         status: "complete" (no strategy had anything left to do), "complete up to families" (the same, but some
-            minima are continuous families, which never counts as complete), "budget: ..." or "interrupted".
+            minima are continuous families, which never counts as complete), "no minimum found" (nothing was left
+            to do, and nothing has come of it), "budget: ..." or "interrupted".
         n_minima, n_transition_states: in the database now.
         n_quenches, n_evaluations: spent by this call.
         seconds: wall time of this call.
         outcomes: how the candidates of saddle searches ended, by name.
         flat_directions: for each minimum, by ascending energy, along how many directions U is flat without a
             declared symmetry that explains it; 0 for an isolated minimum.
+        advice: where no minimum is known, why, and what to do about it; else empty.
     """
 
     status: str
@@ -60,6 +68,7 @@ class ExploreReport:
     seconds: float
     outcomes: dict[str, int]
     flat_directions: tuple[int, ...] = ()
+    advice: str = ""
 
     @property
     def n_families(self) -> int:
@@ -68,7 +77,7 @@ class ExploreReport:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing was left to try, and every minimum is isolated."""
+        """Whether nothing was left to try, there are minima, and every one is isolated."""
         return self.status == "complete"
 
     def __str__(self) -> str:
@@ -78,6 +87,8 @@ class ExploreReport:
         )
         if self.n_families:
             told += f"; {families_told(list(self.flat_directions))}"
+        if self.advice:
+            told += f"; {self.advice}"
         most_first = sorted(self.outcomes.items(), key=lambda item: (-item[1], item[0]))
         ended = ", ".join(f"{n} {name.lower().replace('_', ' ')}" for name, n in most_first)
         return f"{told}; saddle searches: {ended}" if ended else told
@@ -155,8 +166,8 @@ def explore(
     report = loop.report(status)
     if report.n_families:
         warnings.warn(families_advice(report, found), stacklevel=2)
-    if landscape.n_minima == 0 and (advice := nothing_found(landscape.refusals())):
-        warnings.warn(advice, stacklevel=2)
+    if report.advice:
+        warnings.warn(report.advice, stacklevel=2)
     return report
 
 
@@ -203,6 +214,8 @@ class _Loop:
         missing = len(self.landscape.uncharacterised()) + len(self.landscape.uncharacterised("transition_states"))
         if missing:
             return "budget: seconds"
+        if not any(self.landscape.counts_by_index()):
+            return NO_MINIMUM
         return UP_TO_FAMILIES if self.landscape.n_families else "complete"
 
     def _turn(self, strategy: Strategy, key: str) -> tuple[int, str | None]:
@@ -307,6 +320,12 @@ class _Loop:
         bar.n = done
         bar.set_postfix(minima=self.landscape.n_minima, ts=self.landscape.n_transition_states, refresh=True)
 
+    def _advice(self, status: str) -> str:
+        if self.landscape.n_minima or (status == "complete" and self.landscape.n_transition_states):
+            return ""
+        idle = "no quench was made: put BasinHopping() among the strategies" if status == NO_MINIMUM else ""
+        return nothing_found(self.landscape.refusals()) or idle
+
     def report(self, status: str) -> ExploreReport:
         return ExploreReport(
             status=status,
@@ -317,6 +336,7 @@ class _Loop:
             seconds=time.monotonic() - self.began,
             outcomes=self.outcomes,
             flat_directions=tuple(self.landscape.flat_directions().tolist()),
+            advice=self._advice(status),
         )
 
 
@@ -340,31 +360,6 @@ def families_advice(report: ExploreReport, found: Mapping[str, Any]) -> str:
         f"{told}: regularise what lies along them (l2), declare the symmetry or the periods "
         "(symmetry=, periods=), or count each family as one minimum, as is done here; analysis gives it no volume"
     )
-
-
-_REMEDIES = {
-    "not finite": "look for NaN or infinite numbers in potential.energy_and_grad(potential.sample(4))",
-    "not converged": "loosen tol, or give the optimiser more max_evaluations",
-    "falls for ever": "no minimum at finite coordinates: regularise (l2=...), or bound what runs away",
-    "flat in every direction": "no isolated minimum: leave out what U does not depend on, or regularise (l2=...)",
-    "on a kink": "the gradient jumps where they stopped (ReLU, |x|): use smooth functions in their place "
-    "(softplus, GELU, tanh, sqrt(x^2 + eps^2))",
-    "falls apart": "parts of the cluster drift out of reach of each other: give it a container=",
-    "wrong index": "they are saddles, on which symmetry keeps the starts: break it, or start elsewhere",
-    "degeneracy not finite": "mend log_degeneracy of the symmetry: every point has a finite number of images",
-    "on the wall of the box": "widen the bounds, or keep such points with Bounds(..., keep_walls=True)",
-}
-
-
-def nothing_found(refusals: Mapping[str, int]) -> str | None:
-    """Why no quench has ended in a minimum, and what to do about it; None if none was tried."""
-    kind = "minimum: "
-    reasons = {name.removeprefix(kind): n for name, n in refusals.items() if name.startswith(kind)}
-    if not reasons:
-        return None
-    told = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
-    commonest = max(reasons, key=lambda reason: reasons[reason])
-    return f"none of {sum(reasons.values())} quenches ended in a minimum ({told}): {_REMEDIES[commonest]}"
 
 
 def pairs_that_found(saddles: SaddleSearch) -> Int[Tensor, "E"]:

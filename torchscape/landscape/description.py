@@ -6,7 +6,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["UP_TO_FAMILIES", "described", "families_told", "invariances_told"]
+__all__ = ["NO_MINIMUM", "UP_TO_FAMILIES", "described", "families_told", "invariances_told", "nothing_found"]
+
+NO_MINIMUM = "no minimum found"
+"""Status of a run that had nothing left to do, and has found no minimum at all."""
 
 UP_TO_FAMILIES = "complete up to families"
 """Status of a run that had nothing left to do, in a landscape whose minima are no points."""
@@ -22,6 +25,8 @@ def described(summary: dict[str, Any]) -> str:
         "transition states": f"{summary['n_transition_states']}, joining {summary['n_edges']} pairs of minima",
         "components": f"{summary['n_components']}, the largest with {share} of all minima",
     }
+    if not summary["n_minima"] and (why := nothing_found(summary["refused"])):
+        lines["why no minima"] = why
     if summary["n_families"]:
         lines["families"] = _families(summary)
     if summary["invariances"]:
@@ -127,6 +132,8 @@ def _completeness(summary: dict[str, Any]) -> str:
     runs = summary["runs"]
     if runs and runs[-1]["status"] == UP_TO_FAMILIES:
         return "up to families: nothing is left to try, but what was found are no isolated minima"
+    if runs and runs[-1]["status"] == NO_MINIMUM:
+        return "no: nothing is left to try, and no minimum was found"
     return "no: the same command continues"
 
 
@@ -143,3 +150,33 @@ def _covered(kind: dict[str, Any], of: str) -> str:
     if kind["is_growing"]:
         said += f", still growing: as many searches again would find {kind['expected_new']:.0f} more"
     return said
+
+
+_REMEDIES = {
+    "not finite": "look for NaN or infinite numbers in potential.energy_and_grad(potential.sample(4))",
+    "not converged": "loosen tol, or give the optimiser more max_evaluations",
+    "falls for ever": "no minimum at finite coordinates: regularise (l2=...), or bound what runs away",
+    "flat in every direction": "no isolated minimum: leave out what U does not depend on, or regularise (l2=...)",
+    "on a kink": "the gradient jumps where they stopped (ReLU, |x|): use smooth functions in their place "
+    "(softplus, GELU, tanh, sqrt(x^2 + eps^2))",
+    "falls apart": "parts of the cluster drift out of reach of each other: give it a container=",
+    "wrong index": "they are saddles, on which symmetry keeps the starts: break it, or start elsewhere",
+    "degeneracy not finite": "mend log_degeneracy of the symmetry: every point has a finite number of images",
+    "on the wall of the box": "widen the bounds, or keep such points with Bounds(..., keep_walls=True)",
+}
+
+
+def nothing_found(refusals: Mapping[str, int]) -> str:
+    """Why no quench has ended in a minimum, and what to do about it; empty if none was tried.
+
+    Example:
+        >>> nothing_found({"minimum: on the wall of the box": 8})
+        'none of 8 quenches ended in a minimum (8 on the wall of the box): widen the bounds, or keep ...'
+    """
+    kind = "minimum: "
+    reasons = {name.removeprefix(kind): n for name, n in refusals.items() if name.startswith(kind)}
+    if not reasons:
+        return ""
+    told = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+    commonest = max(reasons, key=lambda reason: reasons[reason])
+    return f"none of {sum(reasons.values())} quenches ended in a minimum ({told}): {_REMEDIES[commonest]}"

@@ -33,6 +33,7 @@ class Minimisation:
     grad: Float[Tensor, "B D"]
     trial: Float[Tensor, "B D"]
     stretch: Float[Tensor, "B"]
+    n_short: Float[Tensor, "B"]  # steps after which the slope was nearly what it had been, less two for any other
     n_evaluations: Int[Tensor, "B"]
     n_rejected: Int[Tensor, "B"]  # in a row
     n_refused: Int[Tensor, "B"]  # rejections in all, since the memory was last made anew
@@ -40,6 +41,9 @@ class Minimisation:
     n_idle: Int[Tensor, "B"]  # evaluations since
     status: Int[Tensor, "B"]
     memory: Any
+
+
+_FALLS = 10  # ``n_short`` from which on the cap of a step doubles with each: the row runs down a slope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +123,7 @@ class QuasiNewton:
             grad=torch.zeros_like(x),
             trial=x.clone(),
             stretch=x.new_ones(len(x)),
+            n_short=x.new_zeros(len(x)),
             n_evaluations=zero,
             n_rejected=zero.clone(),
             n_refused=zero.clone(),
@@ -164,17 +169,20 @@ class QuasiNewton:
         # A step that still runs downhill nearly as steeply as before was too short; lengthen the next one.
         short = moved & (new_slope < 0.9 * slope)
         stretch = torch.where(short, 2 * state.stretch, torch.ones_like(state.stretch))
+        n_short = torch.where(short, state.n_short + 1, (state.n_short - 2).clamp(min=0))
         fresh, shorter, some_rejected = accepted | forget, x, may_hold(rejected)
         if some_rejected:
             factor = self.search.shrink(state.energy, slope, energy, new_slope)
             shorter = torch.addcmul(x, factor[:, None], s)
         if blocked is None:
-            trial = torch.addcmul(x, *self._capped(potential, direction, held, stretch))
+            trial = torch.addcmul(x, *self._capped(potential, direction, held, stretch, n_short))
             if some_rejected:
                 trial = torch.where(fresh[:, None], trial, shorter)
         else:
             retry = n_rejected == 1
-            trial = self._boxed(potential, memory, direction, x, new_grad, blocked, stretch, shorter, fresh, retry)
+            trial = self._boxed(
+                potential, memory, direction, x, new_grad, blocked, stretch, n_short, shorter, fresh, retry
+            )
 
         rms = held.square().mean(1).sqrt()
         n_evaluations = state.n_evaluations + running
@@ -201,6 +209,7 @@ class QuasiNewton:
             grad=new_grad,
             trial=trial,
             stretch=torch.where(rejected, state.stretch, stretch),
+            n_short=torch.where(rejected, state.n_short, n_short),
             n_evaluations=n_evaluations,
             n_rejected=n_rejected,
             n_refused=state.n_refused + rejected,
@@ -242,14 +251,20 @@ class QuasiNewton:
         """The rows with another memory, about to take a fresh step in its direction."""
         x, grad = state.x, state.grad
         none = torch.zeros_like(state.n_rejected)
-        stretch, fresh = torch.ones_like(state.stretch), none == 0
+        stretch, level, fresh = torch.ones_like(state.stretch), torch.zeros_like(state.n_short), none == 0
         if potential.bounds is None:
-            trial = torch.addcmul(x, *self._capped(potential, direction, grad, stretch))
+            trial = torch.addcmul(x, *self._capped(potential, direction, grad, stretch, level))
         else:
             blocked = potential.bounds.blocked(x, grad)
-            trial = self._boxed(potential, memory, direction, x, grad, blocked, stretch, x, fresh, ~fresh)
+            trial = self._boxed(potential, memory, direction, x, grad, blocked, stretch, level, x, fresh, ~fresh)
         return dataclasses.replace(
-            state, memory=memory, trial=trial, stretch=stretch, n_rejected=none, n_refused=none.clone()
+            state,
+            memory=memory,
+            trial=trial,
+            stretch=stretch,
+            n_short=level,
+            n_rejected=none,
+            n_refused=none.clone(),
         )
 
     def _capped(
@@ -258,15 +273,17 @@ class QuasiNewton:
         direction: Float[Tensor, "B D"],
         grad: Float[Tensor, "B D"],
         stretch: Float[Tensor, "B"],
+        n_short: Float[Tensor, "B"],
     ) -> tuple[Float[Tensor, "B 1"], Float[Tensor, "B D"]]:
         """How far along which descent direction, no longer than the cap; where the memory points uphill, steepest
-        descent."""
+        descent. The cap grows where so many steps were too short that the row falls: to the end of the slope, or
+        to where nobody doubts that it has none."""
         if potential.bounds is not None:
             direction = direction.masked_fill(grad == 0, 0.0)
         uphill = (direction * grad).sum(1) >= 0
         if may_hold(uphill):
             direction = torch.where(uphill[:, None], -grad, direction)
-        cap = self.max_step * potential.length_scale
+        cap = self.max_step * potential.length_scale * torch.exp2((n_short - _FALLS).clamp(min=0.0))
         length = direction.norm(dim=1)
         scale = torch.minimum(stretch, cap / length.clamp(min=torch.finfo(length.dtype).tiny))
         return scale[:, None], direction
@@ -280,6 +297,7 @@ class QuasiNewton:
         grad: Float[Tensor, "B D"],
         blocked: Bool[Tensor, "B D"],
         stretch: Float[Tensor, "B"],
+        n_short: Float[Tensor, "B"],
         shorter: Float[Tensor, "B D"],
         fresh: Bool[Tensor, "B"],
         first_retry: Bool[Tensor, "B"],
@@ -289,13 +307,13 @@ class QuasiNewton:
         bounds = potential.bounds
         assert bounds is not None
         held = grad.masked_fill(blocked, 0.0)
-        step = torch.mul(*self._capped(potential, direction, held, stretch))
+        step = torch.mul(*self._capped(potential, direction, held, stretch, n_short))
         at_wall, landing = _at_the_wall(bounds, x, grad, step)
         walls = blocked | at_wall
         if may_hold(walls):
             direction = self.hold(memory, direction, walls)
             free = held.masked_fill(at_wall, 0.0)
-            step = torch.mul(*self._capped(potential, direction, free, stretch))
+            step = torch.mul(*self._capped(potential, direction, free, stretch, n_short))
             step = torch.where(at_wall, landing, step)
         trial = torch.where(fresh[:, None], x + step, shorter)
         inside = bounds.clamp(trial)
