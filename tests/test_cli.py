@@ -118,7 +118,7 @@ def summary(db: Path, capsys) -> dict:
 def test_explore_finds_the_known_landscape_and_info_says_so(explored, capsys):
     found = summary(explored, capsys)
     assert found["n_minima"] == 4
-    assert found["n_transition_states"] == found["n_edges"] == 4
+    assert found["n_transition_states"] == found["n_connected_pairs"] == 4
     assert found["n_components"] == 1
     np.testing.assert_allclose(found["energies"], 0.0, atol=1e-6)
     np.testing.assert_allclose(found["ts_energies"], SADDLES, atol=1e-6)

@@ -290,3 +290,22 @@ def test_errors_name_the_remedy():
     assert "pip install 'torchscape[rates]'" in str(MissingExtra.of("pymbar", "rates"))
     assert issubclass(FingerprintMismatch, TorchscapeError)
     assert isinstance(MissingExtra.of("ray", "cluster"), ImportError)
+
+
+def test_a_network_answers_for_itself():
+    """Two components, parallel transition states, ids of a database in another order."""
+    net = Network.of(
+        [0.0, 0.5, 1.0, 2.0, 2.5], [(0, 3), (3, 0), (1, 2), (2, 4), (4, 1)], [3.0, 3.5, 4.0, 5.0, 6.0],
+        ids=[40, 10, 30, 20, 50],
+    )  # fmt: skip
+    assert (net.n_edges, net.n_connected_pairs, net.n_components) == (5, 4, 2)
+    assert net.connected_to(3).tolist() == [True, False, False, True, False]
+    assert net.component_of(0).ids.tolist() == [40, 20]
+    assert net.largest_component().ids.tolist() == [10, 30, 50]
+    assert net.connected_fraction == 0.4  # of the lowest minimum, which is not in the largest component
+    assert net.position_of([20, 40, 20]).tolist() == [3, 0, 3]
+    with pytest.raises(TorchscapeError, match="no minimum of this network has the id 41"):
+        net.position_of([40, 41])
+    none = Network.of([], [], [])
+    assert (none.n_connected_pairs, none.n_components, none.connected_fraction) == (0, 0, 0.0)
+    assert none.position_of([]).tolist() == []

@@ -6,7 +6,7 @@ All of :mod:`torchscape.analysis`, :mod:`torchscape.plots` and :mod:`torchscape.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -186,6 +186,21 @@ class Network:
         return len(self.ts_energy)
 
     @property
+    def n_components(self) -> int:
+        """Connected components, single minima included."""
+        return int(self.components().max()) + 1 if self.n_minima else 0
+
+    @property
+    def connected_fraction(self) -> float:
+        """Share of the minima that are connected with the lowest one, itself included; 0 where there is none."""
+        return float(self.connected_to(self.global_minimum).double().mean()) if self.n_minima else 0.0
+
+    @property
+    def n_connected_pairs(self) -> int:
+        """Pairs of minima that at least one transition state joins: parallel edges count once."""
+        return self.edges.sort(0).values.unique(dim=1).shape[1]
+
+    @property
     def all_ts_hits(self) -> Int[Tensor, "K"]:
         """Searches that ended in each transition state, those that are no edges last."""
         return self.ts_hits if self.loose_ts_hits is None else torch.cat([self.ts_hits, self.loose_ts_hits])
@@ -248,6 +263,44 @@ class Network:
             return labels
         order = labels.bincount().argsort(descending=True, stable=True)
         return order.argsort()[labels].to(self.energy.device)
+
+    def connected_to(self, minimum: int) -> Bool[Tensor, "N"]:
+        """Which minima some path of transition states joins to the one at position ``minimum``, itself included.
+
+        Example:
+            >>> net = Network.of([0.0, 1.0, 2.0, 3.0], [(0, 3), (1, 2)], [4.0, 4.0])
+            >>> net.connected_to(3).tolist()
+            [True, False, False, True]
+        """
+        component = self.components()
+        return component == component[minimum]
+
+    def component_of(self, minimum: int) -> Network:
+        """The network of the minima that are connected to the one at position ``minimum``."""
+        return self.subset(torch.nonzero(self.connected_to(minimum))[:, 0])
+
+    def largest_component(self) -> Network:
+        """The network of the largest connected component; of several that are equally large, one of them."""
+        return self.subset(torch.nonzero(self.components() == 0)[:, 0])
+
+    def position_of(self, ids: Int[Tensor, "K"] | Sequence[int]) -> Int[Tensor, "K"]:
+        """Positions of the minima with these database ids.
+
+        Raises:
+            TorchscapeError: if an id is not in the network.
+
+        Example:
+            >>> Network.of([0.0, 1.0], [(0, 1)], [2.0], ids=[7, 3]).position_of([3, 7]).tolist()
+            [1, 0]
+        """
+        wanted = torch.as_tensor(ids, dtype=torch.int64, device=self.ids.device)
+        order = self.ids.argsort()
+        place = torch.searchsorted(self.ids[order], wanted).clamp(max=max(self.n_minima - 1, 0))
+        position = order[place] if self.n_minima else place
+        missing = wanted[self.ids[position] != wanted] if self.n_minima else wanted
+        if len(missing):
+            raise TorchscapeError(f"no minimum of this network has the id {int(missing[0])}: see network.ids")
+        return position
 
     def subset(self, keep: Int[Tensor, "K"]) -> Network:
         """The network induced on the minima at positions ``keep``, in that order."""

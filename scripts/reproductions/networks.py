@@ -37,7 +37,7 @@ class Graph:
 
 def graph_of(network: tsc.Network) -> Graph:
     """The numbers of a network; parallel transition states count once."""
-    pairs = network.edges.sort(0).values.unique(dim=1).shape[1] if network.n_edges else 0
+    pairs = network.n_connected_pairs
     n = network.n_minima
     if not pairs:
         return Graph(n, 0, 0.0, min(n, 1), 0.0, 0)

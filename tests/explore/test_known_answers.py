@@ -149,8 +149,8 @@ def check_schwefel(found: dict, x: np.ndarray | None = None) -> None:
     assert len(between) == 6  # the seventh leads out of the box
     inner = [b[1] + w for b in between for w in wells[1] for _ in range(2)]
     assert len(inner) == 84
-    assert found["n_edges"] >= 80
-    assert found["n_transition_states"] - found["n_leaving_the_box"] == found["n_edges"]
+    assert found["n_connected_pairs"] >= 80
+    assert found["n_transition_states"] - found["n_leaving_the_box"] == found["n_connected_pairs"]
     outer = [b + w for b in barriers[1] for w in wells[1] for _ in range(2)]
     assert all(np.abs(np.subtract(outer, energy)).min() < 1e-6 for energy in found["ts_energies"])
     if x is not None:  # every edge joins neighbours of the grid
@@ -201,7 +201,7 @@ def test_lj7(seed):
     close(found["ts_energies"], LJ7_SADDLES)
     pairs = {tuple(sorted(pair)) for pair in found["connections"]}
     assert pairs == set(itertools.combinations(range(4), 2)) - {(2, 3)}
-    assert found["n_edges"] == 5
+    assert found["n_connected_pairs"] == 5
     assert found["n_degenerate_rearrangements"] == 6
     assert found["coverage"]["transition_states"]["n_known"] == 12
 
@@ -255,7 +255,7 @@ def test_what_a_problem_suggests_finds_its_landscape(name, tmp_path):
     if name == "lj7":
         close(found["energies"], LJ7)
         close(found["ts_energies"], LJ7_SADDLES)
-        assert found["n_edges"] == 5
+        assert found["n_connected_pairs"] == 5
     elif name == "schwefel":
         check_schwefel(found)
     else:

@@ -41,7 +41,13 @@ def test_lj7_has_4_minima_12_transition_states_and_5_edges_however_its_points_ar
             )
             assert sorted(found.tolist()) == list(range(12))
         summary = landscape.summary()
-    counts = ("n_minima", "n_transition_states", "n_edges", "n_components", "n_degenerate_rearrangements")
+    counts = (
+        "n_minima",
+        "n_transition_states",
+        "n_connected_pairs",
+        "n_components",
+        "n_degenerate_rearrangements",
+    )
     assert [summary[name] for name in counts] == [4, 12, 5, 1, 6]
     assert summary["hits"] == [4] * 4
     assert summary["ts_hits"] == [4] * 12

@@ -103,7 +103,7 @@ def test_parallel_edges_are_kept_and_counted_once_as_connections():
         landscape.add_transition_states(saddles, torch.tensor([1, 2]), torch.tensor([2, 1]))
         assert landscape.network().n_edges == 2
         summary = landscape.summary()
-        assert (summary["n_transition_states"], summary["n_edges"]) == (2, 1)
+        assert (summary["n_transition_states"], summary["n_connected_pairs"]) == (2, 1)
         assert summary["connections"] == [[0, 1]]
 
 
@@ -255,7 +255,7 @@ def test_summary_is_json_with_the_promised_keys():
         landscape.finish_run(run, "complete")
         summary = json.loads(json.dumps(landscape.summary()))
     assert summary["n_minima"] == 3
-    assert summary["n_transition_states"] == summary["n_edges"] == 1
+    assert summary["n_transition_states"] == summary["n_connected_pairs"] == 1
     assert summary["n_components"] == 2
     assert summary["lowest_energy"] == 0.0
     assert summary["energies"] == [0.0, 1.0, 4.0]
@@ -362,7 +362,11 @@ def test_what_lies_on_a_wall_is_no_stationary_point():
         found = landscape.add_transition_states(at(0.0, 1.9, index=1), minus, plus, leaves=leaves)
         assert found.tolist() == [0, 1]
         summary = landscape.summary()
-        assert (summary["n_transition_states"], summary["n_edges"], summary["n_leaving_the_box"]) == (2, 1, 1)
+        assert (summary["n_transition_states"], summary["n_connected_pairs"], summary["n_leaving_the_box"]) == (
+            2,
+            1,
+            1,
+        )
         assert sorted(landscape.ends().tolist()) == [[0, 1], [1, -1]]
         assert landscape.network().n_edges == 1
         again = landscape.add_transition_states(at(1.9, index=1), plus[1:], minus[1:], leaves=leaves[1:].flip(1))

@@ -100,20 +100,20 @@ def landscape_summary(network: Network) -> dict[str, int | float]:
 def _summary(network: Network, tree: MergeTree) -> dict[str, int | float]:
     if network.n_minima == 0:
         raise TorchscapeError("a network without minima has no summary: explore first")
-    both, component = barriers(network), network.components()
+    both = barriers(network)
     uphill, downhill = both.uphill.cpu().numpy(), both.downhill.cpu().numpy()
     energy, ts = network.levels.cpu().numpy(), network.ts_energy.cpu().numpy()
     return {
         "n_minima": network.n_minima,
         "n_transition_states": network.n_edges,
-        "n_components": int(component.max()) + 1,
+        "n_components": network.n_components,
         "n_funnels": len(divided(tree)),
         "lowest_energy": float(energy.min()),
         "energy_range": float(np.ptp(energy)),
         "highest_transition_state": float(ts.max()) if len(ts) else float("nan"),
         "median_uphill_barrier": _median(uphill),
         "median_downhill_barrier": _median(downhill),
-        "connected_fraction": float((component == component[network.global_minimum]).double().mean()),
+        "connected_fraction": network.connected_fraction,
     }
 
 

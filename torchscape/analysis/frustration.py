@@ -67,7 +67,7 @@ def frustration(network: Network, temperatures: float | list[float] | Float[Tens
     if unreachable:
         raise TorchscapeError(
             f"{unreachable} of {network.n_minima} minima have no known path to the global minimum: connect "
-            "them, or analyse one component with network.subset((network.components() == 0).nonzero()[:, 0])"
+            "them, or analyse one component with network.largest_component()"
         )
     others = torch.arange(network.n_minima, device=network.energy.device) != bottom
     levels = network.levels

@@ -62,8 +62,8 @@ class GraphStatistics:
     """A network as a graph: parallel transition states count once, and only the largest component is measured.
 
     Attributes:
-        n_nodes, n_edges: of the largest connected component.
-        mean_degree: 2 n_edges / n_nodes.
+        n_nodes, n_connected_pairs: of the largest connected component.
+        mean_degree: 2 n_connected_pairs / n_nodes.
         path_length: mean number of steps on the shortest path between two minima.
         diameter: the longest of these; a lower bound where ``is_sampled``.
         clustering: mean local clustering coefficient.
@@ -75,7 +75,7 @@ class GraphStatistics:
     """
 
     n_nodes: int
-    n_edges: int
+    n_connected_pairs: int
     mean_degree: float
     path_length: AgainstRandom
     diameter: AgainstRandom
@@ -121,7 +121,7 @@ def graph_statistics(
     SEED.check("graph_statistics", seed=seed)
     if network.n_edges == 0:
         raise TorchscapeError("no two minima are connected: search for transition states first")
-    largest = network.subset((network.components() == 0).nonzero().reshape(-1))
+    largest = network.largest_component()
     pairs, n = neighbour_pairs(largest), largest.n_minima
     own = _measure(pairs, n, n_sources, seed)
     others = []
@@ -137,7 +137,7 @@ def graph_statistics(
     }
     return GraphStatistics(
         n_nodes=n,
-        n_edges=pairs.shape[1],
+        n_connected_pairs=pairs.shape[1],
         mean_degree=2.0 * pairs.shape[1] / n,
         small_world=_small_world(parts["clustering"], parts["path_length"]),
         is_sampled=bool(len(sampled_sources(n, n_sources, 64, seed)) < n),
@@ -184,9 +184,8 @@ def _assortativity(pairs: Int[Tensor, "2 P"], n: int) -> float:
 def _largest_component(pairs: Int[Tensor, "2 P"], n: int) -> tuple[Int[Tensor, "2 P2"], int]:
     zeros = torch.zeros(n, dtype=torch.float64, device=pairs.device)
     graph = Network.of(zeros, pairs, torch.ones(pairs.shape[1], dtype=torch.float64, device=pairs.device))
-    inside = graph.components() == 0
-    number = inside.cumsum(0) - 1
-    return number[pairs[:, inside[pairs[0]]]], int(inside.sum())
+    largest = graph.largest_component()
+    return largest.edges, largest.n_minima
 
 
 def _small_world(clustering: AgainstRandom, path_length: AgainstRandom) -> tuple[float, float]:

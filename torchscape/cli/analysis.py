@@ -82,8 +82,7 @@ def _thermodynamics(network: Network, t: list[float]) -> dict[str, Any]:
 
 def _frustration(network: Network, t: list[float]) -> dict[str, Any]:
     """Of the minima that a path joins to the lowest one."""
-    component = network.components()
-    joined = network.subset((component == component[network.global_minimum]).nonzero()[:, 0])
+    joined = network.component_of(network.global_minimum)
     found = analysis.frustration(joined, t) if joined.n_minima > 1 else None
     return {
         "frustration": None if found is None else found.value.tolist(),
@@ -115,7 +114,7 @@ def _topology(network: Network) -> dict[str, Any]:
 def _graph(network: Network, n_random: int, seed: int) -> dict[str, Any]:
     found = analysis.graph_statistics(network, n_random=n_random, seed=seed)
     out: dict[str, Any] = {
-        name: getattr(found, name) for name in ("n_nodes", "n_edges", "mean_degree", "is_sampled")
+        name: getattr(found, name) for name in ("n_nodes", "n_connected_pairs", "mean_degree", "is_sampled")
     }
     for name in ("path_length", "diameter", "clustering", "transitivity", "assortativity"):
         beside = getattr(found, name)

@@ -111,7 +111,5 @@ class LowerBarriers(Strategy):
 def _heights(landscape: Landscape, pairs: Int[Tensor, "P 2"]) -> Float[Tensor, "P"]:
     """The energy that the network knows it takes to get from one minimum of each pair (ids) to the other."""
     network = landscape.network(coords=False)
-    position = torch.full((int(network.ids.max()) + 1,), -1)
-    position[network.ids] = torch.arange(network.n_minima)
-    a, b = position[pairs].T
+    a, b = network.position_of(pairs.flatten()).reshape(-1, 2).T
     return minimax_between(network, a, b)

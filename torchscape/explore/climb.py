@@ -150,8 +150,7 @@ def _connected(landscape: Landscape) -> Int[Tensor, "N"]:
     network = landscape.network(coords=False)
     if network.n_minima == 0:
         return network.ids
-    component = network.components()
-    return network.ids[component == component[network.global_minimum]]
+    return network.ids[network.connected_to(network.global_minimum)]
 
 
 def _counts(climbed: Int[Tensor, "K"], ids: Int[Tensor, "N"]) -> Int[Tensor, "N"]:

@@ -18,12 +18,12 @@ UP_TO_FAMILIES = "complete up to families"
 def described(summary: dict[str, Any]) -> str:
     """The summary of a landscape for people: a name and what it is in every line."""
     lowest, saddles = summary["lowest_energy"], summary["ts_energies"]
-    share = f"{summary['connected_fraction']:.1%}"
+    share, pairs = f"{summary['connected_fraction']:.1%}", summary["n_connected_pairs"]
     lines = {
         "potential": f"{summary['kind']}, {summary['ndim']} coordinates, {summary['fingerprint'][:12]}",
         "minima": summary["n_minima"],
-        "transition states": f"{summary['n_transition_states']}, joining {summary['n_edges']} pairs of minima",
-        "components": f"{summary['n_components']}, the largest with {share} of all minima",
+        "transition states": f"{summary['n_transition_states']}, joining {pairs} pairs of minima",
+        "components": f"{summary['n_components']}, that of the lowest minimum with {share} of all minima",
     }
     if not summary["n_minima"] and (why := nothing_found(summary["refused"])):
         lines["why no minima"] = why

@@ -149,8 +149,9 @@ class Reading(Journal):
         """What there is, as plain numbers: the content of ``torchscape info --json``.
 
         Minima are numbered as in ``energies`` (ascending, the numbering of :meth:`network`); ``database_ids``
-        translates. ``connections`` are the distinct pairs of minima that transition states join, ``n_edges`` is
-        their number; ``ts_energies`` has all transition states, ascending. ``coverage`` estimates how complete
+        translates. ``connections`` are the distinct pairs of minima that transition states join,
+        ``n_connected_pairs`` is their number; ``connected_fraction`` is the share of the minima that are connected
+        with the lowest; ``ts_energies`` has all transition states, ascending. ``coverage`` estimates how complete
         both are (see :func:`torchscape.analysis.coverage`; NaN where nothing was hit). ``complete`` says whether
         the last run had nothing left to do, and found no families: ``n_families`` of the minima are no points, but
         continuous families with so many ``flat_directions`` that no declared symmetry explains;

@@ -163,7 +163,6 @@ def summarise(
     )
     n_tasks, n_evaluations = store.execute("SELECT COUNT(*), COALESCE(SUM(n_evaluations), 0) FROM task")[0]
     ((n_leaving,),) = store.execute("SELECT COUNT(*) FROM transition_state WHERE minus IS NULL OR plus IS NULL")
-    components = network.components()
     pairs = network.edges.sort(0).values.unique(dim=1).T.tolist() if network.n_edges else []
     energies = network.energy.tolist()
     flat = rows.column(store, "minimum", "COALESCE(n_flat, 0)", network.ids).long()
@@ -175,9 +174,9 @@ def summarise(
         "invariances": dict(invariances),
         "n_transition_states": len(saddles),
         "counts_by_index": counts_by_index(store),
-        "n_edges": len(pairs),
-        "n_components": int(components.max()) + 1 if network.n_minima else 0,
-        "connected_fraction": float((components == 0).double().mean()) if network.n_minima else 0.0,
+        "n_connected_pairs": len(pairs),
+        "n_components": network.n_components,
+        "connected_fraction": network.connected_fraction,
         "n_leaving_the_box": n_leaving,
         "n_degenerate_rearrangements": network.n_degenerate_rearrangements,
         "lowest_energy": energies[0] if energies else None,

@@ -206,8 +206,7 @@ def frustration(
     """
     if network.n_minima < 2:
         raise TorchscapeError("frustration compares minima with the lowest one: find at least two of them first")
-    component = network.components()
-    joined = network.subset((component == component[network.global_minimum]).nonzero().reshape(-1))
+    joined = network.component_of(network.global_minimum)
     if joined.n_minima < 2:
         raise TorchscapeError("no path leads to the lowest minimum: search for transition states first")
     grid = temperature_grid(joined, temperatures)

@@ -40,7 +40,7 @@ def lj7(**place) -> Problem:
         saddles=_LJ7_SADDLES,
         n_minima=4,
         n_saddles=12,
-        n_edges=5,
+        n_connected_pairs=5,
         note="six transition states join permutational images of one minimum; the highest is found rarely",
     )
     return _cluster(7, known, _CCD, place)
@@ -84,7 +84,7 @@ def trimer(strength: float | int = 2.0, **place) -> Problem:
         saddles=(-1.98506966,),
         n_minima=2,
         n_saddles=1,
-        n_edges=1,
+        n_connected_pairs=1,
         note="one transition state joins the two; permutations of the chain's middle atom are images",
     )
     return Problem(

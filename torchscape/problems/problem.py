@@ -21,7 +21,7 @@ class Known:
         minima: energies of minima, ascending; complete if there are ``n_minima`` of them.
         saddles: energies of index-1 saddles, ascending; complete if there are ``n_saddles`` of them.
         n_minima, n_saddles: how many there are.
-        n_edges: how many pairs of different minima are joined by at least one saddle.
+        n_connected_pairs: how many pairs of different minima are joined by at least one saddle.
         note: what to know about these numbers.
         lowest: the coordinates of a lowest minimum, where others have them.
     """
@@ -30,7 +30,7 @@ class Known:
     saddles: tuple[float, ...] = ()
     n_minima: int | None = None
     n_saddles: int | None = None
-    n_edges: int | None = None
+    n_connected_pairs: int | None = None
     note: str = ""
     lowest: Float[Tensor, "D"] | None = dataclasses.field(default=None, compare=False, repr=False)
 

@@ -26,7 +26,7 @@ def himmelblau(**place) -> Problem:
         potential=Himmelblau(**place),
         description="(x^2 + y - 11)^2 + (x + y^2 - 7)^2 on [-6, 6]^2",
         source="D. M. Himmelblau, Applied Nonlinear Programming (McGraw-Hill, 1972)",
-        known=_declared(Himmelblau(), n_edges=4),
+        known=_declared(Himmelblau(), n_connected_pairs=4),
         suggested={"walkers": 16, "hops": 10, "temperature": 50.0, "step": 1.0},
     )
 
@@ -38,7 +38,7 @@ def mueller_brown(**place) -> Problem:
         potential=MuellerBrown(**place),
         description="a sum of four two-dimensional exponentials on [-1.5, 1.2] x [-0.2, 2]",
         source="K. Mueller and L. D. Brown, Theor. Chim. Acta 53, 75 (1979), doi 10.1007/BF00547608",
-        known=_declared(MuellerBrown(), n_edges=2),
+        known=_declared(MuellerBrown(), n_connected_pairs=2),
         suggested={"walkers": 16, "hops": 10, "temperature": 50.0, "step": 2.0},
     )
 
@@ -65,7 +65,7 @@ def schwefel(ndim: int = 2, bounded: bool = True, **place) -> Problem:
         source="H.-P. Schwefel, Numerical Optimization of Computer Models (Wiley, 1981), problem 2.26",
         known=_declared(
             surface,
-            n_edges=6 * ndim * 7 ** (ndim - 1),
+            n_connected_pairs=6 * ndim * 7 ** (ndim - 1),
             note="one saddle in seven leads out of the box on one side and joins no two minima inside",
         ),
         # A uniform start falls into every well; what is left for the hops are wells that the starts have missed.
@@ -104,7 +104,7 @@ def double_well(
         potential=surface,
         description=f"sum of barrier [(x/width)^2 - 1]^2 + tilt x/width in {ndim} dimensions",
         source="closed form",
-        known=_declared(surface, n_edges=surface.n_saddles),
+        known=_declared(surface, n_connected_pairs=surface.n_saddles),
         suggested={"walkers": 64, "hops": 20, "temperature": float(barrier), "step": 2.0, "neighbours": ndim + 1},
     )
 
@@ -123,17 +123,19 @@ def quadratic(ndim: int = 2, condition: float | int = 100.0, **place) -> Problem
         potential=surface,
         description=f"half the sum of mu_i x_i^2 in {ndim} dimensions, mu from 1 to {condition:g}",
         source="closed form",
-        known=_declared(surface, n_edges=0),
+        known=_declared(surface, n_connected_pairs=0),
         suggested={"walkers": 8, "hops": 1, "temperature": 1.0, "step": 1.0},
     )
 
 
-def _declared(surface: AnalyticSurface, n_edges: int | None = None, note: str = "") -> Known:
+def _declared(surface: AnalyticSurface, n_connected_pairs: int | None = None, note: str = "") -> Known:
     """What a surface declares, energies included while they are few."""
     if isinstance(surface, SeparableSurface) and max(surface.n_minima, surface.n_saddles) > _LISTED:
-        return Known(n_minima=surface.n_minima, n_saddles=surface.n_saddles, n_edges=n_edges, note=note)
+        return Known(
+            n_minima=surface.n_minima, n_saddles=surface.n_saddles, n_connected_pairs=n_connected_pairs, note=note
+        )
     minima, saddles = (tuple(p.energy for p in points) for points in (surface.minima, surface.saddles))
-    return Known(minima, saddles, len(minima), len(saddles), n_edges, note)
+    return Known(minima, saddles, len(minima), len(saddles), n_connected_pairs, note)
 
 
 def _only_minima(surface: Rosenbrock) -> Known:
