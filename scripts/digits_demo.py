@@ -17,6 +17,7 @@ import torch
 import torchscape as tsc
 from torchscape import plots
 from torchscape.explore import Gaussian
+from torchscape.outputs import whole_file
 
 
 def main() -> None:
@@ -55,7 +56,8 @@ def main() -> None:
 
     summary = summarise(network, accuracy)
     print("\n".join(f"{name:>28}  {value}" for name, value in summary.items()))
-    (args.out / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    with whole_file(args.out / "summary.json") as beside:
+        beside.write_text(json.dumps(summary, indent=1) + "\n")
     draw(network, args.out)
     print(f"\n{time.monotonic() - began:.0f} s in all; look at {args.out}/disconnectivity.png and network.png")
 
@@ -86,9 +88,11 @@ def summarise(network: tsc.Network, accuracy: torch.Tensor) -> dict:
 
 def draw(network: tsc.Network, folder: Path) -> None:
     tree = plots.disconnectivity(network, colour="test error", unit="loss")
-    tree.figure.savefig(folder / "disconnectivity.png", dpi=160, bbox_inches="tight")
+    with whole_file(folder / "disconnectivity.png") as beside:
+        tree.figure.savefig(beside, dpi=160, bbox_inches="tight")
     graph = plots.network(network, colour="energy", size="degree", unit="loss")
-    graph.figure.savefig(folder / "network.png", dpi=160, bbox_inches="tight")
+    with whole_file(folder / "network.png") as beside:
+        graph.figure.savefig(beside, dpi=160, bbox_inches="tight")
 
 
 if __name__ == "__main__":

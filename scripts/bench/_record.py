@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import torchscape
+from torchscape.outputs import whole_file
 
 __all__ = ["record"]
 
@@ -31,6 +32,6 @@ def record(path: Path, device: str = "cpu", **figures: Any) -> None:
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"about": about, **figures}, indent=1) + "\n")
+    with whole_file(path) as beside:
+        beside.write_text(json.dumps({"about": about, **figures}, indent=1) + "\n")
     print(f"wrote {path}")

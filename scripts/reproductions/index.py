@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reproductions.judge import Verdict
 from reproductions.registry import EXPERIMENTS
+from torchscape.outputs import whole_file
 
 __all__ = ["write_index"]
 
@@ -40,5 +41,6 @@ def write_index(out: Path) -> Path:
         told = "; ".join(f"{verdicts[v.value]} {v.value}" for v in Verdict if v.value in verdicts)
         lines.append(f"| [{name}]({name}.md): {page['title']} | {run} | {page['about']['date']} | {told} |")
     path = out / "README.md"
-    path.write_text(_INTRODUCTION + "\n" + "\n".join(lines) + "\n")
+    with whole_file(path) as beside:
+        beside.write_text(_INTRODUCTION + "\n" + "\n".join(lines) + "\n")
     return path

@@ -16,6 +16,7 @@ from reproductions.judge import Verdict
 from reproductions.machine import about
 from reproductions.networks import UNFINISHED
 from reproductions.stopwatch import Stopwatch
+from torchscape.outputs import whole_file
 
 if TYPE_CHECKING:
     from reproductions.experiment import Run
@@ -81,13 +82,14 @@ class Page:
         """Save a figure beside the page, small enough for a repository, and close it."""
         self.out.mkdir(parents=True, exist_ok=True)
         path = self.out / f"{self.name}_{name}.png"
-        for dpi in (130, 100, 75, 50):
-            figure.savefig(path, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
-            if path.stat().st_size > _MOST_BYTES:  # 256 colours are enough for a plot
-                with Image.open(path) as image:
-                    image.convert("RGB").quantize(256).save(path, optimize=True)
-            if path.stat().st_size <= _MOST_BYTES:
-                break
+        with whole_file(path) as beside:
+            for dpi in (130, 100, 75, 50):
+                figure.savefig(beside, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+                if beside.stat().st_size > _MOST_BYTES:  # 256 colours are enough for a plot
+                    with Image.open(beside) as image:
+                        image.convert("RGB").quantize(256).save(beside, optimize=True)
+                if beside.stat().st_size <= _MOST_BYTES:
+                    break
         plt.close(figure)
         self.pictures.append((path.name, caption))
 
@@ -118,9 +120,10 @@ def write_page(page: Page, run: Run, watch: Stopwatch) -> Path:
         "rows": [{**dataclasses.asdict(row), "verdict": row.verdict.value} for row in page.rows],
         "verdict": page.verdict,
     }
-    (page.out / f"{page.name}.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
     path = page.out / f"{page.name}.md"
-    path.write_text(_markdown(page, facts, watch))
+    with whole_file(path.with_suffix(".json")) as numbers, whole_file(path) as words:
+        numbers.write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+        words.write_text(_markdown(page, facts, watch))
     return path
 
 

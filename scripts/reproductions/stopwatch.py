@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 
+from torchscape.outputs import whole_file
+
 __all__ = ["Stopwatch"]
 
 
@@ -39,8 +41,8 @@ class Stopwatch:
         self.cpu += time.process_time() - self._began[0]
         self.wall += time.monotonic() - self._began[1]
         kept = {**self._read(), self.name: {"cpu": self.cpu, "wall": self.wall, "calls": self.calls}}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(kept, indent=1) + "\n")
+        with whole_file(self.path) as beside:
+            beside.write_text(json.dumps(kept, indent=1) + "\n")
 
     def _read(self) -> dict:
         return json.loads(self.path.read_text()) if self.path.is_file() else {}

@@ -198,6 +198,24 @@ def test_one_writer_any_number_of_readers(path):
     Landscape.open(path, Bowl()).close()
 
 
+def test_the_lock_follows_no_link(path):
+    """What the link leads to is somebody else's: it was emptied once, to write down who is writing."""
+    notes, lock = path.parent / "notes.txt", path.parent / "a.db.lock"
+    notes.write_text("notes")
+    for target in (notes, path.parent / "absent"):
+        lock.symlink_to(target)
+        with pytest.raises(DatabaseError, match="is a link"):
+            Landscape.open(path, Bowl())
+        lock.unlink()
+    assert notes.read_text() == "notes"
+    assert sorted(os.listdir(path.parent)) == ["notes.txt"]
+    os.mkfifo(lock)  # which would wait for a reader
+    with pytest.raises(DatabaseError, match="no plain file"):
+        Landscape.open(path, Bowl())
+    lock.unlink()
+    fill(path, 1)
+
+
 def test_a_forgotten_landscape_lets_go_of_its_lock(path):
     landscape = Landscape.open(path, Bowl())
     del landscape

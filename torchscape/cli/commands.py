@@ -7,7 +7,6 @@ import dataclasses
 import inspect
 import json
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from torchscape.explore import Strategy
     from torchscape.problems import Published
 
-__all__ = ["analyse", "explore", "export", "info", "plot", "problems"]
+__all__ = ["analyse", "copy", "explore", "export", "info", "plot", "problems"]
 
 
 def explore(arguments: argparse.Namespace) -> int:
@@ -49,14 +48,16 @@ def explore(arguments: argparse.Namespace) -> int:
                 integrate_paths(landscape, chosen.potential, progress=not arguments.quiet)
         except KeyboardInterrupt:
             interrupted = True
-        if not arguments.quiet:
+        if not (arguments.quiet or interrupted):
             print(landscape.describe())
     if interrupted:
-        print(
-            f"interrupted: everything found so far is in {arguments.db}; the same command continues from there",
-            file=sys.stderr,
+        # Its file is closed by now; only then is there time for words.
+        if not arguments.quiet:
+            with _reading(arguments.db) as landscape:
+                print(landscape.describe())
+        raise KeyboardInterrupt(
+            f"everything found so far is in {arguments.db}; the same command continues from there"
         )
-        return 130
     return 0
 
 
@@ -67,27 +68,33 @@ def info(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def copy(arguments: argparse.Namespace) -> int:
+    """Copy a landscape file, whether or not somebody is writing it."""
+    with _reading(arguments.db) as landscape:
+        print(landscape.copy(arguments.output))
+    return 0
+
+
 def plot(arguments: argparse.Namespace) -> int:
     """Draw a picture of a landscape."""
     import matplotlib
-    import matplotlib.backend_bases
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     import torch
 
+    from torchscape.cli.writing import picture_kind, save_picture
+
     draw = _drawing(arguments.kind)
     options = _plot_options(draw, arguments)
-    output = _writable(arguments.output)
-    kinds = matplotlib.backend_bases.FigureCanvasBase.get_supported_filetypes()
-    if output.suffix[1:].lower() not in kinds:
-        raise TorchscapeError(f"{output.name}: give the picture one of the endings {', '.join(sorted(kinds))}")
+    output = Path(arguments.output)
+    replaceable = picture_kind(output)
     with _reading(arguments.db) as landscape:
         network = landscape.network(coords=False)
         # The command line numbers minima by energy everywhere; a database id would be a second numbering.
         numbered = dataclasses.replace(network, ids=torch.arange(network.n_minima))
         figure = draw(numbered, **options).figure
-    figure.savefig(output, dpi=200, bbox_inches="tight")
+    save_picture(figure, output, replaceable)
     plt.close(figure)
     print(output)
     return 0
@@ -95,10 +102,11 @@ def plot(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """Write a landscape in another program's format."""
-    output = _writable(arguments.output)
+    from torchscape.cli.writing import FORMATS
+
     with _reading(arguments.db) as landscape:
         network = landscape.network(coords=arguments.coords or arguments.format == "pathsample")
-    for path in _WRITERS[arguments.format](network, output, arguments.coords):
+    for path in FORMATS[arguments.format](network, Path(arguments.output), arguments.coords):
         print(path)
     return 0
 
@@ -177,13 +185,6 @@ def _reading(path: str) -> Iterator[Landscape]:
         yield landscape
 
 
-def _writable(path: str) -> Path:
-    """The path of an output, its folder made."""
-    output = Path(path)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    return output
-
-
 def _drawing(kind: str) -> Callable:
     """The plot of that name: any public function of ``plots`` that draws a network and needs nothing else."""
     from torchscape import plots
@@ -223,39 +224,6 @@ def _plot_options(draw: Callable, arguments: argparse.Namespace) -> dict[str, An
     if arguments.kind == "heat-capacity" and "lowest" in asked:
         asked["lowest"] = [asked["lowest"]]  # the curve of the lowest m minima, beside that of all
     return asked
-
-
-def _write_pyg(network, output: Path, coords: bool) -> list[Path]:
-    import torch
-
-    from torchscape.export import to_pyg
-
-    data = to_pyg(network, coords=coords)
-    from torch_geometric.data import Data
-
-    torch.save(Data.from_dict(data.to_dict()), output)  # plain Data: readable without torchscape
-    return [output]
-
-
-def _write_graphml(network, output: Path, coords: bool) -> list[Path]:
-    from torchscape.export import write_graphml
-
-    return [write_graphml(network, output)]
-
-
-def _write_csv(network, output: Path, coords: bool) -> list[Path]:
-    from torchscape.export import to_csv
-
-    return list(to_csv(network, output, coords=coords))
-
-
-def _write_pathsample(network, output: Path, coords: bool) -> list[Path]:
-    from torchscape.export import write_pathsample
-
-    return write_pathsample(network, output)
-
-
-_WRITERS = {"pyg": _write_pyg, "graphml": _write_graphml, "csv": _write_csv, "pathsample": _write_pathsample}
 
 
 def _listed(name: str, description: str, published: Iterable[Published]) -> dict[str, Any]:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 
 from torchscape.cli.parser import build_parser
 from torchscape.errors import TorchscapeError
+from torchscape.interrupts import Interrupt, interruptible
 
 __all__ = ["main"]
 
-DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+DONE, BAD_INPUT = 0, 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. What it warns of (no minima, families, smaller batches) is a line on stderr, too.
 
     Returns:
-        0 done; 2 bad usage or input, said in one line on stderr; 130 interrupted, everything found so far saved.
+        0 done; 2 bad usage or input, said in one line on stderr; 130 interrupted by Ctrl-C, 143 by SIGTERM, 129 by
+        SIGHUP, everything found so far saved.
 
     Raises:
         SystemExit: from argparse, for ``--help``, ``--version`` (0) and bad usage (2).
@@ -32,11 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = build_parser().parse_args(argv)
     try:
-        with _warnings_in_one_line():
+        with interruptible(leave=False) as watch, _warnings_in_one_line():
             return arguments.run(arguments)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as interrupt:
+        with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
+            print(": ".join(filter(None, ("interrupted", _said(interrupt)))), file=sys.stderr)
+        return watch.exit_code
     except BrokenPipeError:  # the reader has seen enough, as in: torchscape info run.db | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
@@ -47,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BAD_INPUT
 
 
-@contextmanager
+@contextlib.contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
     """Warnings without the place in the code, which says nothing to those who give commands."""
     usual = warnings.formatwarning
@@ -56,6 +59,10 @@ def _warnings_in_one_line() -> Iterator[None]:
         yield
     finally:
         warnings.formatwarning = usual
+
+
+def _said(interrupt: KeyboardInterrupt) -> str:
+    return "" if isinstance(interrupt, Interrupt) else str(interrupt)
 
 
 def _one_line(error: Exception) -> str:

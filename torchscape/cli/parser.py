@@ -26,7 +26,8 @@ PLOT_KINDS = (
 _ABOUT = "Explore the energy landscapes of PyTorch models: minima, transition states, and what their network says."
 
 _AFTER_MAIN = """\
-exit codes: 0 done; 2 bad usage or input; 130 interrupted, with everything found so far saved.
+exit codes: 0 done; 2 bad usage or input; interrupted, with everything found so far saved: 130 by Ctrl-C, 143 by
+SIGTERM (as schedulers send it), 129 by SIGHUP.
 'torchscape COMMAND --help' says more about a command.
 """
 
@@ -45,8 +46,17 @@ examples:
   torchscape explore my_model.py:potential --db run.db --strategy connect --neighbours 12
   torchscape explore lj7 --db lj7.db --strategy basin-hopping,connect,climb --searches 500
 
-Running the same command again continues where the last one stopped; Ctrl-C at any moment keeps everything
-found so far. The file belongs to one potential: another one is refused.
+Running the same command again continues where the last one stopped; Ctrl-C or SIGTERM at any moment keeps
+everything found so far. The file belongs to one potential: another one is refused. While it is written, copy it
+with 'torchscape copy' only: part of it may be in a log beside it (FILE-wal).
+"""
+
+_AFTER_COPY = """\
+example:
+  torchscape copy run.db backup.db
+
+The copy holds everything committed so far, also while 'torchscape explore' writes. Copying the file by other means
+misses what is still in the log beside it (run.db-wal); 'torchscape info' of such a copy says so.
 """
 
 _AFTER_PLOT = """\
@@ -71,10 +81,14 @@ Minima are numbered by energy, 0 being the lowest, as in 'torchscape info --json
 
 _AFTER_EXPORT = """\
 formats:
-  pyg          one file with a torch_geometric.data.Data; read it with torch.load(OUT, weights_only=False)
+  pyg          one file with a torch_geometric.data.Data; read it with torch.load(OUT, weights_only=False), which
+               runs whatever a file asks for: do so with files of your own, not with those of strangers
   graphml      one file, for Gephi, Cytoscape, igraph, NetworkX
   csv          a folder with minima.csv and transition_states.csv
   pathsample   a folder with min.data, ts.data, points.min, points.ts
+
+Files appear when they are whole, those of one folder together. They replace what an earlier export has written,
+never a landscape or a file of another kind.
 
 example:
   torchscape export digits.db --format csv -o tables
@@ -90,6 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     _explore(commands)
     _info(commands)
+    _copy(commands)
     _plot(commands)
     _export(commands)
     _analyse(commands)
@@ -186,6 +201,12 @@ def _info(commands) -> None:
     parser = _command(commands, "info", "say what is in a landscape file")
     parser.add_argument("db", metavar="DB", help="landscape file")
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+
+
+def _copy(commands) -> None:
+    parser = _command(commands, "copy", "copy a landscape file, also while it is written", epilog=_AFTER_COPY)
+    parser.add_argument("db", metavar="SRC", help="landscape file")
+    parser.add_argument("output", metavar="DST", help="the copy, which must not exist yet")
 
 
 def _plot(commands) -> None:

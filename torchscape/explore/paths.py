@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from torchscape.interrupts import interruptible
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
@@ -29,7 +30,7 @@ def integrate_paths(
 
     ``landscape.network()`` then carries them, and ``plots.profile`` draws them. A path is stored if it ends in the
     two minima that the transition state is known to join; others are left out. What is stored is not done again,
-    and every 64 are committed, so that an interrupted call goes on where it stopped.
+    and every 64 are committed, so that an interrupted call (Ctrl-C, SIGTERM, SIGHUP) goes on where it stopped.
 
     Args:
         landscape: where the transition states are.
@@ -55,9 +56,10 @@ def integrate_paths(
     """
     wanted = _without_path(landscape) if ids is None else ids.cpu()
     n_stored = 0
-    with progress_bar(show=progress, desc="paths", unit=" paths", total=len(wanted)) as bar:
+    with interruptible(), progress_bar(show=progress, desc="paths", unit=" paths", total=len(wanted)) as bar:
         for chunk in wanted.split(_AT_ONCE):
             n_stored += _integrate(landscape, potential, chunk, n_points, options)
+            landscape.fold()
             bar.update(len(chunk))
     return n_stored
 

@@ -22,6 +22,7 @@ from torchscape.explore.families import merge_families
 from torchscape.explore.invariances import find_invariances
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found
+from torchscape.interrupts import interruptible
 from torchscape.landscape import Landscape
 from torchscape.landscape.description import (
     NO_MINIMUM,
@@ -115,7 +116,9 @@ def explore(
     one something to do again.
 
     Ctrl-C (KeyboardInterrupt) ends the exploration, keeps everything committed so far and returns a report whose
-    status is "interrupted".
+    status is "interrupted". SIGTERM, as schedulers send it, and SIGHUP do the same, and then end the process with
+    the exit code 128 + signal (``SystemExit``; see :func:`torchscape.interrupts.interruptible`). After every round
+    the file itself holds everything, without the log beside it.
 
     Args:
         landscape: the database, opened for this potential.
@@ -135,6 +138,7 @@ def explore(
         FingerprintMismatch: if the landscape is that of another potential.
         PotentialError: if a derivative or the symmetry of the potential is false.
         DatabaseError: if it cannot be written; what is committed stays.
+        SystemExit: after SIGTERM or SIGHUP.
 
     Example:
         >>> import torchscape as tsc
@@ -149,21 +153,25 @@ def explore(
     strategies = [BasinHopping(), ConnectMinima()] if strategies is None else list(strategies)
     if potential is not landscape.potential and not landscape.is_readonly:
         landscape.expect(potential)
-    if check:
-        probe(potential)
-    loop = _Loop(landscape, potential, seed, budget or Budget(), executor or InProcess(), progress)
-    run = landscape.begin_run(seed, {"strategies": [repr(s) for s in strategies], "budget": repr(budget)})
-    try:
-        status = loop.run(strategies)
-    except KeyboardInterrupt:
-        status = "interrupted"
-    except BaseException:
-        with contextlib.suppress(DatabaseError):  # after a full disk: what is being raised says more
-            landscape.finish_run(run, "failed")
-        raise
-    found = {} if landscape.is_readonly else find_invariances(landscape, potential)
-    landscape.finish_run(run, status)
-    report = loop.report(status)
+    with interruptible():
+        if check:
+            probe(potential)
+        loop = _Loop(landscape, potential, seed, budget or Budget(), executor or InProcess(), progress)
+        run = landscape.begin_run(seed, {"strategies": [repr(s) for s in strategies], "budget": repr(budget)})
+        found: Mapping[str, Any] = {}
+        try:
+            status = loop.run(strategies)
+            found = find_invariances(landscape, potential)
+        except KeyboardInterrupt:
+            status = "interrupted"
+        except BaseException:
+            with contextlib.suppress(DatabaseError):  # after a full disk: what is being raised says more
+                landscape.finish_run(run, "failed")
+            landscape.fold()
+            raise
+        landscape.finish_run(run, status)
+        landscape.fold()
+        report = loop.report(status)
     if report.n_families:
         warnings.warn(families_advice(report, found), stacklevel=2)
     if report.advice:
@@ -254,6 +262,7 @@ class _Loop:
                 ids.append(self._write(found, round, name))
             state = dict(strategy.absorb(self.landscape, state, round, results, ids))
             self.landscape.save_state(key, {**state, "n_rounds": n_rounds})
+        self.landscape.fold()
         self._characterise()
         for found in results:
             self.n_quenches += found.n_quenches
@@ -402,6 +411,7 @@ def characterise_new(
             landscape.set_curvature(some, characterise(potential, points(some)), of=of)
             if of == "minima":
                 merge_families(landscape, potential)
+            landscape.fold()
             bar.update(len(some))
             if is_late():
                 return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torchscape.export.columns import minimum_columns, require_coords, transition_state_columns
 from torchscape.network import Network
+from torchscape.outputs import head, whole_file
 
 if TYPE_CHECKING:
     import networkx
@@ -51,15 +52,19 @@ def to_networkx(network: Network, *, coords: bool = False) -> networkx.MultiGrap
 def write_graphml(network: Network, path: str | Path) -> Path:
     """The graph of :func:`to_networkx` (without coordinates) as a GraphML file, for Gephi, Cytoscape and others.
 
-    Returns the path. GraphML has no lists, so coordinates do not travel; write them with
-    :func:`~torchscape.export.to_csv`.
+    Returns the path. The file appears when it is whole, in place of another GraphML file only. GraphML has no
+    lists, so coordinates do not travel; write them with :func:`~torchscape.export.to_csv`.
+
+    Raises:
+        TorchscapeError: if something else is there.
+        OSError: when it cannot be written.
 
     Reference:
         Brandes et al., GraphML progress report, doi 10.1007/3-540-45848-4_59.
     """
     import networkx
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    networkx.write_graphml_xml(to_networkx(network), path)
+    path, graph = Path(path), to_networkx(network)
+    with whole_file(path, lambda there: b"<graphml" in head(there)) as beside:
+        networkx.write_graphml_xml(graph, beside)
     return path

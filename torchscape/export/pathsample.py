@@ -22,6 +22,7 @@ import torch
 
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
+from torchscape.outputs import head, whole_files
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["read_pathsample", "read_pathsample_sets", "write_pathsample"]
@@ -48,7 +49,7 @@ def write_pathsample(
 
     Args:
         network: N minima, E transition states.
-        folder: made when absent; files of the same names are replaced.
+        folder: made when absent; files of the same names are replaced, all at once when the new ones are whole.
         a, b: positions (from 0) of the end-state minima for ``min.A`` and ``min.B``.
         log_group_order: ln |G|; by default the largest log_degeneracy (and at least 0), so that the most
             degenerate point has o = 1.
@@ -57,7 +58,8 @@ def write_pathsample(
 
     Raises:
         TorchscapeError: if an order is not a whole number, a ``log_det`` is unknown, a minimum of ``a`` or ``b``
-            does not exist, or ``cluster`` is asked of coordinates that are not a cluster's.
+            does not exist, ``cluster`` is asked of coordinates that are not a cluster's, or a file of one of these
+            names holds something else.
         OSError: when the folder cannot be written.
 
     Example:
@@ -81,7 +83,6 @@ def write_pathsample(
     }
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     minima = zip(network.energy.tolist(), network.log_det.tolist(), orders, inertia.tolist(), strict=True)
     saddles = zip(
         network.ts_energy.tolist(),
@@ -91,26 +92,40 @@ def write_pathsample(
         ts_inertia.tolist(),
         strict=True,
     )
-    written = [
-        _write_lines(
-            folder / "min.data",
-            (f"{_f20(energy)}{_f20(log_det)}{_i(o, 6)}{_f20(*moments)}" for energy, log_det, o, moments in minima),
+    lines: dict[str, Iterable[str]] = {
+        "min.data": (
+            f"{_f20(energy)}{_f20(log_det)}{_i(o, 6)}{_f20(*moments)}" for energy, log_det, o, moments in minima
         ),
-        _write_lines(
-            folder / "ts.data",
-            (
-                f"{_f20(energy)}{_f20(log_det)}{_i(o, 10)}{_i(i, 10)}{_i(j, 10)}{_f20(*moments)}"
-                for energy, log_det, o, (i, j), moments in saddles
-            ),
+        "ts.data": (
+            f"{_f20(energy)}{_f20(log_det)}{_i(o, 10)}{_i(i, 10)}{_i(j, 10)}{_f20(*moments)}"
+            for energy, log_det, o, (i, j), moments in saddles
         ),
-    ]
-    for name, x in (("points.min", network.coords), ("points.ts", network.ts_coords)):
-        if x is not None:
-            x.detach().cpu().numpy().astype("<f8").tofile(folder / name)
-            written.append(folder / name)
-    for name, chosen in sets.items():
-        written.append(_write_lines(folder / name, [str(len(chosen)), *(str(i + 1) for i in chosen)]))
-    return written
+        **{name: [str(len(chosen)), *(str(i + 1) for i in chosen)] for name, chosen in sets.items()},
+    }
+    points = {"points.min": network.coords, "points.ts": network.ts_coords}
+    # Coordinates of other minima that an earlier export has left there would be taken for those of these.
+    with whole_files(folder, {**dict.fromkeys(lines, _holds_numbers), **dict.fromkeys(points, _any)}) as beside:
+        for name, text in lines.items():
+            _write_lines(beside / name, text)
+        for name, x in points.items():
+            if x is not None:
+                x.detach().cpu().numpy().astype("<f8").tofile(beside / name)
+    order = ["min.data", "ts.data", *(name for name, x in points.items() if x is not None), *sets]
+    return [folder / name for name in order]
+
+
+def _holds_numbers(path: Path) -> bool:
+    """Whether its first line begins with a number, as in every text file of PATHSAMPLE."""
+    words = head(path).split(None, 1)
+    try:
+        return bool(words) and math.isfinite(float(words[0].upper().replace(b"D", b"E")))
+    except ValueError:
+        return False
+
+
+def _any(path: Path) -> bool:
+    """Coordinates have no mark of their own: any file of that name is taken for them."""
+    return True
 
 
 def read_pathsample(folder: str | Path, *, n_modes: int | None = None, log_group_order: float = 0.0) -> Network:
@@ -178,10 +193,9 @@ def _i(value: int, width: int) -> str:
     return f" {value:{width - 1}d}"
 
 
-def _write_lines(path: Path, lines: Iterable[str]) -> Path:
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
     with path.open("w", encoding="ascii", newline="\n") as file:
         file.writelines(f"{line}\n" for line in lines)
-    return path
 
 
 def _expect_finite(network: Network) -> None:

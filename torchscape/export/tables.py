@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torchscape.export.columns import minimum_columns, require_coords, transition_state_columns
 from torchscape.network import Network
+from torchscape.outputs import begins_with, whole_files
 from torchscape.types import Tensor
 
 __all__ = ["to_csv"]
@@ -17,7 +18,8 @@ def to_csv(network: Network, folder: str | Path, *, coords: bool = False) -> tup
 
     The columns are ``minimum`` (its position 0..N-1), ``id`` (the database's), ``energy, log_det,
     log_degeneracy, n_modes, hits`` and the properties; for transition states ``transition_state, id, minimum_a,
-    minimum_b`` (positions) and the same five. Numbers are written so that reading them gives the same float.
+    minimum_b`` (positions) and the same five. Numbers are written so that reading them gives the same float. Both
+    files appear together, in place of such files only.
 
     Args:
         network: what to write.
@@ -25,7 +27,7 @@ def to_csv(network: Network, folder: str | Path, *, coords: bool = False) -> tup
         coords: append one column ``x0, x1, ...`` per coordinate.
 
     Raises:
-        TorchscapeError: if ``coords`` is asked for and the network has none.
+        TorchscapeError: if ``coords`` is asked for and the network has none, or other tables have these names.
         OSError: when the folder cannot be written.
     """
     minima = {"id": network.ids, **minimum_columns(network)}
@@ -36,17 +38,18 @@ def to_csv(network: Network, folder: str | Path, *, coords: bool = False) -> tup
         minima |= {f"x{d}": column for d, column in enumerate(x.T)}
         saddles |= {f"x{d}": column for d, column in enumerate(ts_x.T)}
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    return (
-        _write(folder / "minima.csv", "minimum", minima),
-        _write(folder / "transition_states.csv", "transition_state", saddles),
-    )
+    with whole_files(folder, _FILES) as beside:
+        _write(beside / "minima.csv", "minimum", minima)
+        _write(beside / "transition_states.csv", "transition_state", saddles)
+    return folder / "minima.csv", folder / "transition_states.csv"
 
 
-def _write(path: Path, counter: str, columns: dict[str, Tensor]) -> Path:
+_FILES = {"minima.csv": begins_with(b"minimum,id,"), "transition_states.csv": begins_with(b"transition_state,id,")}
+
+
+def _write(path: Path, counter: str, columns: dict[str, Tensor]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([counter, *columns])
         rows = zip(*(column.tolist() for column in columns.values()), strict=True)
         writer.writerows([i, *row] for i, row in enumerate(rows))
-    return path

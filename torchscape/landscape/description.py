@@ -47,6 +47,11 @@ def described(summary: dict[str, Any]) -> str:
     lines["work"] = (
         f"{summary['n_tasks']} tasks, {summary['n_evaluations']} evaluations, {len(summary['runs'])} runs"
     )
+    if summary["lacks_log"]:
+        lines["log missing"] = (
+            "what was found last is not in this file, but was in the log beside it (its name with -wal); "
+            "copy landscapes by 'torchscape copy'"
+        )
     lines["complete"] = _completeness(summary)
     width = max(map(len, lines))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())

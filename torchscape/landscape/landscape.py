@@ -131,6 +131,13 @@ class Landscape(Families):
         """Release the file. Closing twice is fine."""
         self._store.close()
 
+    def fold(self) -> None:
+        """Move what was committed from the log into the file itself, which then holds everything by itself.
+
+        ``explore`` does it after every round, and :meth:`close` at the end.
+        """
+        self._store.fold()
+
     def __enter__(self) -> Landscape:
         return self
 

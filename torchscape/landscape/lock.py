@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
+import stat
 import weakref
 from pathlib import Path
 
@@ -17,6 +19,7 @@ class WriterLock:
 
     The operating system keeps the lock (``flock`` on ``path`` + ".lock"), so it vanishes with the process that
     held it, however that process ended; a lock file that lies about afterwards blocks nobody. Readers need none.
+    A link in its place is not followed: what it leads to is somebody else's.
 
     Raises:
         DatabaseError: if somebody else is writing (named by process and host), or no lock file can be made.
@@ -40,8 +43,11 @@ class WriterLock:
             raise DatabaseError("writing a landscape needs POSIX file locks; on Windows, work in WSL") from error
         while True:
             try:
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+                descriptor = os.open(self.path, flags, 0o666)
             except OSError as error:
+                if self.path.is_symlink() or error.errno == errno.ENXIO:
+                    raise DatabaseError(_no_lock_file(self.path)) from error
                 reason = (error.strerror or str(error)).lower()
                 raise DatabaseError(
                     f"cannot write {path}: {reason} ({self.path}); choose a path in a directory that you may "
@@ -58,9 +64,16 @@ class WriterLock:
                         "put the file on a local disk"
                     ) from error
                 raise DatabaseError(_busy(path, holder)) from None
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise DatabaseError(_no_lock_file(self.path))
             if _is_still(descriptor, self.path):
                 return descriptor
             os.close(descriptor)  # its last holder removed the file between our open and our lock
+
+
+def _no_lock_file(path: Path) -> str:
+    return f"{path} is a link or no plain file, where the lock of the landscape belongs: remove it"
 
 
 def _busy(path: Path, holder: str) -> str:
@@ -76,7 +89,7 @@ def _busy(path: Path, holder: str) -> str:
 def _is_still(descriptor: int, path: Path) -> bool:
     """Whether ``path`` still names the file behind ``descriptor``."""
     try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
         return False
 

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from torchscape.devices import HOST
-from torchscape.errors import TorchscapeError
+from torchscape.errors import DatabaseError, TorchscapeError
 from torchscape.landscape import identity, rows, view
 from torchscape.landscape.description import described
 from torchscape.landscape.journal import Journal
 from torchscape.landscape.paths import read_paths
 from torchscape.landscape.store import Store
 from torchscape.network import Network
+from torchscape.outputs import whole_file
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Int, Tensor
@@ -33,6 +35,39 @@ class Reading(Journal):
     @property
     def path(self) -> Path | None:
         return self._store.path
+
+    @property
+    def lacks_log(self) -> bool:
+        """Whether the log beside the file, with what was committed last, is gone: a copy was made without it."""
+        return self._store.lacks_log
+
+    def copy(self, path: str | os.PathLike[str]) -> Path:
+        """Write everything that is committed into a new file; also while somebody else is exploring, and of a
+        landscape in memory. Returns its path.
+
+        Copying the file by other means misses what is still in the log beside it, or catches both in the middle of
+        a change.
+
+        Raises:
+            DatabaseError: if there is such a file already, or it cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> import torchscape as tsc
+            >>> surface = tsc.FunctionPotential(lambda x: (x[0]**2 - 1)**2 + x[1]**2, 2)
+            >>> with tempfile.TemporaryDirectory() as folder, tsc.Landscape.in_memory(surface) as landscape:
+            ...     landscape.copy(f"{folder}/kept.db").name
+            'kept.db'
+        """
+        path = Path(path)
+        for there in (path, path.with_name(path.name + "-wal")):
+            if there.exists() or there.is_symlink():
+                raise DatabaseError(f"{there} exists already: copy to another name, or remove it first")
+        if not path.absolute().parent.is_dir():
+            raise DatabaseError(f"cannot create {path}: there is no directory {path.absolute().parent}")
+        with whole_file(path) as beside:
+            self._store.copy(beside)
+        return path
 
     @property
     def fingerprint(self) -> str:
@@ -156,11 +191,13 @@ class Reading(Journal):
         the last run had nothing left to do, and found no families: ``n_families`` of the minima are no points, but
         continuous families with so many ``flat_directions`` that no declared symmetry explains;
         ``n_unjoined_families`` of them share their energy with another. ``invariances`` are shifts that leave U
-        unchanged and that nobody declared: ``directions``, and ``periods`` by coordinate.
+        unchanged and that nobody declared: ``directions``, and ``periods`` by coordinate. ``lacks_log`` says that
+        the file is a copy without the log that belongs to it, so that what was found last is missing.
         """
         with self._store.snapshot():
             found = self.load_state("invariances") or {}
-            return view.summarise(self._store, self.network(coords=False), self.runs(), self.refusals(), found)
+            told = view.summarise(self._store, self.network(coords=False), self.runs(), self.refusals(), found)
+        return {**told, "complete": told["complete"] and not self.lacks_log, "lacks_log": self.lacks_log}
 
     def describe(self) -> str:
         """Counts, energies, connectivity, coverage and work in a few lines: what ``torchscape info`` prints."""

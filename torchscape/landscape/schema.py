@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torchscape.errors import DatabaseError
 
-__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "create", "is_empty", "verify"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "create", "is_empty", "log_is_open", "verify"]
 
 APPLICATION_ID = 0x74736370
 """Stored in the header of the file ("tscp"): says whose file it is."""
@@ -114,6 +114,12 @@ def create(connection: sqlite3.Connection) -> None:
     for statement in TABLES.split(";\n"):
         if statement.strip():
             connection.execute(statement)
+
+
+def log_is_open(connection: sqlite3.Connection) -> bool:
+    """Whether a writer has begun and not ended: then the latest commits may be in the log beside the file."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'log'").fetchone()
+    return row is not None and row[0] == "open"
 
 
 def verify(connection: sqlite3.Connection, path: Path | str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ __all__ = ["Store"]
 
 _MAGIC = b"SQLite format 3\x00"
 _TIMEOUT = 30.0  # seconds to wait for a reader that is in the middle of a checkpoint
+_AT_CLOSING = 1000  # milliseconds to wait for readers then: whoever was asked to end must not wait for them
+_FOLDED_EVERY = 60.0  # seconds
+_OPEN = "INSERT INTO meta(key, value) VALUES ('log', 'open') ON CONFLICT(key) DO NOTHING"
+_CLOSED = "DELETE FROM meta WHERE key = 'log'"
 
 
 class Store:
@@ -24,10 +29,13 @@ class Store:
 
     Write-ahead logging: readers see the last commit while the writer works. Every commit is flushed to the disk
     (``synchronous = FULL``; one flush per task, which takes seconds anyway), so that neither a killed process nor
-    a power failure loses what was committed.
+    a power failure loses what was committed. The log is folded into the file at least once a minute in which
+    something is committed, and whenever :meth:`fold` is called. As long as a writer has not closed it, the file
+    says that there is a log beside it (``meta`` has ``log = open``).
 
     Attributes:
         is_new: there were no tables yet; the creator fills them in :meth:`creation`.
+        lacks_log: opened for reading, and the log beside the file, which a writer did not fold in, is gone.
         on_rollback: called whenever something was undone, so that caches can be dropped.
         on_end: called when an outermost transaction has ended, either way.
     """
@@ -38,6 +46,9 @@ class Store:
         self.on_rollback: list[Callable[[], None]] = []
         self.on_end: list[Callable[[], None]] = []
         self._depth = 0
+        self._marked = False  # that there is a log
+        self._folded = time.monotonic()
+        self.lacks_log = False
         self._lock: WriterLock | None = None
         self._connection: sqlite3.Connection | None = None
         if path is not None:
@@ -50,6 +61,7 @@ class Store:
             raise
 
     def _open(self) -> bool:
+        has_log = self.path is not None and _log_of(self.path).exists()
         with self._explained():
             self._connection = connection = _connect(self.path, self.readonly)
             connection.execute("PRAGMA foreign_keys = ON")
@@ -60,7 +72,27 @@ class Store:
             schema.verify(connection, self.path or "memory")
             if not self.readonly:
                 self._log_ahead()
+            elif self.path is not None and schema.log_is_open(connection):
+                self._left_behind(self.path, has_log)
         return False
+
+    def _left_behind(self, path: Path, has_log: bool) -> None:
+        """A writer is at work, or it was killed and its log is folded in here, or the log is gone."""
+        try:
+            lock = WriterLock(path)
+        except DatabaseError:  # somebody is writing, or nobody may: then the log is read where it is
+            return
+        try:
+            if not has_log:
+                self.lacks_log = _logs_ahead(path)
+            elif not self.connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self.connection.execute("PRAGMA query_only = OFF")
+                    _close_log(self.connection)
+        finally:
+            with contextlib.suppress(sqlite3.Error):
+                self.connection.execute("PRAGMA query_only = ON")
+            lock.release()
 
     def _log_ahead(self) -> None:
         # A file system without shared memory refuses and stays with a rollback journal: as safe, but then
@@ -109,9 +141,13 @@ class Store:
         )
         self.execute(begin)
         self._depth += 1
+        marks = not (self._marked or self.is_new or self.path is None)
         try:
+            if marks:
+                self.execute(_OPEN)
             yield
             self.execute(commit)
+            self._marked |= marks
         except BaseException:
             self._undo(name)
             raise
@@ -120,6 +156,31 @@ class Store:
             if self._depth == 0:
                 for call in self.on_end:
                     call()
+        if self._depth == 0 and (marks or time.monotonic() - self._folded > _FOLDED_EVERY):
+            self.fold()
+
+    def fold(self) -> None:
+        """Move what the log holds into the file, so that the file alone has everything that is committed.
+
+        What a reader is still looking at stays in the log until the next time; nobody is waited for.
+        """
+        if self._connection is None or self.path is None or self.readonly or self._connection.in_transaction:
+            return
+        with contextlib.suppress(sqlite3.Error):  # a full disk: nothing is lost, it is in the log
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._folded = time.monotonic()
+
+    def copy(self, path: Path) -> None:
+        """Write everything that is committed into a new file at ``path``, which needs no log beside it."""
+        with self._explained():
+            copy = sqlite3.connect(path, isolation_level=None)
+            try:
+                self.connection.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE").fetchall()
+                if not self.lacks_log:
+                    copy.execute(_CLOSED)
+            finally:
+                copy.close()
 
     @property
     def depth(self) -> int:
@@ -159,8 +220,8 @@ class Store:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(sqlite3.Error):  # a busy reader keeps the log alive: nothing is lost
-                if not self.readonly and not connection.in_transaction:
-                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                if self._marked and not connection.in_transaction:
+                    _close_log(connection)
             connection.close()
         lock, self._lock = self._lock, None
         if lock is not None:
@@ -174,6 +235,22 @@ class Store:
             raise DatabaseError(_explain(error, self.path or Path("the landscape in memory"))) from error
 
 
+def _close_log(connection: sqlite3.Connection) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {_AT_CLOSING}")
+    connection.execute(_CLOSED)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _log_of(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _logs_ahead(path: Path) -> bool:
+    """Whether the file was last written with a log beside it; its header says so."""
+    with path.open("rb") as file:
+        return file.read(20)[18:] == b"\x02\x02"
+
+
 def _connect(path: Path | None, readonly: bool) -> sqlite3.Connection:
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None)
@@ -183,8 +260,7 @@ def _connect(path: Path | None, readonly: bool) -> sqlite3.Connection:
         # A connection that may write can clear away the log after a killed writer; query_only keeps it a reader.
         uri = path.absolute().as_uri() + "?mode=rw"
     else:
-        has_log = path.with_name(path.name + "-wal").exists()
-        uri = path.absolute().as_uri() + ("?mode=ro" if has_log else "?mode=ro&immutable=1")
+        uri = path.absolute().as_uri() + ("?mode=ro" if _log_of(path).exists() else "?mode=ro&immutable=1")
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_TIMEOUT)
     if readonly:
         connection.execute("PRAGMA query_only = ON")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import time
 import zipfile
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ import torch
 from torchscape.errors import DatabaseError, FingerprintMismatch, TorchscapeError
 from torchscape.learning.directions import Plane
 from torchscape.memory import rows_that_fit
+from torchscape.outputs import whole_file
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
 from torchscape.types import Float, Tensor
@@ -227,7 +227,5 @@ class _Record:
         return torch.as_tensor(energy), torch.as_tensor(done)
 
     def write(self, energy: Float[Tensor, "P"], done: Tensor) -> None:
-        part = self.path.with_name(self.path.name + ".part")
-        with part.open("wb") as stream:
+        with whole_file(self.path) as beside, beside.open("wb") as stream:
             np.savez(stream, digest=np.array(self.digest), energy=energy.cpu().numpy(), done=done.numpy())
-        os.replace(part, self.path)

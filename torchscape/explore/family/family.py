@@ -20,6 +20,7 @@ from torchscape.explore.family.members import Member, seed_minima
 from torchscape.explore.family.refine import middles
 from torchscape.explore.run import explore
 from torchscape.explore.strategy import Strategy
+from torchscape.interrupts import interruptible
 from torchscape.landscape import Landscape, Matching
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
@@ -80,6 +81,9 @@ def explore_family(
         matching: when points are the same.
         progress: show progress bars.
 
+    Ctrl-C, SIGTERM and SIGHUP end it, and the message says which member is incomplete and which were not begun;
+    with a ``folder`` everything found so far stays there, and the same call goes on with it.
+
     Members with different numbers of coordinates are explored, but share no branch; the result says so. Beyond
     ``continuation.dense_limit`` coordinates branches are followed, but folds and pitchforks are not located.
 
@@ -87,6 +91,8 @@ def explore_family(
         PotentialError: if there is not one potential for each value, values repeat or are not finite,
             ``potentials`` gives anything but potentials, or there are no values in between to be added.
         FingerprintMismatch: if ``folder`` holds another family.
+        KeyboardInterrupt: after Ctrl-C.
+        SystemExit: after SIGTERM or SIGHUP, as :func:`~torchscape.explore.explore` does.
 
     Example:
         >>> import torchscape as tsc
@@ -107,6 +113,7 @@ def explore_family(
         )
     options = continuation or Continuation()
     with contextlib.ExitStack() as stack:
+        stack.enter_context(interruptible())
         bar = stack.enter_context(progress_bar(show=progress, desc="members", total=len(ordered), unit=""))
         landscapes: dict[float, Landscape] = {}
 
@@ -116,7 +123,7 @@ def explore_family(
                 landscape = stack.enter_context(_opened(folder, value, at(value), matching))
                 if seed_from_neighbour:
                     _seed(landscape, at(value), landscapes, value)
-                _explored(
+                status = _explored(
                     landscape,
                     at(value),
                     strategies=strategies,
@@ -125,6 +132,8 @@ def explore_family(
                     executor=executor,
                     progress=progress,
                 )
+                if status == "interrupted":
+                    raise KeyboardInterrupt(_incomplete(value, [v for v in values if v > value], folder))
                 landscapes[value] = landscape
                 bar.update()
             members = [Member(value, at(value), landscapes[value]) for value in sorted(landscapes)]
@@ -141,11 +150,30 @@ def explore_family(
         return assemble(sweeps)
 
 
-def _explored(landscape: Landscape, potential: Potential, **options) -> None:
-    """Explore one member. That it has no minima is a finding here, whose reason the result's notes give."""
+def _explored(landscape: Landscape, potential: Potential, **options) -> str:
+    """Explore one member, and return the status of that.
+
+    That it has no minima is a finding here, whose reason the result's notes give.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="none of .* quenches ended in a minimum")
-        explore(landscape, potential, **options)
+        return explore(landscape, potential, **options).status
+
+
+def _incomplete(value: float, left: Sequence[float], folder: str | os.PathLike[str] | None) -> str:
+    """What an interrupted family has, in words."""
+    told = f"interrupted: the member at {value:.12g} is incomplete"
+    if left:
+        told += f", and {len(left)} {'were' if len(left) > 1 else 'was'} not begun ({_shown(left)})"
+    if folder is None:
+        return (
+            f"{told}; nothing is kept without a folder: give one, and a second call goes on where this one stopped"
+        )
+    return f"{told}; everything found so far is in {folder}, and the same call goes on from there"
+
+
+def _shown(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.12g}" for value in values[:5]) + ", ..." * (len(values) > 5)
 
 
 def _seed(landscape: Landscape, potential: Potential, landscapes: Mapping[float, Landscape], value: float) -> None:
