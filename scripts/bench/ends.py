@@ -8,10 +8,10 @@
     scripts/bench/ends.py --json FILE      # also write the figures, with machine, versions and date
 
 Transition states are those that ``climb`` finds from minima along random directions. From both sides of each
-dx/dt = -grad U is integrated by LSODA with rtol = 1e-10 from 10^-4 length scales along the unstable mode, one
-path at a time, until the gradient has fallen to 10^-6 and to a hundredth of that at the start, and its end is
-polished by Newton's method. A path of ours is wrong if it ends elsewhere and counts as verified all the same; it
-is open if it says that its end is not known. Paths that leave the box are left out.
+dx/dt = -grad U is integrated by LSODA with rtol = 1e-10 from 10^-3 length scales along the unstable mode, one
+path at a time, until the curvature is positive and Newton's step shorter than 10^-3 length scales. A path of ours
+is wrong if it ends elsewhere and counts as verified all the same; it is open if it says that its end is not known.
+Transition states of which a path leaves the box, or whose reference rose, are left out.
 
 wrong       paths of verified transition states whose end is not that of LSODA.
 open        transition states whose paths are said to be open.
@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.integrate import solve_ivp
+from scipy.integrate import LSODA
 
 sys.path.insert(0, str(Path(__file__).parent))
 from _record import record
@@ -95,7 +95,7 @@ def reference(u: Potential, ts: StationaryPoints, kept: Path | None) -> torch.Te
     began = time.monotonic()
     gradient = in_numpy(u)
     for row in torch.nonzero(ends[0, :, 0].isinf())[:, 0].tolist():
-        off = 1e-4 * u.length_scale * mode[row]
+        off = 1e-3 * u.length_scale * mode[row]
         ends[:, row] = torch.stack([flow_end(u, gradient, points.x[row] + side * off) for side in (-1, 1)])
         if kept is not None and time.monotonic() - began > 20:
             torch.save(ends, kept)
@@ -168,33 +168,47 @@ def network_gradient(u: Potential) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def flow_end(u: Potential, gradient: Callable[[np.ndarray], np.ndarray], x: torch.Tensor) -> torch.Tensor:
-    """Where dx/dt = -grad U ends."""
-    least = min(1e-6, 1e-2 * float(np.sqrt(np.mean(gradient(x.numpy()) ** 2))))
+    """Where dx/dt = -grad U ends; NaN where it leaves the box or comes to nothing in 20000 steps.
+
+    It has ended where the curvature is positive and Newton's step is shorter than 10^-3 length scales. That is
+    looked at once the gradient has grown, which at a soft saddle is small from the beginning, and fallen again.
+    """
     low, high = (-np.inf, np.inf) if u.bounds is None else (u.bounds.lower.numpy(), u.bounds.upper.numpy())
+    tolerance = {"rtol": 1e-10, "atol": 1e-10 * u.length_scale}
+    solver = LSODA(lambda _t, y: -gradient(y), 0.0, x.numpy(), t_bound=1e15, **tolerance)
+    largest, look = 0.0, 0
+    for n in range(20000):
+        if solver.status != "running":
+            break
+        solver.step()
+        if not np.all((solver.y > low) & (solver.y < high)):
+            break
+        size = np.linalg.norm(gradient(solver.y))
+        largest = max(largest, size)
+        if size < 0.1 * largest and n >= look:
+            end = ended(u, torch.from_numpy(solver.y.copy()))
+            if end is not None:
+                return end
+            look = n + 10
+    return torch.full_like(x, torch.nan)
 
-    def settled(t: float, y: np.ndarray) -> float:
-        if t == 0.0:
-            return 1.0
-        inside = bool(np.all((y > low) & (y < high)))
-        return float(np.sqrt(np.mean(gradient(y) ** 2))) - least if inside else -1.0
 
-    settled.terminal = True
-    done = solve_ivp(
-        lambda _t, y: -gradient(y),
-        (0.0, 1e12),
-        x.numpy(),
-        method="LSODA",
-        rtol=1e-10,
-        atol=1e-10 * u.length_scale,
-        events=settled,
-    )
-    end = torch.from_numpy(done.y[:, -1])
-    if done.status != 1 or (u.bounds is not None and not bool(u.bounds.interior(end[None]))):
-        return torch.full_like(x, torch.nan)
-    for _ in range(4):
-        grad, h = u.energy_and_grad(end[None])[1][0], u.hessian(end[None])[0]
-        end = end - torch.linalg.pinv(h, rtol=1e-9, hermitian=True) @ grad
-    return end
+def ended(u: Potential, x: torch.Tensor) -> torch.Tensor | None:
+    """The minimum to which Newton's method leads from close by; None where there is none."""
+    start, size = x, torch.inf
+    for _ in range(6):
+        grad, h = u.energy_and_grad(x[None])[1][0], u.hessian(x[None])[0]
+        values, vectors = torch.linalg.eigh(h)
+        noise = 1e-9 * values.abs().amax()
+        if bool((values < -noise).any()):
+            return None
+        slope = vectors.T @ grad
+        step = vectors @ torch.where(values > noise, slope / values, 0.0)
+        if float(step.norm()) > 1e-3 * u.length_scale or float(step.norm()) > size:
+            return None if x is start else x
+        size = float(step.norm())
+        x = x - step
+    return x
 
 
 def costs(u: Potential, x: torch.Tensor) -> tuple[float, float]:
@@ -224,7 +238,7 @@ def measured(case: Case, u: Potential, ts: StationaryPoints, ends: torch.Tensor)
     found = confirm(meter, ts)
     cpu = time.process_time() - cpu
     for row, at in enumerate(found.candidate_ts.tolist()):
-        if bool(ends[:, row].isnan().any()):
+        if bool(ends[:, row].isnan().any()) or bool((u.energy_and_grad(ends[:, row])[0] >= ts.energy[row]).any()):
             continue
         checked += 1
         if at < 0:

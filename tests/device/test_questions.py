@@ -24,6 +24,7 @@ from torchscape.points import StationaryPoints, Status
 from torchscape.potentials import FunctionPotential
 from torchscape.saddles import Band, Descent, Follow
 from torchscape.saddles.curvature import Dense, Krylov
+from torchscape.saddles.flow import Flow
 from torchscape.saddles.stationary import Newton as StationarySearch
 from torchscape.sampling.basins.flow import SteepestDescent
 
@@ -92,6 +93,7 @@ STEPPERS = {
     "descent, Krylov": (Descent(curvature=Krylov(max_dim=8)), starts),
     "stationary": (StationarySearch(), aimed),
     "stationary, Krylov": (StationarySearch(curvature=Krylov(max_dim=8)), aimed),
+    "flow": (Flow(1e-3), starts),
     "steepest descent": (SteepestDescent(), starts),
 }
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import math
 
 import numpy as np
 import pytest
 import torch
-from scipy.integrate import solve_ivp
+from saddles.known import DATA
+from scipy.integrate import quad, solve_ivp
 
-from torchscape import FunctionPotential, StationaryPoints
-from torchscape.potentials import Himmelblau
+from torchscape import FunctionPotential, StationaryPoints, problems
+from torchscape.potentials import Himmelblau, MuellerBrown
 from torchscape.saddles import Descent, confirm, descend
+from torchscape.saddles.flow import Flow, weights
 
 
 def himmelblau_end(x):
@@ -100,3 +104,108 @@ def test_a_path_on_a_divide_has_a_known_end_where_both_sides_meet_again(parts_fo
     assert ends.converged.tolist() == [known]
     if known:
         assert ends.x[0].tolist() == pytest.approx([1.0, 0.0], abs=1e-6)
+
+
+@pytest.mark.skipif(not (DATA / "regression_grid.csv").exists(), reason="the regression data are not here")
+@pytest.mark.parametrize(
+    ("saddle", "energy", "lower"),
+    [
+        (
+            [0.010843961540782572, 0.07825090546274947, 2.586375984208218, -1.181740307458532, 2.597442866006636],
+            6.84025907,
+            [5.453832, 6.354842],
+        ),
+        (
+            [
+                0.07221487354828324,
+                -0.08168687344811401,
+                3.2758800971021875,
+                -1.137764614494265,
+                3.9221182213725276,
+            ],
+            9.39079543,
+            [5.453832, 6.354842],
+        ),
+    ],
+)
+def test_two_saddles_of_the_regression(saddle, energy, lower):
+    """One path of each passes close to another saddle; both were stored with 5.416095 as an end, which four
+    integrators (LSODA, Radau, BDF, Euler) do not reach."""
+    u = problems.get("regression", data=str(DATA / "regression_grid.csv")).potential
+    x = torch.tensor([saddle], dtype=torch.float64)
+    value, grad = u.energy_and_grad(x)
+    assert value.item() == pytest.approx(energy, abs=1e-7)
+    top = StationaryPoints.of(x, value, grad_rms=grad.square().mean(1).sqrt(), status=torch.ones(1).long())
+    found = confirm(u, top)
+    assert found.outcomes == {"VERIFIED": 1}
+    ends = sorted([found.minus.energy.item(), found.plus.energy.item()])
+    assert ends == pytest.approx(lower, abs=1e-5)
+
+
+def test_ends_of_the_saddles_of_mueller_and_brown():
+    """Both paths of both saddles, against SciPy."""
+    u = MuellerBrown(bounded=False)
+    tops = torch.tensor([p.x for p in u.saddles], dtype=torch.float64)
+    mode = torch.linalg.eigh(u.hessian(tops))[1][:, :, 0]
+    starts = torch.cat([tops - 1e-4 * mode, tops + 1e-4 * mode])
+
+    def velocity(_t, z):
+        return -u.energy_and_grad(torch.as_tensor(z)[None])[1][0].numpy()
+
+    exact = [
+        solve_ivp(velocity, (0.0, 0.5), x, method="LSODA", rtol=1e-9, atol=1e-9).y[:, -1] for x in starts.numpy()
+    ]
+    value, grad = u.energy_and_grad(tops)
+    rms = grad.square().mean(1).sqrt()
+    found = confirm(u, StationaryPoints.of(tops, value, grad_rms=rms, status=torch.ones(len(tops)).long()))
+    assert found.outcomes == {"VERIFIED": 2}
+    for row, at in enumerate(found.candidate_ts.tolist()):
+        ours = [found.minus.x[at], found.plus.x[at]]
+        ours = ours if float(found.mode[at] @ mode[row]) > 0 else ours[::-1]
+        for end, theirs in zip(ours, (exact[row], exact[row + 2]), strict=True):
+            assert (end - torch.as_tensor(theirs)).norm() < 1e-4
+
+
+@pytest.mark.parametrize("path_tol", [1e-3, 1e-5])
+def test_a_curved_valley_with_a_known_flow(path_tol):
+    """U = 50 (r - 1)^2 + 1 - cos a in polar coordinates: from any angle the flow goes along r = 1 to the minimum
+    at a = 0. Every point of the path lies on it, to the accuracy asked for."""
+    u = FunctionPotential(
+        lambda z: 50 * ((z[0] ** 2 + z[1] ** 2).sqrt() - 1) ** 2 + 1 - z[0] / (z[0] ** 2 + z[1] ** 2).sqrt(), 2
+    )
+    angle = torch.tensor([3.0, -2.5, 1.0], dtype=torch.float64)
+    flow = Flow(path_tol)
+    state = flow.init(u, torch.stack([angle.cos(), angle.sin()], 1))
+    seen = 0
+    for _ in range(200):
+        state = flow.step(u, state)
+        assert ((state.x.norm(dim=1) - 1).abs() < 20 * path_tol).all()
+        seen = int((state.status != 0).sum())
+        if seen == 3:
+            break
+    assert seen == 3
+    assert (state.x - torch.tensor([1.0, 0.0]).double()).abs().max() < 1e-6
+
+
+def test_the_error_of_a_step_falls_with_its_fifth_power():
+    """dx/dt = -x^3 from 1 has x = (1 + 2 t)^(-1/2)."""
+    u = FunctionPotential(lambda x: 0.25 * x[0] ** 4, 1)
+    flow, errors = Flow(1e9), []
+    for radius in (0.16, 0.08, 0.04):
+        state = flow.step(u, flow.init(u, torch.ones(1, 1, dtype=torch.float64)))
+        state = dataclasses.replace(state, radius=torch.full((1,), radius, dtype=torch.float64))
+        c, time, _, strayed = flow._trial(u, state, torch.zeros(1, dtype=torch.bool))
+        errors.append(abs(float(flow._place(u, state, c)) - (1 + 2 * float(time)) ** -0.5))
+        assert errors[-1] < 3 * float(strayed.abs())  # and the step knows it
+    orders = np.diff(np.log2(errors)) * -1
+    assert (orders > 4.3).all()
+
+
+def test_weights_against_quadrature():
+    """t phi_k(-mu t) = t int_0^1 exp(-(1 - s) mu t) s^(k-1)/(k-1)! ds."""
+    mu = torch.tensor([[-3.0, -1.0, -1e-9, 0.0, 1e-3, 0.7, 1.0001, 40.0, 1e6]], dtype=torch.float64)
+    time = torch.tensor([[0.9]], dtype=torch.float64)
+    for k, ours in zip((1, 3, 4), weights(mu, time), strict=True):
+        for m, value in zip(mu[0].tolist(), ours[0].tolist(), strict=True):
+            exact = quad(lambda s: math.exp(-m * 0.9 * (1 - s)) * s ** (k - 1), 0, 1, points=[0.999, 0.99999])[0]  # noqa: B023
+            assert value == pytest.approx(0.9 * exact / math.factorial(k - 1), rel=1e-7)
