@@ -90,7 +90,7 @@ class Descent:
                 share * self.path_tol,
                 max_step=self.max_step,
                 tol=self.tol,
-                max_evaluations=times * self.max_evaluations,
+                max_evaluations=3 * times * self.max_evaluations,  # three a step
             )
         share = 0.1**times
         spend = int(share ** (-1 / 3) * self.max_evaluations)
