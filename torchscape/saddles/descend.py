@@ -94,7 +94,7 @@ def descend(
         again, course = _followed(potential, starts[doubt], options, options.finer(potential, times))
         agree = known.converged & again.converged & _same(potential, known.x, again.x)
         ends = put_rows(ends, doubt, again.replace(n_evaluations=known.n_evaluations + again.n_evaluations))
-        doubtful = again.converged & (~agree | (course.room < options.margin))
+        doubtful = again.converged & (~agree | (times == 1) & (course.room < options.margin))
         opened[doubt[~again.converged]] = True  # without an end it would only spend its budget again
         still = torch.nonzero(doubtful)[:, 0]
         doubt, agree, course = doubt[still], agree[still], _rows_of(course, still)
