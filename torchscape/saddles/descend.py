@@ -55,10 +55,11 @@ def descend(
 
     Errors grow where the surface curves downwards across the path: near a divide, as where a path runs into
     another saddle and leaves it sideways. So the error of a path is added up on its way, and one that came closer
-    to a divide than that is followed again, at least ten times as accurately, until two in a row agree and the
-    last keeps its distance. If it still does not after ``n_again`` times, its end counts if paths from a step's
-    error on either side of the divide end there as well (symmetry may keep a path on a divide that ends before any
-    minimum does); otherwise its status is ``MAX_STEPS``: the end is open.
+    to a divide than that is followed again, at least ten times as accurately. Its end counts when two runs agree
+    and the last keeps its distance, or, from the second repetition on, when two runs agree and paths from a step's
+    error on either side of the divide end there as well (so may one that symmetry keeps on a divide which ends
+    before any minimum does). Where ``n_again`` repetitions do not settle it, its status is ``MAX_STEPS``: the end
+    is open.
 
     What has not converged within the path's budget (a kink, a minimum with an unknown zero mode) is finished by
     :func:`~torchscape.optimise.relax` from where the path had come to. As a minimiser may leave the basin, that
@@ -85,28 +86,23 @@ def descend(
         return relax(potential, starts, optimiser=LBFGS(max_step=options.max_step), tol=options.tol)
     ends, course = _followed(potential, starts, options, options)
     doubt = torch.nonzero(course.room < options.margin)[:, 0]
-    course = _rows_of(course, doubt)
-    agree, opened = torch.zeros_like(doubt, dtype=torch.bool), torch.zeros_like(ends.converged)
+    opened = torch.zeros_like(ends.converged)
     for times in range(1, options.n_again + 1):
         if len(doubt) == 0:
             break
-        known = ends[doubt]
-        again, course = _followed(potential, starts[doubt], options, options.finer(potential, times))
+        finer, known = options.finer(potential, times), ends[doubt]
+        again, course = _followed(potential, starts[doubt], options, finer)
         agree = known.converged & again.converged & _same(potential, known.x, again.x)
+        settled = agree & (course.room >= options.margin)
         ends = put_rows(ends, doubt, again.replace(n_evaluations=known.n_evaluations + again.n_evaluations))
-        doubtful = again.converged & (~agree | (times == 1) & (course.room < options.margin))
+        if times > 1 or times == options.n_again:
+            near = torch.nonzero(agree & ~settled)[:, 0]
+            settled[near] = _either_side(potential, ends.x[doubt[near]], course.nearest[near], options, finer)
         opened[doubt[~again.converged]] = True  # without an end it would only spend its budget again
-        still = torch.nonzero(doubtful)[:, 0]
-        doubt, agree, course = doubt[still], agree[still], _rows_of(course, still)
-    on_it = torch.nonzero(agree & (course.room < 1.0))[:, 0]
-    agree[on_it] = _either_side(potential, ends.x[doubt[on_it]], course.nearest[on_it], options)
-    opened[doubt[~agree]] = True
+        doubt = doubt[again.converged & ~settled]
+    opened[doubt] = True
     ends = _finished(potential, ends, torch.nonzero(~ends.converged & ~opened)[:, 0], options.tol)
     return ends.replace(status=torch.where(opened, int(Status.MAX_STEPS), ends.status))
-
-
-def _rows_of(course: Course, rows: Tensor) -> Course:
-    return Course(course.error[rows], course.room[rows], course.nearest[rows])
 
 
 class _Watched(Descent):
@@ -140,12 +136,15 @@ def _finished(
 
 
 def _either_side(
-    potential: Potential, ends: Float[Tensor, "K D"], nearest: Float[Tensor, "K D"], options: Descent
+    potential: Potential,
+    ends: Float[Tensor, "K D"],
+    nearest: Float[Tensor, "K D"],
+    options: Descent,
+    finest: Descent | Flow,
 ) -> Bool[Tensor, "K"]:
     """Whether paths from a step's error on either side of the nearest divide end where these have."""
     if len(ends) == 0 or potential.ndim > _DENSE_LIMIT:
         return torch.zeros(len(ends), dtype=torch.bool, device=ends.device)
-    finest = options.finer(potential, options.n_again)
     modes = []
     for x in nearest.split(rows_within(potential.ndim, nearest.dtype, nearest.device)):
         grad = potential.energy_and_grad(x)[1]
