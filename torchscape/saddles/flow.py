@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from torchscape.optimise import verdict
+from torchscape.optimise.verdict import verdict
 from torchscape.optimise.rows import may_hold
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
