@@ -6,8 +6,8 @@ import dataclasses
 
 import torch
 
-from torchscape.optimise.verdict import verdict
 from torchscape.optimise.rows import may_hold
+from torchscape.optimise.verdict import verdict
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.curvature import Dense, Quadratic
