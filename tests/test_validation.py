@@ -191,3 +191,29 @@ def test_seeds_on_the_command_line(seed, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["explore", "schwefel", "--db", str(tmp_path / "run.db"), "--seed", seed])
     assert "--seed" in capsys.readouterr().err
+
+
+NET, DATA = torch.nn.Linear(2, 1), (torch.zeros(4, 2), torch.zeros(4, 1))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: FunctionPotential(torch.sum, 2, dtype=torch.int64), "coordinates are torch.float64"),
+        (lambda: FunctionPotential(torch.sum, 2, dtype=torch.float16), "coordinates are torch.float64"),
+        (
+            lambda: ModulePotential(NET, DATA, torch.nn.MSELoss(), dtype=torch.int64),
+            "coordinates are torch.float64",
+        ),
+        (lambda: LennardJones(3, dtype=torch.complex64), "coordinates are torch.float64"),
+        (lambda: FunctionPotential(lambda x: None, 2), "does it end with return"),
+        (
+            lambda: ModulePotential(NET, tuple(t.to("meta") for t in DATA), torch.nn.MSELoss()),
+            "the data hold no numbers",
+        ),
+    ],
+)
+def test_what_is_no_potential_is_refused_in_one_line(make, said):
+    with pytest.raises(PotentialError, match=said) as error:
+        make()
+    assert "\n" not in str(error.value)

@@ -13,7 +13,7 @@ from torchscape import random
 from torchscape.errors import PotentialError
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
-from torchscape.potentials.checks import available_device
+from torchscape.potentials.checks import available_device, available_dtype
 from torchscape.types import Float, Tensor
 from torchscape.validation import FINITE, Range
 
@@ -53,7 +53,7 @@ class AnalyticSurface(Potential):
     def __init__(
         self, *, bounded: bool = True, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
     ):
-        self.dtype, self.device = dtype, available_device(device)
+        self.dtype, self.device = available_dtype(dtype), available_device(device)
         self._box = Bounds.of(self.box, dtype=dtype, device=self.device)
         self.ndim = len(self._box.lower)
         self.bounds = self._box if bounded else None

@@ -40,13 +40,30 @@ def available_device(device: torch.device | str) -> torch.device:
         raise PotentialError(str(error)) from None
 
 
+def available_dtype(dtype: torch.dtype) -> torch.dtype:
+    """The type of coordinates, if it is one: eigenvalues and matchings need at least float32.
+
+    Raises:
+        PotentialError: for any other.
+
+    Example:
+        >>> available_dtype(torch.float32)
+        torch.float32
+    """
+    if dtype not in (torch.float32, torch.float64):
+        raise PotentialError(f"dtype={dtype}: coordinates are torch.float64 (the default) or torch.float32")
+    return dtype
+
+
 def refuse_unfit(module: nn.Module) -> None:
     """Refuse modules whose mode makes their output random or dependent on the batch.
 
     Raises:
         NotDeterministic: for active dropout, and batch-norm that uses batch statistics.
-        PotentialError: for parameters that do not exist yet, or are complex.
+        PotentialError: for parameters that do not exist yet, or are complex, and for what is no module.
     """
+    if not isinstance(module, nn.Module):
+        raise PotentialError(f"the model must be a torch.nn.Module, not {type(module).__name__}")
     for name, part in module.named_modules():
         called = f"{type(part).__name__} {name!r}" if name else type(part).__name__
         if isinstance(part, _BatchNorm) and part.training:

@@ -14,7 +14,7 @@ from torchscape import random
 from torchscape.errors import PotentialError
 from torchscape.memory import rows_that_fit
 from torchscape.potentials.base import Potential
-from torchscape.potentials.checks import available_device
+from torchscape.potentials.checks import available_device, available_dtype
 from torchscape.symmetry.cluster import ClusterSymmetry
 from torchscape.types import Bool, Float, Tensor
 from torchscape.validation import FINITE, POSITIVE, Range
@@ -90,7 +90,7 @@ class ClusterPotential(Potential):
         self.species = None if species is None else tuple(species)
         self.symmetry = ClusterSymmetry(n_atoms, species=species, translation=translation)
         self.container = None if container is None else float(container)
-        self.dtype, self.device = dtype, available_device(device)
+        self.dtype, self.device = available_dtype(dtype), available_device(device)
         written = [m for m in _DERIVATIVES if getattr(type(self), m) is not getattr(ClusterPotential, m)]
         if container is not None and written and not self.walls_included:
             raise PotentialError(

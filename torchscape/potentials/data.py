@@ -66,6 +66,8 @@ class Samples:
                 )
         if not leaves or any(leaf.ndim == 0 or len(leaf) == 0 for leaf in leaves):
             raise PotentialError("the data set is empty: give at least one sample, along the first dimension")
+        if any(leaf.is_meta for leaf in leaves):
+            raise PotentialError("the data hold no numbers (they are on the meta device): load them first")
         device = torch.device(device)
         separable = len({len(leaf) for leaf in leaves}) == 1
 

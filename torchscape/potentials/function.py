@@ -16,7 +16,7 @@ from torchscape.errors import NotDeterministic, PotentialError
 from torchscape.potentials.base import Potential
 from torchscape.potentials.batching import RowsOfStates, WrittenOut, decomposed, differentiable_twice
 from torchscape.potentials.bounds import Bounds
-from torchscape.potentials.checks import available_device
+from torchscape.potentials.checks import available_device, available_dtype
 from torchscape.potentials.periodic import expect_translations, sample_periods, with_periods
 from torchscape.potentials.probe import generic_points, refuse_false_symmetry, refuse_wrong_derivatives
 from torchscape.symmetry.base import Symmetry
@@ -85,7 +85,7 @@ class FunctionPotential(Potential):
         COUNT.check("FunctionPotential", PotentialError, ndim=ndim, chunk_size=chunk_size)
         POSITIVE.or_none.check("FunctionPotential", PotentialError, length_scale=length_scale)
         self.fn, self.ndim = fn, int(ndim)
-        self.dtype, self.device = dtype, available_device(device)
+        self.dtype, self.device = available_dtype(dtype), available_device(device)
         self.name = name if name is not None else _qualified_name(fn)
         self.chunk_size = self.max_rows = int(chunk_size)
         if symmetry is not None:
@@ -263,6 +263,8 @@ def _detect(fn: Callable, points: Float[Tensor, "B D"]) -> bool:
 
 def _neither(single, together, trouble: Exception | None, ndim: int) -> str:
     """Why a function is neither [D] -> scalar nor [B, D] -> [B], and what to do."""
+    if trouble is None and single is None and together is None:
+        return "the function returns None: does it end with return?"
     for value in (single, together):
         if value is not None and not isinstance(value, Tensor):
             kind = type(value).__name__

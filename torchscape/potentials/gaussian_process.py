@@ -11,7 +11,7 @@ import torch
 from torchscape.errors import PotentialError
 from torchscape.memory import rows_that_fit
 from torchscape.potentials.bounds import Bounds
-from torchscape.potentials.checks import available_device
+from torchscape.potentials.checks import available_device, available_dtype
 from torchscape.potentials.closed_form import ClosedForm, by_parts
 from torchscape.potentials.kernels import Kernel, Matern
 from torchscape.types import Bool, Float, Tensor
@@ -64,7 +64,7 @@ class GaussianProcessPotential(ClosedForm):
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.dtype, self.device = dtype, available_device(device)
+        self.dtype, self.device = available_dtype(dtype), available_device(device)
         x, y = (torch.as_tensor(t, dtype=torch.float64).to(device) for t in (inputs, targets))
         x = x[:, None] if x.ndim == 1 else x
         if x.ndim != 2 or y.shape != x.shape[:1] or len(y) < 1 or x.shape[1] < 1:

@@ -106,7 +106,7 @@ class ModulePotential(Potential):
         NOT_NEGATIVE.check("ModulePotential", PotentialError, l2=l2)
         COUNT.or_none.check("ModulePotential", PotentialError, chunk_size=chunk_size, max_rows=max_rows)
         checks.refuse_unfit(module)
-        self.dtype = dtype
+        self.dtype = checks.available_dtype(dtype)
         self.device = checks.available_device(_device_of(module) if device is None else device)
         own = copied_to(module, self.device, dtype)
         self.layout = choose_layout(own, parameters)
@@ -255,7 +255,7 @@ class ModulePotential(Potential):
         """
         NOT_NEGATIVE.or_none.check("with_", PotentialError, l2=l2)
         other = copy.copy(self)
-        other.dtype = dtype or self.dtype
+        other.dtype = self.dtype if dtype is None else checks.available_dtype(dtype)
         other.device = self.device if device is None else checks.available_device(device)
         evaluator = self._evaluator
         if (other.dtype, other.device) != (self.dtype, self.device):

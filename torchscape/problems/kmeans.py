@@ -12,7 +12,7 @@ from torchscape import random
 from torchscape.errors import MissingExtra, PotentialError, TorchscapeError
 from torchscape.memory import rows_that_fit
 from torchscape.potentials.bounds import Bounds
-from torchscape.potentials.checks import available_device
+from torchscape.potentials.checks import available_device, available_dtype
 from torchscape.potentials.closed_form import ClosedForm
 from torchscape.problems.problem import Known, Problem
 from torchscape.symmetry.blocks import BlockPermutation
@@ -94,7 +94,7 @@ class KMeans(ClosedForm):
         self.beta = None if sharpness is None else float(sharpness) / variance
         self.k, self.ndim, self.tether = k, k * x.shape[1], float(tether)
         self.sharpness = None if sharpness is None else float(sharpness)
-        self.dtype, self.device = dtype, available_device(device)
+        self.dtype, self.device = available_dtype(dtype), available_device(device)
         self._data, self._middle = x, x.mean(0).to(device, dtype)
         self._x = (x - x.mean(0)).to(device, dtype)  # centred, so that squares lose no digits
         self.symmetry = BlockPermutation(k, x.shape[1])

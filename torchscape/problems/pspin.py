@@ -11,7 +11,7 @@ import torch
 from torchscape import random
 from torchscape.errors import PotentialError
 from torchscape.memory import rows_that_fit
-from torchscape.potentials.checks import available_device
+from torchscape.potentials.checks import available_device, available_dtype
 from torchscape.potentials.closed_form import ClosedForm
 from torchscape.problems.complexity import n_complex_stationary, threshold_energy
 from torchscape.problems.problem import Known, Problem
@@ -114,7 +114,7 @@ class SphericalPSpin(ClosedForm):
             raise PotentialError("the couplings hold NaN or infinite numbers: clean them")
         POSITIVE.check("SphericalPSpin", PotentialError, stiffness=stiffness)
         self.ndim, self.p, self.stiffness = len(x), x.ndim, float(stiffness)
-        self.dtype, self.device = dtype, available_device(device)
+        self.dtype, self.device = available_dtype(dtype), available_device(device)
         self._symmetric = _symmetrised(x)
         self._flat = torch.as_tensor(self._symmetric, dtype=dtype, device=self.device).reshape(self.ndim, -1)
         self.symmetry = Inversion() if self.p % 2 == 0 else Symmetry()

@@ -12,7 +12,7 @@ from torchscape import random
 from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.memory import rows_that_fit
 from torchscape.potentials.bounds import Bounds
-from torchscape.potentials.checks import available_device
+from torchscape.potentials.checks import available_device, available_dtype
 from torchscape.potentials.closed_form import ClosedForm
 from torchscape.problems.problem import Known, Problem
 from torchscape.symmetry.sines import SineProductSymmetry
@@ -98,7 +98,7 @@ class NonlinearRegression(ClosedForm):
             raise PotentialError(
                 f"x and t must be lists of finite numbers, equally long, not {at.shape}, {value.shape}"
             )
-        self.dtype, self.device = dtype, available_device(device)
+        self.dtype, self.device = available_dtype(dtype), available_device(device)
         self._data = {"x": at, "t": value}
         self._decay = (float(decay[0]), float(decay[1]))
         self._x, self._t = (torch.as_tensor(column, dtype=dtype, device=self.device) for column in (at, value))
