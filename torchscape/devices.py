@@ -20,6 +20,7 @@ from torchscape.types import Tensor
 
 __all__ = [
     "HOST", "accelerator_name", "asking_is_free", "empty_cache", "find", "fork_rng", "free_memory", "has_streams",
+    "holds_numbers",
     "is_host", "total_memory",
 ]  # fmt: skip
 
@@ -46,6 +47,11 @@ def asking_is_free(tensor: Tensor) -> bool:
     return is_host(tensor.device)
 
 
+def holds_numbers(device: torch.device) -> bool:
+    """Whether tensors there have values: on ``meta`` they have shapes only."""
+    return device.type != "meta"
+
+
 def find(device: torch.device | str) -> torch.device:
     """The device of that name, if this machine has it.
 
@@ -62,7 +68,7 @@ def find(device: torch.device | str) -> torch.device:
         raise TorchscapeError(f"there is no device {str(device)!r}: use cpu, cuda, cuda:1, ...") from None
     if is_host(device):
         return device
-    if device.type == "meta":
+    if not holds_numbers(device):
         raise TorchscapeError("device 'meta' holds no numbers: use cpu, cuda, cuda:1, ...")
     kind = device.type.upper()
     module = _module(device)

@@ -11,7 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
 
-from torchscape.devices import HOST, is_host
+from torchscape.devices import HOST, holds_numbers, is_host
 from torchscape.errors import NotDeterministic, OutOfMemory, PotentialError
 from torchscape.memory import attempt, available_memory, note
 from torchscape.potentials.streaming import page_locked, streamed
@@ -66,7 +66,7 @@ class Samples:
                 )
         if not leaves or any(leaf.ndim == 0 or len(leaf) == 0 for leaf in leaves):
             raise PotentialError("the data set is empty: give at least one sample, along the first dimension")
-        if any(leaf.is_meta for leaf in leaves):
+        if not all(holds_numbers(leaf.device) for leaf in leaves):
             raise PotentialError("the data hold no numbers (they are on the meta device): load them first")
         device = torch.device(device)
         separable = len({len(leaf) for leaf in leaves}) == 1
