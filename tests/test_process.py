@@ -38,3 +38,22 @@ def test_evaluations_use_the_memory_of_those_before_unless_the_user_says_otherwi
     kept, returned = _faults(), _faults(MALLOC_TRIM_THRESHOLD_="131072", MALLOC_MMAP_THRESHOLD_="131072")
     assert returned > 10_000
     assert kept < returned / 10
+
+
+@pytest.mark.parametrize(("variables", "spins"), [({}, "6000"), ({"TORCHSCAPE_PROCESS": "unchanged"}, "None")])
+def test_one_variable_switches_all_of_it_off(variables, spins):
+    code = """
+import ctypes, os
+asked = []
+class Library:
+    gnu_get_libc_version = None
+    def mallopt(self, *what):
+        asked.append(what)
+ctypes.CDLL = lambda name: Library()
+import torchscape._process
+print(os.environ.get("GOMP_SPINCOUNT"), len(asked))
+"""
+    names = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "GLIBC_TUNABLES", "TORCHSCAPE_PROCESS")
+    known = {name: value for name, value in os.environ.items() if name not in names and "MALLOC" not in name}
+    done = subprocess.run([sys.executable, "-c", code], env=known | variables, capture_output=True, text=True)
+    assert done.stdout.split() == [spins, "0" if variables else "2"], done.stderr

@@ -1,23 +1,45 @@
 """torchscape: explore the energy landscapes of PyTorch models."""
 
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
 import torchscape._process  # noqa: F401
-from torchscape import errors, learning, optimise, problems, random, saddles, sampling
-from torchscape.explore import (
-    BasinHopping,
-    Budget,
-    ClimbFromMinima,
-    ConnectMinima,
-    StationarySearch,
-    TemperedBasinHopping,
-    explore,
-    explore_family,
-)
-from torchscape.landscape import Landscape
-from torchscape.network import Network
-from torchscape.optimise import relax
-from torchscape.points import StationaryPoints, Status
-from torchscape.potentials import Bounds, ClusterPotential, FunctionPotential, ModulePotential, Potential
-from torchscape.symmetry import Symmetry
+
+if TYPE_CHECKING:
+    from torchscape import (
+        analysis,
+        errors,
+        export,
+        learning,
+        optimise,
+        plots,
+        potentials,
+        problems,
+        random,
+        saddles,
+        sampling,
+        symmetry,
+    )
+    from torchscape.explore import (
+        BasinHopping,
+        Budget,
+        ClimbFromMinima,
+        ConnectMinima,
+        StationarySearch,
+        TemperedBasinHopping,
+        explore,
+        explore_family,
+    )
+    from torchscape.landscape import Landscape
+    from torchscape.network import Network
+    from torchscape.optimise import relax
+    from torchscape.points import StationaryPoints, Status
+    from torchscape.potentials import Bounds, ClusterPotential, FunctionPotential, ModulePotential, Potential
+    from torchscape.symmetry import Symmetry
 
 __version__ = "0.1.0"
 
@@ -38,14 +60,58 @@ __all__ = [
     "Status",
     "Symmetry",
     "TemperedBasinHopping",
+    "analysis",
     "errors",
     "explore",
     "explore_family",
+    "export",
     "learning",
     "optimise",
+    "plots",
+    "potentials",
     "problems",
     "random",
     "relax",
     "saddles",
     "sampling",
+    "symmetry",
 ]
+
+# Everything is imported when it is first asked for, torch with it: help and versions do not wait for that.
+_FROM = {
+    "explore": (
+        "BasinHopping", "Budget", "ClimbFromMinima", "ConnectMinima", "StationarySearch", "TemperedBasinHopping",
+        "explore", "explore_family",
+    ),
+    "landscape": ("Landscape",),
+    "network": ("Network",),
+    "optimise": ("relax",),
+    "points": ("StationaryPoints", "Status"),
+    "potentials": ("Bounds", "ClusterPotential", "FunctionPotential", "ModulePotential", "Potential"),
+    "symmetry": ("Symmetry",),
+}  # fmt: skip
+_HOME = {name: module for module, names in _FROM.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_HOME.get(name, name)}")
+    value = getattr(module, name) if name in _HOME else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """``torchscape.explore`` is the function; Python would put the package of that name in its place."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

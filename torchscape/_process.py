@@ -10,6 +10,8 @@ Freed memory is kept. By default glibc returns the temporaries of an evaluation 
 freed and asks for them again, page by page, in the next one: a quarter of the time of a gradient of a network
 on a CPU. Up to 256 MiB stay with the process instead. Whoever sets GLIBC_TUNABLES or one of glibc's own variables
 (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_, MALLOC_TOP_PAD_), or uses another allocator, decides.
+
+TORCHSCAPE_PROCESS=unchanged switches off both.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ def _keep_freed_memory() -> None:
     mallopt(_TRIM_THRESHOLD, _KEPT)
 
 
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "6000")
-_keep_freed_memory()
+if os.environ.get("TORCHSCAPE_PROCESS") != "unchanged":
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "6000")
+    _keep_freed_memory()

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from torchscape.errors import TorchscapeError
+from torchscape.sparse import links
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Network"]
@@ -252,12 +253,11 @@ class Network:
 
     def components(self) -> Int[Tensor, "N"]:
         """Label of each minimum's connected component, 0 for the largest, then by descending size."""
-        from scipy.sparse import coo_array
         from scipy.sparse.csgraph import connected_components
 
         n = self.n_minima
         i, j = self.edges.cpu().numpy()
-        graph = coo_array(([True] * self.n_edges, (i, j)), shape=(n, n))
+        graph = links(True, i, j, n)
         labels = torch.as_tensor(connected_components(graph, directed=False)[1]).long()
         if n == 0:
             return labels

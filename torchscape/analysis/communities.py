@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, Literal
 
-import networkx as nx
 import numpy as np
 import torch
 
@@ -210,6 +209,8 @@ def _renumbered(
 def _louvain(
     n: int, pairs: Int[Tensor, "2 P"], strength: Float[Tensor, "P"], resolution: float, seed: int
 ) -> Parts:
+    import networkx as nx
+
     if pairs.shape[1] == 0:
         return [{k} for k in range(n)]
     graph: nx.Graph = nx.Graph()

@@ -6,7 +6,6 @@ import dataclasses
 import warnings
 
 import numpy as np
-from scipy.stats import ks_2samp, wasserstein_distance
 
 from torchscape.analysis.funnels import divided
 from torchscape.analysis.heights import barriers
@@ -136,6 +135,8 @@ def _samples(network: Network, tree: MergeTree, scale: float) -> dict[str, np.nd
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> Difference:
+    from scipy.stats import ks_2samp, wasserstein_distance
+
     median = _median(a), _median(b)
     if not len(a) or not len(b):
         return Difference(median, float("nan"), float("nan"), float("nan"))

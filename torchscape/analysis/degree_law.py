@@ -7,8 +7,6 @@ import math
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
-from scipy.special import erfc, zeta
 
 from torchscape.analysis.graph import degrees
 from torchscape.errors import TorchscapeError
@@ -110,6 +108,9 @@ def fit_degree_law(
     degree: Int[Tensor, "N"], *, k_min: int | None = None, n_bootstrap: int = 200, seed: int = 0
 ) -> DegreeLaw:
     """:func:`degree_law` for degrees given as such."""
+
+    from scipy.special import erfc
+
     COUNT_OR_ZERO.check("fit_degree_law", n_bootstrap=n_bootstrap)
     COUNT.or_none.check("fit_degree_law", k_min=k_min)
     SEED.check("fit_degree_law", seed=seed)
@@ -143,6 +144,8 @@ def fit_degree_law(
 
 
 def _power_log_p(k: np.ndarray, alpha: float, k_min: int) -> np.ndarray:
+    from scipy.special import zeta
+
     return -alpha * np.log(k) - math.log(zeta(alpha, k_min))
 
 
@@ -152,6 +155,9 @@ def _exponential_log_p(k: np.ndarray, rate: float, k_min: int) -> np.ndarray:
 
 def _exponent(mean_log: float, k_min: int) -> float:
     """Maximum-likelihood alpha: the tail's mean ln k is all that it depends on."""
+
+    from scipy.optimize import minimize_scalar
+    from scipy.special import zeta
 
     def cost(alpha: float) -> float:
         return alpha * mean_log + math.log(zeta(alpha, k_min))
@@ -185,6 +191,8 @@ def _empirical(tail: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _power_cdf(k: np.ndarray, alpha: float, k_min: int) -> np.ndarray:
+    from scipy.special import zeta
+
     return 1.0 - zeta(alpha, k + 1.0) / zeta(alpha, k_min)
 
 

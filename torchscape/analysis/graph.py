@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from scipy.sparse import csr_array
 
 from torchscape.analysis.geometric import geometric
 from torchscape.network import Network
+from torchscape.sparse import links
 from torchscape.types import Float, Int, Tensor
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 __all__ = [
     "adjacency",
@@ -59,7 +64,7 @@ def degrees_of(pairs: Int[Tensor, "2 P"], n: int) -> Int[Tensor, "N"]:
 def adjacency(pairs: Int[Tensor, "2 P"], n: int) -> csr_array:
     """The symmetric 0/1 matrix of a graph on n nodes whose pairs are given once each."""
     i, j = torch.cat([pairs, pairs.flip(0)], 1).cpu().numpy()
-    return csr_array((np.ones(len(i)), (i, j)), shape=(n, n))
+    return links(1.0, i, j, n).tocsr()
 
 
 def clustering(network: Network) -> Float[Tensor, "N"]:
@@ -96,7 +101,7 @@ def triangles(pairs: Int[Tensor, "2 P"], n: int) -> np.ndarray:
     i, j = pairs.cpu().numpy()
     swap = (count[i] > count[j]) | ((count[i] == count[j]) & (i > j))
     tail, head = np.where(swap, j, i), np.where(swap, i, j)
-    ahead = csr_array((np.ones(len(i)), (tail, head)), shape=(n, n))
+    ahead = links(1.0, tail, head, n).tocsr()
     over = (ahead @ ahead) * ahead  # at (first, last): how many middles
     under = (ahead.T @ ahead).tocsr() * ahead  # at (middle, last): how many firsts
     return over.sum(1) + under.sum(1) + under.sum(0)

@@ -8,6 +8,7 @@ import torch
 from torchscape.analysis.elimination import Elimination
 from torchscape.analysis.rates import Rates
 from torchscape.errors import TorchscapeError
+from torchscape.sparse import links
 from torchscape.types import Int, Tensor
 
 __all__ = ["graph_transformation"]
@@ -93,10 +94,9 @@ def as_arrays(rates: Rates) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
 
 def within_reach(n: int, i: np.ndarray, j: np.ndarray, of: np.ndarray) -> np.ndarray:
     """Which nodes have a path to a node marked in ``of`` [n]."""
-    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    graph = coo_array((np.ones(len(i), dtype=bool), (i, j)), shape=(n, n))
+    graph = links(True, i, j, n)
     _, labels = connected_components(graph, directed=False)
     good = np.zeros(n, dtype=bool)
     good[labels[of]] = True

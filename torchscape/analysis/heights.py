@@ -6,12 +6,11 @@ import dataclasses
 from itertools import pairwise
 
 import torch
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order
 
 from torchscape.analysis.tree import merge_tree, spanning_forest
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
+from torchscape.sparse import links
 from torchscape.types import Float, Int, Tensor
 
 __all__ = [
@@ -109,10 +108,13 @@ def minimax_path(network: Network, start: int, end: int) -> Route:
         >>> route.minima.tolist(), route.transition_states.tolist(), route.highest
         ([0, 1, 2], [0, 1], 1.0)
     """
+
+    from scipy.sparse.csgraph import breadth_first_order
+
     start, end = _existing(network, start), _existing(network, end)
     n, forest = network.n_minima, spanning_forest(network)
     i, j = network.edges[:, forest].cpu().numpy()
-    tree = csr_array((forest.cpu().numpy() + 1.0, (i, j)), shape=(n, n))
+    tree = links(forest.cpu().numpy() + 1.0, i, j, n).tocsr()
     tree = (tree + tree.T).tocsr()
     _, before = breadth_first_order(tree, start, directed=False)
     minima = [end]

@@ -143,7 +143,9 @@ class _Graph:
         length = np.concatenate([length[use], offset, np.zeros(len(a))])
         order = np.lexsort((end, start))
         counts = np.bincount(start, minlength=n + 2)
-        return cls(n, np.concatenate([[0], counts.cumsum()]), end[order], length[order])
+        # Of 32 bits: before SciPy 1.17.1 Dijkstra's algorithm takes no other indices.
+        indptr = np.concatenate([[0], counts.cumsum()]).astype(np.int32)
+        return cls(n, indptr, end[order].astype(np.int32), length[order])
 
     def shortest(self, start: int, lengths: np.ndarray) -> tuple[list[int], float] | None:
         """The shortest path from ``start`` to the sink, arcs of infinite length being closed."""

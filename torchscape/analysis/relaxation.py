@@ -11,6 +11,7 @@ import torch
 from torchscape.analysis.graph_transformation import as_arrays, span
 from torchscape.analysis.rates import Rates
 from torchscape.errors import TorchscapeError
+from torchscape.sparse import links
 from torchscape.types import Float, Tensor
 
 __all__ = ["RelaxationSpectrum", "evolve", "relaxation_spectrum"]
@@ -177,10 +178,9 @@ def _pivoted(off: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
 
 
 def _stationary(n: int, i: np.ndarray, j: np.ndarray, log_p: np.ndarray) -> np.ndarray:
-    from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    count, labels = connected_components(coo_array((np.ones(len(i)), (i, j)), shape=(n, n)), directed=False)
+    count, labels = connected_components(links(1.0, i, j, n), directed=False)
     modes = np.zeros((n, count))
     modes[np.arange(n), labels] = np.exp((log_p - log_p.max()) / 2)
     for c in range(count):

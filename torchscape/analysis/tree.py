@@ -11,11 +11,10 @@ import dataclasses
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import minimum_spanning_tree
 
 from torchscape.memory import rows_that_fit
 from torchscape.network import Network
+from torchscape.sparse import links
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["MergeTree", "merge_tree", "spanning_forest"]
@@ -181,6 +180,9 @@ def spanning_forest(network: Network) -> Int[Tensor, "F"]:
     A path in the forest has the lowest possible highest transition state, and among those the lowest possible
     second highest, and so on. There are N minus the number of connected components of them.
     """
+
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
     n = network.n_minima
     if network.n_edges == 0:
         return torch.zeros(0, dtype=torch.int64, device=network.edges.device)
@@ -191,8 +193,7 @@ def spanning_forest(network: Network) -> Int[Tensor, "F"]:
     key = np.minimum(i, j)[order] * n + np.maximum(i, j)[order]
     lowest = np.unique(key, return_index=True)[1]  # of parallel transition states only the lowest matters
     # Ranks from 1 instead of energies: a sparse matrix would drop zeros, and the tree depends on the order alone.
-    pairs = (key[lowest] // n, key[lowest] % n)
-    ranked = csr_array((lowest + 1.0, pairs), shape=(n, n))
+    ranked = links(lowest + 1.0, key[lowest] // n, key[lowest] % n, n)
     kept = np.sort(minimum_spanning_tree(ranked).data.astype(np.int64)) - 1
     return torch.as_tensor(order[kept], dtype=torch.int64, device=network.edges.device)
 

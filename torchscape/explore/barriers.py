@@ -6,7 +6,6 @@ import dataclasses
 
 import torch
 
-from torchscape.analysis import minimax_between
 from torchscape.devices import HOST
 from torchscape.explore.connect import ConnectPairs
 from torchscape.explore.neighbours import nearest, times_tried
@@ -94,6 +93,8 @@ class LowerBarriers(Strategy):
 
     def _suspicious(self, landscape: Landscape, potential: Potential) -> Int[Tensor, "P 2"]:
         """Ids of the pairs whose known barrier is highest for their distance, disconnected ones first."""
+        from torchscape.analysis import minimax_between
+
         network = landscape.network(coords=True)
         if network.n_minima < 2:
             return torch.empty(0, 2, dtype=torch.int64)
@@ -110,6 +111,8 @@ class LowerBarriers(Strategy):
 
 def _heights(landscape: Landscape, pairs: Int[Tensor, "P 2"]) -> Float[Tensor, "P"]:
     """The energy that the network knows it takes to get from one minimum of each pair (ids) to the other."""
+    from torchscape.analysis import minimax_between
+
     network = landscape.network(coords=False)
     a, b = network.position_of(pairs.flatten()).reshape(-1, 2).T
     return minimax_between(network, a, b)

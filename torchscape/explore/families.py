@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from torchscape.explore.neighbours import nearest
 from torchscape.landscape import Landscape
@@ -16,6 +14,7 @@ from torchscape.potentials.base import Potential
 from torchscape.saddles import characterise
 from torchscape.saddles.eigen import finite_rows, rows_within
 from torchscape.saddles.families import FamilyWalk, extends, joined
+from torchscape.sparse import links
 from torchscape.types import Bool, Int, Tensor
 
 __all__ = ["merge_families"]
@@ -127,11 +126,14 @@ def _comparable(landscape: Landscape, nodes: StationaryPoints) -> Bool[Tensor, "
 
 def _components(label: Int[Tensor, "N"], same: Int[Tensor, "P 2"]) -> Int[Tensor, "N"]:
     """Number of the component of each node: equal labels and joined pairs belong together."""
+
+    from scipy.sparse.csgraph import connected_components
+
     _, group = label.unique(return_inverse=True)
     n = len(label)
     i = torch.cat([torch.arange(n), same[:, 0]]).numpy()
     j = torch.cat([n + group, same[:, 1]]).numpy()
-    graph = coo_array(([True] * len(i), (i, j)), shape=(2 * n, 2 * n))
+    graph = links(True, i, j, 2 * n)
     component = torch.as_tensor(connected_components(graph, directed=False)[1]).long()[:n]
     return component.unique(return_inverse=True)[1]
 

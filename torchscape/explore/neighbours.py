@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import dijkstra
 
 from torchscape.landscape import Landscape
 from torchscape.memory import rows_that_fit
 from torchscape.potentials.base import Potential
+from torchscape.sparse import links
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["missing_links", "nearest", "pair_distances", "shortest_per_component", "times_tried"]
@@ -101,6 +100,9 @@ def missing_links(
         >>> missing_links(pairs, length, torch.tensor([0, 1, 2]), 0).tolist()
         [True, True, False]
     """
+
+    from scipy.sparse.csgraph import dijkstra
+
     chosen = torch.zeros(len(pairs), dtype=torch.bool)
     if len(pairs) == 0:
         return chosen
@@ -113,7 +115,7 @@ def missing_links(
     first[1:] = key[order][1:] != key[order][:-1]
     link = order[first]  # the shortest pair between each two components
     i, j = between[link].T.numpy()
-    graph = coo_array((length[link].double().pow(2).clamp(min=1e-300).numpy(), (i, j)), shape=(n, n))
+    graph = links(length[link].double().pow(2).clamp(min=1e-300).numpy(), i, j, n)
     before = torch.as_tensor(dijkstra(graph.tocsr(), directed=False, indices=home, return_predecessors=True)[1])
     reached = torch.nonzero(before >= 0)[:, 0]
     step = torch.stack([before[reached].long(), reached], 1).sort(1).values

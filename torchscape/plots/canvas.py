@@ -37,7 +37,8 @@ def axes_of(ax: Axes | None, size: tuple[float, float] = (7.0, 5.0)) -> Axes:
 
 def figure_of(ax: Axes) -> Figure:
     """The figure that ``ax`` belongs to."""
-    return cast(Figure, cast(Any, ax.get_figure(root=True)))
+    # Its own may be part of another one; before matplotlib 3.10 get_figure does not lead to that.
+    return cast(Figure, cast(Any, ax.figure).figure)
 
 
 def with_unit(name: str, unit: str | None) -> str:

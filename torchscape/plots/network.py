@@ -11,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
-from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from torchscape.analysis.graph import degrees, neighbour_pairs
@@ -20,6 +19,7 @@ from torchscape.network import Network
 from torchscape.plots.canvas import Picture, axes_of, figure_of
 from torchscape.plots.colours import Colouring, colouring
 from torchscape.plots.springs import spring_layout
+from torchscape.sparse import links
 from torchscape.types import Tensor
 
 __all__ = ["NetworkPlot", "network"]
@@ -198,7 +198,7 @@ def _by_distance(n: int, pairs: np.ndarray) -> np.ndarray:
 
     Reference: Brandes & Pich, Graph Drawing 2006, 42 (2007), doi 10.1007/978-3-540-70904-6_6.
     """
-    matrix = csr_array((np.ones(len(pairs)), pairs.T), shape=(n, n))
+    matrix = links(1.0, *pairs.T, n).tocsr()
     pivot, nearest, distances = 0, np.full(n, np.inf), []
     for _ in range(min(n, _N_PIVOTS)):
         distances.append(dijkstra(matrix, directed=False, indices=pivot, unweighted=True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import brentq
 
 from torchscape.errors import PotentialError
 
@@ -29,6 +28,9 @@ def threshold_energy(p: int = 3, index: int | None = None) -> float:
         >>> round(threshold_energy(3), 7), round(threshold_energy(3, index=0), 7)
         (-1.6329932, -1.6569984)
     """
+
+    from scipy.optimize import brentq
+
     _expect(p, index)
     edge = 2 * math.sqrt((p - 1) / p)
     if index is None:

@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import torch
-from scipy.interpolate import CubicHermiteSpline
 
 from torchscape.devices import asking_is_free
 from torchscape.errors import TorchscapeError
@@ -163,6 +162,9 @@ class _Track:
 
     def resampled(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Arc length and energy at n evenly spaced points of each row [B n], by cubics with the right slopes."""
+
+        from scipy.interpolate import CubicHermiteSpline
+
         table = torch.stack(self.passed).double().cpu().numpy()
         arcs = np.empty((table.shape[2], n))
         energies = np.empty_like(arcs)

@@ -9,10 +9,9 @@ Appl. Comput. Harmon. Anal. 48, 242 (2020), doi 10.1016/j.acha.2018.05.001.
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
 import torch
 
 from torchscape.errors import TorchscapeError
@@ -21,6 +20,9 @@ from torchscape.sampling.neighbours import Neighbours, nearest_neighbours
 from torchscape.sampling.slow_functions import slowest
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, FINITE, SEED
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 __all__ = ["DiffusionMap", "diffusion_map"]
 
@@ -214,6 +216,9 @@ def diffusion_map(
         >>> found.eigenvalues.round(decimals=1).tolist()  # k^2 on a circle, twice each
         [1.0, 1.0, 4.0, 4.0]
     """
+
+    import scipy.sparse
+
     COUNT.check("diffusion_map", n_functions=n_functions)
     COUNT.or_none.check("diffusion_map", n_neighbours=n_neighbours)
     FINITE.or_none.check("diffusion_map", alpha=alpha)
@@ -286,6 +291,10 @@ def _enough(n: int) -> int:
 
 def _symmetric(index: Int[Tensor, "N K"], value: Float[Tensor, "N K"]) -> scipy.sparse.csr_array:
     """The kernel as a sparse matrix: two points are neighbours where either says so."""
+
+    import scipy.sparse
+    import scipy.sparse.csgraph
+
     n, k = index.shape
     kind = np.int32 if 2 * n * k < 2**31 else np.int64  # half the memory to read in every product
     rows = (index.cpu().numpy().reshape(-1).astype(kind), np.arange(0, n * k + 1, k, dtype=kind))

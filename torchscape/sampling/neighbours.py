@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from scipy.spatial import cKDTree
 
 from torchscape.devices import is_host
 from torchscape.errors import TorchscapeError
@@ -79,6 +78,9 @@ def nearest_neighbours(
         >>> nearest_neighbours(torch.tensor([[0.0], [1.0], [3.0]]), k=2).index.tolist()
         [[0, 1], [1, 0], [2, 1]]
     """
+
+    from scipy.spatial import cKDTree
+
     COUNT.check("nearest_neighbours", k=k)
     queries = points if queries is None else queries
     if not bool(torch.isfinite(points).all() & torch.isfinite(queries).all()):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
-import scipy.linalg
-import scipy.sparse
-import scipy.sparse.linalg
 import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
 from torchscape.validation import COUNT, SEED
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 __all__ = ["slowest"]
 
@@ -48,6 +49,10 @@ def slowest(
         >>> slowest(chain, np.ones(3), 2, seed=0)[0].round(9).tolist()
         [1.0, 3.0]
     """
+
+    import scipy.linalg
+    import scipy.sparse
+
     COUNT.check("slowest", n_functions=n_functions)
     SEED.check("slowest", seed=seed)
     n = len(measure)
@@ -69,6 +74,10 @@ def slowest(
 def _by_blocks(
     joint: scipy.sparse.csr_array, laplacian: scipy.sparse.csr_array, trivial: np.ndarray, m: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
+    import scipy.linalg
+    import scipy.sparse
+    import scipy.sparse.linalg
+
     group = _groups(joint, seed)
     n, n_groups = len(group), int(group.max()) + 1
     # Orthonormal columns, which hold the trivial function.

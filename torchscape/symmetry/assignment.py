@@ -6,7 +6,6 @@ import itertools
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from torchscape.devices import is_host
 from torchscape.memory import rows_that_fit
@@ -51,6 +50,8 @@ def _enumerate(gain: Float[Tensor, "B n n"]) -> Int[Tensor, "B n"]:
 
 
 def _each(gain: Float[Tensor, "B n n"]) -> Int[Tensor, "B n"]:
+    from scipy.optimize import linear_sum_assignment
+
     problems = gain.double().numpy()
     out = np.empty(problems.shape[:2], dtype=np.int64)
     for row, problem in zip(out, problems, strict=True):

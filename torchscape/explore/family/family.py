@@ -7,14 +7,13 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from torchscape.analysis.family import Family
 from torchscape.errors import PotentialError
 from torchscape.explore.budget import Budget
 from torchscape.explore.executors import Executor
-from torchscape.explore.family.assemble import assemble
 from torchscape.explore.family.branches import Sweeps
 from torchscape.explore.family.members import Member, seed_minima
 from torchscape.explore.family.refine import middles
@@ -25,6 +24,9 @@ from torchscape.landscape import Landscape, Matching
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
 from torchscape.saddles.continuation import Continuation
+
+if TYPE_CHECKING:
+    from torchscape.analysis.family import Family
 
 __all__ = ["explore_family"]
 
@@ -105,6 +107,8 @@ def explore_family(
         >>> [(event.kind, round(event.value, 9)) for event in family.events]  # 2 (a / 3)^(3/2) at a = 1.5
         [('fold', 0.707106781)]
     """
+    from torchscape.explore.family.assemble import assemble
+
     at, ordered, between = _prepared(potentials, values, continuous)
     if halvings and not between:
         raise PotentialError(

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from scipy.optimize import OptimizeWarning
 
 from torchscape.errors import MissingExtra
 from torchscape.sampling.basins.errors import student
@@ -32,6 +31,9 @@ def mbar_volumes(volumes: BasinVolumes) -> tuple[Float[Tensor, "N"], Float[Tenso
 
     Reference: Shirts & Chodera, J. Chem. Phys. 129, 124105 (2008), doi 10.1063/1.2978177.
     """
+
+    from scipy.optimize import OptimizeWarning
+
     mbar = _pymbar()
     square, spring = volumes.walks.square.cpu().double(), volumes.spring.cpu().double()
     _, n, w, k = square.shape

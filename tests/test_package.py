@@ -1,0 +1,108 @@
+"""The package as it is installed: what importing it costs, what its archives hold, and which names it has."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import types
+from pathlib import Path
+
+import pytest
+
+import torchscape
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(code: str) -> str:
+    """What Python prints when it runs this by itself."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_help_and_version_need_no_torch():
+    code = """
+import sys
+from torchscape.cli import main
+for words in (["--version"], ["--help"], ["explore", "--help"], ["plot", "--help"]):
+    try:
+        main(words)
+    except SystemExit as left:
+        assert left.code == 0
+print([name for name in ("torch", "numpy", "matplotlib", "scipy", "networkx") if name in sys.modules])
+"""
+    assert run(code).splitlines()[-1] == "[]"
+
+
+def test_what_few_need_is_imported_late():
+    """Pictures, graphs and statistics: none of it is needed to explore."""
+    code = """
+import sys
+import torchscape
+torchscape.explore, torchscape.ModulePotential, torchscape.Landscape, torchscape.Network
+heavy = ("scipy", "networkx", "matplotlib", "torch_geometric", "sklearn", "PIL", "pandas",
+         "torchscape.analysis", "torchscape.learning", "torchscape.sampling", "torchscape.plots")
+print([name for name in heavy if name in sys.modules])
+"""
+    assert run(code).strip() == "[]"
+
+
+def test_every_name_is_there_and_is_what_type_checkers_take_it_for():
+    for name in torchscape.__all__:
+        assert getattr(torchscape, name) is not None
+        assert name in dir(torchscape)
+    said = {}
+    for node in ast.parse((ROOT / "torchscape" / "__init__.py").read_text()).body:
+        if isinstance(node, ast.If):
+            for statement in node.body:
+                assert isinstance(statement, ast.ImportFrom)
+                said |= {alias.name: statement.module for alias in statement.names}
+    assert sorted(said) == sorted(torchscape.__all__)
+    for name, module in said.items():
+        home = torchscape._HOME.get(name)
+        assert module == (f"torchscape.{home}" if home else "torchscape"), name
+    with pytest.raises(AttributeError, match="no attribute 'explroe'"):
+        _ = torchscape.explroe
+
+
+def test_explore_is_the_function_whatever_is_imported_first():
+    code = """
+import torchscape.explore.run
+from torchscape.explore import Budget
+import torchscape
+import torchscape.explore
+print(type(torchscape.explore).__name__, torchscape.explore is torchscape.explore.__globals__["explore"])
+"""
+    assert run(code).strip() == "function True"
+    assert isinstance(torchscape.explore, types.FunctionType)
+
+
+def test_a_source_archive_holds_what_belongs_to_the_source(tmp_path):
+    """As ``python -m build --sdist`` packs it, of a copy: the build leaves files beside the source."""
+    pytest.importorskip("setuptools.build_meta")
+    source, target = tmp_path / "source", tmp_path / "target"
+    unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "demo", "build", "*.png", "*.db*")
+    shutil.copytree(ROOT, source, ignore=unwanted)
+    target.mkdir()
+    build = f"import os, setuptools.build_meta as b; os.chdir({str(source)!r}); b.build_sdist({str(target)!r})"
+    run(build)
+    (archive,) = target.iterdir()
+    with tarfile.open(archive) as opened:
+        held = {name.partition("/")[2] for name in opened.getnames()}
+    for name in ("CHANGELOG.md", "CITATION.cff", "LICENSE", "README.md", "constraints.txt", "pyproject.toml"):
+        assert name in held
+    for folder in ("docs", "notebooks", "scripts", "tests", "torchscape"):
+        here = {str(path.relative_to(source)) for path in (source / folder).rglob("*") if path.is_file()}
+        assert here
+        assert here - held == set()
+
+
+def test_one_version_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert torchscape.__version__ == version
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
