@@ -50,7 +50,8 @@ SIDEWAYS = {
 # Rooms that see the value types and each other only, never a database, a potential or an optimiser.
 ONLY_NETWORKS = {"analysis", "plots", "export"}
 VISIBLE_FROM_NETWORKS = {
-    "types", "errors", "devices", "memory", "random", "validation", "outputs", "sparse", "points", "network", *ONLY_NETWORKS
+    "types", "errors", "devices", "memory", "random", "validation", "outputs", "sparse", "points", "network",
+    *ONLY_NETWORKS,
 }  # fmt: skip
 
 IMPORT_NAMES = {"scikit-learn": "sklearn", "torch-geometric": "torch_geometric"}

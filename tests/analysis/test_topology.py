@@ -226,7 +226,8 @@ def test_twenty_thousand_minima_merge_along_a_minimum_spanning_tree():
     order = np.lexsort((energy, np.maximum(i, j), np.minimum(i, j)))
     i, j, energy = np.minimum(i, j)[order], np.maximum(i, j)[order], energy[order]
     first = np.r_[True, (np.diff(i) != 0) | (np.diff(j) != 0)]
-    weights = coo_array((energy[first] - shift, (i[first], j[first])), shape=(20_000, 20_000)).tocsr()
+    ends = i[first].astype(np.int32), j[first].astype(np.int32)  # as SciPy wants them before 1.17.1
+    weights = coo_array((energy[first] - shift, ends), shape=(20_000, 20_000)).tocsr()
     forest = minimum_spanning_tree(weights)
     order, before = breadth_first_order(forest, 0, directed=False)
     undirected = (forest + forest.T).tocsr()
