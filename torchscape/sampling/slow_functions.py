@@ -45,6 +45,7 @@ def slowest(
     Reference: Knyazev, SIAM J. Sci. Comput. 23, 517 (2001), doi 10.1137/S1064827500366124.
 
     Example:
+        >>> import scipy.sparse
         >>> chain = scipy.sparse.csr_array(np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]]))
         >>> slowest(chain, np.ones(3), 2, seed=0)[0].round(9).tolist()
         [1.0, 3.0]
