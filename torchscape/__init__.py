@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     )
     from torchscape.landscape import Landscape
     from torchscape.network import Network
-    from torchscape.optimise import relax
+    from torchscape.optimise.relax import relax
     from torchscape.points import StationaryPoints, Status
     from torchscape.potentials import Bounds, ClusterPotential, FunctionPotential, ModulePotential, Potential
     from torchscape.symmetry import Symmetry
@@ -85,7 +85,7 @@ _FROM = {
     ),
     "landscape": ("Landscape",),
     "network": ("Network",),
-    "optimise": ("relax",),
+    "optimise.relax": ("relax",),
     "points": ("StationaryPoints", "Status"),
     "potentials": ("Bounds", "ClusterPotential", "FunctionPotential", "ModulePotential", "Potential"),
     "symmetry": ("Symmetry",),

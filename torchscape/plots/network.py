@@ -198,7 +198,8 @@ def _by_distance(n: int, pairs: np.ndarray) -> np.ndarray:
 
     Reference: Brandes & Pich, Graph Drawing 2006, 42 (2007), doi 10.1007/978-3-540-70904-6_6.
     """
-    matrix = links(1.0, *pairs.T, n).tocsr()
+    i, j = pairs.T
+    matrix = links(1.0, i, j, n).tocsr()
     pivot, nearest, distances = 0, np.full(n, np.inf), []
     for _ in range(min(n, _N_PIVOTS)):
         distances.append(dijkstra(matrix, directed=False, indices=pivot, unweighted=True))
