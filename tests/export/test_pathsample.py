@@ -208,3 +208,16 @@ def test_what_pathsample_cannot_hold_is_refused(tmp_path):
     with pytest.raises(TorchscapeError, match="3 per atom"):
         write_pathsample(flat, tmp_path, cluster=True)
     assert not any(tmp_path.iterdir())
+
+
+def test_a_number_of_a_minimum_cut_short_is_noticed(tmp_path):
+    """12, cut to 1, is as good a number as any."""
+    network = Network.of(
+        energy=torch.arange(12.0).double(), log_det=torch.zeros(12).double(), edges=[(0, 11)], ts_energy=[20.0]
+    )
+    write_pathsample(dataclasses.replace(network, ts_log_det=torch.zeros(1).double()), tmp_path, a=[11], b=[0])
+    assert read_pathsample_sets(tmp_path)[0].tolist() == [11]
+    path = tmp_path / "min.A"
+    path.write_bytes(path.read_bytes()[:-2])
+    with pytest.raises(TorchscapeError, match="in the middle of a line"):
+        read_pathsample_sets(tmp_path)

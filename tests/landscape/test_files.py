@@ -238,3 +238,42 @@ def test_a_full_disk_keeps_what_was_committed(path):
         assert landscape.add_minima(points([[1.0, 1.0], [2.0, 2.0]])).tolist() == [0, 1]
     with Landscape.open(path) as landscape:
         assert landscape.n_minima == 2
+
+
+# --- files of strangers -----------------------------------------------------------------------------------
+
+
+def tampered(path, *statements: str) -> None:
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("ALTER TABLE pair RENAME TO p", "CREATE VIEW pair AS SELECT 1 AS a, 2 AS b, 3 AS times, 'x' AS outcome"),
+        ("CREATE VIEW more AS SELECT 1",),
+        ("CREATE TRIGGER t AFTER INSERT ON run BEGIN DELETE FROM minimum; END",),
+        ("DROP TABLE refusal",),
+        ("UPDATE minimum SET id = 1000000000 WHERE id = 2",),  # arrays by id would have 8 GB
+        ("UPDATE minimum SET id = -5 WHERE id = 2",),
+    ],
+)
+def test_tables_that_are_not_those_of_a_landscape_are_refused(path, statements):
+    fill(path, 3)
+    tampered(path, *statements)
+    for potential in (None, Bowl()):
+        with pytest.raises(DatabaseError, match="tampered with"):
+            Landscape.open(path, potential)
+
+
+def test_names_in_a_file_do_not_command_the_terminal(path):
+    fill(path, 3)
+    tampered(path, "INSERT INTO property VALUES (char(27) || '[2J' || char(7), 0, 1.0)")
+    with Landscape.open(path) as landscape:
+        told = landscape.describe()
+    assert "?[2J?" in told
+    assert all(character.isprintable() or character == "\n" for character in told)

@@ -68,4 +68,4 @@ def _said(interrupt: KeyboardInterrupt) -> str:
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror.lower()}; choose another path, or change its permissions"
-    return str(error)
+    return "".join(character if character.isprintable() else " " for character in str(error))

@@ -334,8 +334,14 @@ def _floats(path: Path, n: int) -> Float[Tensor, "n D"] | None:
 
 
 def _read_set(path: Path) -> Int[Tensor, "K"]:
+    text = _text(path)
+    if not text.endswith("\n"):  # 12, cut to 1, is as good a number as any
+        raise TorchscapeError(
+            f"{path} ends in the middle of a line, so that its last number may be cut short: copy it again, or end "
+            "the line if it is whole"
+        )
     try:
-        count, *numbers = [int(word) for word in _text(path).split()]
+        count, *numbers = [int(word) for word in text.split()]
     except ValueError:
         raise TorchscapeError(f"{path} must hold whole numbers: how many minima, then which") from None
     if count != len(numbers) or min(numbers, default=1) < 1:

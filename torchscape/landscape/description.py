@@ -54,7 +54,17 @@ def described(summary: dict[str, Any]) -> str:
         )
     lines["complete"] = _completeness(summary)
     width = max(map(len, lines))
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
+    return "\n".join(f"{name:<{width}}  {printable(value)}" for name, value in lines.items())
+
+
+def printable(value: object) -> str:
+    """As text in which nothing commands a terminal: names in a file of a stranger are the stranger's.
+
+    Example:
+        >>> printable("accuracy\\x1b[2J")
+        'accuracy?[2J'
+    """
+    return "".join(character if character.isprintable() else "?" for character in str(value))
 
 
 def _families(summary: dict[str, Any]) -> str:

@@ -7,6 +7,8 @@ Ids count from 0 in the order of discovery and never change; nothing is ever del
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sqlite3
 from pathlib import Path
 
@@ -126,7 +128,8 @@ def verify(connection: sqlite3.Connection, path: Path | str) -> None:
     """Itself a torchscape file, of this schema?
 
     Raises:
-        DatabaseError: if it belongs to another program, or to another version of this one.
+        DatabaseError: if it belongs to another program, or to another version of this one, or its tables are not
+            those that this one makes.
     """
     application = connection.execute("PRAGMA application_id").fetchone()[0]
     if application != APPLICATION_ID:
@@ -145,3 +148,31 @@ def verify(connection: sqlite3.Connection, path: Path | str) -> None:
             f"{path} was written by an older torchscape (schema {version}, this one needs {SCHEMA_VERSION}): "
             "export it with the version that wrote it, or explore into a new file"
         )
+    _expect_own_tables(connection, path)
+
+
+def _expect_own_tables(connection: sqlite3.Connection, path: Path | str) -> None:
+    """Tables, not views in their places (which compute what they like), and ids that the file has room for."""
+    found = dict(connection.execute("SELECT name, type FROM sqlite_master WHERE type != 'index'"))
+    wanted = re.findall(r"CREATE TABLE (\w+)", TABLES)
+    strange = [name for name in wanted if found.get(name) != "table"]
+    strange += [name for name, kind in found.items() if kind != "table"]
+    if strange:
+        raise DatabaseError(
+            f"{path} is no landscape, or was tampered with ({strange[0]!r} is no table of its own): restore a copy"
+        )
+    size = (
+        connection.execute("PRAGMA page_count").fetchone()[0]
+        * connection.execute("PRAGMA page_size").fetchone()[0]
+    )
+    for table in ("minimum", "transition_state", "higher_saddle"):
+        with contextlib.suppress(sqlite3.DatabaseError):  # damage is told where it is met
+            lowest, highest = connection.execute(f"SELECT MIN(id), MAX(id) FROM {table}").fetchone()
+            if highest is not None and not 0 <= lowest <= highest < size // _ROW:
+                raise DatabaseError(
+                    f"{path} was tampered with: {table} has the id {highest if lowest >= 0 else lowest}, which a "
+                    "file of this size has no room for; restore a copy"
+                )
+
+
+_ROW = 32  # bytes that a point takes at least
