@@ -337,8 +337,8 @@ def _read_set(path: Path) -> Int[Tensor, "K"]:
     text = _text(path)
     if not text.endswith("\n"):  # 12, cut to 1, is as good a number as any
         raise TorchscapeError(
-            f"{path} ends in the middle of a line, so that its last number may be cut short: copy it again, or end "
-            "the line if it is whole"
+            f"{path} ends in the middle of a line, so that its last number may be cut short: copy it again, "
+            "or end the line if it is whole"
         )
     try:
         count, *numbers = [int(word) for word in text.split()]
