@@ -335,7 +335,7 @@ def _floats(path: Path, n: int) -> Float[Tensor, "n D"] | None:
 
 def _read_set(path: Path) -> Int[Tensor, "K"]:
     text = _text(path)
-    if not text.endswith("\n"):  # 12, cut to 1, is as good a number as any
+    if text and not text.endswith("\n"):  # 12, cut to 1, is as good a number as any
         raise TorchscapeError(
             f"{path} ends in the middle of a line, so that its last number may be cut short: copy it again, "
             "or end the line if it is whole"
