@@ -156,7 +156,8 @@ def test_options_reach_the_search():
 
 
 def test_without_minima_there_is_nothing_to_climb():
-    _, tasks, report = climbed(Ripple(2), torch.empty(0, 1), ClimbFromMinima())
+    with pytest.warns(UserWarning, match=r"no quench was made: put BasinHopping\(\) among the strategies"):
+        _, tasks, report = climbed(Ripple(2), torch.empty(0, 1), ClimbFromMinima())
     assert report.status == "no minimum found"
     assert tasks == []
 
