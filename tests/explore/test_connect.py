@@ -235,6 +235,7 @@ def test_only_the_lowest_minima_are_connected(neighbours):
         assert landscape.network().n_edges == 2
 
 
+@pytest.mark.filterwarnings("ignore:no quench was made")  # with none
 @pytest.mark.parametrize("n", [0, 1])
 def test_too_few_minima_are_no_trouble(n):
     potential = Ripple(3)

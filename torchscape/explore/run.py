@@ -332,8 +332,9 @@ class _Loop:
     def _advice(self, status: str) -> str:
         if self.landscape.n_minima or (status == "complete" and self.landscape.n_transition_states):
             return ""
-        idle = "no quench was made: put BasinHopping() among the strategies" if status == NO_MINIMUM else ""
-        return nothing_found(self.landscape.refusals()) or idle
+        idle = status == NO_MINIMUM and self.n_evaluations == 0
+        remedy = "no quench was made: put BasinHopping() among the strategies" if idle else ""
+        return nothing_found(self.landscape.refusals()) or remedy
 
     def report(self, status: str) -> ExploreReport:
         return ExploreReport(
