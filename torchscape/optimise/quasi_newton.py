@@ -43,7 +43,7 @@ class Minimisation:
     memory: Any
 
 
-_FALLS = 10  # ``n_short`` from which on the cap of a step doubles with each: the row runs down a slope
+_FALLS = 200  # ``n_short`` from which on the cap of a step doubles with each: an endless slope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +51,8 @@ class QuasiNewton:
     """A minimiser is a descent (which way: ``fresh``, ``update``, ``direction`` of a subclass) and a search.
 
     Attributes:
-        max_step: longest step, in units of the potential's ``length_scale``.
+        max_step: longest step, in units of the potential's ``length_scale``; a row that has run 200 steps down an
+            even slope takes longer ones, to where nobody doubts that it has no end.
         search: how far along a direction.
         tol: RMS gradient below which a row has converged; None for :func:`default_tol`.
         max_evaluations: evaluations a row may spend.
