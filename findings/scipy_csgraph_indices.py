@@ -1,4 +1,4 @@
-"""Seen with SciPy 1.17.0: graph routines refuse sparse arrays whose indices have 64 bits, as those from torch have."""
+"""Seen with SciPy 1.17.0: minimum_spanning_tree refuses sparse arrays whose indices have 64 bits, as torch has."""
 
 import sys
 
