@@ -52,6 +52,14 @@ print("not reached")
 """
 
 
+@pytest.fixture(autouse=True)
+def _ctrl_c_arrives():
+    """Also where the tests run in the background, for which shells ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def committed(db: Path) -> bool:
     """Whether a task of an exploration is in the file itself, whatever its log says."""
     try:
