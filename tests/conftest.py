@@ -37,6 +37,11 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("slow_on_stand_in") and asks_for_standin(item):
             item.add_marker(pytest.mark.slow)
+    if os.environ.get("TORCHSCAPE_NOTEBOOKS") != "run":
+        later = pytest.mark.skip(reason="a notebook: run with TORCHSCAPE_NOTEBOOKS=run")
+        for item in items:
+            if item.get_closest_marker("notebook"):
+                item.add_marker(later)
     if "slow" in (config.getoption("-m") or ""):
         return
     skip = pytest.mark.skip(reason="slow: run with -m slow")

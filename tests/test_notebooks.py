@@ -19,6 +19,7 @@ NotebookClient(notebook, timeout=300, kernel_name="python3").execute(cwd=sys.arg
 """
 
 
+@pytest.mark.notebook
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebook_runs(path, tmp_path):
     """In a process and a folder of its own, so that neither its warnings nor its files are ours."""

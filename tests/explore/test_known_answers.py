@@ -242,7 +242,10 @@ def torchscape(*words: str) -> str:
     return run.stdout
 
 
-@pytest.mark.parametrize("name", ["lj7", "six-hump-camel", "schwefel"])
+@pytest.mark.parametrize(
+    "name",
+    ["lj7", *(pytest.param(name, marks=pytest.mark.slow) for name in ("six-hump-camel", "schwefel"))],
+)
 def test_what_a_problem_suggests_finds_its_landscape(name, tmp_path):
     """``torchscape explore NAME`` without any options."""
     db = str(tmp_path / "a.db")

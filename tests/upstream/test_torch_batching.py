@@ -71,6 +71,7 @@ def test_searchsorted_warns_of_strides():
     assert "non-contiguous" in run.stdout
 
 
+@pytest.mark.standin
 def test_a_device_that_is_registered_after_a_backward_pass_has_no_thread():
     """Autograd counts devices when it starts its threads: at the first backward pass of the process."""
     script = (
