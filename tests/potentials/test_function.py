@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
+from custom_operations import Cube
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -29,20 +30,6 @@ def batch(x):
 
 def either(x):
     return torch.sin(x[..., 0]) * x[..., 1] ** 2 + torch.cosh(x[..., 2] - x[..., 0])
-
-
-class NoBatchingRule(torch.autograd.Function):
-    """An operation that vmap does not know."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x**3
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        return 3 * x**2 * grad
 
 
 def branches(x):
@@ -81,7 +68,7 @@ def test_scipy_finds_the_same_minimum_with_our_gradient():
     assert np.allclose(found.x, 0.3, atol=1e-3)
 
 
-@pytest.mark.parametrize("fn", [lambda x: NoBatchingRule.apply(x).sum() + x[0] ** 4, branches])
+@pytest.mark.parametrize("fn", [lambda x: Cube.apply(x).sum() + x[0] ** 4, branches])
 def test_falls_back_to_rows_with_one_warning(fn):
     with pytest.warns(UserWarning, match="row by row") as caught:
         u = FunctionPotential(fn, 2)

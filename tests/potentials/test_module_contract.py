@@ -8,6 +8,7 @@ import warnings
 
 import pytest
 import torch
+from custom_operations import Cube
 from torch import nn
 from torch.nn import functional as F
 
@@ -228,20 +229,6 @@ def test_a_loss_that_plain_vmap_is_slow_for_is_batched_with_its_gradient_inside(
     torch.testing.assert_close(
         potential.energy(potential.initial)[0].detach(), expected.detach(), rtol=1e-5, atol=0
     )
-
-
-class Cube(torch.autograd.Function):
-    """x^3 as users write their own operations: without a rule for vmap."""
-
-    @staticmethod
-    def forward(ctx, x):
-        ctx.save_for_backward(x)
-        return x**3
-
-    @staticmethod
-    def backward(ctx, grad):
-        (x,) = ctx.saved_tensors
-        return 3 * x**2 * grad
 
 
 class Cubic(nn.Module):

@@ -9,7 +9,8 @@ from torchscape.explore.executors import Executor, InProcess
 from torchscape.explore.family import explore_family
 from torchscape.explore.moves import Gaussian, Mixture, Move, PerLayer, Restart, Uniform
 from torchscape.explore.paths import integrate_paths
-from torchscape.explore.run import ExploreReport, explore
+from torchscape.explore.report import ExploreReport
+from torchscape.explore.run import explore
 from torchscape.explore.stationary import StationarySearch
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found, Task

@@ -7,7 +7,7 @@ from torchscape.optimise.pool import Pool, Queue
 from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.optimise.relax import choose_optimiser, relax
 from torchscape.optimise.search import Armijo
-from torchscape.optimise.verdict import default_tol, verdict
+from torchscape.optimise.verdict import default_tol, standing, verdict
 
 __all__ = [
     "BFGS",
@@ -21,5 +21,6 @@ __all__ = [
     "default_tol",
     "polish",
     "relax",
+    "standing",
     "verdict",
 ]

@@ -9,7 +9,7 @@ import torch
 
 from torchscape.optimise.rows import may_hold
 from torchscape.optimise.search import Armijo
-from torchscape.optimise.verdict import default_tol, verdict
+from torchscape.optimise.verdict import default_tol, standing, verdict
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
@@ -52,7 +52,7 @@ class QuasiNewton:
 
     Attributes:
         max_step: longest step, in units of the potential's ``length_scale``; a row that has run 200 steps down an
-            even slope takes longer ones, to where nobody doubts that it has no end.
+            even slope takes longer ones, until it is clear that it has no end.
         search: how far along a direction.
         tol: RMS gradient below which a row has converged; None for :func:`default_tol`.
         max_evaluations: evaluations a row may spend.
@@ -180,25 +180,21 @@ class QuasiNewton:
             if some_rejected:
                 trial = torch.where(fresh[:, None], trial, shorter)
         else:
-            retry = n_rejected == 1
-            trial = self._boxed(
-                potential, memory, direction, x, new_grad, blocked, stretch, n_short, shorter, fresh, retry
-            )
+            boxed = potential, memory, direction, x, new_grad, blocked, stretch, n_short, shorter, fresh
+            trial = self._boxed(*boxed, first_retry=n_rejected == 1)
 
         rms = held.square().mean(1).sqrt()
         n_evaluations = state.n_evaluations + running
         new_energy = torch.where(accepted, energy, state.energy)
         mark, n_idle = self._progress(state, new_energy, rms, running)
-        stalled = (n_rejected >= 2 * self.search.max_rejections) | (n_idle >= self.max_idle)
-        tolerance = default_tol(x.dtype, potential) if self.tol is None else self.tol
         status = verdict(
             potential,
             state.status,
             x,
             rms,
-            tol=tolerance / potential.energy_scale,
+            tol=self._tolerance(potential, x.dtype),
             spent=n_evaluations >= self.max_evaluations,
-            stalled=stalled,
+            stalled=(n_rejected >= 2 * self.search.max_rejections) | (n_idle >= self.max_idle),
             broken=first & ~finite,
         )
         finished = status != Status.RUNNING
@@ -233,18 +229,15 @@ class QuasiNewton:
         grad = state.grad
         if potential.bounds is not None:
             grad = potential.bounds.project_grad(state.x, grad)
-        rms = torch.where(torch.isinf(state.energy), torch.nan, grad.pow(2).mean(1).sqrt())
-        status = torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status)
         unit = potential.energy_scale
-        return StationaryPoints.of(
-            state.x,
-            unit * torch.where(torch.isinf(state.energy), torch.nan, state.energy),
-            grad_rms=unit * rms,
-            status=status,
-            n_evaluations=state.n_evaluations,
-        )
+        return standing(state.x, state.energy, grad, state.status, state.n_evaluations, unit=unit)
 
     # --- parts of a step -----------------------------------------------------------------------------------
+
+    def _tolerance(self, potential: Potential, dtype: torch.dtype) -> float:
+        """RMS gradient that counts as converged, in units of the energy scale."""
+        tol = default_tol(dtype, potential) if self.tol is None else self.tol
+        return tol / potential.energy_scale
 
     def _renewed(
         self, potential: Potential, state: Minimisation, memory: Any, direction: Float[Tensor, "B D"]
@@ -278,7 +271,7 @@ class QuasiNewton:
     ) -> tuple[Float[Tensor, "B 1"], Float[Tensor, "B D"]]:
         """How far along which descent direction, no longer than the cap; where the memory points uphill, steepest
         descent. The cap grows where so many steps were too short that the row falls: to the end of the slope, or
-        to where nobody doubts that it has none."""
+        to where it is clear that it has none."""
         if potential.bounds is not None:
             direction = direction.masked_fill(grad == 0, 0.0)
         uphill = (direction * grad).sum(1) >= 0

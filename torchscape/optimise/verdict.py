@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from torchscape.optimise.rows import may_hold
-from torchscape.points import Status
+from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["default_tol", "verdict"]
+__all__ = ["default_tol", "standing", "verdict"]
 
 
 def default_tol(dtype: torch.dtype, potential: Potential | None = None) -> float:
@@ -56,3 +56,34 @@ def verdict(
     ):
         status = status.masked_fill(running & condition, int(code))
     return status
+
+
+def standing(
+    x: Float[Tensor, "B D"],
+    energy: Float[Tensor, "B"],
+    residual: Float[Tensor, "B D"],
+    status: Int[Tensor, "B"],
+    n_evaluations: Int[Tensor, "B"],
+    *,
+    unit: float = 1.0,
+) -> StationaryPoints:
+    """Where every row of a search stands, as points.
+
+    Args:
+        x, energy: place and energy; infinite where nothing was evaluated.
+        residual: what is left of the gradient there.
+        status: a row that was still running comes back as ``MAX_STEPS``.
+        n_evaluations: spent.
+        unit: of the energies and gradients.
+
+    Returns:
+        Points whose energy and residual are NaN where nothing was evaluated.
+    """
+    broken = torch.isinf(energy)
+    return StationaryPoints.of(
+        x,
+        unit * torch.where(broken, torch.nan, energy),
+        grad_rms=unit * torch.where(broken, torch.nan, residual.square().mean(1).sqrt()),
+        status=torch.where(status == Status.RUNNING, int(Status.MAX_STEPS), status),
+        n_evaluations=n_evaluations,
+    )

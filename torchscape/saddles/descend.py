@@ -6,12 +6,13 @@ import dataclasses
 
 import torch
 
+from torchscape.devices import HOST
 from torchscape.memory import available_memory
 from torchscape.optimise import LBFGS, Pool, Queue, relax
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.divides import Course, Ends, to_divides
+from torchscape.saddles.divides import Ends, to_divides
 from torchscape.saddles.eigen import dense_spectrum, rows_within
 from torchscape.saddles.flow import Flow
 from torchscape.saddles.projector import Projector
@@ -84,44 +85,43 @@ def descend(
         return StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
     if isinstance(options, Quench):
         return relax(potential, starts, optimiser=LBFGS(max_step=options.max_step), tol=options.tol)
-    ends, course = _followed(potential, starts, options, options)
-    doubt = torch.nonzero(course.room < options.margin)[:, 0]
-    opened = torch.zeros_like(ends.converged)
+    found = _followed(potential, starts, options, options)
+    ends, device = found.points, starts.device
+    # Which paths are followed again is for the host to know; it is told all about a repetition at once.
+    converged, clear = torch.stack([ends.converged, found.course.room >= options.margin]).to(HOST)
+    doubt, opened = torch.nonzero(~clear)[:, 0], torch.zeros_like(converged)
     for times in range(1, options.n_again + 1):
         if len(doubt) == 0:
             break
-        finer, known = options.finer(potential, times), ends[doubt]
-        again, course = _followed(potential, starts[doubt], options, finer)
+        rows, finer = doubt.to(device), options.finer(potential, times)
+        known, found = ends[rows], _followed(potential, starts[rows], options, finer)
+        again, course = found.points, found.course
         agree = known.converged & again.converged & _same(potential, known.x, again.x)
-        settled = agree & (course.room >= options.margin)
-        ends = put_rows(ends, doubt, again.replace(n_evaluations=known.n_evaluations + again.n_evaluations))
-        if times > 1 or times == options.n_again:
-            near = torch.nonzero(agree & ~settled)[:, 0]
-            settled[near] = _either_side(potential, ends.x[doubt[near]], course.nearest[near], options, finer)
-        opened[doubt[~again.converged]] = True  # without an end it would only spend its budget again
-        doubt = doubt[again.converged & ~settled]
+        ends = put_rows(ends, rows, again.replace(n_evaluations=known.n_evaluations + again.n_evaluations))
+        converged[doubt], agree, clear = torch.stack([again.converged, agree, course.room >= options.margin]).to(
+            HOST
+        )
+        settled = agree & clear
+        near = torch.nonzero(agree & ~clear)[:, 0]
+        if len(near) and (times > 1 or times == options.n_again):
+            at = near.to(device)
+            settled[near] = _either_side(potential, again.x[at], course.nearest[at], options, finer).to(HOST)
+        opened[doubt] = ~converged[doubt]  # without an end it would only spend its budget again
+        doubt = doubt[converged[doubt] & ~settled]
     opened[doubt] = True
-    ends = _finished(potential, ends, torch.nonzero(~ends.converged & ~opened)[:, 0], options.tol)
-    return ends.replace(status=torch.where(opened, int(Status.MAX_STEPS), ends.status))
-
-
-class _Watched(Descent):
-    """A :class:`Descent` whose results carry the course of the path."""
-
-    def result(self, potential: Potential, state) -> Ends:  # type: ignore[override]
-        return Ends(super().result(potential, state), state.course)
+    ends = _finished(potential, ends, torch.nonzero(~converged & ~opened)[:, 0].to(device), options.tol)
+    return ends.replace(status=torch.where(opened.to(device), int(Status.MAX_STEPS), ends.status))
 
 
 def _followed(
     potential: Potential, starts: Float[Tensor, "B D"], options: Descent, stepper: Descent | Flow
-) -> tuple[StationaryPoints, Course]:
+) -> Ends:
     """Ends of the paths, and their course."""
     per_row = max(1, options.curvature_of(potential).bytes_per_row(potential.ndim, starts.dtype))
     size = max(1, min(2048, len(starts), available_memory(torch.device(potential.device)) // per_row))
     queue = Queue(starts)
-    Pool(_Watched(**vars(stepper)) if isinstance(stepper, Descent) else stepper, size).run(potential, queue)
-    found: Ends = queue.ordered()
-    return found.points, found.course
+    Pool(stepper, size).run(potential, queue)
+    return queue.ordered()
 
 
 def _finished(
@@ -143,7 +143,7 @@ def _either_side(
     finest: Descent | Flow,
 ) -> Bool[Tensor, "K"]:
     """Whether paths from a step's error on either side of the nearest divide end where these have."""
-    if len(ends) == 0 or potential.ndim > _DENSE_LIMIT:
+    if potential.ndim > _DENSE_LIMIT:
         return torch.zeros(len(ends), dtype=torch.bool, device=ends.device)
     modes = []
     for x in nearest.split(rows_within(potential.ndim, nearest.dtype, nearest.device)):
@@ -154,7 +154,7 @@ def _either_side(
         least = to_divides(values, slope).argmin(1)
         modes.append(vectors.gather(1, least[:, None, None].expand(-1, 1, x.shape[1]))[:, 0])
     aside = finest.path_tol * potential.length_scale * torch.cat(modes)
-    sides = _followed(potential, torch.cat([nearest - aside, nearest + aside]), options, finest)[0]
+    sides = _followed(potential, torch.cat([nearest - aside, nearest + aside]), options, finest).points
     return (sides.converged & _same(potential, sides.x, ends.repeat(2, 1))).reshape(2, -1).all(0)
 
 
@@ -166,10 +166,11 @@ def _agreed(potential: Potential, x: Float[Tensor, "B D"], tol: float | None) ->
         return ends
     short = relax(potential, x[rows], optimiser=LBFGS(max_step=0.1), tol=tol)
     agree = short.converged & _same(potential, short.x, ends.x[rows])
-    evaluations, status = ends.n_evaluations.clone(), ends.status.clone()
-    evaluations[rows] += short.n_evaluations
-    status[rows[~agree]] = int(Status.MAX_STEPS)
-    return ends.replace(n_evaluations=evaluations, status=status)
+    status = torch.where(agree, ends.status[rows], int(Status.MAX_STEPS))
+    return ends.replace(
+        n_evaluations=ends.n_evaluations.index_add(0, rows, short.n_evaluations),
+        status=ends.status.index_copy(0, rows, status),
+    )
 
 
 def _same(potential: Potential, a: Float[Tensor, "B D"], b: Float[Tensor, "B D"]) -> Bool[Tensor, "B"]:

@@ -7,8 +7,8 @@ import dataclasses
 import torch
 
 from torchscape.optimise.rows import may_hold
-from torchscape.optimise.verdict import verdict
-from torchscape.points import StationaryPoints, Status
+from torchscape.optimise.verdict import standing, verdict
+from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.curvature import Dense, Quadratic
 from torchscape.saddles.divides import Course, Ends, to_divides
@@ -164,14 +164,7 @@ class Flow:
     def result(self, potential: Potential, state: _Flowing) -> Ends:
         """Where every row stands, with its residual and its course."""
         free = Projector.at(potential, state.x, state.grad).apply_one(state.grad)
-        broken = torch.isinf(state.energy)
-        points = StationaryPoints.of(
-            state.x,
-            torch.where(broken, torch.nan, state.energy),
-            grad_rms=torch.where(broken, torch.nan, free.square().mean(1).sqrt()),
-            status=torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status),
-            n_evaluations=state.n_evaluations,
-        )
+        points = standing(state.x, state.energy, free, state.status, state.n_evaluations)
         return Ends(points, state.course)
 
     def _place(self, potential: Potential, state: _Flowing, c: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:

@@ -9,7 +9,7 @@ import torch
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.memory import available_memory
-from torchscape.optimise import Pool, Queue, verdict
+from torchscape.optimise import Pool, Queue, standing, verdict
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
@@ -214,14 +214,7 @@ class Follow:
 
     def result(self, potential: Potential, state: Following) -> Followed:
         """Where every row stands, with its residual."""
-        rms = torch.where(torch.isinf(state.energy), torch.nan, state.grad.square().mean(1).sqrt())
-        points = StationaryPoints.of(
-            state.x,
-            torch.where(torch.isinf(state.energy), torch.nan, state.energy),
-            grad_rms=rms,
-            status=torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status),
-            n_evaluations=state.n_evaluations,
-        )
+        points = standing(state.x, state.energy, state.grad, state.status, state.n_evaluations)
         return Followed(points, state.mode)
 
     # --- parts of a step ------------------------------------------------------------------------------------

@@ -158,7 +158,7 @@ class _Track:
             if looks and not bool((state.status == Status.RUNNING).any()):
                 break
         self.x[rows] = here
-        return options.result(potential, state)
+        return options.result(potential, state).points
 
     def resampled(self, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Arc length and energy at n evenly spaced points of each row [B n], by cubics with the right slopes."""

@@ -8,7 +8,7 @@ import torch
 
 from torchscape.errors import PotentialError
 from torchscape.memory import available_memory
-from torchscape.optimise import Pool, Queue, verdict
+from torchscape.optimise import Pool, Queue, standing, verdict
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
@@ -196,14 +196,7 @@ class Newton:
 
     def result(self, potential: Potential, state: _Searching) -> StationaryPoints:
         """Where every row stands, with its residual."""
-        broken = torch.isinf(state.energy)
-        return StationaryPoints.of(
-            state.x,
-            torch.where(broken, torch.nan, state.energy),
-            grad_rms=torch.where(broken, torch.nan, state.grad.square().mean(1).sqrt()),
-            status=torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status),
-            n_evaluations=state.n_evaluations,
-        )
+        return standing(state.x, state.energy, state.grad, state.status, state.n_evaluations)
 
     # --- parts of a step ------------------------------------------------------------------------------------
 

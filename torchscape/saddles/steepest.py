@@ -6,11 +6,11 @@ import dataclasses
 
 import torch
 
-from torchscape.optimise.verdict import verdict
-from torchscape.points import StationaryPoints, Status
+from torchscape.optimise.verdict import standing, verdict
+from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.curvature import Curvature, Dense, Quadratic, choose_curvature
-from torchscape.saddles.divides import Course, to_divides
+from torchscape.saddles.divides import Course, Ends, to_divides
 from torchscape.saddles.flow import Flow
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import flow_response, flow_step
@@ -215,17 +215,11 @@ class Descent:
         """They get it."""
         return dataclasses.replace(state, model=state.model.roomier())
 
-    def result(self, potential: Potential, state: _Descending) -> StationaryPoints:
-        """Where every row stands, with its residual."""
+    def result(self, potential: Potential, state: _Descending) -> Ends:
+        """Where every row stands, with its residual and its course."""
         free = Projector.at(potential, state.x, state.grad).apply_one(state.grad)
-        broken = torch.isinf(state.energy)
-        return StationaryPoints.of(
-            state.x,
-            torch.where(broken, torch.nan, state.energy),
-            grad_rms=torch.where(broken, torch.nan, free.square().mean(1).sqrt()),
-            status=torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status),
-            n_evaluations=state.n_evaluations,
-        )
+        points = standing(state.x, state.energy, free, state.status, state.n_evaluations)
+        return Ends(points, state.course)
 
     def curvature_of(self, potential: Potential) -> Curvature:
         """How this path learns the curvature of a potential."""
