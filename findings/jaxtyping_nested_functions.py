@@ -1,4 +1,4 @@
-"""Seen with jaxtyping 0.3.11: its import hook decorates a function inside another anew whenever that one is called."""
+"""jaxtyping 0.3.11: its import hook decorates a function inside another at every call of the outer one."""
 
 import importlib.metadata
 import sys
