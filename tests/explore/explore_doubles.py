@@ -98,7 +98,9 @@ def _tables(connection: sqlite3.Connection) -> dict[str, list[tuple]]:
     content = {}
     for (name,) in names:
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
-        kept = [column for column in columns if column not in ("run", "wall")]
+        kept = [
+            column for column in columns if column not in ("run", "wall", "checksum")
+        ]  # the last of the first two
         if name != "run":
             order = ", ".join(kept)
             content[name] = connection.execute(f"SELECT {order} FROM {name} ORDER BY {order}").fetchall()

@@ -272,8 +272,13 @@ def test_tables_that_are_not_those_of_a_landscape_are_refused(path, statements):
 
 def test_names_in_a_file_do_not_command_the_terminal(path):
     fill(path, 3)
-    tampered(path, "INSERT INTO property VALUES (char(27) || '[2J' || char(7), 0, 1.0)")
-    with Landscape.open(path) as landscape:
+    tampered(path, "INSERT INTO property(name, minimum, value) VALUES (char(27) || '[2J' || char(7), 0, 1.0)")
+    with pytest.raises(DatabaseError, match="damaged") as caught, Landscape.open(path) as landscape:
+        landscape.describe()
+    assert str(caught.value).isprintable()
+    tampered(path, "DELETE FROM property")
+    with Landscape.open(path, Bowl()) as landscape:
+        landscape.set_property("\x1b[2J\a", [1.0, 2.0, 3.0])
         told = landscape.describe()
     assert "?[2J?" in told
     assert all(character.isprintable() or character == "\n" for character in told)

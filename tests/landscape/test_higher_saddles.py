@@ -10,9 +10,10 @@ from torchscape import Landscape
 
 def test_points_go_where_their_index_says():
     """One call of ``add`` for a mixture; ids count within each kind."""
-    with Landscape.in_memory(Bowl()) as landscape:
-        landscape.add(points([[0.0, 0.0], [2.0, 0.0]], index=0))
-        mixed = points([[5.0, 0.0], [1.0, 3.0], [7.0, 0.0], [5.0, 5.0]], index=torch.tensor([2, 1, 4, 2]))
+    with Landscape.in_memory(Bowl(4)) as landscape:
+        landscape.add(points([[0.0, 0.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]], index=0))
+        x = torch.nn.functional.pad(torch.tensor([[5.0, 0.0], [1.0, 3.0], [7.0, 0.0], [5.0, 5.0]]), (0, 2))
+        mixed = points(x, index=torch.tensor([2, 1, 4, 2]))
         ends = torch.tensor([[-1, 0, -1, -1], [-1, 1, -1, -1]])
         assert landscape.add(mixed, *ends).tolist() == [0, 0, 1, 2]
         assert landscape.counts_by_index() == [2, 1, 2, 0, 1]
@@ -25,17 +26,19 @@ def test_points_go_where_their_index_says():
 
 
 def test_known_points_are_recognised_and_bad_ones_refused(tmp_path):
-    u = Bowl()
+    u = Bowl(3)
     with Landscape.open(tmp_path / "l.db", u) as landscape:
-        first = points([[5.0, 0.0], [6.0, 0.0]], index=torch.tensor([2, 3]))
+        first = points([[5.0, 0.0, 0.0], [6.0, 0.0, 0.0]], index=torch.tensor([2, 3]))
         assert landscape.add_higher_saddles(first, task="a").tolist() == [0, 1]
         again = points(
-            [[6.0, 0.01], [5.0, 0.0], [6.0, 1.0]], [36.0, 25.0, torch.nan], index=torch.tensor([3, 2, 2])
+            [[6.0, 0.01, 0.0], [5.0, 0.0, 0.0], [6.0, 1.0, 0.0]],
+            [36.0, 25.0, torch.nan],
+            index=torch.tensor([3, 2, 2]),
         )
         assert landscape.add_higher_saddles(again).tolist() == [1, 0, -1]
-        wrong = points([[1.0, 1.0], [2.0, 1.0]], index=torch.tensor([1, -1]))
-        assert landscape.add_higher_saddles(wrong).tolist() == [-1, -1]
-        assert landscape.refusals() == {"higher saddle: not finite": 1, "higher saddle: wrong index": 2}
+        wrong = points([[1.0, 1.0, 0.0], [2.0, 1.0, 0.0], [3.0, 0.0, 0.0]], index=torch.tensor([1, -1, 4]))
+        assert landscape.add_higher_saddles(wrong).tolist() == [-1, -1, -1]
+        assert landscape.refusals() == {"higher saddle: not finite": 1, "higher saddle: wrong index": 3}
         assert landscape.counts_by_index() == [0, 0, 1, 1]
     with Landscape.open(tmp_path / "l.db") as landscape:
         assert landscape.counts_by_index() == [0, 0, 1, 1]

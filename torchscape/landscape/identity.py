@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +12,13 @@ import torch
 from torchscape.devices import HOST
 from torchscape.errors import DatabaseError, FingerprintMismatch
 from torchscape.landscape.codec import from_blobs, to_blobs
+from torchscape.landscape.matching import Matching
 from torchscape.landscape.store import Store
 from torchscape.potentials.base import Potential, hash_settings
 from torchscape.transfer import moved
 from torchscape.types import Float, Tensor
 
-__all__ = ["expect_same", "readable_settings", "record", "stored_dtype"]
+__all__ = ["begin", "expect_same", "readable_settings", "record", "stored_dtype", "stored_matching"]
 
 _PROBE_ROWS = 3
 _PROBE_SEED = 20170507
@@ -37,6 +39,21 @@ def record(store: Store, potential: Potential) -> None:
         "probe_energy": to_blobs(energy.double()[None])[0],
     }
     store.executemany("INSERT INTO meta(key, value) VALUES (?, ?)", list(facts.items()))
+
+
+def begin(store: Store, potential: Potential | None, matching: Matching) -> None:
+    """All tables of a new file, and whose landscape it is."""
+    if potential is None:
+        raise DatabaseError(f"{store.path} is empty: open it with a potential to begin a landscape in it")
+    with store.creation():
+        record(store, potential)
+        settings = json.dumps(dataclasses.asdict(matching))
+        store.execute("INSERT INTO meta(key, value) VALUES ('matching', ?)", (settings,))
+
+
+def stored_matching(store: Store) -> Matching:
+    """When points of this landscape are the same."""
+    return Matching(**json.loads(store.execute("SELECT value FROM meta WHERE key = 'matching'")[0][0]))
 
 
 def expect_same(store: Store, potential: Potential) -> None:

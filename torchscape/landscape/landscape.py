@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from jaxtyping import Shaped
 
 from torchscape.devices import HOST
 from torchscape.errors import DatabaseError, TorchscapeError
 from torchscape.landscape import identity, rows
-from torchscape.landscape.families import Families
+from torchscape.landscape.annotations import Annotations
 from torchscape.landscape.matching import Matching
-from torchscape.landscape.paths import write_paths
 from torchscape.landscape.screening import REASONS, screen
 from torchscape.landscape.store import Store
 from torchscape.landscape.table import Origin, PointTable
@@ -31,7 +27,7 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["Landscape"]
 
 
-class Landscape(Families):
+class Landscape(Annotations):
     """Minima, the transition states between them, and how they were found: one file for one potential.
 
     Adding is idempotent: a point that is already there (see :class:`Matching`) has its hit count raised. Hits
@@ -106,10 +102,10 @@ class Landscape(Families):
             if store.is_new:
                 matching = matching or Matching()
                 matching = matching if potential is None else matching.of(potential)
-                _fill(store, potential, matching)
+                identity.begin(store, potential, matching)
             elif potential is not None:
                 identity.expect_same(store, potential)
-            matching = matching or _stored_matching(store)
+            matching = matching or identity.stored_matching(store)
             return cls(store, potential, matching if potential is None else matching.of(potential))
         except BaseException:
             store.close()
@@ -295,7 +291,8 @@ class Landscape(Families):
         with self.transaction():
             if self._is_settled(task):
                 return self._higher.match(points)
-            capped = points.replace(index=points.index.clamp(max=2))
+            index = points.index
+            capped = points.replace(index=torch.where(index <= points.ndim, index.clamp(max=2), -1))
             code = screen(capped, index=2, inside=self._inside(points))
             ids = torch.full((len(points),), -1)
             good = (code == 0).nonzero()[:, 0]
@@ -330,51 +327,6 @@ class Landscape(Families):
         table = self._minima if of == "minima" else self._saddles
         with self.transaction():
             table.set_curvature(ids.cpu(), points, lowest)
-
-    def set_paths(self, ids: Int[Tensor, "K"], arc: Float[Tensor, "K I"], energy: Float[Tensor, "K I"]) -> None:
-        """Store integrated paths over transition states: arc lengths and energies, from ``minus`` to ``plus``.
-
-        :meth:`network` then carries them as ``ts_path``, and ``plots.profile`` draws them. All paths of a
-        landscape have the same number of points. See :func:`torchscape.explore.integrate_paths`, which makes them.
-
-        Raises:
-            TorchscapeError: if the numbers of points differ, values are not finite, or an id is unknown.
-        """
-        if unknown := sorted(set(ids.tolist()) - set(self.transition_state_ids().tolist())):
-            raise TorchscapeError(f"paths of transition states that do not exist: {unknown[:5]}")
-        with self.transaction():
-            write_paths(self._store, ids.cpu(), arc.cpu(), energy.cpu())
-
-    def set_property(
-        self,
-        name: str,
-        values: Mapping[int, float | int] | Shaped[Tensor, "N"] | np.ndarray | Sequence[float | int],
-    ) -> None:
-        """Attach a named number to minima: by id, or one for each minimum in the order of :meth:`minima`.
-
-        Example: ``landscape.set_property("accuracy", accuracy_of(landscape.minima().x))``.
-
-        Raises:
-            TorchscapeError: if there is not one value per minimum, or an id is unknown.
-        """
-        ids = self.minimum_ids()
-        if isinstance(values, Mapping):
-            given = {int(i): float(value) for i, value in values.items()}
-            if unknown := sorted(set(given) - set(ids.tolist())):
-                raise TorchscapeError(f"property {name!r} names minima that do not exist: {unknown[:5]}")
-        else:
-            numbers = torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist()
-            if len(numbers) != len(ids):
-                raise TorchscapeError(
-                    f"property {name!r} has {len(numbers)} values for {len(ids)} minima: give one per minimum in "
-                    "the order of landscape.minima(), or a mapping from id to value"
-                )
-            given = dict(zip(ids.tolist(), numbers, strict=True))
-        self._store.executemany(
-            "INSERT INTO property(name, minimum, value) VALUES (?, ?, ?) "
-            "ON CONFLICT(name, minimum) DO UPDATE SET value = excluded.value",
-            [(name, i, value) for i, value in given.items()],
-        )
 
     def __repr__(self) -> str:
         where = "in memory" if self.path is None else str(self.path)
@@ -448,16 +400,3 @@ class Landscape(Families):
 def _unless_countable(code: Int[Tensor, "B"], ids: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
     """The codes, with their own for rows that passed, but have infinitely many images: they got no id."""
     return torch.where((code == 0) & (ids < 0), REASONS.index("degeneracy not finite"), code)
-
-
-def _fill(store: Store, potential: Potential | None, matching: Matching) -> None:
-    if potential is None:
-        raise DatabaseError(f"{store.path} is empty: open it with a potential to begin a landscape in it")
-    with store.creation():
-        identity.record(store, potential)
-        settings = json.dumps(dataclasses.asdict(matching))
-        store.execute("INSERT INTO meta(key, value) VALUES ('matching', ?)", (settings,))
-
-
-def _stored_matching(store: Store) -> Matching:
-    return Matching(**json.loads(store.execute("SELECT value FROM meta WHERE key = 'matching'")[0][0]))

@@ -35,8 +35,13 @@ def column(store: Store, table: TableName, expression: str, ids: Int[Tensor, "K"
 def coordinates(store: Store, table: TableName, ids: Int[Tensor, "K"], ndim: int) -> Float[Tensor, "K D"]:
     """Coordinates at the given ids, in their order."""
     unique, inverse = ids.unique(return_inverse=True)
-    rows = store.execute(f"SELECT x FROM {table} {_WANTED}", (json.dumps(unique.tolist()),))
-    x = from_blobs((row[0] for row in rows), ndim)
+    wanted = f"SELECT {store.blob('x')}, id FROM {table} {_WANTED}"
+    rows = store.execute(wanted, (json.dumps(unique.tolist()),))
+    blobs, sums, found = zip(*rows, strict=True) if rows else ((), (), ())
+    if len(found) != len(unique):
+        raise TorchscapeError(_unknown(table))
+    store.expect_blobs(table, found, blobs, sums)
+    x = from_blobs(blobs, ndim)
     return x if torch.equal(unique, ids) else x[inverse]
 
 
@@ -48,14 +53,16 @@ def points(store: Store, table: TableName, ids: Int[Tensor, "K"], ndim: int) -> 
     """
     unique, inverse = ids.unique(return_inverse=True)
     rows = store.execute(
-        "SELECT energy, grad_rms, COALESCE(idx, -1), log_det, COALESCE(n_zero, -1), n_evaluations, x, eigenvalues "
-        f"FROM {table} {_WANTED}",
+        "SELECT energy, grad_rms, COALESCE(idx, -1), log_det, COALESCE(n_zero, -1), n_evaluations, id, "
+        f"{store.blob('x')}, {store.blob('eigenvalues')} FROM {table} {_WANTED}",
         (json.dumps(unique.tolist()),),
     )
     if len(rows) != len(unique):
-        raise TorchscapeError(f"the landscape has no {table} with some of these ids; see minimum_ids()")
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 8
-    energy, grad_rms, index, log_det, n_zero, n_evaluations, x, spectra = columns
+        raise TorchscapeError(_unknown(table))
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 11
+    energy, grad_rms, index, log_det, n_zero, n_evaluations, known, x, x_sums, spectra, spectra_sums = columns
+    store.expect_blobs(table, known, x, x_sums)
+    store.expect_blobs(table, known, spectra, spectra_sums)
     found = StationaryPoints.of(
         from_blobs(x, ndim),
         floats(energy),
@@ -68,6 +75,10 @@ def points(store: Store, table: TableName, ids: Int[Tensor, "K"], ndim: int) -> 
         eigenvalues=None if not rows or None in spectra else from_blobs(spectra, ndim),
     )
     return found[inverse]
+
+
+def _unknown(table: TableName) -> str:
+    return f"the landscape has no {table} with some of these ids; see minimum_ids()"
 
 
 def positions(ids: Int[Tensor, "N"], wanted: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from torchscape.errors import DatabaseError
-from torchscape.landscape import schema
+from torchscape.landscape import checksums, schema
 from torchscape.landscape.lock import WriterLock
 
 __all__ = ["Store"]
@@ -49,6 +51,10 @@ class Store:
         self._marked = False  # that there is a log
         self._folded = time.monotonic()
         self.lacks_log = False
+        self._whole: set[str] = set()  # tables whose rows were compared with their sums
+        self._seen: int | None = None  # number of the last commit of others
+        self.has_sums = True  # files before schema 4 have none
+        self.is_new = False
         self._lock: WriterLock | None = None
         self._connection: sqlite3.Connection | None = None
         if path is not None:
@@ -70,6 +76,12 @@ class Store:
                     raise DatabaseError(f"{self.path} is empty: explore into it first, or check the path")
                 return True
             schema.verify(connection, self.path or "memory")
+            checksums.teach(connection, schema.own()[0])
+            self.has_sums = schema.has_sums(connection)
+            self._expect_whole(frozenset({"meta"}))
+            schema.facts(connection, self.path or "memory")
+            if not self.readonly:
+                self._expect_sums()
             if not self.readonly:
                 self._log_ahead()
             elif self.path is not None and schema.log_is_open(connection):
@@ -94,6 +106,38 @@ class Store:
                 self.connection.execute("PRAGMA query_only = ON")
             lock.release()
 
+    def _expect_sums(self) -> None:
+        """A file of an older schema becomes one of this, and whatever is written has its sum."""
+        if self.has_sums:
+            checksums.keep(self.connection, schema.own()[0])
+            return
+        for table in schema.own()[0]:  # before a sum makes what is strange look right
+            self._expect_whole(frozenset({table}))
+        schema.upgrade(self.connection)
+        self.has_sums = True
+
+    def _expect_whole(self, names: frozenset[str]) -> None:
+        """Were the rows of these tables written by this package, and have not changed since?
+
+        A writer asks once of each table, a reader again when somebody has committed: rows are checked when they
+        are read, but not by whoever wrote them.
+        """
+        if self.path is None or self.is_new:
+            return
+        if self.readonly:
+            ((commit,),) = self.connection.execute("PRAGMA data_version")
+            if commit != self._seen:
+                self._whole.clear()
+            self._seen = commit
+        known = schema.own()[0]
+        for name in sorted(names - self._whole, key=lambda name: name != "meta"):
+            ndim = 1
+            if known[name].is_of_points:
+                self._expect_whole(frozenset({"meta"}))
+                ndim = schema.facts(self.connection, self.path)["ndim"]
+            checksums.expect_whole(self.connection, known[name], ndim, self.path, summed=self.has_sums)
+            self._whole.add(name)
+
     def _log_ahead(self) -> None:
         # A file system without shared memory refuses and stays with a rollback journal: as safe, but then
         # readers wait for the writer.
@@ -106,8 +150,11 @@ class Store:
         with self.transaction():
             with self._explained():
                 schema.create(self.connection)
+                checksums.teach(self.connection, schema.own()[0])
+                checksums.keep(self.connection, schema.own()[0])
             yield
         self._log_ahead()
+        self._whole |= schema.own()[0].keys()
         self.is_new = False
 
     @property
@@ -119,13 +166,27 @@ class Store:
     def execute(self, sql: str, values: Iterable[Any] = ()) -> list[tuple]:
         """Run one statement and return all its rows."""
         with self._explained():
+            if names := _named(sql):
+                self._expect_whole(names)
             return self.connection.execute(sql, tuple(values)).fetchall()
+
+    def blob(self, column: str) -> str:
+        """SQL for coordinates or spectra and the sums that belong to them, for :meth:`expect_blobs`."""
+        return f"{column}, {checksums.BLOBS[column] if self.has_sums else 'NULL'}"
+
+    def expect_blobs(
+        self, table: str, ids: Sequence[int], blobs: Sequence[bytes | None], sums: Sequence[int | None]
+    ) -> None:
+        """Are these the coordinates, or spectra, that were written? Files of older schemas do not know."""
+        if self.has_sums:
+            checksums.expect_blobs(self.path, schema.own()[0][table], ids, blobs, sums)
 
     def executemany(self, sql: str, rows: Sequence[tuple]) -> None:
         """Run one statement for every row of values, in this or a new transaction."""
         if not rows:
             return
         with self.transaction(), self._explained():
+            self._expect_whole(_named(sql))
             self.connection.executemany(sql, rows)
 
     @contextlib.contextmanager
@@ -231,8 +292,14 @@ class Store:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter of names in damaged tables of contents
             raise DatabaseError(_explain(error, self.path or Path("the landscape in memory"))) from error
+
+
+@functools.lru_cache(maxsize=256)
+def _named(sql: str) -> frozenset[str]:
+    """The tables of a landscape that a statement names."""
+    return frozenset(re.findall(r"\b(?:FROM|INTO|UPDATE|JOIN)\s+(\w+)", sql)).intersection(schema.own()[0])
 
 
 def _close_log(connection: sqlite3.Connection) -> None:
@@ -293,8 +360,9 @@ def _expect_openable(path: Path, *, create: bool) -> None:
         raise DatabaseError(f"you may not write {path}: change its permissions, or open it with readonly=True")
 
 
-def _explain(error: sqlite3.Error, path: Path) -> str:
-    reason = str(error)
+def _explain(error: Exception, path: Path) -> str:
+    reason = str(error) if isinstance(error, sqlite3.Error) else f"malformed text: {error}"
+    reason = ascii(reason)[1:-1]
     if "full" in reason:
         return (
             f"no space left for {path} ({reason}); everything committed so far is safe: free some space and "

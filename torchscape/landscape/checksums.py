@@ -1,0 +1,243 @@
+"""A checksum per row: finds what changed on the disk without SQLite noticing, and values that nobody here wrote.
+
+SQLite notices damage to the order of its pages, not to the numbers in them: one flipped bit gives another
+energy. So every row carries the CRC-32 of what it holds, kept in step by triggers that a writing connection has
+(the file holds none, so nothing in it is executed), and compared when a table is first looked at. The
+coordinates and spectra of points have sums of their own, which are compared when they are read, so that nobody
+waits for what he does not ask.
+
+The sum of a row runs over its columns in their order, without those that are summed by themselves: first all
+INTEGER (8 bytes, two's complement) and REAL (IEEE, 8 bytes), little-endian, NULL as -(2^63 - 1) and as
+-infinity; then every other value as its kind (``n``, ``i``, ``f``, ``t`` or ``b``), the number of its bytes in
+8 bytes, and these.
+"""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+import struct
+from collections.abc import Iterator, Sequence
+from zlib import crc32
+
+from torchscape.errors import DatabaseError
+
+__all__ = ["BLOBS", "SUM", "Table", "damaged_rows", "expect_blobs", "expect_whole", "keep", "tables", "teach"]
+
+SUM = "checksum"
+"""The column with the sum of a row."""
+
+BLOBS = {"x": "x_checksum", "eigenvalues": "eigenvalues_checksum"}
+"""Columns that are summed by themselves, and where."""
+
+_NO_NUMBER = {"INTEGER": "-9223372036854775807", "REAL": "-9e999"}  # in place of NULL
+_TYPES = {"INTEGER": "integer", "REAL": "real", "TEXT": "text", "BLOB": "blob"}
+
+_MINIMA = "(SELECT MAX(id) FROM minimum)"
+_POINT = (
+    "abs(energy) > 1.797e308 OR abs(log_degeneracy) > 1.797e308 OR hits < 0 OR id < 0 OR length(x) != 8 * {ndim} "
+    "OR idx NOT BETWEEN 0 AND {ndim} OR n_zero < 0 OR n_flat < 0 OR length(eigenvalues) != 8 * {ndim}"
+)
+_STRANGE = {
+    "minimum": f"{_POINT} OR family NOT BETWEEN 0 AND {_MINIMA}",
+    "transition_state": f"{_POINT} OR minus NOT BETWEEN 0 AND {_MINIMA} OR plus NOT BETWEEN 0 AND {_MINIMA}",
+    "higher_saddle": f"{_POINT} OR idx IS NULL",
+    "path": "length(arc) != length(energy) OR length(arc) % 8 != 0 "
+    "OR length(arc) != (SELECT length(arc) FROM path LIMIT 1) OR transition_state NOT BETWEEN 0 AND "
+    "(SELECT MAX(id) FROM transition_state)",
+    "property": f"minimum NOT BETWEEN 0 AND {_MINIMA}",
+    "pair": "a < 0 OR b < 0 OR times < 0",
+}
+"""What no landscape of ``ndim`` coordinates holds, whatever its sums say."""
+
+
+class Table:
+    """The columns of one table, as ``PRAGMA table_info`` tells them."""
+
+    def __init__(self, name: str, columns: Sequence[tuple]) -> None:
+        names = {column[1] for column in columns}
+        own = [column for column in columns if column[1] != SUM and column[1] not in BLOBS.values()]
+        self.name = name
+        self.columns = [column[1] for column in own]
+        self.key = [column[1] for column in columns if column[5]] or ["rowid"]
+        self.blobs = [column for column, summed in BLOBS.items() if summed in names]
+        self.summed = [column for column in self.columns if column not in self.blobs]
+        self._kinds = {column[1]: column[2] for column in own}
+        self._nullable = {column[1] for column in own if not (column[3] or column[5])}
+        rest = [column for column in self.summed if self._kinds[column] not in _NO_NUMBER]
+        self._numbers = [column for column in self.summed if column not in rest] + [
+            BLOBS[one] for one in self.blobs
+        ]
+        self._rest = rest
+
+    @property
+    def is_of_points(self) -> bool:
+        """Whether its rows are points: with coordinates, and with ids that have no gaps."""
+        return bool(self.blobs)
+
+    @property
+    def function(self) -> str:
+        """The name of the SQL function that sums its rows."""
+        return f"sum_of_{self.name}"
+
+    def row_sum(self, *values: object) -> int | None:
+        """The sum of the numbers and other values of a row; None where something else stands for a number."""
+        n = len(self._numbers)
+        try:
+            total = crc32(self._pack(*values[:n]))
+        except (struct.error, OverflowError):
+            return None
+        for value in values[n:]:
+            total = crc32(b"n" if value is None else _tagged(value), total)
+        return total
+
+    @functools.cached_property
+    def _pack(self):
+        kinds = ("d" if self._kinds.get(column) == "REAL" else "q" for column in self._numbers)
+        return struct.Struct("<" + "".join(kinds)).pack
+
+    def sum_of(self, row: str = "", **instead: str) -> str:
+        """SQL for the sum of a row, whose columns have ``row`` before their names, or expressions ``instead``."""
+
+        def value(column: str) -> str:
+            name = instead.get(column, row + column)
+            kind = self._kinds.get(column, "INTEGER")
+            return (
+                f"COALESCE({name}, {_NO_NUMBER[kind]})"
+                if column in self._nullable and kind in _NO_NUMBER
+                else name
+            )
+
+        return f"{self.function}({', '.join(map(value, [*self._numbers, *self._rest]))})"
+
+    def triggers(self) -> Iterator[str]:
+        """What keeps the sums in step with everything that this connection writes."""
+        this = " AND ".join(f"{column} = NEW.{column}" for column in self.key)
+        blobs = {BLOBS[column]: f"sum_of_blob(NEW.{column})" for column in self.blobs}
+        late = {name: sql for name, sql in blobs.items() if name != BLOBS["x"]}
+        others = [column for column in [*self.summed, *self.blobs] if column != "x"]
+        for when, again in (
+            ("INSERT", blobs),
+            (f"UPDATE OF {', '.join(others)}", late),
+            *([("UPDATE OF x", blobs)] if "x" in self.blobs else []),
+        ):
+            columns = {**again, SUM: self.sum_of("NEW.", **again)}
+            setting = ", ".join(f"{name} = {sql}" for name, sql in columns.items())
+            name = "_".join(["sum", self.name, *when.split()[:3:2]]).strip(",").lower()
+            yield (
+                f"CREATE TEMP TRIGGER {name} AFTER {when} ON main.{self.name} "
+                f"BEGIN UPDATE {self.name} SET {setting} WHERE {this}; END"
+            )
+
+    def strange(self, ndim: int, *, summed: bool) -> str:
+        """SQL for rows that hold what nobody here wrote: another sum, or without sums values of another type."""
+        if summed:
+            wrong = f"{SUM} IS NOT {self.sum_of()}"
+        else:
+            typed = [column for column in self.columns if self._kinds[column] in _TYPES]
+            wrong = " OR ".join(f"typeof({c}) NOT IN ('null', '{_TYPES[self._kinds[c]]}')" for c in typed)
+        limits = _STRANGE.get(self.name)
+        return f"{wrong} OR {limits.format(ndim=int(ndim))}" if limits else wrong
+
+
+def tables(connection: sqlite3.Connection) -> dict[str, Table]:
+    """All tables of a landscape, from a connection to one that was just made."""
+    names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+    return {name: Table(name, connection.execute(f"PRAGMA table_info({name})").fetchall()) for name in names}
+
+
+def teach(connection: sqlite3.Connection, known: dict[str, Table]) -> None:
+    """The SQL functions that sum."""
+    connection.create_function("sum_of_blob", 1, _blob_sum, deterministic=True)
+    for table in known.values():
+        connection.create_function(table.function, -1, table.row_sum, deterministic=True)
+
+
+def keep(connection: sqlite3.Connection, known: dict[str, Table]) -> None:
+    """From now on, whatever this connection writes has its sum."""
+    for table in known.values():
+        for statement in table.triggers():
+            connection.execute(statement)
+
+
+def expect_whole(connection: sqlite3.Connection, table: Table, ndim: int, path: object, *, summed: bool) -> None:
+    """Does a table hold what was written into it, row by row, and does SQLite find every row?
+
+    Pages are gone through where the file is at most 256 MiB: that takes a second per GiB, and more where the disk
+    is slow. Rows are compared with their sums whatever the size.
+
+    Raises:
+        DatabaseError: if not, with the rows and what to do.
+    """
+    where = table.strange(ndim, summed=summed)
+    key = ", ".join(table.key)
+    found = connection.execute(f"SELECT {key} FROM {table.name} NOT INDEXED WHERE {where} LIMIT {_NAMED + 1}")
+    if rows := found.fetchall():
+        raise DatabaseError(damaged_rows(path, table, rows))
+    if table.is_of_points:
+        n, after = connection.execute(f"SELECT COUNT(*), MAX(id) + 1 FROM {table.name} NOT INDEXED").fetchone()
+        if n and n != after:
+            raise DatabaseError(
+                f"{path} is damaged or was tampered with: of {after} rows of its table {table.name} {n} are "
+                "there; restore a copy"
+            )
+    size = [connection.execute(f"PRAGMA {one}").fetchone()[0] for one in ("page_count", "page_size")]
+    if size[0] * size[1] <= _SEARCHED:
+        told = connection.execute(f"PRAGMA integrity_check({table.name})").fetchone()[0]
+        if told != "ok":
+            raise sqlite3.DatabaseError(f"malformed: {told.splitlines()[-1]}")
+
+
+_NAMED = 4  # damaged rows that a message names
+_SEARCHED = 1 << 28  # bytes
+
+
+def damaged_rows(path: object, table: Table, keys: Sequence[tuple]) -> str:
+    """What to say of rows that are not as they were written.
+
+    Example:
+        >>> known = {"pair": Table("pair", [(0, "a", "INTEGER", 1, None, 1), (1, "b", "INTEGER", 1, None, 2)])}
+        >>> damaged_rows("m.db", known["pair"], [(1, 2)])
+        "m.db is damaged: the row with (a, b) = (1, 2) of its table pair is not what was written (the ..."
+    """
+    name = ", ".join(table.key) if len(table.key) == 1 else f"({', '.join(table.key)})"
+    shown = [", ".join(map(ascii, key)) for key in keys[:_NAMED]]  # of a stranger's names, nothing acts
+    these = ", ".join(shown if len(table.key) == 1 else (f"({one})" for one in shown))
+    rows = f"the row with {name} = {these}" if len(keys) == 1 else f"rows with {name} = {these}"
+    more = " and others" if len(keys) > _NAMED else ""
+    verb = "is" if len(keys) == 1 else "are"
+    return (
+        f"{path} is damaged: {rows}{more} of its table {table.name} {verb} not what was written (the checksum "
+        "differs, or it holds what no landscape does): restore a copy; the other rows can still be read by other "
+        f"programs, as with sqlite3 {path} 'SELECT * FROM {table.name}'"
+    )
+
+
+def expect_blobs(
+    path: object, table: Table, ids: Sequence[int], blobs: Sequence[bytes | None], sums: Sequence[int | None]
+) -> None:
+    """Are these the coordinates, or spectra, that were written?
+
+    Raises:
+        DatabaseError: if not, with the ids.
+    """
+    if list(map(_blob_sum, blobs)) != list(sums):
+        wrong = [(i,) for i, blob, total in zip(ids, blobs, sums, strict=True) if _blob_sum(blob) != total]
+        raise DatabaseError(damaged_rows(path, table, wrong))
+
+
+def _blob_sum(value: object) -> int:
+    return crc32(value) if isinstance(value, bytes) else 0
+
+
+def _tagged(value: object) -> bytes:
+    """A value of another column than those of numbers, as bytes that no other value has."""
+    if isinstance(value, str):
+        kind, data = b"t", value.encode("utf-8", "surrogatepass")
+    elif isinstance(value, bytes):
+        kind, data = b"b", value
+    elif isinstance(value, int):
+        kind, data = b"i", struct.pack("<q", value)
+    else:
+        kind, data = b"f", struct.pack("<d", value)
+    return kind + struct.pack("<q", len(data)) + data
