@@ -168,8 +168,6 @@ def memory() -> float:
 
 def one(job: str, path: Path, n: int) -> None:
     """Run a job here, and print its seconds of CPU and wall, and MiB above the idle interpreter."""
-    import torchscape.cli.commands  # noqa: F401
-    import torchscape.explore
 
     surface().energy(torch.zeros(2, NDIM, dtype=torch.float64))
     before, began, busy = memory(), time.perf_counter(), time.process_time()
