@@ -5,11 +5,11 @@
     scripts/bench/large.py --sizes 1000    # seconds
     scripts/bench/large.py --json FILE     # also write the figures, with machine, versions and date
 
-A synthetic landscape: minima all over a box of ten coordinates, the energies of a rough funnel, and a transition state
-between each minimum and two of lower energy. Every line is a process of its own, so that its peak of memory
-(resident, above that of the idle interpreter with the package imported) is its own; commands are those of the command
-line, with reading the file. ``propose`` is what ConnectMinima needs to choose the first pairs and, where the network is
-cut in two, the missing links.
+A synthetic landscape: minima all over a box of ten coordinates, the energies of a rough funnel, and a
+transition state between each minimum and two of lower energy. Every line is a process of its own, so that its
+peak of memory (resident, above that of the idle interpreter with the package imported) is its own; commands are
+those of the command line, with reading the file. ``propose`` is what ConnectMinima needs to choose the first
+pairs and, where the network is cut in two, the missing links.
 """
 
 from __future__ import annotations
