@@ -130,7 +130,7 @@ class Store:
                 self._whole.clear()
             self._seen = commit
         known = schema.own()[0]
-        for name in sorted(names - self._whole, key=lambda name: name != "meta"):
+        for name in sorted(names - self._whole):
             ndim = 1
             if known[name].is_of_points:
                 self._expect_whole(frozenset({"meta"}))
