@@ -8,12 +8,12 @@ import torch
 
 from torchscape.devices import HOST
 from torchscape.explore.connect import ConnectPairs
-from torchscape.explore.neighbours import nearest, times_tried
+from torchscape.explore.neighbours import Tried, nearest, others
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow
-from torchscape.types import Float, Int, Tensor
+from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
 __all__ = ["LowerBarriers"]
@@ -100,8 +100,11 @@ class LowerBarriers(Strategy):
             return torch.empty(0, 2, dtype=torch.int64)
         assert network.coords is not None
         x = network.coords.to(potential.dtype)
-        allowed = times_tried(landscape, network.ids) < self.attempts
-        allowed.fill_diagonal_(False)
+        tried, other = Tried.of(landscape, network.ids), others(len(x))
+
+        def allowed(rows: Int[Tensor, "B"]) -> Bool[Tensor, "B N"]:
+            return other(rows) & tried.fewer(rows, self.attempts)
+
         pairs, length = nearest(potential, x, allowed, self.neighbours)
         over = minimax_between(network, pairs[:, 0], pairs[:, 1]) - network.energy[pairs].max(1).values
         slope: Float[Tensor, "P"] = over / length.clamp(min=1e-12)

@@ -7,13 +7,13 @@ import dataclasses
 import torch
 
 from torchscape.devices import HOST
-from torchscape.explore.neighbours import missing_links, nearest, shortest_per_component, times_tried
+from torchscape.explore.neighbours import Tried, missing_links, nearest, others, shortest_per_component
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow, connect
-from torchscape.types import Float, Int, Tensor
+from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
 __all__ = ["ConnectMinima"]
@@ -105,9 +105,9 @@ class ConnectMinima(Strategy):
         new = ids >= n_seen
         if not bool(new.any()):
             return torch.empty(0, 3, dtype=torch.int64)
-        allowed = new[:, None] & ~torch.eye(len(ids), dtype=torch.bool)
-        pairs, _ = nearest(potential, landscape.minima(ids, device=HOST).x, allowed, self.neighbours)
-        attempt = times_tried(landscape, ids)[pairs[:, 0], pairs[:, 1]] + 1
+        x = landscape.minima(ids, device=HOST).x
+        pairs, _ = nearest(potential, x, others(len(ids)), self.neighbours, of=new.nonzero()[:, 0])
+        attempt = Tried.of(landscape, ids).times(pairs) + 1
         order = attempt.argsort(stable=True)
         order = order[attempt[order] <= self.attempts]
         return torch.cat([ids[pairs[order]], attempt[order, None]], 1)
@@ -126,13 +126,15 @@ class ConnectMinima(Strategy):
             return torch.empty(0, 2, dtype=torch.int64), 1
         assert network.coords is not None
         x = network.coords.to(potential.dtype)
-        tried = times_tried(landscape, network.ids)
+        tried = Tried.of(landscape, network.ids)
         home = int(component[network.global_minimum])
         inside = torch.arange(len(x)) < (len(x) if self.max_minima is None else self.max_minima)
-        across = (component[:, None] != component) & inside[:, None] & inside
+
+        def untried(rows: Int[Tensor, "B"]) -> Bool[Tensor, "B N"]:
+            return (component[rows, None] != component) & inside & tried.fewer(rows, attempt)
+
         for attempt in range(1, self.attempts + 1):
-            allowed = across & (tried < attempt)
-            pairs, length = nearest(potential, x, allowed, self.bridges)
+            pairs, length = nearest(potential, x, untried, self.bridges, of=inside.nonzero()[:, 0])
             chosen = missing_links(pairs, length, component, home)
             chosen |= shortest_per_component(pairs, length, component, self.bridges)
             if bool(chosen.any()):

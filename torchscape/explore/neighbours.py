@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from torchscape.landscape import Landscape
+from torchscape.landscape.rows import positions
 from torchscape.memory import rows_that_fit
 from torchscape.potentials.base import Potential
 from torchscape.sparse import links
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["missing_links", "nearest", "pair_distances", "shortest_per_component", "times_tried"]
+__all__ = [
+    "Allowed",
+    "Tried",
+    "missing_links",
+    "nearest",
+    "others",
+    "pair_distances",
+    "pair_keys",
+    "shortest_per_component",
+]
 
-_NUMBERS = 1 << 22  # coordinates aligned at once
-_BOUNDS = 1 << 24  # distances between invariants at once
+_NUMBERS = 1 << 20  # coordinates aligned at once
+_BOUNDS = 1 << 20  # distances between invariants at once (8 MiB)
+
+Allowed = Callable[[Int[Tensor, "B"]], Bool[Tensor, "B N"]]
+"""Of some rows, which partners each may be paired with."""
 
 
 def pair_distances(potential: Potential, x: Float[Tensor, "N D"], pairs: Int[Tensor, "P 2"]) -> Float[Tensor, "P"]:
@@ -26,64 +41,112 @@ def pair_distances(potential: Potential, x: Float[Tensor, "N D"], pairs: Int[Ten
 def nearest(
     potential: Potential,
     x: Float[Tensor, "N D"],
-    allowed: Bool[Tensor, "N N"],
+    allowed: Allowed | Bool[Tensor, "N N"],
     k: int,
     *,
+    of: Int[Tensor, "R"] | None = None,
     shortlist: int = 4,
 ) -> tuple[Int[Tensor, "P 2"], Float[Tensor, "P"]]:
     """For every row of ``x``, its ``k`` nearest allowed partners, each pair once, by ascending distance.
 
     Invariants are no further apart than the points themselves, so the ``shortlist * k`` partners with the
     nearest invariants are aligned and the nearest of those taken. (A partner outside the shortlist may be as
-    near as the last one taken; it is a choice of what to try, not a statement about distances.)
+    near as the last one taken; it is a choice of what to try, not a statement about distances.) Invariants are
+    compared in blocks of rows, so that the memory this takes grows with N, not with its square.
 
     Args:
         potential: whose symmetry decides.
         x: minima [N D].
-        allowed: which partners each row may be paired with.
+        allowed: which partners some rows may be paired with, asked block by block (:data:`Allowed`), or a table of
+            all of them.
         k: partners per row.
+        of: the rows that want partners; None for all.
 
     Returns:
         Pairs of row numbers (smaller first) and their distances.
     """
     n = len(x)
-    if n < 2 or k < 1:
+    of = torch.arange(n) if of is None else of.cpu()
+    if n < 2 or k < 1 or not len(of):
         return torch.empty(0, 2, dtype=torch.int64), x.new_empty(0)
-    invariants, allowed = potential.symmetry.invariants(x), allowed.to(x.device)
+    invariants = potential.symmetry.invariants(x)
     m = min(n, max(shortlist * k, k + 4))
-    best_by_bound = []
-    for rows in torch.arange(n, device=x.device).split(rows_that_fit(n, x.device, on_host=_BOUNDS)):
-        bound = torch.cdist(invariants[rows], invariants).masked_fill(~allowed[rows], torch.inf)
-        best_by_bound.append(bound.topk(m, dim=1, largest=False))
-    low = torch.cat([part.values for part in best_by_bound])
-    partner = torch.cat([part.indices for part in best_by_bound])
-    row = torch.arange(n, device=x.device)[:, None].expand(n, m)
+    low, partner = x.new_empty(len(of), m), torch.empty(len(of), m, dtype=torch.int64, device=x.device)
+    done = 0
+    for rows in of.split(rows_that_fit(n, x.device, on_host=_BOUNDS)):
+        block = allowed[rows.to(allowed.device)] if isinstance(allowed, Tensor) else allowed(rows)
+        bound = torch.cdist(invariants[rows.to(x.device)], invariants)
+        best = bound.masked_fill_(~block.to(x.device), torch.inf).topk(m, dim=1, largest=False)
+        low[done : done + len(rows)], partner[done : done + len(rows)] = best.values, best.indices
+        done += len(rows)
     usable = torch.isfinite(low)
-    pairs = torch.stack([row[usable], partner[usable]], 1)
-    pairs = torch.stack([pairs.min(1).values, pairs.max(1).values], 1)
-    pairs, which = pairs.unique(dim=0, return_inverse=True)
+    row = of.to(x.device)[:, None].expand_as(partner)[usable]
+    key, which = pair_keys(torch.stack([row, partner[usable]], 1), n).unique(return_inverse=True)
+    pairs = torch.stack([key // n, key % n], 1)
     length = pair_distances(potential, x, pairs)
-    table = x.new_full((n, m), torch.inf)
-    table[usable] = length[which]
-    best = table.topk(min(k, m), dim=1, largest=False)
-    index = torch.full((n, m), -1, device=x.device)
-    index[usable] = which
-    chosen = index.gather(1, best.indices)[torch.isfinite(best.values)].unique()
+    low[usable] = length[which]
+    best = low.topk(min(k, m), dim=1, largest=False)
+    partner[usable] = which
+    chosen = partner.gather(1, best.indices)[torch.isfinite(best.values)].unique()
     order = length[chosen].argsort()
     return pairs[chosen][order].cpu(), length[chosen][order].cpu()
 
 
-def times_tried(landscape: Landscape, ids: Int[Tensor, "N"]) -> Int[Tensor, "N N"]:
-    """How often each pair of minima, by position in ``ids``, has been searched."""
-    tried = landscape.tried_pairs()
-    position = torch.full((int(ids.max()) + 1,), -1)
-    position[ids] = torch.arange(len(ids))
-    known = (tried.pairs <= int(ids.max())).all(1)
-    i, j = position[tried.pairs[known]].T
-    there = (i >= 0) & (j >= 0)
-    times = torch.zeros(len(ids), len(ids), dtype=torch.int64)
-    times[i[there], j[there]] = tried.times[known][there]
-    return torch.maximum(times, times.T)
+def others(n: int) -> Allowed:
+    """Every row of n may be paired with every other one."""
+    return lambda rows: rows[:, None] != torch.arange(n)
+
+
+def pair_keys(pairs: Int[Tensor, "P 2"], n: int) -> Int[Tensor, "P"]:
+    """One number for each pair of numbers below ``n``, whichever stands first."""
+    return pairs.min(1).values * n + pairs.max(1).values
+
+
+class Tried:
+    """How often each pair of minima, by position in ``ids``, has been searched; pairs never searched take no room.
+
+    Example:
+        >>> tried = Tried(torch.tensor([[0, 1], [1, 2]]), torch.tensor([2, 1]), 3)
+        >>> tried.times(torch.tensor([[1, 0], [0, 2]])).tolist()
+        [2, 0]
+        >>> tried.fewer(torch.tensor([1]), 2).tolist()
+        [[False, True, True]]
+    """
+
+    def __init__(self, pairs: Int[Tensor, "P 2"], times: Int[Tensor, "P"], n: int) -> None:
+        self.n = n
+        order = pair_keys(pairs, n).argsort()
+        self._key, self._times = pair_keys(pairs, n)[order], times[order]
+        both_ways = torch.cat([pairs, pairs.flip(1)])
+        by_row = both_ways[:, 0].argsort()
+        self._partner, self._of_partner = both_ways[by_row, 1], times.repeat(2)[by_row]
+        self._first = torch.searchsorted(both_ways[by_row, 0].contiguous(), torch.arange(n + 1))
+
+    @classmethod
+    def of(cls, landscape: Landscape, ids: Int[Tensor, "N"]) -> Tried:
+        """What was tried in this landscape, between these minima."""
+        tried = landscape.tried_pairs()
+        position = positions(ids, tried.pairs)
+        there = (position >= 0).all(1) & (position[:, 0] != position[:, 1])
+        return cls(position[there], tried.times[there], len(ids))
+
+    def times(self, pairs: Int[Tensor, "P 2"]) -> Int[Tensor, "P"]:
+        """How often each of these pairs was tried."""
+        if not len(self._key):
+            return torch.zeros(len(pairs), dtype=torch.int64)
+        key = pair_keys(pairs, self.n)
+        place = torch.searchsorted(self._key, key).clamp(max=len(self._key) - 1)
+        return torch.where(self._key[place] == key, self._times[place], 0)
+
+    def fewer(self, rows: Int[Tensor, "B"], than: int) -> Bool[Tensor, "B N"]:
+        """Whether each of these rows was tried fewer times with each other minimum."""
+        count = self._first[rows + 1] - self._first[rows]
+        row = torch.arange(len(rows)).repeat_interleave(count)
+        place = torch.arange(len(row)) - (count.cumsum(0) - count - self._first[rows]).repeat_interleave(count)
+        often = self._of_partner[place] >= than
+        fewer = torch.ones(len(rows), self.n, dtype=torch.bool)
+        fewer[row[often], self._partner[place[often]]] = False
+        return fewer
 
 
 def missing_links(

@@ -202,10 +202,15 @@ def summarise(
 def _unjoined(store: Store, network: Network, flat: Int[Tensor, "N"]) -> int:
     """Families that share their energy with another of as many flat directions: no walk has joined them."""
     matching = Matching(**json.loads(store.execute("SELECT value FROM meta WHERE key = 'matching'")[0][0]))
-    energy = network.energy[flat > 0]
+    flat, energy = flat[flat > 0], network.energy[flat > 0]
+    order = energy.argsort(stable=True)
+    order = order[flat[order].argsort(stable=True)]  # by flat directions, and by energy among those of as many
+    flat, energy = flat[order], energy[order]
     window = matching.window(energy, energy.dtype)
-    alike = ((energy[:, None] - energy).abs() <= window) & (flat[flat > 0][:, None] == flat[flat > 0])
-    return int((alike.sum(1) > 1).sum())
+    near, alike = energy.diff(), flat.diff() == 0
+    with_next, with_last = alike & (near <= window[:-1]), alike & (near <= window[1:])
+    none = torch.zeros(1, dtype=torch.bool)
+    return int((torch.cat([with_next, none]) | torch.cat([none, with_last])).sum())
 
 
 class _Columns:
