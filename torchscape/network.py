@@ -6,8 +6,10 @@ All of :mod:`torchscape.analysis`, :mod:`torchscape.plots` and :mod:`torchscape.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import numbers
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -126,9 +128,13 @@ class Network:
                 return torch.full((n,), value, dtype=torch.int64, device=device)
             return torch.as_tensor(values, dtype=torch.int64, device=device).reshape(-1)
 
-        e, t = floats(energy, 0), floats(ts_energy, 0)
+        e, t = (_energies(name, values, floats) for name, values in (("energy", energy), ("ts_energy", ts_energy)))
         n, m = len(e), len(t)
         pairs = torch.as_tensor(edges, dtype=torch.int64, device=device)
+        if pairs.numel() % 2:
+            raise TorchscapeError(
+                f"edges are pairs of minima, not {pairs.numel()} numbers: give E pairs, or [2, E]"
+            )
         if pairs.ndim != 2 or (pairs.shape[0] != 2 or not isinstance(edges, Tensor)):
             pairs = pairs.reshape(-1, 2).T
         modes = ints(n_modes, n)
@@ -340,6 +346,18 @@ _TS_COLUMNS = (
     "ts_coords",
     "ts_path",
 )
+
+
+def _energies(name: str, values: Any, floats: Callable[..., Tensor]) -> Float[Tensor, "K"]:
+    of = "minimum" if name == "energy" else "transition state"
+    if values is None or isinstance(values, numbers.Number):
+        raise TorchscapeError(f"{name}={values!r}: give a list or a tensor with one number for each {of}")
+    try:
+        return floats(values, 0)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TorchscapeError(
+            f"{name} holds something else than numbers ({error}): give one for each {of}"
+        ) from error
 
 
 def _expect_length(name: str, values: Tensor, n: int, of: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from torchscape.errors import TorchscapeError
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 
@@ -106,7 +107,17 @@ class StationaryPoints:
         n_evaluations: Int[Tensor, "B"] | None = None,
         eigenvalues: Float[Tensor, "B D"] | None = None,
     ) -> StationaryPoints:
-        """Points with "not computed" in every column that is not given."""
+        """Points with "not computed" in every column that is not given.
+
+        Raises:
+            TorchscapeError: unless there is one energy for each row of x.
+        """
+        shapes = [tuple(given.shape) if isinstance(given, Tensor) else given for given in (x, energy)]
+        if not isinstance(energy, Tensor) or len(shapes[0]) != 2 or shapes[1] != shapes[0][:1]:
+            raise TorchscapeError(
+                f"points are x [B D] and one energy [B] for each of them: x has the shape {shapes[0]}, and energy "
+                f"is {'of the shape ' if isinstance(energy, Tensor) else ''}{shapes[1]}"
+            )
 
         def unknown(value: int) -> Int[Tensor, "B"]:
             return torch.full_like(energy, value, dtype=torch.int64)

@@ -57,7 +57,7 @@ def fold(key: int | Int[Tensor, "..."], *data: int | Int[Tensor, "..."]) -> Int[
         >>> fold(0, torch.arange(3)).unique().numel()
         3
     """
-    if isinstance(key, int):
+    if not isinstance(key, Tensor):
         _KEY.check("random", seed=key)
     bits = _wrapped(key)
     for value in data:

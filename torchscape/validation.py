@@ -87,6 +87,8 @@ class Range:
         number: Any = value
         if not self.whole and not math.isfinite(number):
             return bool(self.infinite and self.low <= number <= self.high)  # no comparison holds for NaN
+        if self.whole and abs(number) > _LARGEST:
+            return False
         above = number > self.low if self.open_low else number >= self.low
         return bool(above and (number < self.high if self.open_high else number <= self.high))
 
@@ -125,7 +127,15 @@ class Range:
         for name, value in values.items():
             if not self.holds(value):
                 prefix = f"{where}: " if where else ""
-                raise error(f"{prefix}{name}={value!r}; give {self.describe()}")
+                least = f" and less than 2^63, not {value}" if _too_large(value) else ""
+                raise error(f"{prefix}{name}={value!r:.60}; give {self.describe()}{least}")
+
+
+_LARGEST = 2**63 - 1
+
+
+def _too_large(value: object) -> bool:
+    return isinstance(value, int) and abs(value) > _LARGEST
 
 
 FINITE = Range()

@@ -64,17 +64,19 @@ def test_published_database_comes_back_byte_for_byte(tmp_path):
 
 @published
 def test_every_cut_through_the_published_file_is_noticed_or_harmless(tmp_path):
-    """Cut ts.data within line 40: the error names the line, unless only its blanks or its last digits are gone."""
+    """Cut ts.data within line 40: the error names the line, unless only its blanks are left, or there."""
     shutil.copytree(PUBLISHED, tmp_path, dirs_exist_ok=True)
     whole = (PUBLISHED / "ts.data").read_bytes()[: 131 * 40]
     for cut in range(131 * 39, 131 * 40, 7):
         (tmp_path / "ts.data").write_bytes(whole[:cut])
         within_line = cut - 131 * 39
-        if 7 < within_line <= 118:
+        if within_line > 7:
             with pytest.raises(TorchscapeError, match=r"ts\.data, line 40"):
                 read_pathsample(tmp_path)
         else:
-            assert read_pathsample(tmp_path).n_edges == (40 if within_line > 7 else 39)
+            assert read_pathsample(tmp_path).n_edges == 39
+    (tmp_path / "ts.data").write_bytes(whole)
+    assert read_pathsample(tmp_path).n_edges == 40
 
 
 @given(st.integers(0, 2**31 - 1))
@@ -221,3 +223,22 @@ def test_a_number_of_a_minimum_cut_short_is_noticed(tmp_path):
     path.write_bytes(path.read_bytes()[:-2])
     with pytest.raises(TorchscapeError, match="in the middle of a line"):
         read_pathsample_sets(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "n_read"), [("min.data", 6), ("ts.data", 8)])
+def test_numbers_of_data_files_cut_short_are_noticed(tmp_path, name, n_read):
+    """Wherever the file ends within its last line: it is read only where all of its numbers are whole."""
+    write_pathsample(cluster_network(), tmp_path)
+    path = tmp_path / name
+    whole, right = path.read_bytes(), read_pathsample(tmp_path)
+    line = whole.splitlines()[-1]
+    for end in range(1, len(line) + 1):
+        left = line[:end]
+        if not left.strip():
+            continue
+        path.write_bytes(whole[: len(whole) - 1 - len(line)] + left)
+        if left.endswith(b" ") and len(left.split()) >= n_read:
+            assert torch.equal(read_pathsample(tmp_path).energy, right.energy)
+        else:
+            with pytest.raises(TorchscapeError, match=name):
+                read_pathsample(tmp_path)

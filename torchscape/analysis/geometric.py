@@ -17,7 +17,8 @@ def geometric() -> ModuleType:
     Reference: Fey & Lenssen (2019), arXiv:1903.02428.
     """
     with warnings.catch_warnings():  # on import it calls what torch has deprecated
-        warnings.simplefilter("ignore", DeprecationWarning)
+        for kind in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", kind)
         import torch_geometric.utils
 
     return torch_geometric.utils

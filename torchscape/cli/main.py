@@ -48,6 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         print(f"torchscape: {_one_line(error)}", file=sys.stderr)
         return BAD_INPUT
+    except (MemoryError, RuntimeError) as error:
+        from torchscape.memory import ran_out  # torch is there by now
+
+        if arguments.debug or not ran_out(error):
+            raise
+        print(f"torchscape: out of memory ({_one_line(error)[:200]}): {_ASK_FOR_LESS}", file=sys.stderr)
+        return BAD_INPUT
+
+
+_ASK_FOR_LESS = "ask for less (a smaller problem, fewer --walkers), or use a machine with more"
 
 
 @contextlib.contextmanager

@@ -270,7 +270,7 @@ def _analyse(commands) -> None:
     )
     parser.add_argument("--to", dest="to_minima", type=_minima, metavar="J[,J...]", help="to these, and back")
     parser.add_argument(
-        "--random", type=_positive(int, zero=True), default=10, metavar="N",
+        "--random", type=_positive(int, zero=True, most=10**6), default=10, metavar="N",
         help="random graphs of equal degrees to compare with (default: 10)",
     )  # fmt: skip
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of random graphs and communities")
@@ -304,7 +304,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=30)
 
 
-def _positive(kind: type, zero: bool = False) -> Callable[[str], float]:
+def _positive(kind: type, zero: bool = False, most: int = 2**63 - 1) -> Callable[[str], float]:
     def parse(text: str):
         try:
             value = kind(text)
@@ -313,16 +313,15 @@ def _positive(kind: type, zero: bool = False) -> Callable[[str], float]:
         if value is None or not (0 < value < float("inf") or (zero and value == 0)):
             a_number = "a whole number" if kind is int else "a number"
             raise argparse.ArgumentTypeError(f"{text!r} is not {a_number} {'of at least' if zero else 'above'} 0")
+        if kind is int and value > most:
+            raise argparse.ArgumentTypeError(f"{text!r} is too large: give at most {most}")
         return value
 
     return parse
 
 
 def _seed(text: str) -> int:
-    seed = int(_positive(int, zero=True)(text))
-    if seed >= 2**63:
-        raise argparse.ArgumentTypeError(f"{text!r} is too large for a seed: give less than 2^63")
-    return seed
+    return int(_positive(int, zero=True)(text))
 
 
 def _names(*known: str) -> Callable[[str], list[str]]:

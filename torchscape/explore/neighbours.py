@@ -70,12 +70,15 @@ def nearest(
     if n < 2 or k < 1 or not len(of):
         return torch.empty(0, 2, dtype=torch.int64), x.new_empty(0)
     invariants = potential.symmetry.invariants(x)
+    invariants = invariants - invariants.mean(0)
+    # |a - b|^2 = |a|^2 + (|b|^2 - 2 a b): the first part does not matter for the order of partners of a
+    size, across = invariants.square().sum(1), -2 * invariants.T
     m = min(n, max(shortlist * k, k + 4))
     low, partner = x.new_empty(len(of), m), torch.empty(len(of), m, dtype=torch.int64, device=x.device)
     done = 0
     for rows in of.split(rows_that_fit(n, x.device, on_host=_BOUNDS)):
         block = allowed[rows.to(allowed.device)] if isinstance(allowed, Tensor) else allowed(rows)
-        bound = torch.cdist(invariants[rows.to(x.device)], invariants)
+        bound = torch.addmm(size, invariants[rows.to(x.device)], across)
         best = bound.masked_fill_(~block.to(x.device), torch.inf).topk(m, dim=1, largest=False)
         low[done : done + len(rows)], partner[done : done + len(rows)] = best.values, best.indices
         done += len(rows)

@@ -7,7 +7,8 @@ import warnings
 import torch
 
 with warnings.catch_warnings():  # on import it calls what torch has deprecated
-    warnings.simplefilter("ignore", DeprecationWarning)
+    for kind in (DeprecationWarning, FutureWarning):
+        warnings.simplefilter("ignore", kind)
     from torch_geometric.data import Data
 
 __all__ = ["MultigraphData"]

@@ -252,7 +252,10 @@ def _positions(chosen: Sequence[int] | Int[Tensor, "K"], network: Network) -> li
 def _records(path: Path, n_fields: int, parse: Callable[[list[str]], tuple], fields: str) -> list[tuple]:
     """One tuple per line that is not blank; further fields are ignored, as a list-directed READ ignores them."""
     records = []
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+    text = _text(path)
+    lines = text.splitlines()
+    _expect_ended(path, text, f"{path}, line {len(lines)}")
+    for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words:
             continue
@@ -307,6 +310,15 @@ def _text(path: Path) -> str:
         raise TorchscapeError(f"{path} is not a text file: the folder is damaged, or not PATHSAMPLE's") from None
 
 
+def _expect_ended(path: Path, text: str, where: str) -> None:
+    """12, cut to 1, is as good a number as any: what ends in a digit may be cut short."""
+    if text and not text[-1].isspace():
+        raise TorchscapeError(
+            f"{where}: {path.name} ends in the middle of a line, so that its last number may be cut short: copy "
+            "it again, or end the line if it is whole"
+        )
+
+
 def _points(
     folder: Path, n_minima: int, n_saddles: int
 ) -> tuple[Float[Tensor, "N D"] | None, Float[Tensor, "E D"] | None]:
@@ -335,11 +347,7 @@ def _floats(path: Path, n: int) -> Float[Tensor, "n D"] | None:
 
 def _read_set(path: Path) -> Int[Tensor, "K"]:
     text = _text(path)
-    if text and not text.endswith("\n"):  # 12, cut to 1, is as good a number as any
-        raise TorchscapeError(
-            f"{path} ends in the middle of a line, so that its last number may be cut short: copy it again, "
-            "or end the line if it is whole"
-        )
+    _expect_ended(path, text, str(path))
     try:
         count, *numbers = [int(word) for word in text.split()]
     except ValueError:

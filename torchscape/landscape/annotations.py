@@ -51,7 +51,12 @@ class Annotations(Families):
             if unknown := sorted(set(given) - set(ids.tolist())):
                 raise TorchscapeError(f"property {name!r} names minima that do not exist: {unknown[:5]}")
         else:
-            numbers = torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist()
+            try:
+                numbers = torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist()
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise TorchscapeError(
+                    f"property {name!r} is not a list of numbers ({error}): give numbers"
+                ) from error
             if len(numbers) != len(ids):
                 raise TorchscapeError(
                     f"property {name!r} has {len(numbers)} values for {len(ids)} minima: give one per minimum in "

@@ -60,6 +60,8 @@ class Reading(Journal):
             'kept.db'
         """
         path = Path(path)
+        if path.is_dir():
+            raise DatabaseError(f"{path} is a directory: name a file in it, such as {path / 'copy.db'}")
         for there in (path, path.with_name(path.name + "-wal")):
             if there.exists() or there.is_symlink():
                 raise DatabaseError(f"{there} exists already: copy to another name, or remove it first")

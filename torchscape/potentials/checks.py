@@ -20,9 +20,10 @@ from torchscape.errors import NotDeterministic, PotentialError, TorchscapeError
 from torchscape.potentials.batching import differentiable_twice, fresh_bytes, second_derivative
 from torchscape.potentials.evaluator import Evaluator
 from torchscape.potentials.objective import Objective, batch_size, describe
+from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Tensor
 
-__all__ = ["available_device", "causes_of_wrong_gradients", "refuse_unfit", "tried_out"]
+__all__ = ["available_device", "causes_of_wrong_gradients", "chosen_symmetry", "refuse_unfit", "tried_out"]
 
 _N_TRIAL = 7  # samples in the trial: enough to split unevenly
 
@@ -317,3 +318,18 @@ def _slow_fallbacks_are_errors() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*performance drop.*")
         yield
+
+
+def chosen_symmetry(symmetry: Symmetry | str | None) -> Symmetry | str:
+    """The symmetry that was given, none at all for None, or the word that leaves it to be found.
+
+    Raises:
+        PotentialError: for another word.
+
+    Example:
+        >>> chosen_symmetry("auto")
+        'auto'
+    """
+    if isinstance(symmetry, str) and symmetry != "auto":
+        raise PotentialError(f"symmetry={symmetry!r}; give a Symmetry, None for no symmetry at all, or 'auto'")
+    return Symmetry() if symmetry is None else symmetry

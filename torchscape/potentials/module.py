@@ -121,7 +121,7 @@ class ModulePotential(Potential):
         trial = torch.cat([self.initial, self.initial + 0.1 * self._noise(1), self.sample(1)])
         self._evaluator = checks.tried_out(self._evaluator, trial)
         self._preconditioner: Preconditioner | Literal["auto"] | None = "auto"
-        self._choice = Symmetry() if symmetry is None else symmetry
+        self._choice = checks.chosen_symmetry(symmetry)
         self._symmetry = None if isinstance(self._choice, str) else self._choice
         if check:
             self._probe()

@@ -19,7 +19,7 @@ from torchscape.problems.pspin import pspin
 from torchscape.problems.published import PUBLISHED, Published
 from torchscape.problems.regression import regression
 from torchscape.problems.student import student_teacher
-from torchscape.validation import COUNT, COUNT_OR_ZERO, FINITE, NOT_NEGATIVE, POSITIVE, SEED, Range
+from torchscape.validation import FINITE, NOT_NEGATIVE, POSITIVE, SEED, Range
 
 __all__ = ["describe", "get", "names", "parse", "published"]
 
@@ -47,10 +47,11 @@ _BUILDERS: dict[str, Callable[..., Problem]] = {
     "kmeans": kmeans,
 }
 
-# Options whose numbers have another range than their kind: whole numbers are counts, others finite.
+# Options whose numbers have another range than their kind: whole numbers are sizes, others finite.
+_SIZE = Range(low=1, high=10**7, whole=True)  # beyond any machine, and before it is filled
 _RANGES: dict[str, Range] = {
     "seed": SEED,
-    "n_test": COUNT_OR_ZERO,
+    "n_test": dataclasses.replace(_SIZE, low=0),
     "noise": NOT_NEGATIVE,
     "l2": NOT_NEGATIVE,
     "tether": NOT_NEGATIVE,
@@ -138,7 +139,7 @@ def _check(problem: str, parameter: inspect.Parameter, value: Any) -> None:
     if kinds & {"int", "float"}:
         if "str" in kinds and isinstance(value, str):
             return
-        allowed = _RANGES.get(option, FINITE if "float" in kinds else COUNT)
+        allowed = _RANGES.get(option, FINITE if "float" in kinds else _SIZE)
         (allowed.or_none if "None" in kinds else allowed).check(problem, OptionError, **{option: value})
     elif not isinstance(value, bool if "bool" in kinds else str) and not (value is None and "None" in kinds):
         wanted = "true or false" if "bool" in kinds else "text"
