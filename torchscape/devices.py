@@ -21,7 +21,7 @@ from torchscape.types import Tensor
 __all__ = [
     "HOST", "accelerator_name", "asking_is_free", "empty_cache", "find", "fork_rng", "free_memory", "has_streams",
     "holds_numbers",
-    "is_host", "total_memory",
+    "is_host", "synchronise", "total_memory",
 ]  # fmt: skip
 
 HOST = torch.device("cpu")
@@ -136,6 +136,14 @@ def empty_cache() -> None:
     module = None if device is None else _module(device)
     if module is not None and _call(module, "is_initialized", True):
         _call(module, "empty_cache", None)
+
+
+def synchronise(device: torch.device | str) -> None:
+    """Wait for everything that a device was told to do; there is nothing to wait for on the host."""
+    device = torch.device(device)
+    module = None if is_host(device) else _module(device)
+    if module is not None:
+        _call(module, "synchronize", None)
 
 
 def has_streams(device: torch.device | str) -> bool:

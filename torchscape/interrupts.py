@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import dataclasses
 import signal
@@ -10,7 +11,12 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from torchscape import stopwatch
+from torchscape.stopwatch import Stopwatch
+
 __all__ = ["Interrupt", "Watch", "interruptible"]
+
+_PATIENCE = 2.0  # seconds in which work may end by itself, before it is interrupted wherever it is
 
 _POLITE = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
@@ -44,6 +50,10 @@ _watches: list[Watch] = []  # the open ones, of the main thread
 def interruptible(*, leave: bool = True) -> Iterator[Watch]:
     """Inside, SIGTERM and SIGHUP raise :class:`Interrupt`, a KeyboardInterrupt; afterwards all is as before.
 
+    Where a :class:`~torchscape.stopwatch.Stopwatch` runs, these signals and Ctrl-C stop it first, so that work
+    ends at its next question, with everything kept that has ended. They raise at the second signal, or where
+    nobody has asked for two seconds.
+
     Whoever catches the interrupt brings things in order. Then, unless ``leave`` is False, the outermost of these
     blocks ends the process as it was asked to, by ``SystemExit(128 + signal)``, whether the interrupt arrives
     there or was caught on the way.
@@ -65,15 +75,17 @@ def interruptible(*, leave: bool = True) -> Iterator[Watch]:
     watch = Watch()
     _watches.append(watch)
     before = {one: signal.getsignal(one) for one in _POLITE}
-    taken = [one for one, handler in before.items() if handler is signal.SIG_DFL]
+    taken = {one: handler for one, handler in before.items() if handler is signal.SIG_DFL}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        taken[signal.SIGINT] = signal.default_int_handler
     try:
         for one in taken:
             signal.signal(one, _interrupt)
         try:
             yield watch
         finally:
-            for one in taken:
-                signal.signal(one, signal.SIG_DFL)
+            for one, handler in taken.items():
+                signal.signal(one, handler)
             _watches.remove(watch)
     except KeyboardInterrupt as interrupt:
         if watch.received is None or not leave or _watches:
@@ -87,6 +99,19 @@ def interruptible(*, leave: bool = True) -> Iterator[Watch]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    for watch in _watches:
-        watch.received = number
-    raise Interrupt(signal.Signals(number).name)
+    if number != signal.SIGINT:
+        for watch in _watches:
+            watch.received = number
+    asked = stopwatch.current()
+    if asked is not None and asked.ask(number):
+        reminder = threading.Timer(_PATIENCE, _remind, (asked, number))
+        reminder.daemon = True
+        reminder.start()
+        return
+    raise KeyboardInterrupt if number == signal.SIGINT else Interrupt(signal.Signals(number).name)
+
+
+def _remind(asked: Stopwatch, number: int) -> None:
+    """The signal once more, if nobody has noticed the first."""
+    if not asked.is_answered:
+        _thread.interrupt_main(number)

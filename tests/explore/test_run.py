@@ -15,7 +15,7 @@ from explore_doubles import Elsewhere, Interrupting, Recording, Wells, in_memory
 
 import torchscape as tsc
 from torchscape.errors import DatabaseError, FingerprintMismatch
-from torchscape.explore import Budget, Found, Gaussian, Round, Strategy, run
+from torchscape.explore import Budget, Found, Gaussian, Round, Strategy, curvatures
 from torchscape.optimise import relax
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Follow, RandomDirections
@@ -137,7 +137,7 @@ def test_ctrl_c_in_the_middle_of_a_commit_undoes_it(landscape, whole, monkeypatc
 def test_ctrl_c_before_the_curvatures_leaves_them_to_the_next_run(landscape, monkeypatch):
     """Minima of many coordinates are committed before their Hessians are looked at, which may take far longer than
     finding them."""
-    monkeypatch.setattr(run, "FEW", 0)
+    monkeypatch.setattr(curvatures, "FEW", 0)
     whole = in_memory(Wells(), searches(), seed=SEED)
 
     def interrupted(*arguments, **options):
@@ -155,7 +155,7 @@ def test_wall_time_ends_the_curvatures_of_many_coordinates_too(monkeypatch):
     """They can take far longer than the minima; the next call goes on with those that are left."""
     potential = Wells(4, tilt=0.1)  # 16 minima
     hopping = [tsc.BasinHopping(walkers=64, hops=0)]
-    monkeypatch.setattr(run, "FEW", 0)
+    monkeypatch.setattr(curvatures, "FEW", 0)
     with tsc.Landscape.in_memory(potential) as landscape:
         with monkeypatch.context() as patch:
             patch.setattr(Budget, "exceeded", lambda self, **spent: "seconds" if landscape.n_minima else None)

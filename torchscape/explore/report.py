@@ -25,6 +25,8 @@ class ExploreReport:
         outcomes: how the candidates of saddle searches ended, by name.
         flat_directions: for each minimum, by ascending energy, along how many directions U is flat without a
             declared symmetry that explains it; 0 for an isolated minimum.
+        unfinished: what has ended of a round that was cut short, by kind ("quenches", "bands"); it is in the
+            file, and used when the round is resumed.
         advice: where no minimum is known, why, and what to do about it; else empty.
     """
 
@@ -37,6 +39,7 @@ class ExploreReport:
     outcomes: dict[str, int]
     flat_directions: tuple[int, ...] = ()
     advice: str = ""
+    unfinished: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def n_families(self) -> int:
@@ -55,6 +58,9 @@ class ExploreReport:
         )
         if self.n_families:
             told += f"; {families_told(list(self.flat_directions))}"
+        if self.unfinished:
+            kept = ", ".join(f"{n} {what}" for what, n in self.unfinished.items())
+            told += f"; kept of an unfinished round: {kept}"
         if self.advice:
             told += f"; {self.advice}"
         most_first = sorted(self.outcomes.items(), key=lambda item: (-item[1], item[0]))

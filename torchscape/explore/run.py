@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import re
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 
+from torchscape import stopwatch
 from torchscape.devices import HOST
 from torchscape.errors import DatabaseError
+from torchscape.explore import curvatures
+from torchscape.explore.bar import TurnBar
 from torchscape.explore.basin_hopping import BasinHopping
 from torchscape.explore.budget import Budget
 from torchscape.explore.connect import ConnectMinima
 from torchscape.explore.executors import Executor, InProcess
-from torchscape.explore.families import merge_families
 from torchscape.explore.invariances import find_invariances
+from torchscape.explore.kept import Kept
 from torchscape.explore.report import ExploreReport, families_advice
-from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.strategy import Round, Strategy, state_keys
 from torchscape.explore.tasks import Found
 from torchscape.interrupts import interruptible
 from torchscape.landscape import Landscape
@@ -28,14 +29,12 @@ from torchscape.landscape.description import NO_MINIMUM, UP_TO_FAMILIES, nothing
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential, hash_settings
 from torchscape.potentials.probe import probe
-from torchscape.progress import progress_bar
-from torchscape.saddles import Certificate, SaddleSearch, characterise
+from torchscape.saddles import Certificate, SaddleSearch
+from torchscape.stopwatch import Stopped, Stopwatch
 from torchscape.types import Bool, Int, Tensor
 from torchscape.validation import SEED
 
 __all__ = ["explore"]
-
-FEW = 500  # coordinates up to which curvatures cost little beside the minima themselves
 
 
 def explore(
@@ -103,10 +102,13 @@ def explore(
         run = landscape.begin_run(seed, {"strategies": [repr(s) for s in strategies], "budget": repr(budget)})
         found: Mapping[str, Any] = {}
         try:
-            status = loop.run(strategies)
-            found = find_invariances(landscape, potential)
-        except KeyboardInterrupt:
-            status = "interrupted"
+            with stopwatch.running(loop.watch):
+                status = loop.run(strategies)
+            if status != "budget: seconds":
+                found = find_invariances(landscape, potential)
+        except (KeyboardInterrupt, Stopped) as stop:
+            by_hand = isinstance(stop, KeyboardInterrupt) or loop.watch.signal is not None
+            status = "interrupted" if by_hand else "budget: seconds"
         except BaseException:
             with contextlib.suppress(DatabaseError):  # after a full disk: what is being raised says more
                 landscape.finish_run(run, "failed")
@@ -136,7 +138,7 @@ class _Loop:
     ) -> None:
         self.landscape, self.potential, self.seed = landscape, potential, seed
         self.budget, self.executor, self.progress = budget, executor, progress
-        self.began = time.monotonic()
+        self.watch = Stopwatch(budget.seconds)
         self.n_quenches = self.n_evaluations = 0
         self.outcomes: dict[str, int] = {}
 
@@ -146,11 +148,16 @@ class _Loop:
         Whose turn it is gets stored: a strategy that has had its turn is not asked again before its time when
         a killed run resumes, although the landscape has changed since.
         """
-        self._characterise()  # what a run before this one has left
         keys = state_keys(strategies, self.seed)
         turn = f"turn:{hash_settings(keys)[:16]}"
         stored = self.landscape.load_state(turn)
         at, idle = (0 if stored is None else int(stored["at"])), 0  # type: ignore[call-overload]
+        unfinished = self.landscape.provisional
+        if unfinished is not None and not (keys and unfinished.startswith(f"{keys[at]}/")):
+            self.landscape.settle()  # others go on from what the round before them has found
+            unfinished = None
+        if unfinished is None:
+            self._characterise()  # what a run before this one has left
         while idle < len(strategies):
             n_rounds, limit = self._turn(strategies[at], keys[at])
             if limit is not None:
@@ -179,56 +186,105 @@ class _Loop:
         state: Any = stored
         with contextlib.ExitStack() as stack:
             bar = None
-            while (round := strategy.propose(self.landscape, self.potential, state)) is not None:
+            while (round := self._proposed(strategy, f"{key}/{n_rounds + 1}", state)) is not None:
                 if limit := self._exceeded():
                     return n_rounds - first, limit
                 if bar is None:
-                    bar = progress_bar(show=self.progress, desc=strategy.name, unit=" tries")
-                    stack.enter_context(bar)
-                    self._show(bar, strategy, state)
-                # What follows is bookkeeping, for the host: one copy for all that a task has found.
-                results = [found.to(HOST) for found in self.executor.run(self.potential, round.tasks)]
+                    bar = stack.enter_context(TurnBar(self.landscape, strategy, show=self.progress))
+                    bar.show(state)
                 n_rounds += 1
-                state = self._commit(strategy, key, n_rounds, round, results, state)
-                self._show(bar, strategy, state)
+                with Kept(self.landscape, f"{key}/{n_rounds}").open(self.watch, bar.ended) as kept:
+                    # What follows is bookkeeping, for the host: one copy for all that a task has found.
+                    results = [found.to(HOST) for found in self.executor.run(self.potential, round.tasks)]
+                    state = self._commit(strategy, key, n_rounds, round, results, state, kept)
+                self._count(results)
+                self.landscape.fold()
+                self._characterise()
+                bar.show(state)
         return n_rounds - first, None
 
+    def _proposed(self, strategy: Strategy, name: str, state: Any) -> Round | None:
+        """The next round; where it was begun before and cut short, the same as then."""
+        if self.landscape.provisional != name:
+            return strategy.propose(self.landscape, self.potential, state)
+        with contextlib.suppress(_Undone), self.landscape.transaction():
+            self.landscape.withdraw(name)  # for this question; they stay in sight until the round ends
+            round = strategy.propose(self.landscape, self.potential, state)
+            raise _Undone
+        return round
+
     def _commit(
-        self, strategy: Strategy, key: str, n_rounds: int, round: Round, results: list[Found], state: Any
+        self,
+        strategy: Strategy,
+        key: str,
+        n_rounds: int,
+        round: Round,
+        results: list[Found],
+        state: Any,
+        kept: Kept,
     ) -> Any:
-        """Points, pairs, the record of the tasks and the next state: all of it or nothing; then curvatures."""
+        """Points, pairs, the record of the tasks and the next state: all of it or nothing."""
+        self.landscape.withdraw(kept.name)
+        judged = self._judged(results)
         with self.landscape.transaction():
             ids = []
             for number, (task, found) in enumerate(zip(round.tasks, results, strict=True)):
                 name = f"{key}/{n_rounds}/{number}"
                 self.landscape.record_task(name, task.kind, {}, found.n_evaluations)
-                ids.append(self._write(found, round, name))
+                ids.append(self._write(found, round, name, judged))
             state = dict(strategy.absorb(self.landscape, state, round, results, ids))
             self.landscape.save_state(key, {**state, "n_rounds": n_rounds})
-        self.landscape.fold()
-        self._characterise()
+            kept.drop()
+        return state
+
+    def _count(self, results: list[Found]) -> None:
         for found in results:
             self.n_quenches += found.n_quenches
             self.n_evaluations += found.n_evaluations
             if found.saddles is not None:
                 for outcome, n in found.saddles.outcomes.items():
                     self.outcomes[outcome] = self.outcomes.get(outcome, 0) + n
-        return state
 
-    def _write(self, found: Found, round: Round, task: str) -> Int[Tensor, "B"]:
+    def _judged(self, results: list[Found]) -> dict[str, tuple[StationaryPoints, Int[Tensor, "_"]]]:
+        """Minima (or else ends of paths) with their certificates, where nothing that is written first can matter.
+
+        To certify them may take long; outside of the transaction it can be cut short, and is not begun anew.
+        """
+        if len(results) != 1:
+            return {}
+        found, certificate = results[0], Certificate(dense_limit=curvatures.FEW)
+        if len(found.minima):
+            return {"minima": self.landscape.certified(found.minima, certificate)}
+        if found.saddles is None:
+            return {}
+        return {"ends": self.landscape.certified(_ends(found.saddles), certificate)}
+
+    def _write(
+        self,
+        found: Found,
+        round: Round,
+        task: str,
+        judged: Mapping[str, tuple[StationaryPoints, Int[Tensor, "_"]]],
+    ) -> Int[Tensor, "B"]:
         """One hit per quench and per search for a transition state; ends of paths come along without."""
-        certify = Certificate(dense_limit=FEW)
-        ids = self.landscape.add_minima(found.minima, task=task, certify=certify)
+        certificate = Certificate(dense_limit=curvatures.FEW)
+
+        def add(what: str, points: StationaryPoints, **options: Any) -> Int[Tensor, "B"]:
+            if what not in judged:
+                return self.landscape.add_minima(points, task=task, certify=certificate, **options)
+            points, known = judged[what]
+            return self.landscape.add_minima(points, task=task, known=known, **options)
+
+        ids = add("minima", found.minima)
         if found.higher is not None:
             self.landscape.add_higher_saddles(found.higher, task=task)
         saddles = found.saddles
         if saddles is None:
             return ids
         pairs = round.detail.get("pairs")
-        ends = StationaryPoints.cat([saddles.minus, saddles.plus])
-        uncounted = torch.zeros(len(ends), dtype=torch.int64)
+        uncounted = torch.zeros(2 * len(saddles), dtype=torch.int64)
         start = torch.arange(len(saddles)).repeat(2)
-        both = self.landscape.add_minima(ends, hits=uncounted, task=task, start=start, certify=certify)
+        both = add("ends", _ends(saddles), hits=uncounted, start=start)
         minus, plus = both.split(len(saddles)) if len(saddles) else (both, both)
         leaves = self._on_walls(saddles)
         hits = pairs_that_found(saddles) if pairs else saddles.hits
@@ -252,25 +308,21 @@ class _Loop:
     def _characterise(
         self, of: Literal["minima", "transition_states"] = "minima", index_known: bool = False
     ) -> None:
-        characterise_new(
-            self.landscape,
-            self.potential,
-            of,
-            index_known=index_known,
-            progress=self.progress,
-            is_late=lambda: self._exceeded() == "seconds",
-        )
+        with Kept(self.landscape, f"curvatures of {of}").open(self.watch) as kept:
+            curvatures.characterise_new(
+                self.landscape,
+                self.potential,
+                of,
+                index_known=index_known,
+                progress=self.progress,
+                is_late=lambda: self._exceeded() == "seconds",
+                on_written=kept.drop,
+            )
 
     def _exceeded(self) -> str | None:
         return self.budget.exceeded(
-            seconds=time.monotonic() - self.began, quenches=self.n_quenches, evaluations=self.n_evaluations
+            seconds=self.watch.elapsed, quenches=self.n_quenches, evaluations=self.n_evaluations
         )
-
-    def _show(self, bar: Any, strategy: Strategy, state: Any) -> None:
-        done, total = strategy.progress(state)
-        bar.total = total
-        bar.n = done
-        bar.set_postfix(minima=self.landscape.n_minima, ts=self.landscape.n_transition_states, refresh=True)
 
     def _advice(self, status: str) -> str:
         if self.landscape.n_minima or (status == "complete" and self.landscape.n_transition_states):
@@ -286,22 +338,20 @@ class _Loop:
             n_transition_states=self.landscape.n_transition_states,
             n_quenches=self.n_quenches,
             n_evaluations=self.n_evaluations,
-            seconds=time.monotonic() - self.began,
+            seconds=self.watch.elapsed,
+            unfinished=self.landscape.kept(),
             outcomes=self.outcomes,
             flat_directions=tuple(self.landscape.flat_directions().tolist()),
             advice=self._advice(status),
         )
 
 
-def state_keys(strategies: Sequence[Strategy], seed: int) -> list[str]:
-    """Under which name the state of each strategy is stored: what it is, and the how-manieth of its kind."""
-    keys: list[str] = []
-    for strategy in strategies:
-        # The address of an object without a repr of its own would be another one in the next process.
-        identity = {k: re.sub(r" at 0x[0-9a-f]+", "", str(v)) for k, v in strategy.identity().items()}
-        what = f"{strategy.name}:{hash_settings([seed if strategy.seeded else None, identity])[:16]}"
-        keys.append(f"{what}:{sum(key.startswith(what) for key in keys)}")
-    return keys
+class _Undone(Exception):
+    """What was written for the sake of a question is taken back."""
+
+
+def _ends(saddles: SaddleSearch) -> StationaryPoints:
+    return StationaryPoints.cat([saddles.minus, saddles.plus])
 
 
 def pairs_that_found(saddles: SaddleSearch) -> Int[Tensor, "E"]:
@@ -309,42 +359,3 @@ def pairs_that_found(saddles: SaddleSearch) -> Int[Tensor, "E"]:
     found = saddles.candidate_ts >= 0
     once = torch.stack([saddles.candidate_pair[found], saddles.candidate_ts[found]]).unique(dim=1)
     return torch.bincount(once[1], minlength=len(saddles))
-
-
-def characterise_new(
-    landscape: Landscape,
-    potential: Potential,
-    of: Literal["minima", "transition_states"] = "minima",
-    *,
-    index_known: bool = True,
-    progress: bool = False,
-    is_late: Callable[[], bool] = lambda: False,
-) -> None:
-    """Hessian index, log-determinant and zero modes of the points that have none yet.
-
-    In one batch for few coordinates. For many this may take longer than finding them: then a few at a time, each
-    batch committed, with a bar, until none is left or ``is_late``; the next run goes on with the others. Points
-    whose index is known, and that lack only their determinant, are left alone unless ``index_known``.
-    """
-    ids = landscape.uncharacterised(of)
-    if of == "minima":  # compared with nothing yet, if a run was killed between the two
-        merge_families(landscape, potential)
-    if len(ids) == 0:
-        return
-    points = landscape.minima if of == "minima" else landscape.transition_states
-    if not index_known:
-        ids = ids[points(ids, device=HOST).index < 0]
-        if len(ids) == 0:
-            return
-    at_once = len(ids) if potential.ndim <= FEW else 8
-    with progress_bar(
-        show=progress and len(ids) > at_once, total=len(ids), desc="curvatures", unit=" points", leave=False
-    ) as bar:
-        for some in ids.split(at_once):
-            landscape.set_curvature(some, characterise(potential, points(some)), of=of)
-            if of == "minima":
-                merge_families(landscape, potential)
-            landscape.fold()
-            bar.update(len(some))
-            if is_late():
-                return

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torchscape.explore.tasks import Found, Task
 from torchscape.landscape import Landscape
-from torchscape.potentials.base import Potential
+from torchscape.potentials.base import Potential, hash_settings
 
-__all__ = ["Round", "Strategy"]
+__all__ = ["Round", "Strategy", "state_keys"]
 
 State = Mapping[str, Any]
 
@@ -59,3 +60,14 @@ class Strategy:
     def progress(self, state: State) -> tuple[int, int | None]:
         """(done, total) for the progress bar; total None when it cannot be known."""
         return 0, None
+
+
+def state_keys(strategies: Sequence[Strategy], seed: int) -> list[str]:
+    """Under which name the state of each strategy is stored: what it is, and the how-manieth of its kind."""
+    keys: list[str] = []
+    for strategy in strategies:
+        # The address of an object without a repr of its own would be another one in the next process.
+        identity = {k: re.sub(r" at 0x[0-9a-f]+", "", str(v)) for k, v in strategy.identity().items()}
+        what = f"{strategy.name}:{hash_settings([seed if strategy.seeded else None, identity])[:16]}"
+        keys.append(f"{what}:{sum(key.startswith(what) for key in keys)}")
+    return keys

@@ -32,7 +32,7 @@ def described(summary: dict[str, Any]) -> str:
     if summary["invariances"]:
         lines["undeclared"] = invariances_told(summary["invariances"])
     hit = summary["coverage"]["minima"]
-    if hit["n_hits"] and (others := hit["n_known"] - hit["n_found"]):
+    if hit["n_hits"] and not summary["unfinished"] and (others := hit["n_known"] - hit["n_found"]):
         lines["minima without a hit"] = f"{others}, known only as ends of downhill paths"
     if len(counts := summary["counts_by_index"]) > 2:
         lines["by index 0, 1, 2 ..."] = ", ".join(map(str, counts))
@@ -47,6 +47,9 @@ def described(summary: dict[str, Any]) -> str:
     lines["work"] = (
         f"{summary['n_tasks']} tasks, {summary['n_evaluations']} evaluations, {len(summary['runs'])} runs"
     )
+    if summary["unfinished"]:
+        kept = ", ".join(f"{n} {what}" for what, n in summary["unfinished"].items())
+        lines["unfinished round"] = f"{kept} have ended and are kept; its minima are numbered when it ends"
     if summary["lacks_log"]:
         lines["log missing"] = (
             "what was found last is not in this file, but was in the log beside it (its name with -wal); "

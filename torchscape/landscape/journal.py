@@ -170,6 +170,34 @@ class Journal:
                 [(key, *array) for array in arrays],
             )
 
+    def state_keys(self, prefix: str) -> list[str]:
+        """The keys of all states that begin with ``prefix``, in their order."""
+        found = self._store.execute(
+            "SELECT key FROM state WHERE substr(key, 1, ?) = ? ORDER BY key", (len(prefix), prefix)
+        )
+        return [row[0] for row in found]
+
+    def drop_states(self, prefix: str) -> None:
+        """Forget all states whose keys begin with ``prefix``."""
+        keys = [(key,) for key in self.state_keys(prefix)]
+        if keys:
+            with self._store.transaction():
+                self._store.executemany("DELETE FROM state_array WHERE key = ?", keys)
+                self._store.executemany("DELETE FROM state WHERE key = ?", keys)
+
+    def kept(self) -> dict[str, int]:
+        """What has ended of a round that is not finished, and waits to be used when it is resumed: how many rows
+        of each kind, "quenches" say.
+        """
+        counts: dict[str, int] = {}
+        for (text,) in self._store.execute(
+            "SELECT value FROM state WHERE substr(key, 1, 5) = 'kept:' ORDER BY key"
+        ):
+            told = json.loads(text)
+            if told.get("kind"):
+                counts[told["kind"]] = counts.get(told["kind"], 0) + int(told["n"])
+        return counts
+
     def load_state(self, key: str) -> dict[str, object] | None:
         """What was last saved under ``key``, None if nothing was."""
         with self._store.snapshot():

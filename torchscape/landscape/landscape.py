@@ -14,8 +14,8 @@ import torch
 from torchscape.devices import HOST
 from torchscape.errors import DatabaseError, TorchscapeError
 from torchscape.landscape import identity, rows
-from torchscape.landscape.annotations import Annotations
 from torchscape.landscape.matching import Matching
+from torchscape.landscape.provisional import Provisional
 from torchscape.landscape.screening import REASONS, screen
 from torchscape.landscape.store import Store
 from torchscape.landscape.table import Origin, PointTable
@@ -27,14 +27,15 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["Landscape"]
 
 
-class Landscape(Annotations):
+class Landscape(Provisional):
     """Minima, the transition states between them, and how they were found: one file for one potential.
 
     Adding is idempotent: a point that is already there (see :class:`Matching`) has its hit count raised. Hits
     count searches that ended in a point, for :func:`torchscape.analysis.coverage`; what is known without such a
     search (the far end of a downhill path, a point put in by hand) is added with ``hits=0``.
-    Ids count from 0 in the order of discovery and never change; everything that is handed out as arrays is
-    ordered by ascending energy. One process writes, any number reads; whatever was committed survives the death
+    Ids count from 0 in the order of discovery and never change; only those of a round of ``explore`` that was cut
+    short are provisional until it is finished. Everything that is handed out as arrays is ordered by ascending
+    energy. One process writes, any number reads; whatever was committed survives the death
     of the process at any moment. The file is meant for a local disk: keep it off network file systems while
     it is written.
 
@@ -140,6 +141,11 @@ class Landscape(Annotations):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a transaction is open, so that nothing is committed yet."""
+        return self._store.depth > 0
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is committed together at the end, or, on any exception, not at all.
@@ -188,6 +194,7 @@ class Landscape(Annotations):
         task: str | None = None,
         start: Int[Tensor, "B"] | None = None,
         certify: Certificate | None = None,
+        known: Int[Tensor, "B"] | None = None,
     ) -> Int[Tensor, "B"]:
         """Offer minima; returns the id of each, -1 for the refused (see :meth:`refusals`).
 
@@ -203,12 +210,14 @@ class Landscape(Annotations):
                 says to have converged or stalled, is no minimum that is stored, and represents what is near it. It
                 polishes what falls short, and refuses what is no minimum with its reason. What counts as near is
                 this landscape's :class:`Matching`. None believes the rows; ``explore`` never does.
+            known: with rows that :meth:`certified` has looked at: the ids of those that are stored already.
         """
         points = self._checked(points)
         with self.transaction():
             if self._is_settled(task):
                 return self.find(points)
-            points, known = (points, None) if certify is None else self._certified(points, certify)
+            if certify is not None:
+                points, known = self.certified(points, certify)
             code = screen(points, index=0, inside=self._inside(points))
             ids = torch.full((len(points),), -1)
             good = (code == 0).nonzero()[:, 0]
@@ -221,6 +230,35 @@ class Landscape(Annotations):
             ids, turned_out = self._without_saddles(ids)
             self._refuse("minimum", torch.where(turned_out, REASONS.index("wrong index"), code), task)
         return ids
+
+    def certified(
+        self, points: StationaryPoints, certificate: Certificate | None = None
+    ) -> tuple[StationaryPoints, Int[Tensor, "B"]]:
+        """Candidates as :meth:`add_minima` would certify them, and the ids of those that are stored already (else
+        -1). Changes nothing; the look may take long, and needs no transaction.
+
+        What is near a new point (as near as two points may be that count as one) shares its fate.
+        """
+        points, certificate = self._checked(points), certificate or Certificate()
+        assert self.potential is not None
+        status = points.status.cpu()
+        tried = ((status == Status.CONVERGED) | (status == Status.STALLED)) & points.energy.isfinite().cpu()
+        rows_ = (tried & (points.index.cpu() <= 0)).nonzero()[:, 0]
+        known = torch.full((len(points),), -1)
+        ids, heads, place = self._minima.novel(points[rows_.to(points.x.device)])
+        known[rows_] = ids
+        converged = torch.where((known >= 0).to(points.status.device), int(Status.CONVERGED), points.status)
+        points = points.replace(status=converged)
+        if len(heads) == 0:
+            return points, known
+        matching = self.matching
+        limits = dataclasses.replace(certificate, distance=matching.distance_tol, energy=matching.energy_tol)
+        judged = certify_minima(self.potential, points[rows_[heads].to(points.x.device)], limits)
+        new = place >= 0
+        shared = judged[place[new].to(judged.x.device)]
+        at = rows_[new].to(points.x.device)
+        shared = shared.replace(n_evaluations=points.n_evaluations[at])
+        return with_rows(points, at, shared), known
 
     def add_transition_states(
         self,
@@ -348,33 +386,6 @@ class Landscape(Annotations):
                 f"points have {points.ndim} coordinates, the potential {self.potential.ndim}: give rows of its own"
             )
         return points.to(HOST)
-
-    def _certified(
-        self, points: StationaryPoints, certificate: Certificate
-    ) -> tuple[StationaryPoints, Int[Tensor, "B"]]:
-        """The points with their statuses and curvatures, and the ids of those that are stored already (else -1).
-
-        What is near a new point (as near as two points may be that count as one) shares its fate.
-        """
-        assert self.potential is not None
-        status = points.status.cpu()
-        tried = ((status == Status.CONVERGED) | (status == Status.STALLED)) & points.energy.isfinite().cpu()
-        rows_ = (tried & (points.index.cpu() <= 0)).nonzero()[:, 0]
-        known = torch.full((len(points),), -1)
-        ids, heads, place = self._minima.novel(points[rows_.to(points.x.device)])
-        known[rows_] = ids
-        converged = torch.where((known >= 0).to(points.status.device), int(Status.CONVERGED), points.status)
-        points = points.replace(status=converged)
-        if len(heads) == 0:
-            return points, known
-        matching = self.matching
-        limits = dataclasses.replace(certificate, distance=matching.distance_tol, energy=matching.energy_tol)
-        judged = certify_minima(self.potential, points[rows_[heads].to(points.x.device)], limits)
-        new = place >= 0
-        shared = judged[place[new].to(judged.x.device)]
-        at = rows_[new].to(points.x.device)
-        shared = shared.replace(n_evaluations=points.n_evaluations[at])
-        return with_rows(points, at, shared), known
 
     def _inside(self, points: StationaryPoints) -> Bool[Tensor, "B"] | None:
         bounds = None if self.potential is None else self.potential.bounds

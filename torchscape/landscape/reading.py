@@ -194,11 +194,14 @@ class Reading(Journal):
         continuous families with so many ``flat_directions`` that no declared symmetry explains;
         ``n_unjoined_families`` of them share their energy with another. ``invariances`` are shifts that leave U
         unchanged and that nobody declared: ``directions``, and ``periods`` by coordinate. ``lacks_log`` says that
-        the file is a copy without the log that belongs to it, so that what was found last is missing.
+        the file is a copy without the log that belongs to it, so that what was found last is missing, and
+        ``unfinished`` what :meth:`kept` tells.
         """
         with self._store.snapshot():
             found = self.load_state("invariances") or {}
             told = view.summarise(self._store, self.network(coords=False), self.runs(), self.refusals(), found)
+            kept = self.kept()
+        told["unfinished"] = kept
         return {**told, "complete": told["complete"] and not self.lacks_log, "lacks_log": self.lacks_log}
 
     def describe(self) -> str:

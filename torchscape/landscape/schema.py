@@ -2,7 +2,8 @@
 
 A landscape is one SQLite file. Coordinates are little-endian float64 blobs, settings and states are JSON:
 nothing in it needs this package, this Python or this machine to be read, and nothing in it is executed.
-Ids count from 0 in the order of discovery and never change; nothing is ever deleted.
+Ids count from 0 in the order of discovery and never change; nothing is ever deleted, but minima of a round that
+was cut short, which are numbered anew when it is finished.
 """
 
 from __future__ import annotations

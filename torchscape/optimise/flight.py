@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from torchscape.devices import HOST, asking_is_free
+from torchscape import stopwatch
+from torchscape.devices import HOST, asking_is_free, synchronise
 from torchscape.errors import OutOfMemory
 from torchscape.memory import attempt, in_parts, limits_of, note
 from torchscape.optimise.protocols import Source, Stepper, Tended
@@ -18,6 +19,8 @@ from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Int, Tensor
 
 __all__ = ["Flight"]
+
+_BLIND = 0.5  # seconds of steps at most that a device is told to do at once, where somebody watches the time
 
 
 @dataclasses.dataclass
@@ -46,6 +49,9 @@ class Flight:
         self._born = torch.empty(0, dtype=torch.int64)  # at which step each row began; for the host
         self._finished: Bool[Tensor, "B"] | None = None  # at the last look
         self._n_steps = 0
+        self._pace = 0.0  # seconds that a step took in the last lot
+        # What rows that begin may go on from, where they have been before.
+        self.resume: Callable[[Tensor, Any], Any] = lambda ids, state: state
 
     def begin(self) -> bool:
         """Rows into an empty flight: those that were parked, else new ones. False if there are none."""
@@ -61,7 +67,7 @@ class Flight:
                 return False
             fits, state = attempt(self.stepper.init, self.potential, x, given_up=True)
             if fits:
-                self.ids, self.state = ids, state
+                self.ids, self.state = ids, self.resume(ids, state)
                 return True
             half = self._halved(len(ids), "new rows", state)
             self._starts += [(ids[half:], x[half:]), (ids[:half], x[:half])]
@@ -69,9 +75,7 @@ class Flight:
     def advance(self, n_steps: int) -> Bool[Tensor, "B"]:
         """So many steps, and what the stepper does for rows that want something; which rows have finished, told by
         one copy to the host."""
-        for _ in range(n_steps):
-            self._do(self.stepper.step)
-        self._n_steps += n_steps
+        self._step(n_steps)
         finished = self.state.status != Status.RUNNING
         wants = None if self.tended is None else self.tended.wants(self.state, n_steps)
         if wants is None:
@@ -90,6 +94,30 @@ class Flight:
         self._finished = finished[: len(self.ids)]
         return self._finished
 
+    def _step(self, n_steps: int) -> None:
+        """So many steps; fewer if the time is up, after which there are no more.
+
+        A device is told what to do long before it does it. Where its steps take long, it is waited for now and
+        then, which no row notices.
+        """
+        watch, device = stopwatch.current(), torch.device(self.potential.device)
+        if watch is None or n_steps == 1:
+            for _ in range(n_steps):
+                self._do(self.stepper.step)
+            self._n_steps += n_steps
+            return
+        every = max(1, int(_BLIND / self._pace)) if self._pace else 1
+        began, number = watch.clock(), 0
+        while number < n_steps:
+            self._do(self.stepper.step)
+            number += 1
+            if number % every == 0:
+                synchronise(device)
+                if watch.is_over():
+                    break
+        self._n_steps += number
+        self._pace = (watch.clock() - began) / number
+
     def patience(self) -> int:
         """Steps until the next look on a device, from the steps that each row has made.
 
@@ -103,17 +131,29 @@ class Flight:
             age = age[~self._finished]
         return max(8, int(age.median()) // 2) if len(age) else 8
 
+    def hand_over(self) -> None:
+        """Results of the rows that had finished at the last look to the source; the others are given up."""
+        if self._finished is None or len(self._finished) != len(self.ids):
+            return
+        done = torch.nonzero(self._finished)[:, 0]
+        if len(done):
+            self._give(done, done.to(self.state.status.device))
+
     def land(self, done: Int[Tensor, "K"], finished: Bool[Tensor, "B"]) -> None:
         """Results of the finished rows to the source; newcomers in their place."""
+        there = done.to(self.state.status.device)
+        self._give(done, there)
+        self._exchange(done, there, finished)
+
+    def _give(self, done: Int[Tensor, "K"], there: Int[Tensor, "K"]) -> None:
+        """Results of the given rows (``there``: the same numbers on the device) to the source."""
 
         def result(rows: Tensor) -> Any:
             return self.stepper.result(self.potential, take_rows(self.state, rows))
 
-        there = done.to(self.state.status.device)
         results = in_parts(result, (there,), limits=self._limits, key=(*self._key, "result"), what="results")
         for rows, part in zip(done.split([n_rows(part) for part in results]), results, strict=True):
             self.source.give(self.ids[rows], part)
-        self._exchange(done, there, finished)
 
     # --- where there is room ------------------------------------------------------------------------------------
 
@@ -135,7 +175,7 @@ class Flight:
             if fits:
                 self.ids = self.ids.clone()
                 self.ids[done[:n]] = ids[:n]
-                self.state = put_rows(self.state, there[:n], fresh)
+                self.state = put_rows(self.state, there[:n], self.resume(ids[:n], fresh))
                 if len(self._born) == len(self.ids):
                     self._born[done[:n]] = self._n_steps
             else:

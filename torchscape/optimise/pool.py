@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from torchscape import stopwatch
 from torchscape.devices import is_host
 from torchscape.memory import available_memory
 from torchscape.optimise.flight import Flight
+from torchscape.optimise.ledger import kept_source
 from torchscape.optimise.protocols import Source, Stepper, Tended
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Int, Tensor
@@ -86,20 +88,24 @@ class Pool:
     ) -> None:
         """Until the source has no more starts and every row is finished.
 
-        ``on_step(n_running)`` is called after every look at the rows; it may raise to stop the run.
+        ``on_step(n_running)`` is called after every look at the rows; it may raise to stop the run. So does a
+        :class:`~torchscape.stopwatch.Stopwatch`; the rows that have finished by then are handed to the source.
         """
         tended = self.stepper if isinstance(self.stepper, Tended) else None
         flight = Flight(self.stepper, tended, potential, source, self.size)
         on_host = is_host(potential.device)
-        while flight.begin():
-            while len(flight.ids):
-                finished = flight.advance(self.check_every or (1 if on_host else flight.patience()))
-                done = torch.nonzero(finished)[:, 0]
-                if on_step is not None:
-                    on_step(len(flight.ids) - len(done))
-                # Retiring copies the state, so a few finished rows may wait while many others run.
-                if len(done) and len(done) >= _least(on_host, source) * len(flight.ids):
-                    flight.land(done, finished)
+        with kept_source(flight):
+            while flight.begin():
+                while len(flight.ids):
+                    finished = flight.advance(self.check_every or (1 if on_host else flight.patience()))
+                    done = torch.nonzero(finished)[:, 0]
+                    if on_step is not None:
+                        on_step(len(flight.ids) - len(done))
+                    # Retiring copies the state, so a few finished rows may wait while many others run.
+                    if len(done) and len(done) >= _least(on_host, source) * len(flight.ids):
+                        flight.land(done, finished)
+                    stopwatch.look()
+                    stopwatch.check()
 
 
 def _least(on_host: bool, source: Source) -> float:

@@ -16,6 +16,9 @@ class Stepper(Protocol):
 
     Where memory runs out in the middle of a step, the step is repeated from the state it was given, for fewer
     rows. A step may write into that state's buffers only what it would write again.
+
+    Where ``result`` is annotated with a dataclass of tensors, rows that have ended are kept when an exploration is
+    cut short, and not run again; ``counted_as`` (a plural) is what they are called then.
     """
 
     def init(self, potential: Potential, x: Tensor) -> Any: ...

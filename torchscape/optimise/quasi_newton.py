@@ -65,6 +65,7 @@ class QuasiNewton:
     tol: float | None = None
     max_evaluations: int = 10_000
     max_idle: int = 200
+    counted_as = "quenches"
 
     def __post_init__(self) -> None:
         check_fields(

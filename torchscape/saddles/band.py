@@ -54,6 +54,11 @@ class Path:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def n_evaluations(self) -> Int[Tensor, "P"]:
+        """Energies and gradients that each band has cost: all images once, and the interior ones at every step."""
+        return self.x.shape[1] + self.n_steps * (self.n_images - 2)
+
 
 @dataclasses.dataclass(frozen=True)
 class _Bands:

@@ -99,6 +99,7 @@ class Follow:
     max_outside: int = 5
     keep_mode: bool = False
     retry: bool = True
+    counted_as = "climbs"
 
     def __post_init__(self) -> None:
         check_fields(

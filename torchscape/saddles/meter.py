@@ -73,6 +73,10 @@ class Metered(Potential):
         self.n_hessians += len(x)
         return self.potential.hessian(x)
 
+    def charge(self, n_gradients: int) -> None:
+        """Count gradients that were evaluated by others on its behalf."""
+        self.n_gradients += n_gradients
+
     def settings(self) -> Mapping[str, object]:
         return self.potential.settings()
 

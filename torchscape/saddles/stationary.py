@@ -80,6 +80,7 @@ class Newton:
     least_promise: float = 1e-6
     max_outside: int = 5
     max_lost: int = 25
+    counted_as = "searches"
 
     def __post_init__(self) -> None:
         check_fields(

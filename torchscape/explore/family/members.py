@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from torchscape.explore.run import characterise_new
+from torchscape.explore.curvatures import characterise_new
 from torchscape.landscape import Landscape
 from torchscape.landscape.matching import pair_distance
 from torchscape.optimise import relax

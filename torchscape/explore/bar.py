@@ -1,0 +1,51 @@
+"""The progress bar of a strategy's turn: it moves with every quench, band or climb that ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torchscape.explore.strategy import Strategy
+from torchscape.landscape import Landscape
+from torchscape.progress import progress_bar
+
+__all__ = ["TurnBar"]
+
+
+class TurnBar:
+    """A ``tqdm`` bar that counts tries.
+
+    Within a round it counts rows of the stage that came first (quenches, or the bands of pairs); how far a later
+    stage is stands behind. After the round the strategy says what was done.
+    """
+
+    def __init__(self, landscape: Landscape, strategy: Strategy, *, show: bool) -> None:
+        self.landscape, self.strategy, self.shown = landscape, strategy, show
+        self.bar: Any = progress_bar(show=show, desc=strategy.name, unit=" tries")
+        self._stages: dict[str, int] = {}
+
+    def __enter__(self) -> TurnBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def show(self, state: Any) -> None:
+        """What is done after a round."""
+        done, total = self.strategy.progress(state)
+        self._stages = {}
+        self.bar.total, self.bar.n = total, done
+        self.bar.set_postfix(self._known(), refresh=True)
+
+    def ended(self, what: str, n: int) -> None:
+        """Rows of a stage of the round have ended."""
+        if not self.shown:
+            return
+        self._stages[what] = self._stages.get(what, 0) + n
+        if what == next(iter(self._stages)):
+            self.bar.update(n if self.bar.total is None else max(0, min(n, self.bar.total - self.bar.n)))
+        else:
+            self.bar.set_postfix({what: self._stages[what], **self._known()}, refresh=False)
+            self.bar.update(0)
+
+    def _known(self) -> dict[str, int]:
+        return {"minima": self.landscape.n_minima, "ts": self.landscape.n_transition_states}

@@ -1,0 +1,157 @@
+"""What has ended of an unfinished round: stored as it runs, shown when it is cut short, used when it resumes."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+
+from torchscape.errors import TorchscapeError
+from torchscape.explore import curvatures
+from torchscape.landscape import Landscape
+from torchscape.optimise.ledger import Entry, Ledger, keeping
+from torchscape.points import StationaryPoints, Status
+from torchscape.saddles import Certificate
+from torchscape.stopwatch import Stopped, Stopwatch, running
+from torchscape.types import Tensor
+
+__all__ = ["Kept"]
+
+_PREFIX = "kept:"
+_EVERY = 8.0  # seconds between two writings
+_SHARE = 0.1  # of the time that writing may take
+_ALLOWED = 1.5  # seconds for the minima of a round that was cut short
+_MINIMA = "quenches"
+_RUNNING = "running"
+
+
+class Kept:
+    """The ledger of one round (or of the curvatures), and its part of the file.
+
+    Entries are written whenever somebody looks and eight seconds have passed, so that a killed process loses no
+    more than that; short rounds write nothing. Landscapes in memory die with the process: they are written to when
+    the round is cut short.
+    """
+
+    def __init__(self, landscape: Landscape, name: str) -> None:
+        self.landscape, self.name = landscape, name
+        self.prefix = f"{_PREFIX}{name}/"
+        self._written = time.monotonic()
+        self._every = _EVERY
+        keys = landscape.state_keys(self.prefix)
+        found = {key: _entry(landscape.load_state(key)) for key in keys}
+        running = found.pop(f"{self.prefix}{_RUNNING}", None)
+        self._n = len(found)
+        self.ledger = Ledger([entry for entry in found.values() if entry is not None], running)
+
+    @contextlib.contextmanager
+    def open(self, watch: Stopwatch, on_ended: Callable[[str, int], None] | None = None) -> Iterator[Kept]:
+        """Inside, what ends is noted, and written now and then; also when the block is left in whatever way."""
+        watch.on_look, watch.on_ended = self.look, on_ended
+        try:
+            with keeping(self.ledger):
+                yield self
+        except (Stopped, KeyboardInterrupt):
+            self.write()
+            self.show()
+            raise
+        except BaseException:
+            with contextlib.suppress(Exception):  # after a full disk: what is being raised says more
+                self.write()
+            raise
+        finally:
+            watch.on_look = watch.on_ended = None
+
+    def look(self) -> None:
+        """Write, if it is time."""
+        if self.landscape.path is None or time.monotonic() - self._written < self._every:
+            return
+        began = time.monotonic()
+        self.write()
+        self._written = time.monotonic()
+        self._every = max(_EVERY, (self._written - began) / _SHARE)
+
+    def write(self) -> None:
+        """Store what was noted since the last time."""
+        running = self.ledger.in_flight()
+        if self.landscape.is_writing or not (self.ledger.has_news or running):
+            return
+        with self.landscape.transaction():
+            self.landscape.drop_states(f"{self.prefix}{_RUNNING}")
+            if running is not None:
+                with contextlib.suppress(TorchscapeError):
+                    self.landscape.save_state(f"{self.prefix}{_RUNNING}", _state(running))
+            for entry in self.ledger.written():
+                with contextlib.suppress(TorchscapeError):  # numbers of a kind that cannot be stored are run again
+                    self.landscape.save_state(f"{self.prefix}{self._n:06d}", _state(entry))
+                    self._n += 1
+
+    def drop(self) -> None:
+        """The round has ended: nobody will ask again."""
+        self.landscape.drop_states(self.prefix)
+
+    def show(self) -> None:
+        """Minima among the quenches that have ended become provisional minima of the file.
+
+        They are certified first, as many as there is time for.
+        """
+        points, landscape = self._quenches(), self.landscape
+        certificate = Certificate(dense_limit=curvatures.FEW)
+        if points is None:
+            return
+        with landscape.transaction():
+            landscape.withdraw(self.name)
+            first = landscape.next_minimum_id()
+            with (
+                keeping(self.ledger),
+                running(Stopwatch(_ALLOWED)),
+                contextlib.suppress(Stopped, KeyboardInterrupt),
+            ):
+                rows, size = torch.arange(len(points)), 1
+                while len(rows):
+                    judged, known = landscape.certified(points[rows[:size]], certificate)
+                    good = (judged.status == Status.CONVERGED) & (judged.index <= 0)
+                    hits = torch.zeros(int(good.sum()), dtype=torch.int64)  # counted when the round ends
+                    landscape.add_minima(judged[good], hits=hits, known=known[good], task=self.name)
+                    rows, size = rows[size:], 2 * size
+            landscape.mark_provisional(self.name, first)
+        self.write()
+
+    def _quenches(self) -> StationaryPoints | None:
+        """The distinct new points that quenches have ended in."""
+        entries = [entry for entry in self.ledger.entries if entry.kind == _MINIMA]
+        parts = [StationaryPoints(**entry.columns, eigenvalues=None) for entry in entries]
+        if not parts:
+            return None
+        points = StationaryPoints.cat(parts)
+        points = points[(points.status == Status.CONVERGED) | (points.status == Status.STALLED)]
+        return points if len(points) else None
+
+
+def _state(entry: Entry) -> dict[str, object]:
+    columns = {f"column:{name}": column for name, column in entry.columns.items()}
+    return {
+        "kind": entry.kind,
+        "n": len(entry),
+        "what": entry.what,
+        "result": entry.result,
+        "keys": entry.keys,
+        "shared": dict(entry.shared),
+    } | columns
+
+
+def _entry(state: Mapping[str, object] | None) -> Entry | None:
+    """What was stored; None for what is not as this program writes it."""
+    told = dict(state or {})
+    columns = {name.removeprefix("column:"): v for name, v in told.items() if name.startswith("column:")}
+    keys = told.get("keys")
+    if not isinstance(keys, Tensor) or keys.ndim != 2 or keys.dtype != torch.uint8:
+        return None
+    tensors = {name: v for name, v in columns.items() if isinstance(v, Tensor) and v.ndim and len(v) == len(keys)}
+    if not columns or len(tensors) < len(columns):
+        return None
+    shared = told.get("shared")
+    numbers = {str(k): v for k, v in shared.items() if isinstance(v, int)} if isinstance(shared, dict) else {}
+    return Entry(str(told.get("kind")), str(told.get("what")), str(told.get("result")), keys, tensors, numbers)

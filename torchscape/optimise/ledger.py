@@ -1,0 +1,429 @@
+"""The ledger: what has ended of a computation that may be cut short, so that it need not be done again."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+
+from torchscape import stopwatch
+from torchscape.devices import HOST
+from torchscape.optimise.flight import Flight
+from torchscape.optimise.rows import take_rows
+from torchscape.points import Status
+from torchscape.transfer import moved
+from torchscape.types import Bool, Int, Tensor
+
+__all__ = ["Entry", "Ledger", "keeping", "kept_source", "remembered"]
+
+_KEY = 16  # bytes of the digest that stands for an input row
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Results of some rows of one kind of work.
+
+    Attributes:
+        kind: of work, as people call it: "quenches", "bands".
+        what: the same for the machine, with all settings that decide the results.
+        result: the class of the results.
+        keys: a digest of ``what`` and of each input row, [n, 16] bytes.
+        columns: the tensors of the results, by name; those of nested results as "name.name".
+        shared: numbers that all rows share, by name.
+    """
+
+    kind: str
+    what: str
+    result: str
+    keys: Tensor
+    columns: Mapping[str, Tensor]
+    shared: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclasses.dataclass
+class _Note:
+    """Results that were noted and are not in the file yet."""
+
+    kind: str
+    what: str
+    starts: tuple[Tensor, ...]
+    results: Any
+
+
+class Ledger:
+    """Results of pure functions of rows, by what the function is and the bytes of the row.
+
+    Inside :func:`keeping`, every pool notes the rows that have ended, and :func:`remembered` its parts. When the
+    same work is begun again, with the entries of the time before, those rows are answered at once, to the last
+    bit, and the others are computed. So a computation in many stages resumes in the middle of any of them, by
+    being repeated from its beginning. As long as nothing is known, rows are not looked up.
+
+    Rows that are still running are kept as they are (``running``), and go on from there.
+    """
+
+    def __init__(self, entries: list[Entry] | None = None, running: Entry | None = None) -> None:
+        self.entries = list(entries or ())
+        self.running = running
+        self.source: _Kept | None = None  # of the pool that runs now
+        self._place = {
+            bytes(key): (number, row)
+            for number, entry in enumerate(self.entries)
+            for row, key in enumerate(entry.keys.numpy())
+        }
+        self._notes: list[_Note] = []
+
+    @property
+    def has_news(self) -> bool:
+        """Whether anything was noted since the last :meth:`written`."""
+        return bool(self._notes)
+
+    def note(self, kind: str, what: str, starts: tuple[Tensor, ...], results: Any) -> None:
+        """Results of rows that have ended. Neither may be written into afterwards."""
+        self._notes.append(_Note(kind, what, starts, results))
+
+    def in_flight(self) -> Entry | None:
+        """The rows that are running now, on the host, as far as they have come."""
+        if self.source is not None:
+            self.running = self.source.in_flight()
+        return self.running
+
+    def written(self) -> list[Entry]:
+        """What was noted since the last time, on the host; notes of the same kind are one entry."""
+        notes = list(self._notes)
+        lots: dict[Any, list[tuple[tuple[Tensor, ...], dict[str, Tensor]]]] = {}
+        for note, (starts, results) in zip(
+            notes, moved([(n.starts, n.results) for n in notes], HOST), strict=True
+        ):
+            columns = _columns(results)
+            shapes = tuple(column.shape[1:] for column in (*starts, *columns.values()))
+            key = (note.kind, note.what, _name(type(results)), tuple(columns), shapes)
+            lots.setdefault(key, []).append((starts, columns))
+        fresh = []
+        for (kind, what, result, names, _), parts in lots.items():
+            starts = tuple(torch.cat(column) for column in zip(*(one for one, _ in parts), strict=True))
+            columns = {name: torch.cat([one[name] for _, one in parts]) for name in names}
+            fresh.append(Entry(kind, what, result, _keys(what, starts), columns))
+        for entry in fresh:
+            self._place |= {bytes(key): (len(self.entries), row) for row, key in enumerate(entry.keys.numpy())}
+            self.entries.append(entry)
+        del self._notes[: len(notes)]
+        return fresh
+
+    def recalled(
+        self, what: str, result: type, starts: tuple[Tensor, ...]
+    ) -> tuple[Bool[Tensor, "B"], Int[Tensor, "K"], Any]:
+        """Which rows are known, their numbers in some order, and their results in that order (None for none)."""
+        known = torch.zeros(len(starts[0]), dtype=torch.bool)
+        if not self._place or not len(known):
+            return known, torch.empty(0, dtype=torch.int64), None
+        found: dict[int, list[tuple[int, int]]] = {}
+        for number, key in enumerate(_keys(what, moved(starts, HOST)).numpy()):
+            entry, row = self._place.get(bytes(key), (-1, -1))
+            if entry >= 0 and self.entries[entry].result == _name(result):
+                found.setdefault(entry, []).append((number, row))
+        numbers, parts = [], []
+        for entry, pairs in found.items():
+            number, row = torch.tensor(pairs).T
+            columns = {name: column[row] for name, column in self.entries[entry].columns.items()}
+            parts.append(_built(result, columns))
+            numbers.append(number)
+        if not parts:
+            return known, torch.empty(0, dtype=torch.int64), None
+        order = torch.cat(numbers)
+        known[order] = True
+        whole = parts[0] if len(parts) == 1 else _joined(parts)
+        return known, order, moved(whole, starts[0].device)
+
+
+_current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
+
+
+@contextlib.contextmanager
+def keeping(ledger: Ledger) -> Iterator[Ledger]:
+    """Inside, whatever ends is noted in ``ledger``, and what it knows is not computed again."""
+    token = _current.set(ledger)
+    try:
+        yield ledger
+    finally:
+        _current.reset(token)
+
+
+def remembered(
+    what: str, result: type, rows: tuple[Tensor, ...], compute: Callable[[Int[Tensor, "K"]], Any], size: int
+) -> Any:
+    """A pure function of rows, at most ``size`` of them at a time; what has ended is kept where a ledger is.
+
+    Args:
+        what: name and settings of the function.
+        result: the dataclass of its results.
+        rows: what it is a function of, row by row.
+        compute: the function, of numbers of rows.
+        size: rows at once.
+    """
+    ledger = _current.get()
+    n, device = len(rows[0]), rows[0].device
+    everyone = torch.arange(n)
+    parts, numbers = [], []
+    if ledger is not None:
+        known, order, results = ledger.recalled(what, result, rows)
+        if results is not None:
+            parts.append(results)
+            numbers.append(order)
+            everyone = everyone[~known]
+    for some in everyone.split(size) if len(everyone) or not parts else ():
+        if parts:
+            stopwatch.check()
+        at = some.to(device)
+        results = compute(at)
+        if ledger is not None and len(some):
+            ledger.note("", what, tuple(column[at] for column in rows), results)
+            stopwatch.look()
+        parts.append(results)
+        numbers.append(some)
+    if len(parts) == 1 and len(numbers[0]) == n and bool((numbers[0] == torch.arange(n)).all()):
+        return parts[0]
+    return take_rows(_joined(parts), torch.cat(numbers).argsort().to(device))
+
+
+@contextlib.contextmanager
+def kept_source(flight: Flight) -> Iterator[None]:
+    """Inside, the results of a pool are noted and recalled, and its rows go on where they were, if there is a
+    ledger.
+
+    At a stop, what has finished is handed over first.
+    """
+    ledger = _current.get()
+    before = None if ledger is None else ledger.source
+    if ledger is not None:
+        flight.source = ledger.source = _Kept(ledger, flight)
+        flight.resume = ledger.source.resumed
+    try:
+        yield
+    except (stopwatch.Stopped, KeyboardInterrupt):
+        flight.hand_over()
+        if ledger is not None:
+            ledger.in_flight()
+        raise
+    finally:
+        if ledger is not None:
+            ledger.source = before
+
+
+class _Kept:
+    """A source whose starts are answered by the ledger where it knows them."""
+
+    def __init__(self, ledger: Ledger, flight: Flight) -> None:
+        self.ledger, self.flight, self.source, self.potential = ledger, flight, flight.source, flight.potential
+        stepper = flight.stepper
+        name = type(stepper).__qualname__
+        self.kind = getattr(stepper, "counted_as", f"{name.lower()}s")
+        settings = re.sub(r" at 0x[0-9a-f]+", "", repr(stepper))
+        self.what = f"{name} {settings} {self.potential.dtype}"
+        self.result = _result_of(stepper)
+        self._ids = torch.empty(0, dtype=torch.int64)  # taken, not given back
+        self._starts: list[Tensor] = []
+        self._at = torch.empty(0, 2, dtype=torch.int64)  # in which of these, and in which row
+
+    @property
+    def is_exhausted(self) -> bool:
+        return bool(getattr(self.source, "is_exhausted", False))
+
+    def take(self, n: int) -> tuple[Int[Tensor, "K"], Tensor]:
+        ids, x = self.source.take(n)
+        if self.result is None:
+            return ids, x
+        taken = [(ids, x)]
+        while len(ids):
+            known, order, results = self.ledger.recalled(self.what, self.result, (x,))
+            if results is None:
+                break
+            rest = torch.nonzero(~known)[:, 0]
+            taken[-1] = (ids[rest], x[rest.to(x.device)])
+            self._charge(results)
+            self._tell(len(order))
+            self.source.give(ids[order], results)
+            ids, x = self.source.take(n - sum(len(part) for part, _ in taken))
+            taken.append((ids, x))
+        ids = torch.cat([part for part, _ in taken])
+        x = torch.cat([part for _, part in taken]) if len(taken) > 1 else taken[0][1]
+        self._ids = torch.cat([self._ids, ids])
+        lot = torch.full_like(ids, len(self._starts))
+        self._at = torch.cat([self._at, torch.stack([lot, torch.arange(len(ids))], 1)])
+        self._starts.append(x.clone())  # steppers write into what they are given
+        return ids, x
+
+    def give(self, ids: Int[Tensor, "K"], results: Any) -> None:
+        if self.result is not None and dataclasses.is_dataclass(results):
+            self._note(ids, results)
+        self._tell(len(ids))
+        self.source.give(ids, results)
+
+    def in_flight(self) -> Entry | None:
+        """The rows that have not finished, as they are."""
+        flight = self.flight
+        if self.result is None or not len(flight.ids):
+            return None
+        row, place = (self._ids == flight.ids[:, None]).nonzero().T
+        going = torch.nonzero(flight.state.status.to(HOST)[row] == Status.RUNNING)[:, 0]
+        row, place = row[going], place[going]
+        if not len(row):
+            return None
+        lots = [(lot, (self._at[place, 0] == lot).nonzero()[:, 0]) for lot in self._at[place, 0].unique().tolist()]
+        starts = [self._starts[lot].to(HOST)[self._at[place[mine], 1]] for lot, mine in lots]
+        row = row[torch.cat([mine for _, mine in lots])]
+        state = moved(take_rows(flight.state, row.to(flight.state.status.device)), HOST)
+        what = f"running {self.what}"
+        return Entry("", what, "", _keys(what, (torch.cat(starts),)), _columns(state), _shared(state))
+
+    def resumed(self, ids: Int[Tensor, "B"], state: Any) -> Any:
+        """The state of rows that begin, but of those that were running when all was cut short what it was then."""
+        running, what = self.ledger.running, f"running {self.what}"
+        if running is None or running.what != what:
+            return state
+        row, place = (self._ids == ids[:, None]).nonzero().T
+        known = {bytes(key): number for number, key in enumerate(running.keys.numpy())}
+        keys = [self._key_of(what, at) for at in self._at[place].tolist()]
+        pairs = [(r, known[key]) for r, key in zip(row.tolist(), keys, strict=True) if key in known]
+        if not pairs:
+            return state
+        here, there = torch.tensor(pairs).T
+        mine, stored = _columns(state), running.columns
+        if {n: (c.shape[1:], c.dtype) for n, c in mine.items()} != {
+            n: (c.shape[1:], c.dtype) for n, c in stored.items()
+        }:
+            return state
+        for name, column in mine.items():
+            column[here.to(column.device)] = stored[name][there].to(column.device)
+        state = _with_shared(state, running.shared)
+        self._charge(self.flight.stepper.result(self.potential, take_rows(state, here.to(state.status.device))))
+        return state
+
+    def _key_of(self, what: str, at: list[int]) -> bytes:
+        lot, row = at
+        return bytes(_keys(what, (self._starts[lot][row : row + 1].to(HOST),))[0].numpy())
+
+    def _note(self, ids: Int[Tensor, "K"], results: Any) -> None:
+        """Each row beside the start it was taken with."""
+        is_it = self._ids == ids[:, None]
+        row, place = is_it.nonzero().T  # an interrupted call may have given some of them already
+        for lot in self._at[place, 0].unique().tolist():
+            mine = torch.nonzero(self._at[place, 0] == lot)[:, 0]
+            starts = self._starts[lot]
+            at, rows = row[mine].to(starts.device), self._at[place[mine], 1].to(starts.device)
+            some = results if len(mine) == len(ids) else take_rows(results, at)
+            self.ledger.note(self.kind, self.what, (starts[rows],), some)
+        open_ = ~is_it.any(0)
+        self._ids, self._at = self._ids[open_], self._at[open_]
+        for lot in set(range(len(self._starts))) - set(self._at[:, 0].tolist()):
+            self._starts[lot] = self._starts[lot][:0]  # nobody needs them any more
+
+    def _tell(self, n: int) -> None:
+        watch = stopwatch.current()
+        if watch is not None:
+            watch.ended(self.kind, n)
+
+    def _charge(self, results: Any) -> None:
+        """What these rows have cost, to a potential that counts."""
+        charge = getattr(self.potential, "charge", None)
+        spent = getattr(getattr(results, "points", results), "n_evaluations", None)
+        if isinstance(spent, Tensor) and charge is not None:
+            charge(int(spent.sum()))
+
+
+# --- results as columns, and back ------------------------------------------------------------------------
+
+
+def _keys(what: str, rows: tuple[Tensor, ...]) -> Tensor:
+    """A digest of every row."""
+    columns = [row.detach().reshape(len(row), -1).contiguous() for row in rows]
+    prefix = f"{what} {[(column.dtype, column.shape[1]) for column in columns]}".encode()
+    data = [column.view(torch.uint8).numpy() for column in columns]
+    digests = [
+        hashlib.blake2b(prefix + b"".join(column[i].tobytes() for column in data), digest_size=_KEY).digest()
+        for i in range(len(rows[0]))
+    ]
+    return torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).reshape(-1, _KEY)
+
+
+def _name(result: type) -> str:
+    return f"{result.__module__}.{result.__qualname__}"
+
+
+def _columns(results: Any, prefix: str = "") -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for field in dataclasses.fields(results):
+        value = getattr(results, field.name)
+        if isinstance(value, Tensor):
+            found[prefix + field.name] = value
+        elif dataclasses.is_dataclass(value):
+            found |= _columns(value, f"{prefix}{field.name}.")
+    return found
+
+
+def _shared(state: Any, prefix: str = "") -> dict[str, int]:
+    """What all rows of a state share: bounds that the host knows."""
+    found: dict[str, int] = {}
+    for field in dataclasses.fields(state):
+        value = getattr(state, field.name)
+        if isinstance(value, int):
+            found[prefix + field.name] = value
+        elif dataclasses.is_dataclass(value):
+            found |= _shared(value, f"{prefix}{field.name}.")
+    return found
+
+
+def _with_shared(state: Any, shared: Mapping[str, int], prefix: str = "") -> Any:
+    """The state with bounds that hold for rows of both."""
+    changed: dict[str, Any] = {}
+    for field in dataclasses.fields(state):
+        value = getattr(state, field.name)
+        if isinstance(value, int):
+            changed[field.name] = max(value, shared.get(prefix + field.name, value))
+        elif dataclasses.is_dataclass(value):
+            changed[field.name] = _with_shared(value, shared, f"{prefix}{field.name}.")
+    return dataclasses.replace(state, **changed)
+
+
+def _built(result: type, columns: Mapping[str, Tensor], prefix: str = "") -> Any:
+    """Results from their columns; what is missing was None."""
+    values: dict[str, Any] = {}
+    hints = typing.get_type_hints(result)
+    for field in dataclasses.fields(result):
+        kind = _dataclass_of(hints[field.name])
+        if kind is not None:
+            values[field.name] = _built(kind, columns, f"{prefix}{field.name}.")
+        else:
+            values[field.name] = columns.get(prefix + field.name)
+    return result(**values)
+
+
+def _dataclass_of(hint: Any) -> type | None:
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        return next((kind for one in typing.get_args(hint) if (kind := _dataclass_of(one))), None)
+    return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Results of several lots, one after the other; a column that some of them lack is left out."""
+    columns = [_columns(part) for part in parts]
+    names = [name for name in columns[0] if all(name in one for one in columns)]
+    return _built(type(parts[0]), {name: torch.cat([one[name] for one in columns]) for name in names})
+
+
+def _result_of(stepper: Any) -> type | None:
+    """The class of a stepper's results, where it says so and can be stored: a dataclass of tensors."""
+    try:
+        return _dataclass_of(typing.get_type_hints(type(stepper).result).get("return"))
+    except Exception:  # an annotation that cannot be read: then nothing is kept, and all of it is run again
+        return None
