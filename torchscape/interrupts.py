@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 from torchscape import stopwatch
 from torchscape.stopwatch import Stopwatch
@@ -75,7 +76,7 @@ def interruptible(*, leave: bool = True) -> Iterator[Watch]:
     watch = Watch()
     _watches.append(watch)
     before = {one: signal.getsignal(one) for one in _POLITE}
-    taken = {one: handler for one, handler in before.items() if handler is signal.SIG_DFL}
+    taken: dict[signal.Signals, Any] = {one: h for one, h in before.items() if h is signal.SIG_DFL}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         taken[signal.SIGINT] = signal.default_int_handler
     try:
@@ -114,4 +115,4 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _remind(asked: Stopwatch, number: int) -> None:
     """The signal once more, if nobody has noticed the first."""
     if not asked.is_answered:
-        _thread.interrupt_main(number)
+        _thread.interrupt_main(signal.Signals(number))

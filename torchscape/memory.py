@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from torchscape import stopwatch
 from torchscape.devices import empty_cache, is_host, total_memory
 from torchscape.errors import MemoryWarning, OutOfMemory
 from torchscape.types import Tensor
@@ -173,6 +174,8 @@ def in_parts(
         if fits:
             results.append(result)
             start += size
+            if start < n:
+                stopwatch.check()
         elif len(part[0]) == 1:
             raise OutOfMemory(
                 f"not even one of the {what} fits into the memory of {rows[0].device}: use a smaller problem, "

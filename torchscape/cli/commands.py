@@ -44,7 +44,7 @@ def explore(arguments: argparse.Namespace) -> int:
                 progress=not arguments.quiet,
             )
             interrupted = report.status == "interrupted"
-            if arguments.paths and not interrupted:
+            if arguments.paths and report.status not in ("interrupted", "budget: seconds"):
                 integrate_paths(landscape, chosen.potential, progress=not arguments.quiet)
         except KeyboardInterrupt:
             interrupted = True

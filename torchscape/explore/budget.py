@@ -11,9 +11,11 @@ __all__ = ["Budget"]
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """Limits for one call of ``explore``; None is unlimited. They are looked at between rounds.
+    """Limits for one call of ``explore``; None is unlimited.
 
-    Wall time also ends the computing of Hessians of many coordinates, which the next call goes on with.
+    When the wall time is up, the exploration ends within the evaluation at hand and two seconds; everything that
+    has ended is kept, and the next call goes on from there. Tasks of your own that use none of this package's
+    searches run to their end. The other limits are looked at between rounds.
 
     Attributes:
         seconds: wall time.

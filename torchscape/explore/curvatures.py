@@ -8,6 +8,7 @@ from typing import Literal
 from torchscape.devices import HOST
 from torchscape.explore.families import merge_families
 from torchscape.landscape import Landscape
+from torchscape.memory import rows_that_fit
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
 from torchscape.saddles import characterise
@@ -44,7 +45,9 @@ def characterise_new(
         ids = ids[points(ids, device=HOST).index < 0]
         if len(ids) == 0:
             return
-    at_once = len(ids) if potential.ndim <= FEW else 8
+    # The more coordinates, the longer one point takes, and the more is lost if that is cut short.
+    few = min(8, rows_that_fit(potential.ndim, potential.device, on_host=1 << 17))
+    at_once = len(ids) if potential.ndim <= FEW else few
     with progress_bar(
         show=progress and len(ids) > at_once, total=len(ids), desc="curvatures", unit=" points", leave=False
     ) as bar:

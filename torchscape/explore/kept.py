@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -17,14 +18,24 @@ from torchscape.saddles import Certificate
 from torchscape.stopwatch import Stopped, Stopwatch, running
 from torchscape.types import Tensor
 
-__all__ = ["Kept"]
+__all__ = ["Kept", "Pace"]
 
 _PREFIX = "kept:"
 _EVERY = 8.0  # seconds between two writings
-_SHARE = 0.1  # of the time that writing may take
+_SHARE = 0.04  # of the time that writing rows which still run may take: there may be much to write
 _ALLOWED = 1.5  # seconds for the minima of a round that was cut short
 _MINIMA = "quenches"
 _RUNNING = "running"
+
+
+@dataclasses.dataclass
+class Pace:
+    """When something was written last, in seconds of ``time.monotonic``; of the rows that still run, also how long
+    it takes until they are written again."""
+
+    ended: float = dataclasses.field(default_factory=time.monotonic)
+    running: float = dataclasses.field(default_factory=time.monotonic)
+    every: float = _EVERY
 
 
 class Kept:
@@ -35,11 +46,9 @@ class Kept:
     the round is cut short.
     """
 
-    def __init__(self, landscape: Landscape, name: str) -> None:
-        self.landscape, self.name = landscape, name
+    def __init__(self, landscape: Landscape, name: str, pace: Pace) -> None:
+        self.landscape, self.name, self.pace = landscape, name, pace
         self.prefix = f"{_PREFIX}{name}/"
-        self._written = time.monotonic()
-        self._every = _EVERY
         keys = landscape.state_keys(self.prefix)
         found = {key: _entry(landscape.load_state(key)) for key in keys}
         running = found.pop(f"{self.prefix}{_RUNNING}", None)
@@ -66,27 +75,33 @@ class Kept:
 
     def look(self) -> None:
         """Write, if it is time."""
-        if self.landscape.path is None or time.monotonic() - self._written < self._every:
+        now, pace = time.monotonic(), self.pace
+        if self.landscape.path is None or now - pace.ended < _EVERY:
             return
-        began = time.monotonic()
-        self.write()
-        self._written = time.monotonic()
-        self._every = max(_EVERY, (self._written - began) / _SHARE)
+        due = now - pace.running >= pace.every
+        self.write(running=due)
+        pace.ended = time.monotonic()
+        if due:
+            pace.running, pace.every = pace.ended, max(_EVERY, (pace.ended - now) / _SHARE)
 
-    def write(self) -> None:
-        """Store what was noted since the last time."""
-        running = self.ledger.in_flight()
-        if self.landscape.is_writing or not (self.ledger.has_news or running):
+    def write(self, *, running: bool = True) -> None:
+        """Store what was noted since the last time, and the rows that run now, if wanted."""
+        if self.landscape.is_writing:
+            return
+        going = self.ledger.in_flight() if running else None
+        if going is None and not self.ledger.has_news:
             return
         with self.landscape.transaction():
-            self.landscape.drop_states(f"{self.prefix}{_RUNNING}")
-            if running is not None:
-                with contextlib.suppress(TorchscapeError):
-                    self.landscape.save_state(f"{self.prefix}{_RUNNING}", _state(running))
-            for entry in self.ledger.written():
+            if running:
+                self.landscape.drop_states(f"{self.prefix}{_RUNNING}")
+            for name, entry in [*([] if going is None else [(_RUNNING, going)]), *self._fresh()]:
                 with contextlib.suppress(TorchscapeError):  # numbers of a kind that cannot be stored are run again
-                    self.landscape.save_state(f"{self.prefix}{self._n:06d}", _state(entry))
-                    self._n += 1
+                    self.landscape.save_state(f"{self.prefix}{name}", _state(entry))
+
+    def _fresh(self) -> list[tuple[str, Entry]]:
+        entries, first = self.ledger.written(), self._n
+        self._n += len(entries)
+        return [(f"{first + n:06d}", entry) for n, entry in enumerate(entries)]
 
     def drop(self) -> None:
         """The round has ended: nobody will ask again."""

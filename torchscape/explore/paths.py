@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from torchscape import stopwatch
 from torchscape.interrupts import interruptible
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
@@ -58,6 +59,7 @@ def integrate_paths(
     n_stored = 0
     with interruptible(), progress_bar(show=progress, desc="paths", unit=" paths", total=len(wanted)) as bar:
         for chunk in wanted.split(_AT_ONCE):
+            stopwatch.check()
             n_stored += _integrate(landscape, potential, chunk, n_points, options)
             landscape.fold()
             bar.update(len(chunk))

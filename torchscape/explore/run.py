@@ -19,7 +19,7 @@ from torchscape.explore.budget import Budget
 from torchscape.explore.connect import ConnectMinima
 from torchscape.explore.executors import Executor, InProcess
 from torchscape.explore.invariances import find_invariances
-from torchscape.explore.kept import Kept
+from torchscape.explore.kept import Kept, Pace
 from torchscape.explore.report import ExploreReport, families_advice
 from torchscape.explore.strategy import Round, Strategy, state_keys
 from torchscape.explore.tasks import Found
@@ -54,13 +54,19 @@ def explore(
     on the same file, with the same seed and strategies, goes on where the last call stopped, however it stopped;
     with more hops, or another strategy appended, it does what is missing.
 
+    Within a round, every quench, band and climb that has ended is stored about every ten seconds, and so are those
+    that still run; a round that was cut short is finished as it was begun, from there, and the landscape becomes
+    that of a run which was never stopped. Until then minima among the quenches that have ended are provisional:
+    they are there, without hits, and get their final ids when the round ends.
+
     A turn ends when its strategy has nothing left to try; a later one may then find minima that give an earlier
     one something to do again.
 
-    Ctrl-C (KeyboardInterrupt) ends the exploration, keeps everything committed so far and returns a report whose
-    status is "interrupted". SIGTERM, as schedulers send it, and SIGHUP do the same, and then end the process with
-    the exit code 128 + signal (``SystemExit``; see :func:`torchscape.interrupts.interruptible`). After every round
-    the file itself holds everything, without the log beside it.
+    Ctrl-C (KeyboardInterrupt) ends the exploration after the evaluation at hand, keeps everything that has ended
+    and returns a report whose status is "interrupted"; pressed twice, it ends at once. SIGTERM, as schedulers send
+    it, and SIGHUP do the same, and then end the process with the exit code 128 + signal (``SystemExit``; see
+    :func:`torchscape.interrupts.interruptible`). After every round the file itself holds everything, without the
+    log beside it.
 
     Args:
         landscape: the database, opened for this potential.
@@ -116,6 +122,8 @@ def explore(
             raise
         landscape.finish_run(run, status)
         landscape.fold()
+        if status == "complete":
+            landscape.compact()
         report = loop.report(status)
     if report.n_families:
         warnings.warn(families_advice(report, found), stacklevel=2)
@@ -138,7 +146,7 @@ class _Loop:
     ) -> None:
         self.landscape, self.potential, self.seed = landscape, potential, seed
         self.budget, self.executor, self.progress = budget, executor, progress
-        self.watch = Stopwatch(budget.seconds)
+        self.watch, self.pace = Stopwatch(budget.seconds), Pace()
         self.n_quenches = self.n_evaluations = 0
         self.outcomes: dict[str, int] = {}
 
@@ -193,7 +201,7 @@ class _Loop:
                     bar = stack.enter_context(TurnBar(self.landscape, strategy, show=self.progress))
                     bar.show(state)
                 n_rounds += 1
-                with Kept(self.landscape, f"{key}/{n_rounds}").open(self.watch, bar.ended) as kept:
+                with Kept(self.landscape, f"{key}/{n_rounds}", self.pace).open(self.watch, bar.ended) as kept:
                     # What follows is bookkeeping, for the host: one copy for all that a task has found.
                     results = [found.to(HOST) for found in self.executor.run(self.potential, round.tasks)]
                     state = self._commit(strategy, key, n_rounds, round, results, state, kept)
@@ -308,7 +316,7 @@ class _Loop:
     def _characterise(
         self, of: Literal["minima", "transition_states"] = "minima", index_known: bool = False
     ) -> None:
-        with Kept(self.landscape, f"curvatures of {of}").open(self.watch) as kept:
+        with Kept(self.landscape, f"curvatures of {of}", self.pace).open(self.watch) as kept:
             curvatures.characterise_new(
                 self.landscape,
                 self.potential,

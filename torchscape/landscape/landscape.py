@@ -135,6 +135,13 @@ class Landscape(Provisional):
         """
         self._store.fold()
 
+    def compact(self) -> None:
+        """Make the file smaller, if more than half of it is not needed any more.
+
+        What was kept of rounds that have ended since may have been large; ``explore`` does it at the end.
+        """
+        self._store.compact()
+
     def __enter__(self) -> Landscape:
         return self
 

@@ -22,6 +22,7 @@ _MAGIC = b"SQLite format 3\x00"
 _TIMEOUT = 30.0  # seconds to wait for a reader that is in the middle of a checkpoint
 _AT_CLOSING = 1000  # milliseconds to wait for readers then: whoever was asked to end must not wait for them
 _FOLDED_EVERY = 60.0  # seconds
+_WORTHWHILE = 1 << 25  # bytes that may be unused
 _OPEN = "INSERT INTO meta(key, value) VALUES ('log', 'open') ON CONFLICT(key) DO NOTHING"
 _CLOSED = "DELETE FROM meta WHERE key = 'log'"
 
@@ -230,6 +231,22 @@ class Store:
         with contextlib.suppress(sqlite3.Error):  # a full disk: nothing is lost, it is in the log
             self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
         self._folded = time.monotonic()
+
+    def compact(self) -> None:
+        """Give back what the file does not need any more, if it is more than 32 MiB and half of it."""
+        connection = self._connection
+        if connection is None or self.path is None or self.readonly or connection.in_transaction:
+            return
+        with contextlib.suppress(
+            sqlite3.Error
+        ):  # no room for a second copy, or a reader: it stays as large as it is
+            free, pages, size = (
+                connection.execute(f"PRAGMA {name}").fetchone()[0]
+                for name in ("freelist_count", "page_count", "page_size")
+            )
+            if free * size > _WORTHWHILE and 2 * free > pages:
+                connection.execute("VACUUM")
+                self.fold()
 
     def copy(self, path: Path) -> None:
         """Write everything that is committed into a new file at ``path``, which needs no log beside it."""

@@ -17,7 +17,7 @@ import torch
 from torchscape import stopwatch
 from torchscape.devices import HOST
 from torchscape.optimise.flight import Flight
-from torchscape.optimise.rows import take_rows
+from torchscape.optimise.rows import map_rows, take_rows
 from torchscape.points import Status
 from torchscape.transfer import moved
 from torchscape.types import Bool, Int, Tensor
@@ -187,7 +187,8 @@ def remembered(
         at = some.to(device)
         results = compute(at)
         if ledger is not None and len(some):
-            ledger.note("", what, tuple(column[at] for column in rows), results)
+            # the caller may write into what it gets
+            ledger.note("", what, tuple(column[at] for column in rows), map_rows(torch.clone, results))
             stopwatch.look()
         parts.append(results)
         numbers.append(some)
@@ -284,7 +285,9 @@ class _Kept:
         row = row[torch.cat([mine for _, mine in lots])]
         state = moved(take_rows(flight.state, row.to(flight.state.status.device)), HOST)
         what = f"running {self.what}"
-        return Entry("", what, "", _keys(what, (torch.cat(starts),)), _columns(state), _shared(state))
+        return Entry(
+            f"unfinished {self.kind}", what, "", _keys(what, (torch.cat(starts),)), _columns(state), _shared(state)
+        )
 
     def resumed(self, ids: Int[Tensor, "B"], state: Any) -> Any:
         """The state of rows that begin, but of those that were running when all was cut short what it was then."""

@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape import stopwatch
 from torchscape.devices import HOST, asking_is_free
 from torchscape.memory import in_parts, limits_of, rows_that_fit
 from torchscape.optimise.rows import put_rows
@@ -86,6 +87,7 @@ def polish(
     for _ in range(options.max_steps):
         if len(active) == 0:
             break
+        stopwatch.check()
         fresh, improved = _step(potential, current[active], options)
         # One question a step: which rows have moved, and which of them shall move again.
         took, goes_on = torch.stack([improved, improved & (fresh.grad_rms > limit)]).to(HOST)
@@ -144,6 +146,7 @@ def conjugate_step(potential: Potential, x: Float[Tensor, "B D"], n_steps: int) 
     going = norm > 0
     products = potential.products_at(x)
     for n in range(1, n_steps + 1):
+        stopwatch.check()
         hp = potential.symmetry.project_out(x, products(p[:, None])[:, 0] * free)
         curvature = (p * hp).sum(1)
         going = going & (curvature > 0)

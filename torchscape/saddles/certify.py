@@ -9,7 +9,9 @@ import torch
 
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
+from torchscape.memory import rows_that_fit
 from torchscape.optimise.kinks import at_kinks
+from torchscape.optimise.ledger import remembered
 from torchscape.optimise.newton import conjugate_step
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
@@ -22,6 +24,7 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["Certificate", "certify_minima", "with_rows"]
 
 _SHARE = 1e-2  # of what the matching tells apart, that a Newton step may still gain
+_PRODUCT_NUMBERS = 1 << 17  # of the rows whose Hessian-vector products are taken together, on a CPU
 _FRACTIONS = (1.0, 0.25, 0.06, 0.015)  # of a step that are tried
 
 
@@ -95,10 +98,18 @@ def certify_minima(
     if len(rows) == 0:
         return points
     dense = potential.ndim <= certificate.dense_limit
-    for part in rows.split(rows_within(potential.ndim, exact.dtype, exact.device)) if dense else (rows,):
-        chosen = _in_dtype(points[part].to(exact.device), exact.dtype)
-        points = with_rows(points, part, _Judging(exact, chosen, certificate).run().to(points.x.device))
-    return points
+    open_points = points[rows]
+
+    def judged(part: Int[Tensor, "K"]) -> StationaryPoints:
+        chosen = _in_dtype(open_points[part].to(exact.device), exact.dtype)
+        return _Judging(exact, chosen, certificate).run().to(points.x.device)
+
+    size = rows_within(potential.ndim, exact.dtype, exact.device)
+    if not dense:
+        size = rows_that_fit(potential.ndim, exact.device, on_host=_PRODUCT_NUMBERS)
+    known_by = (open_points.x, open_points.status, open_points.n_evaluations)
+    what = f"{certificate} {exact.dtype} {exact.length_scale} {exact.energy_scale}"
+    return with_rows(points, rows, remembered(what, StationaryPoints, known_by, judged, size))
 
 
 def with_rows(points: StationaryPoints, rows: Int[Tensor, "K"], fresh: StationaryPoints) -> StationaryPoints:

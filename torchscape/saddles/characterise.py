@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 
+from torchscape.memory import rows_that_fit
+from torchscape.optimise.ledger import remembered
+from torchscape.optimise.rows import map_rows
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import dense_spectrum, lowest_eigenpairs, rows_within
@@ -15,6 +20,7 @@ from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, SEED
 __all__ = ["DENSE_LIMIT", "SLOPE_MARGIN", "characterise", "characterise_with_modes", "relabelled"]
 
 DENSE_LIMIT = 2000  # coordinates up to which the full spectrum is computed
+_PRODUCT_NUMBERS = 1 << 17  # of the rows whose Hessian-vector products are taken together, on a CPU
 # Beside a circle of minima the curvature along it is |g| / radius exactly: without a margin rounding would decide.
 SLOPE_MARGIN = 2.0
 
@@ -89,14 +95,33 @@ def characterise_with_modes(
     grad = potential.energy_and_grad(x)[1]
     projector = Projector.at(potential, x, grad)
     slack = projector.apply_one(grad) / potential.length_scale
-    if x.shape[1] > dense_limit:
-        return _iterative(potential, points, projector, slack, tol, n_probes if log_det else 0, seed, first)
-    parts, modes = [], []
-    for rows in torch.arange(len(x), device=x.device).split(rows_within(x.shape[1], x.dtype, x.device)):
-        part, mode = _dense(potential, points[rows], projector.take(rows), slack[rows], tol)
-        parts.append(part)
-        modes.append(mode)
-    return StationaryPoints.cat(parts), torch.cat(modes)
+    dense = x.shape[1] <= dense_limit
+    probes = n_probes if log_det else 0
+
+    def curved(rows: Int[Tensor, "K"]) -> _Curved:
+        part = (potential, points[rows], projector.take(rows), slack[rows], tol)
+        done, mode = _dense(*part) if dense else _iterative(*part, probes, seed, first)
+        return _Curved(done.index, done.log_det, done.n_zero, done.eigenvalues, mode)
+
+    size = rows_within(x.shape[1], x.dtype, x.device)
+    what = f"curvature {tol} {x.dtype}"
+    if not dense:
+        size = rows_that_fit(x.shape[1], x.device, on_host=_PRODUCT_NUMBERS)
+        what = f"{what} {probes} {seed} {first}"
+    found = remembered(what, _Curved, (x,), curved, size)
+    curvature = {name: getattr(found, name) for name in ("index", "log_det", "n_zero", "eigenvalues")}
+    return dataclasses.replace(map_rows(torch.clone, points), **curvature), found.mode
+
+
+@dataclasses.dataclass(frozen=True)
+class _Curved:
+    """What the Hessian of each row says, and its lowest mode."""
+
+    index: Int[Tensor, "B"]
+    log_det: Float[Tensor, "B"]
+    n_zero: Int[Tensor, "B"]
+    eigenvalues: Float[Tensor, "B D"] | None
+    mode: Float[Tensor, "B D"]
 
 
 def _dense(potential, points, projector, slack, zero_tol) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:

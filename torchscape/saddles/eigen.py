@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from torchscape import random
+from torchscape import random, stopwatch
 from torchscape.devices import HOST, asking_is_free, is_host
 from torchscape.memory import Limits, attempt, available_memory, in_parts, limits_of, rows_that_fit
 from torchscape.optimise.rows import take_rows
@@ -216,6 +216,7 @@ class Subspace:
         self, new: Float[Tensor, "B K D"], hvp: Callable[[Tensor], Tensor], projector: Projector
     ) -> Subspace:
         """With a block of new directions, those that add something to some row; the buffers are given away."""
+        stopwatch.check()
         room = self.q.shape[1] - self.dim
         new, valid = orthonormalised(new[:, :room], self.q[:, : self.dim], projector)
         if asking_is_free(valid):  # on a device, what adds nothing is kept as zeros

@@ -11,7 +11,7 @@ import dataclasses
 
 import torch
 
-from torchscape import random
+from torchscape import random, stopwatch
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import finite_rows, rows_within
@@ -186,6 +186,7 @@ def _walked(
     )
     shortest = 1e-2 * radius
     for number in range(walk.max_steps):
+        stopwatch.check()
         rows = torch.nonzero(state.alive)[:, 0]
         if len(rows) == 0:
             break

@@ -7,14 +7,17 @@ import dataclasses
 import torch
 
 from torchscape import random
-from torchscape.memory import available_memory, in_parts, limits_of
+from torchscape.memory import available_memory, in_parts, limits_of, rows_that_fit
+from torchscape.optimise.ledger import remembered
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import Subspace
 from torchscape.saddles.projector import Projector
-from torchscape.types import Float, Tensor
+from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE, SEED
 
 __all__ = ["LogDet", "stochastic_log_det"]
+
+_SPACE_NUMBERS = 1 << 22  # of the Krylov spaces of probes that go on together, on a CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,13 @@ class LogDet:
 
     value: Float[Tensor, "B"]
     error: Float[Tensor, "B"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Probed:
+    """z^T ln|P H P| z of one random vector z for each row."""
+
+    value: Float[Tensor, "B"]
 
 
 def stochastic_log_det(
@@ -69,15 +79,21 @@ def stochastic_log_det(
     rows = max(1, available_memory(torch.device(x.device)) // per_row)
     owner = torch.arange(len(x), device=x.device).repeat(n_probes)
     key = random.fold(seed, torch.arange(n_probes, device=x.device)).repeat_interleave(len(x))
-    parts = in_parts(
-        lambda b, k: _probe(potential, x[b], projector.take(b), k, n_steps, zero_tol),
-        (owner, key),
-        limits=limits_of(potential),
-        key=("probes", x.device, x.dtype),
-        size=rows,
-        what="probes of log-determinants",
-    )
-    estimates = torch.cat(parts).reshape(n_probes, len(x))
+
+    def probed(some: Int[Tensor, "K"]) -> _Probed:
+        parts = in_parts(
+            lambda b, k: _probe(potential, x[b], projector.take(b), k, n_steps, zero_tol),
+            (owner[some], key[some]),
+            limits=limits_of(potential),
+            key=("probes", x.device, x.dtype),
+            size=rows,
+            what="probes of log-determinants",
+        )
+        return _Probed(torch.cat(parts))
+
+    at_once = min(rows, rows_that_fit(n_steps * x.shape[1], x.device, on_host=_SPACE_NUMBERS))
+    what = f"log-determinant {n_steps} {zero_tol} {x.dtype}"
+    estimates = remembered(what, _Probed, (x[owner], key), probed, at_once).value.reshape(n_probes, len(x))
     error = estimates.std(0) / n_probes**0.5 if n_probes > 1 else torch.full_like(estimates[0], torch.inf)
     return LogDet(estimates.mean(0), error)
 

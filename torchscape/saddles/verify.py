@@ -7,6 +7,7 @@ from enum import IntEnum
 
 import torch
 
+from torchscape import stopwatch
 from torchscape.devices import HOST, asking_is_free
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
@@ -171,6 +172,7 @@ def push_off(
     ask = asking_is_free(x)
     pending = torch.ones_like(mu, dtype=torch.bool)
     for n in range(1, n_tries + 1):
+        stopwatch.check()
         rows = torch.nonzero(pending)[:, 0] if ask else torch.arange(len(x), device=x.device)
         trial = x[rows] + delta[rows, None] * direction[rows]
         if potential.bounds is not None:
