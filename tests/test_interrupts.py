@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 import torchscape as tsc
+from torchscape import interrupts
 from torchscape.cli import main
 from torchscape.interrupts import Interrupt, interruptible
 from torchscape.landscape import Landscape
+from torchscape.stopwatch import Stopped, Stopwatch, check, running
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
 
@@ -167,6 +169,33 @@ def test_ctrl_c_is_left_as_it_is():
     with pytest.raises(KeyboardInterrupt) as caught, interruptible():
         signal.raise_signal(signal.SIGINT)
     assert type(caught.value) is KeyboardInterrupt
+
+
+def test_a_signal_stops_the_watch_first_and_raises_at_the_second():
+    with running(Stopwatch()) as watch, interruptible():
+        signal.raise_signal(signal.SIGINT)
+        assert watch.signal == signal.SIGINT
+        with pytest.raises(Stopped):
+            check()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_raises_where_nobody_asks_the_watch(monkeypatch):
+    """As in a task that knows nothing of limits: after two seconds, here sooner."""
+    monkeypatch.setattr(interrupts, "_PATIENCE", 0.01)
+    with pytest.raises(KeyboardInterrupt), running(Stopwatch()), interruptible():
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(2000):
+            time.sleep(0.01)
+
+
+def test_whoever_asked_in_time_is_not_reminded(monkeypatch):
+    monkeypatch.setattr(interrupts, "_PATIENCE", 0.05)
+    with running(Stopwatch()) as watch, interruptible():
+        signal.raise_signal(signal.SIGINT)
+        assert watch.is_over()
+        time.sleep(0.2)
 
 
 def test_other_threads_have_no_signals():

@@ -45,7 +45,7 @@ class BasinHopping(Strategy):
         adapt: how fast, per hop: ln step changes by adapt * (accepted - acceptance); 0 keeps the step.
         optimiser: None chooses by size.
         tol: RMS gradient of a finished quench; None for 1e-8 in float64.
-        round_hops: hops between commits; at most this much is lost when the run is killed. None for 5, but no
+        round_hops: hops to a round, which is numbered and committed as one. None for 5, but no
             more than make 320 jumps of all walkers together, and at least one.
 
     Example:

@@ -37,7 +37,7 @@ class ClimbFromMinima(Strategy):
         searches: climbs per minimum.
         directions: how a climb starts: along modes and random displacements by turns, or one of the two.
         patience: climbs without a new transition state after which to stop; None never does.
-        round_searches: climbs between commits; at most this much is lost when the run is killed.
+        round_searches: climbs to a round, which is numbered and committed as one.
         max_minima: only from the lowest so many minima; None for all.
         connected: only from minima that are connected with the lowest one: where there are more minima than anyone
             will find, one network grows instead of many.

@@ -35,7 +35,7 @@ class ConnectMinima(Strategy):
         bridges: pairs per component and round in the second phase.
         attempts: tries per pair; the images double with each.
         max_rounds: rounds of the second phase, counted anew when others have found minima.
-        round_pairs: pairs searched between commits; at most this much is lost when the run is killed. None for
+        round_pairs: pairs searched to a round, which is numbered and committed as one. None for
             128, and for fewer beyond 1000 coordinates: 16 at 8000.
         max_minima: only the lowest so many minima are connected; None for all.
         band, refine: how a path and a transition state are found.

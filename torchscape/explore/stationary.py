@@ -38,7 +38,7 @@ class StationarySearch(Strategy):
     Attributes:
         starts: searches in all, from points of ``potential.sample``.
         patience: searches without a new point after which to stop; None never does.
-        round_starts: searches between commits; at most this much is lost when the run is killed.
+        round_starts: searches to a round, which is numbered and committed as one.
         search: options of the search.
         tol: RMS gradient of all points; None for 1e-8 in float64.
 

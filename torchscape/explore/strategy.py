@@ -18,7 +18,11 @@ State = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """Tasks that may run side by side. Their results are committed together with the strategy's next state."""
+    """Tasks that may run side by side. Their results are committed together with the strategy's next state.
+
+    A round that is cut short is proposed again, from the same state and landscape, and must then be the same: what
+    has ended of it is recognised by the inputs of its searches.
+    """
 
     tasks: Sequence[Task]
     detail: Mapping[str, Any] = dataclasses.field(default_factory=dict)
