@@ -184,10 +184,15 @@ def test_a_signal_stops_the_watch_first_and_raises_at_the_second():
 def test_a_signal_raises_where_nobody_asks_the_watch(monkeypatch):
     """As in a task that knows nothing of limits: after two seconds, here sooner."""
     monkeypatch.setattr(interrupts, "_PATIENCE", 0.01)
-    with pytest.raises(KeyboardInterrupt), running(Stopwatch()), interruptible():
-        signal.raise_signal(signal.SIGINT)
-        for _ in range(2000):
-            time.sleep(0.01)
+
+    def asks_nobody():
+        with running(Stopwatch()), interruptible():
+            signal.raise_signal(signal.SIGINT)
+            for _ in range(2000):
+                time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        asks_nobody()
 
 
 def test_whoever_asked_in_time_is_not_reminded(monkeypatch):

@@ -95,7 +95,7 @@ class Ledger:
     def in_flight(self) -> Entry | None:
         """The rows that are running now, on the host, as far as they have come."""
         if self.source is not None:
-            self.running = self.source.in_flight()
+            self.running = self.source.entry = self.source.in_flight()
         return self.running
 
     def written(self) -> list[Entry]:
@@ -114,9 +114,7 @@ class Ledger:
             starts = tuple(torch.cat(column) for column in zip(*(one for one, _ in parts), strict=True))
             columns = {name: torch.cat([one[name] for _, one in parts]) for name in names}
             fresh.append(Entry(kind, what, result, _keys(what, starts), columns))
-        for entry in fresh:
-            self._place |= {bytes(key): (len(self.entries), row) for row, key in enumerate(entry.keys.numpy())}
-            self.entries.append(entry)
+        self.entries += fresh
         del self._notes[: len(notes)]
         return fresh
 
@@ -211,6 +209,8 @@ def kept_source(flight: Flight) -> Iterator[None]:
         flight.resume = ledger.source.resumed
     try:
         yield
+        if ledger is not None and ledger.source is not None and ledger.running is ledger.source.entry:
+            ledger.running = None
     except (stopwatch.Stopped, KeyboardInterrupt):
         flight.hand_over()
         if ledger is not None:
@@ -232,6 +232,7 @@ class _Kept:
         settings = re.sub(r" at 0x[0-9a-f]+", "", repr(stepper))
         self.what = f"{name} {settings} {self.potential.dtype}"
         self.result = _result_of(stepper)
+        self.entry: Entry | None = None  # of the rows that were running at the last look
         self._ids = torch.empty(0, dtype=torch.int64)  # taken, not given back
         self._starts: list[Tensor] = []
         self._at = torch.empty(0, 2, dtype=torch.int64)  # in which of these, and in which row
@@ -329,7 +330,7 @@ class _Kept:
         open_ = ~is_it.any(0)
         self._ids, self._at = self._ids[open_], self._at[open_]
         for lot in set(range(len(self._starts))) - set(self._at[:, 0].tolist()):
-            self._starts[lot] = self._starts[lot][:0]  # nobody needs them any more
+            self._starts[lot] = torch.empty(0)  # nobody needs them any more
 
     def _tell(self, n: int) -> None:
         watch = stopwatch.current()
