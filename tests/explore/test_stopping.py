@@ -166,7 +166,7 @@ def test_a_killed_process_has_committed_from_inside_its_round(tmp_path):
     db = tmp_path / "a.db"
     code = f"""
 import os, signal
-from test_limits import HOPPING, Stopping
+from test_stopping import HOPPING, Stopping
 import torchscape as tsc
 from torchscape.explore import kept
 
