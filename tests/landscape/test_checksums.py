@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -242,7 +243,8 @@ def test_an_older_file_becomes_one_of_today_when_it_is_written(old, tmp_path):
     assert everything(old) == told
     made, new = sqlite3.connect(old), tmp_path / "new.db"
     Landscape.open(new, Bowl()).close()
-    assert schema._recorded(made) == schema._recorded(sqlite3.connect(new))
+    with contextlib.closing(sqlite3.connect(new)) as connection:
+        assert schema._recorded(made) == schema._recorded(connection)
     assert made.execute("PRAGMA foreign_key_check").fetchall() == []
     assert made.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     made.close()
@@ -263,5 +265,6 @@ def test_an_upgrade_that_is_cut_short_changes_nothing(old, monkeypatch):
         patched.setattr(schema, "keep", cut)
         with pytest.raises(DatabaseError, match="no space left"):
             Landscape.open(old, Bowl())
-    assert sqlite3.connect(old).execute("PRAGMA user_version").fetchone() == (3,)
+    with contextlib.closing(sqlite3.connect(old)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     assert everything(old) == told

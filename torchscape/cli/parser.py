@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 __all__ = ["PLOT_KINDS", "build_parser"]
 
@@ -100,7 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="torchscape", description=_ABOUT, epilog=_AFTER_MAIN, formatter_class=_Formatter
     )
-    parser.add_argument("--version", action="version", version=f"torchscape {version('torchscape')}")
+    parser.add_argument("--version", action="version", version=f"torchscape {_version()}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
     _explore(commands)
     _info(commands)
@@ -318,6 +318,13 @@ def _positive(kind: type, zero: bool = False, most: int = 2**63 - 1) -> Callable
         return value
 
     return parse
+
+
+def _version() -> str:
+    try:
+        return version("torchscape")
+    except PackageNotFoundError:  # run from its source
+        return "(not installed)"
 
 
 def _seed(text: str) -> int:

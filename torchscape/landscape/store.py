@@ -8,6 +8,7 @@ import os
 import re
 import sqlite3
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ class Store:
         has_log = self.path is not None and _log_of(self.path).exists()
         with self._explained():
             self._connection = connection = _connect(self.path, self.readonly)
+            weakref.finalize(self, _let_go, connection)
             connection.execute("PRAGMA foreign_keys = ON")
             if schema.is_empty(connection):
                 if self.readonly:
@@ -317,6 +319,12 @@ class Store:
 def _named(sql: str) -> frozenset[str]:
     """The tables of a landscape that a statement names."""
     return frozenset(re.findall(r"\b(?:FROM|INTO|UPDATE|JOIN)\s+(\w+)", sql)).intersection(schema.own()[0])
+
+
+def _let_go(connection: sqlite3.Connection) -> None:
+    """Of a landscape that was forgotten; Python 3.13 complains of connections that nobody closes."""
+    with contextlib.suppress(sqlite3.Error):  # one of another thread
+        connection.close()
 
 
 def _close_log(connection: sqlite3.Connection) -> None:
