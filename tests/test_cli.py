@@ -607,3 +607,24 @@ def test_a_reader_that_leaves_early_is_no_error(explored):
     )
     assert run.stdout == "{"
     assert run.stderr == ""
+
+
+def test_communities_that_would_take_long_are_left_out(monkeypatch):
+    from torchscape.cli import analysis as told
+    from torchscape.network import Network
+
+    network = Network.of(
+        energy=[0.0, 0.5, 0.7],
+        edges=[(0, 1), (1, 2)],
+        ts_energy=[1.0, 1.2],
+        log_det=[0.0] * 3,
+        ts_log_det=[0.0] * 2,
+    )
+    whole = told.analysed(network, [0.5, 1.0], n_random=0)
+    assert len(whole["communities"]["at_temperatures"]) == 2
+    monkeypatch.setattr(told, "_WEIGHTED", 5)
+    assert told.analysed(network, [0.5, 1.0], n_random=0)["communities"]["at_temperatures"] == []
+    monkeypatch.setattr(told, "_PLAIN", 2)
+    left = told.analysed(network, [0.5, 1.0], n_random=0)
+    assert left["communities"] is None
+    assert "communities: left out" in told.told(left)

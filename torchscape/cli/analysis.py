@@ -135,11 +135,19 @@ def _degree_law(network: Network, seed: int) -> dict[str, Any] | None:
     return {**dataclasses.asdict(law), "favours": law.favours}
 
 
-def _communities(network: Network, t: list[float], seed: int) -> dict[str, Any]:
-    """By edges alone, and at each temperature by rates (modularity) and by free-energy barriers (lumping)."""
+_PLAIN, _WEIGHTED = 50_000, 200_000
+"""Minima up to which communities are looked for, and minima times temperatures: a thousand take a second."""
+
+
+def _communities(network: Network, t: list[float], seed: int) -> dict[str, Any] | None:
+    """By edges alone, and at each temperature by rates (modularity) and by free-energy barriers (lumping); None of
+    what would take more than minutes.
+    """
+    if network.n_minima > _PLAIN:
+        return None
     plain = analysis.communities(network, seed=seed)
     rows = []
-    known = not bool(network.ts_log_det.isnan().any())
+    known = not bool(network.ts_log_det.isnan().any()) and network.n_minima * len(t) <= _WEIGHTED
     for temperature in t if known else []:
         weighted = analysis.communities(network, temperature=temperature, seed=seed)
         lumped = analysis.kinetic_lumping(network, temperature)
@@ -223,7 +231,7 @@ def _funnels(topology: dict[str, Any]) -> list[tuple[int, int]]:
     return list(zip(topology["funnel_bottoms"], topology["funnel_sizes"], strict=True))
 
 
-def _told_graph(graph: dict[str, Any], communities: dict[str, Any]) -> str:
+def _told_graph(graph: dict[str, Any], communities: dict[str, Any] | None) -> str:
     def beside(name: str) -> str:
         part = graph[name]
         random = f" (random graphs {part['random']:.4g} ± {part['random_sd']:.2g})"
@@ -242,6 +250,9 @@ def _told_graph(graph: dict[str, Any], communities: dict[str, Any]) -> str:
             f"degrees from {law['k_min']}: {law['favours']} (log-likelihood ratio of power law and exponential "
             f"{law['log_likelihood_ratio']:+.2f}, p = {law['p_value']:.2g})"
         )
+    if communities is None:
+        lines.append("communities: left out, they would take long (analysis.communities finds them)")
+        return "\n".join(lines)
     n = communities["n_communities"]
     lines.append(f"{_count(n, 'community')} by modularity ({communities['modularity']:.4f})")
     for row in communities["at_temperatures"]:
