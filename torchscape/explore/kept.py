@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -23,19 +24,21 @@ __all__ = ["Kept", "Pace"]
 _PREFIX = "kept:"
 _EVERY = 8.0  # seconds between two writings
 _SHARE = 0.04  # of the time that writing rows which still run may take: there may be much to write
-_ALLOWED = 1.5  # seconds for the minima of a round that was cut short
+_ALLOWED = 1.0  # seconds for the rows that still run when all is cut short, and again for the minima of the round
 _MINIMA = "quenches"
 _RUNNING = "running"
+_MUCH = 1 << 22  # bytes whose writing tells how fast that goes
 
 
 @dataclasses.dataclass
 class Pace:
     """When something was written last, in seconds of ``time.monotonic``; of the rows that still run, also how long
-    it takes until they are written again."""
+    it takes until they are written again, and how fast that goes."""
 
     ended: float = dataclasses.field(default_factory=time.monotonic)
     running: float = dataclasses.field(default_factory=time.monotonic)
     every: float = _EVERY
+    speed: float = 5e7  # bytes per second: a guess, until some were written
 
 
 class Kept:
@@ -79,24 +82,32 @@ class Kept:
         if self.landscape.path is None or now - pace.ended < _EVERY:
             return
         due = now - pace.running >= pace.every
-        self.write(running=due)
+        self.write(running=math.inf if due else 0.0)
         pace.ended = time.monotonic()
         if due:
             pace.running, pace.every = pace.ended, max(_EVERY, (pace.ended - now) / _SHARE)
 
-    def write(self, *, running: bool = True) -> None:
-        """Store what was noted since the last time, and the rows that run now, if wanted."""
+    def write(self, *, running: float = _ALLOWED) -> None:
+        """Store what was noted since the last time, and the rows that run now, if that takes no more than so many
+        seconds; otherwise those of the last time stay."""
         if self.landscape.is_writing:
             return
         going = self.ledger.in_flight() if running else None
+        n_bytes = 0 if going is None else sum(column.nbytes for column in going.columns.values())
+        if n_bytes > running * self.pace.speed:
+            going, n_bytes = None, 0
         if going is None and not self.ledger.has_news:
             return
+        began = time.monotonic()
         with self.landscape.transaction():
-            if running:
+            if going is not None:
                 self.landscape.drop_states(f"{self.prefix}{_RUNNING}")
             for name, entry in [*([] if going is None else [(_RUNNING, going)]), *self._fresh()]:
                 with contextlib.suppress(TorchscapeError):  # numbers of a kind that cannot be stored are run again
                     self.landscape.save_state(f"{self.prefix}{name}", _state(entry))
+        if n_bytes > _MUCH:
+            self.landscape.fold()  # which writes them once more
+            self.pace.speed = n_bytes / (time.monotonic() - began)
 
     def _fresh(self) -> list[tuple[str, Entry]]:
         entries, first = self.ledger.written(), self._n
