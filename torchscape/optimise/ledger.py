@@ -158,7 +158,13 @@ def keeping(ledger: Ledger) -> Iterator[Ledger]:
 
 
 def remembered(
-    what: str, result: type, rows: tuple[Tensor, ...], compute: Callable[[Int[Tensor, "K"]], Any], size: int
+    what: str,
+    result: type,
+    rows: tuple[Tensor, ...],
+    compute: Callable[[Int[Tensor, "K"]], Any],
+    size: int,
+    *,
+    kind: str = "",
 ) -> Any:
     """A pure function of rows, at most ``size`` of them at a time; what has ended is kept where a ledger is.
 
@@ -168,6 +174,7 @@ def remembered(
         rows: what it is a function of, row by row.
         compute: the function, of numbers of rows.
         size: rows at once.
+        kind: what people call it, a plural; empty for what nobody asks for.
     """
     ledger = _current.get()
     n, device = len(rows[0]), rows[0].device
@@ -186,7 +193,7 @@ def remembered(
         results = compute(at)
         if ledger is not None and len(some):
             # the caller may write into what it gets
-            ledger.note("", what, tuple(column[at] for column in rows), map_rows(torch.clone, results))
+            ledger.note(kind, what, tuple(column[at] for column in rows), map_rows(torch.clone, results))
             stopwatch.look()
         parts.append(results)
         numbers.append(some)

@@ -11,7 +11,7 @@ from torchscape.optimise.ledger import remembered
 from torchscape.optimise.rows import map_rows
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
-from torchscape.saddles.eigen import dense_spectrum, lowest_eigenpairs, rows_within
+from torchscape.saddles.eigen import Eigenpairs, dense_spectrum, lowest_eigenpairs, rows_within
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.spectral import stochastic_log_det
 from torchscape.types import Bool, Float, Int, Tensor
@@ -187,7 +187,7 @@ def _iterative(
     x = points.x
     certain = 0.1 / x.shape[1] ** 0.5
     while True:
-        pairs = lowest_eigenpairs(potential, x, k, projector=projector, seed=seed, tol=1e-7, rel_tol=certain)
+        pairs = _lowest_pairs(potential, x, k, projector, seed, certain)
         floor = _floor(zero_tol * pairs.scale, slack, pairs.vectors)
         # an eigenvalue lies within the residual of its Ritz value: the sign is certain beyond it
         negative = pairs.values < -torch.maximum(floor, pairs.residuals)
@@ -206,3 +206,14 @@ def _iterative(
     )
     log_det = rest.value + torch.where(negative, torch.where(negative, -pairs.values, 1.0).log(), 0.0).sum(1)
     return done.replace(log_det=log_det), mode
+
+
+def _lowest_pairs(
+    potential: Potential, x: Float[Tensor, "B D"], k: int, projector: Projector, seed: int, certain: float
+) -> Eigenpairs:
+    def lowest(rows: Int[Tensor, "K"]) -> Eigenpairs:
+        there = projector.take(rows)
+        return lowest_eigenpairs(potential, x[rows], k, projector=there, seed=seed, tol=1e-7, rel_tol=certain)
+
+    what = f"lowest eigenpairs {k} {seed} {certain} {x.dtype}"
+    return remembered(what, Eigenpairs, (x,), lowest, len(x))
