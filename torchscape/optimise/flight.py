@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -75,7 +76,15 @@ class Flight:
     def advance(self, n_steps: int) -> Bool[Tensor, "B"]:
         """So many steps, and what the stepper does for rows that want something; which rows have finished, told by
         one copy to the host."""
+        began, before = time.monotonic(), self._n_steps
         self._step(n_steps)
+        try:
+            return self._looked(n_steps)
+        finally:
+            self._pace = (time.monotonic() - began) / max(1, self._n_steps - before)
+
+    def _looked(self, n_steps: int) -> Bool[Tensor, "B"]:
+        """Which rows have finished, after the stepper has done something for those that want it."""
         finished = self.state.status != Status.RUNNING
         wants = None if self.tended is None else self.tended.wants(self.state, n_steps)
         if wants is None:
@@ -106,17 +115,16 @@ class Flight:
                 self._do(self.stepper.step)
             self._n_steps += n_steps
             return
-        every = max(1, int(_BLIND / self._pace)) if self._pace else 1
-        began, number = watch.clock(), 0
+        every = max(1, int(_BLIND / self._pace)) if self._pace else n_steps
+        number = 0
         while number < n_steps:
             self._do(self.stepper.step)
             number += 1
-            if number % every == 0:
+            if number % every == 0 and number < n_steps:
                 synchronise(device)
-                if watch.is_over():
-                    break
+            if watch.is_over():
+                break
         self._n_steps += number
-        self._pace = (watch.clock() - began) / number
 
     def patience(self) -> int:
         """Steps until the next look on a device, from the steps that each row has made.

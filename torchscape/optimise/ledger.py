@@ -59,6 +59,7 @@ class _Note:
     what: str
     starts: tuple[Tensor, ...]
     results: Any
+    rows: Tensor | None  # of the starts, kept by the host; None for all
 
 
 class Ledger:
@@ -88,9 +89,11 @@ class Ledger:
         """Whether anything was noted since the last :meth:`written`."""
         return bool(self._notes)
 
-    def note(self, kind: str, what: str, starts: tuple[Tensor, ...], results: Any) -> None:
-        """Results of rows that have ended. Neither may be written into afterwards."""
-        self._notes.append(_Note(kind, what, starts, results))
+    def note(
+        self, kind: str, what: str, starts: tuple[Tensor, ...], results: Any, rows: Int[Tensor, "K"] | None = None
+    ) -> None:
+        """Results of the given rows of ``starts``, which have ended. Nothing may be written into afterwards."""
+        self._notes.append(_Note(kind, what, starts, results, rows))
 
     def in_flight(self) -> Entry | None:
         """The rows that are running now, on the host, as far as they have come."""
@@ -105,6 +108,7 @@ class Ledger:
         for note, (starts, results) in zip(
             notes, moved([(n.starts, n.results) for n in notes], HOST), strict=True
         ):
+            starts = starts if note.rows is None else tuple(start[note.rows] for start in starts)
             columns = _columns(results)
             shapes = tuple(column.shape[1:] for column in (*starts, *columns.values()))
             key = (note.kind, note.what, _name(type(results)), tuple(columns), shapes)
@@ -186,10 +190,10 @@ def remembered(
             parts.append(results)
             numbers.append(order)
             everyone = everyone[~known]
-    for some in everyone.split(size) if len(everyone) or not parts else ():
+    anew = torch.arange(n, device=device) if not parts else everyone.to(device)
+    for some, at in zip(everyone.split(size), anew.split(size), strict=True) if len(everyone) or not parts else ():
         if parts:
             stopwatch.check()
-        at = some.to(device)
         results = compute(at)
         if ledger is not None and len(some):
             # the caller may write into what it gets
@@ -331,9 +335,8 @@ class _Kept:
         for lot in self._at[place, 0].unique().tolist():
             mine = torch.nonzero(self._at[place, 0] == lot)[:, 0]
             starts = self._starts[lot]
-            at, rows = row[mine].to(starts.device), self._at[place[mine], 1].to(starts.device)
-            some = results if len(mine) == len(ids) else take_rows(results, at)
-            self.ledger.note(self.kind, self.what, (starts[rows],), some)
+            some = results if len(mine) == len(ids) else take_rows(results, row[mine].to(starts.device))
+            self.ledger.note(self.kind, self.what, (starts,), some, self._at[place[mine], 1])
         open_ = ~is_it.any(0)
         self._ids, self._at = self._ids[open_], self._at[open_]
         for lot in set(range(len(self._starts))) - set(self._at[:, 0].tolist()):

@@ -108,7 +108,7 @@ def certify_minima(
     if not dense:
         size = rows_that_fit(potential.ndim, exact.device, on_host=_PRODUCT_NUMBERS)
     known_by = (open_points.x, open_points.status, open_points.n_evaluations)
-    what = f"{certificate} {exact.dtype} {exact.length_scale} {exact.energy_scale}"
+    what = f"{certificate} {exact.dtype}"
     return with_rows(points, rows, remembered(what, StationaryPoints, known_by, judged, size))
 
 
