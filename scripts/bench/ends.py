@@ -175,7 +175,11 @@ def flow_end(u: Potential, gradient: Callable[[np.ndarray], np.ndarray], x: torc
     """
     low, high = (-np.inf, np.inf) if u.bounds is None else (u.bounds.lower.numpy(), u.bounds.upper.numpy())
     tolerance = {"rtol": 1e-10, "atol": 1e-10 * u.length_scale}
-    solver = LSODA(lambda _t, y: -gradient(y), 0.0, x.numpy(), t_bound=1e15, **tolerance)
+
+    def slope(_t: float, y: np.ndarray) -> np.ndarray:
+        return -u.hessian(torch.from_numpy(y)[None])[0].numpy()
+
+    solver = LSODA(lambda _t, y: -gradient(y), 0.0, x.numpy(), t_bound=1e15, jac=slope, **tolerance)
     largest, look = 0.0, 0
     for n in range(20000):
         if solver.status != "running":

@@ -12,7 +12,7 @@ from torchscape.optimise import LBFGS, Pool, Queue, relax
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.divides import Ends, to_divides
+from torchscape.saddles.divides import Course, Ends, to_divides
 from torchscape.saddles.eigen import dense_spectrum, rows_within
 from torchscape.saddles.flow import Flow
 from torchscape.saddles.projector import Projector
@@ -56,11 +56,10 @@ def descend(
 
     Errors grow where the surface curves downwards across the path: near a divide, as where a path runs into
     another saddle and leaves it sideways. So the error of a path is added up on its way, and one that came closer
-    to a divide than that is followed again, at least ten times as accurately. Its end counts when two runs agree
-    and the last keeps its distance, or, from the second repetition on, when two runs agree and paths from a step's
-    error on either side of the divide end there as well (so may one that symmetry keeps on a divide which ends
-    before any minimum does). Where ``n_again`` repetitions do not settle it, its status is ``MAX_STEPS``: the end
-    is open.
+    to a divide than that is in doubt. Its end counts if a path from the other side of that divide, as far away as
+    the error and twice as far as the divide, ends there as well. Else it is followed again, at least ten times as
+    accurately, and its end counts if it is the same and the path now keeps its distance, or both sides meet again.
+    Where ``n_again`` repetitions do not settle it, its status is ``MAX_STEPS``: the end is open.
 
     What has not converged within the path's budget (a kink, a minimum with an unknown zero mode) is finished by
     :func:`~torchscape.optimise.relax` from where the path had come to. As a minimiser may leave the basin, that
@@ -85,29 +84,34 @@ def descend(
         return StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
     if isinstance(options, Quench):
         return relax(potential, starts, optimiser=LBFGS(max_step=options.max_step), tol=options.tol)
-    found = _followed(potential, starts, options, options)
-    ends, device = found.points, starts.device
     # Which paths are followed again is for the host to know; it is told all about a repetition at once.
-    converged, clear = torch.stack([ends.converged, found.course.room >= options.margin]).to(HOST)
-    doubt, opened = torch.nonzero(~clear)[:, 0], torch.zeros_like(converged)
-    for times in range(1, options.n_again + 1):
-        if len(doubt) == 0:
+    found, device = _followed(potential, starts, options, options), starts.device
+    ends, course = found.points, found.course
+    stepper: Descent | Flow = options
+    converged, clear = torch.stack([ends.converged, course.room >= options.margin]).to(HOST)
+    opened = ~converged & ~clear  # without an end it would only spend its budget again
+    doubt = torch.nonzero(converged & ~clear)[:, 0]
+    alike = torch.ones_like(doubt, dtype=torch.bool)  # paths whose last two runs end in one point
+    for times in range(1, options.n_again + 2):
+        rows = doubt[alike]
+        across = _across(potential, ends, course, rows.to(device), options, stepper)
+        ends, same = put_rows(ends, rows.to(device), across[0]), across[1].to(HOST)
+        alike[alike.clone()] = same
+        doubt = doubt[~alike]
+        if len(doubt) == 0 or times > options.n_again:
             break
-        rows, finer = doubt.to(device), options.finer(potential, times)
-        known, found = ends[rows], _followed(potential, starts[rows], options, finer)
-        again, course = found.points, found.course
+        rows, stepper = doubt.to(device), options.finer(potential, times)
+        known, found = ends[rows], _followed(potential, starts[rows], options, stepper)
+        again = found.points
         agree = known.converged & again.converged & _same(potential, known.x, again.x)
         ends = put_rows(ends, rows, again.replace(n_evaluations=known.n_evaluations + again.n_evaluations))
-        converged[doubt], agree, clear = torch.stack([again.converged, agree, course.room >= options.margin]).to(
-            HOST
-        )
-        settled = agree & clear
-        near = torch.nonzero(agree & ~clear)[:, 0]
-        if len(near) and (times > 1 or times == options.n_again):
-            at = near.to(device)
-            settled[near] = _either_side(potential, again.x[at], course.nearest[at], options, finer).to(HOST)
-        opened[doubt] = ~converged[doubt]  # without an end it would only spend its budget again
-        doubt = doubt[converged[doubt] & ~settled]
+        course = put_rows(course, rows, found.course)
+        converged[doubt], agree, clear = torch.stack(
+            [again.converged, agree, found.course.room >= options.margin]
+        ).to(HOST)
+        opened[doubt] = ~converged[doubt]
+        going = converged[doubt] & ~(agree & clear)
+        doubt, alike = doubt[going], (agree & ~clear)[going]
     opened[doubt] = True
     ends = _finished(potential, ends, torch.nonzero(~converged & ~opened)[:, 0].to(device), options.tol)
     return ends.replace(status=torch.where(opened.to(device), int(Status.MAX_STEPS), ends.status))
@@ -135,27 +139,38 @@ def _finished(
     return put_rows(ends, rows, finished.replace(n_evaluations=spent))
 
 
-def _either_side(
+def _across(
     potential: Potential,
-    ends: Float[Tensor, "K D"],
-    nearest: Float[Tensor, "K D"],
+    ends: StationaryPoints,
+    course: Course,
+    rows: Int[Tensor, "R"],
     options: Descent,
-    finest: Descent | Flow,
-) -> Bool[Tensor, "K"]:
-    """Whether paths from a step's error on either side of the nearest divide end where these have."""
-    if potential.ndim > _DENSE_LIMIT:
-        return torch.zeros(len(ends), dtype=torch.bool, device=ends.device)
-    modes = []
-    for x in nearest.split(rows_within(potential.ndim, nearest.dtype, nearest.device)):
+    stepper: Descent | Flow,
+) -> tuple[StationaryPoints, Bool[Tensor, "R"]]:
+    """Whether a path from the other side of the nearest divide ends where these have; the evaluations are added.
+
+    The other side is as far away as the path may have strayed there, and twice as far as the divide at least. The
+    error is a bound that may have grown beyond anything; more than half a length scale is not tried for its sake.
+    """
+    ends = ends[rows]
+    if len(rows) == 0 or potential.ndim > _DENSE_LIMIT:
+        return ends, torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+    nearest, room, aside = course.nearest[rows], course.room[rows], []
+    for some in torch.arange(len(rows), device=rows.device).split(
+        rows_within(potential.ndim, nearest.dtype, nearest.device)
+    ):
+        x = nearest[some]
         grad = potential.energy_and_grad(x)[1]
         projector = Projector.at(potential, x, grad)
         values, vectors, _ = dense_spectrum(potential.hessian(x), projector)
         slope = torch.bmm(vectors, projector.apply_one(grad)[:, :, None])[:, :, 0]
-        least = to_divides(values, slope).argmin(1)
-        modes.append(vectors.gather(1, least[:, None, None].expand(-1, 1, x.shape[1]))[:, 0])
-    aside = finest.path_tol * potential.length_scale * torch.cat(modes)
-    sides = _followed(potential, torch.cat([nearest - aside, nearest + aside]), options, finest).points
-    return (sides.converged & _same(potential, sides.x, ends.repeat(2, 1))).reshape(2, -1).all(0)
+        distance, mode = to_divides(values, slope).min(1)
+        far = (distance / room[some]).clamp(max=0.5 * potential.length_scale)
+        step = -torch.sign((slope / values).gather(1, mode[:, None])) * torch.maximum(far, 2 * distance)[:, None]
+        aside.append(step * vectors.gather(1, mode[:, None, None].expand(-1, 1, x.shape[1]))[:, 0])
+    others = _followed(potential, nearest + torch.cat(aside), options, stepper).points
+    same = others.converged & _same(potential, others.x, ends.x)
+    return ends.replace(n_evaluations=ends.n_evaluations + others.n_evaluations), same
 
 
 def _agreed(potential: Potential, x: Float[Tensor, "B D"], tol: float | None) -> StationaryPoints:
