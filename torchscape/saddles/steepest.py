@@ -54,18 +54,19 @@ class Descent:
         max_step: longest step, in the same unit.
         tol: RMS gradient that counts as converged; None for 1e-8 in float64.
         max_evaluations: evaluations a row may spend on the path; :func:`relax` takes over from there.
-        margin: a path that has passed a divide at less than this many times its error, or ``path_tol``, is in
-            doubt and looked at again, see :func:`~torchscape.saddles.descend`; 0 for never.
-        n_again: how often it is followed again at most, at least ten times as accurately each time.
+        margin: a path that has passed a divide at less than this many times its error, or ``path_tol``, is
+            followed again, at least ten times as accurately each time, see :func:`~torchscape.saddles.descend`;
+            0 for never.
+        n_again: how often at most.
     """
 
     curvature: Curvature | None = None
-    path_tol: float = 0.03
+    path_tol: float = 0.02
     remeasure: float = 1.0
     max_step: float = 2.0
     tol: float | None = None
     max_evaluations: int = 500
-    margin: float = 1.5
+    margin: float = 1.0
     n_again: int = 3
 
     def __post_init__(self) -> None:
