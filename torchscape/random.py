@@ -15,9 +15,9 @@ import torch
 
 from torchscape.devices import is_host
 from torchscape.types import Float, Int, Tensor
-from torchscape.validation import Range
+from torchscape.validation import COUNT_OR_ZERO, Range
 
-__all__ = ["fold", "normal", "permutation", "uniform"]
+__all__ = ["fold", "keys", "normal", "permutation", "uniform"]
 
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _ROUNDS = ((30, 0xBF58476D1CE4E5B9 - (1 << 64)), (27, 0x94D049BB133111EB - (1 << 64)), (31, None))
@@ -66,6 +66,20 @@ def fold(key: int | Int[Tensor, "..."], *data: int | Int[Tensor, "..."]) -> Int[
             bits = bits.to(value.device)
         bits = _mixed(_mixed(bits + _GOLDEN) ^ _wrapped(value + _GOLDEN))
     return torch.as_tensor(bits, dtype=torch.int64)
+
+
+def keys(seed: int, n: int, device: torch.device) -> Int[Tensor, "n"]:
+    """One key for each of ``n`` rows to draw, a function of (seed, row) alone.
+
+    Raises:
+        OptionError: for an ``n`` that is no whole number of at least 0, or a seed that does not fit into 64 bits.
+
+    Example:
+        >>> keys(0, 2, torch.device("cpu")).equal(fold(0, torch.arange(2)))
+        True
+    """
+    COUNT_OR_ZERO.check("sample", n=n)
+    return fold(seed, torch.arange(n, device=device))
 
 
 def _mixed(bits: int | Tensor) -> int | Tensor:

@@ -13,6 +13,7 @@ from torchscape.devices import is_host
 from torchscape.network import Network
 from torchscape.random import fold, uniform
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, SEED
 
 __all__ = ["edge_betweenness", "path_lengths", "sampled_sources"]
 
@@ -48,6 +49,8 @@ def edge_betweenness(
         >>> edge_betweenness(net)[1].tolist()
         [2.0, 2.0]
     """
+    COUNT.or_none.check("edge_betweenness", n_sources=n_sources)
+    SEED.check("edge_betweenness", seed=seed)
     pairs, n = neighbour_pairs(network), network.n_minima
     total = torch.zeros(pairs.shape[1], dtype=torch.float64, device=pairs.device)
     if pairs.shape[1] == 0:

@@ -88,11 +88,11 @@ def heat_capacity(
 
     Args:
         network: the minima.
-        temperatures: in units of the energy (k_B = 1).
+        temperatures: in units of the energy (k_B = 1); an empty list has values at none.
         momenta: adds the kinetic max kappa / 2 to the baseline.
 
     Raises:
-        TorchscapeError: if a temperature is not positive, or a ``log_det`` is NaN.
+        TorchscapeError: if a temperature is no positive number, or a ``log_det`` is NaN.
 
     Example:
         >>> import math

@@ -114,7 +114,10 @@ def check_method(method: str) -> None:
 
 def positions(which: Int[Tensor, "K"] | list[int] | int, n: int, name: str) -> np.ndarray:
     """Positions of minima as a checked integer array."""
-    array = torch.as_tensor(which).reshape(-1).cpu().numpy().astype(np.int64)
+    given = torch.as_tensor(which)
+    if len(given.reshape(-1)) and (given.is_floating_point() or given.is_complex() or given.dtype == torch.bool):
+        raise TorchscapeError(f"{name}={which!r:.60}; give whole numbers: positions of minima")
+    array = given.reshape(-1).cpu().numpy().astype(np.int64)
     if not len(array) or len(np.unique(array)) != len(array):
         raise TorchscapeError(f"{name} must name at least one minimum, each once")
     if array.min() < 0 or array.max() >= n:

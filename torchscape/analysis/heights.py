@@ -12,6 +12,7 @@ from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.sparse import links
 from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT_OR_ZERO
 
 __all__ = [
     "Barriers",
@@ -194,6 +195,6 @@ def persistence(network: Network) -> Float[Tensor, "N"]:
 
 
 def _existing(network: Network, minimum: int) -> int:
-    if not 0 <= minimum < network.n_minima:
+    if not COUNT_OR_ZERO.holds(minimum) or minimum >= network.n_minima:
         raise TorchscapeError(f"minimum {minimum} does not exist: give a position in 0..{network.n_minima - 1}")
     return int(minimum)

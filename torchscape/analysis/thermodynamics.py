@@ -45,6 +45,8 @@ time at 10^5 minima; a GPU wants work enough for all its units."""
 def as_temperatures(network: Network, temperatures: float | list[float] | Tensor) -> Float[Tensor, "T"]:
     """One temperature or many as a vector in the network's dtype and on its device, checked to be positive.
 
+    An empty list is an empty vector: functions of temperatures then return their values at none, [0] or [0 N].
+
     Raises:
         TorchscapeError: if a temperature is not a positive finite number, or the network has no minima.
     """
@@ -269,8 +271,17 @@ def over_temperatures(
 
 
 def like_energies(network: Network, temperatures: float | list[float] | Tensor) -> Float[Tensor, "*T"]:
-    """The temperatures as a tensor of their own shape, in the network's dtype and on its device."""
-    return torch.as_tensor(temperatures, dtype=network.energy.dtype, device=network.energy.device)
+    """The temperatures as a tensor of their own shape, in the network's dtype and on its device.
+
+    Raises:
+        TorchscapeError: if they are no numbers.
+    """
+    try:
+        return torch.as_tensor(temperatures, dtype=network.energy.dtype, device=network.energy.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TorchscapeError(
+            f"temperatures={temperatures!r:.60}; give a positive number, or a list or tensor of them"
+        ) from error
 
 
 def _shaped(values: Float[Tensor, "T *S"], temperatures: float | list[float] | Tensor) -> Float[Tensor, "..."]:

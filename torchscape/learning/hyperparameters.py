@@ -132,7 +132,7 @@ class BoxedMixture:
 
     def draw(self, n: int, *, seed: int = 0, equally: bool = False) -> Float[Tensor, "S D"]:
         """At most ``n`` points, basins by their weight (or ``equally``, to start chains): those inside the box."""
-        key = random.fold(seed, torch.arange(n, device=self.centres.device))
+        key = random.keys(seed, n, self.centres.device)
         share = (self.log_weight - self.inside.log()).softmax(0)  # of the basins before they are cut
         share = torch.full_like(share, 1 / len(share)) if equally else share
         u = (torch.arange(n, device=share.device, dtype=share.dtype) + 0.5) / n

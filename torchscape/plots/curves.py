@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from torchscape import analysis
+from torchscape.analysis.thermodynamics import as_temperatures
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.plots.canvas import Picture, axes_of, figure_of, legend_below, logarithmic, with_unit
@@ -232,8 +233,10 @@ def temperature_grid(
     Without a peak, from a fiftieth of :func:`torchscape.analysis.energy_scale` to twice that.
     """
     if temperatures is not None:
-        chosen = torch.as_tensor(temperatures, dtype=network.energy.dtype, device=network.energy.device)
-        return chosen.reshape(-1)
+        chosen = as_temperatures(network, temperatures)
+        if not len(chosen):
+            raise TorchscapeError("no temperatures are no curve: give some, or None to have them chosen")
+        return chosen
     if network.n_minima < 2:
         raise TorchscapeError("fewer than two minima have no temperature scale: give the temperatures")
     at = [peak.temperature for peak in analysis.heat_capacity_peaks(network)]

@@ -74,7 +74,7 @@ class AnalyticSurface(Potential):
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
         """``n`` points drawn uniformly from the box."""
-        u = random.uniform(random.fold(seed, torch.arange(n, device=self.device)), self.ndim, self.dtype)
+        u = random.uniform(random.keys(seed, n, self.device), self.ndim, self.dtype)
         return self._box.lower + u * (self._box.upper - self._box.lower)
 
 

@@ -139,7 +139,7 @@ class Potential:
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
         """``n`` random starting points: uniform in a finite box, otherwise normal with ``length_scale``."""
-        key = random.fold(seed, torch.arange(n, device=self.device))
+        key = random.keys(seed, n, self.device)
         if self.bounds is not None and bool(torch.isfinite(self.bounds.upper - self.bounds.lower).all()):
             u = random.uniform(key, self.ndim, self.dtype)
             return self.bounds.lower + u * (self.bounds.upper - self.bounds.lower)

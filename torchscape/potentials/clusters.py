@@ -142,7 +142,7 @@ class ClusterPotential(Potential):
         Each atom is the first of 16 draws that is at least 0.7 sigma from those before it (or the loneliest of
         them), because two coincident atoms start at an energy beyond any useful step.
         """
-        cluster = random.fold(seed, torch.arange(n, device=self.device))
+        cluster = random.keys(seed, n, self.device)
         placed = torch.zeros(n, 0, 3, dtype=self.dtype, device=self.device)
         for atom in range(self.n_atoms):
             draws = self._ball(random.fold(cluster, atom))
@@ -270,7 +270,7 @@ class Trimer(ClusterPotential):
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
         """``n`` trimers with the atoms uniform in a cube of side 2 sqrt(3), as in the published experiments."""
-        u = random.uniform(random.fold(seed, torch.arange(n, device=self.device)), 9, self.dtype)
+        u = random.uniform(random.keys(seed, n, self.device), 9, self.dtype)
         return 2 * math.sqrt(3) * (u - 0.5)
 
     @staticmethod

@@ -32,7 +32,7 @@ def draw(module: nn.Module, layout: ParameterLayout, n: int, seed: int) -> Float
     names = [name for name, _ in fresh.named_parameters() if name in layout.names]
     parameters = dict(fresh.named_parameters())
     present = {name: parameters[name].detach().clone() for name in names}
-    keys = random.fold(seed, torch.arange(n))
+    keys = random.keys(seed, n, HOST)
     rows = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         for key in keys:

@@ -115,7 +115,7 @@ class KMeans(ClosedForm):
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
         """Centres on k points of the data (different ones, if enough), moved towards others by up to half."""
-        key = random.fold(seed, torch.arange(n, device=self.device))
+        key = random.keys(seed, n, self.device)
         turns = math.ceil(self.k / len(self._x))
         near = torch.cat([random.permutation(random.fold(key, t), len(self._x)) for t in range(turns)], 1)
         far = (random.uniform(random.fold(key, -1), self.k) * len(self._x)).long()

@@ -126,7 +126,7 @@ class SphericalPSpin(ClosedForm):
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
         """Uniform on the sphere."""
-        w = random.normal(random.fold(seed, torch.arange(n, device=self.device)), self.ndim, self.dtype)
+        w = random.normal(random.keys(seed, n, self.device), self.ndim, self.dtype)
         return w * (math.sqrt(self.ndim) / w.norm(dim=1, keepdim=True))
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:

@@ -127,7 +127,7 @@ class NonlinearRegression(ClosedForm):
 
         Where x is no regular grid, frequencies up to that of sign changes from point to point.
         """
-        u = random.uniform(random.fold(seed, torch.arange(n, device=self.device)), self.ndim, self.dtype)
+        u = random.uniform(random.keys(seed, n, self.device), self.ndim, self.dtype)
         spacing = self.spacing or float(np.ptp(self._data["x"]) / (len(self._data["x"]) - 1))
         top = math.pi / spacing
         middle = u.new_tensor([1.0, 0.0, 0.0, 0.0, 0.0])
