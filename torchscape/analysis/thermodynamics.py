@@ -16,7 +16,7 @@ doi 10.1039/c7cp01108c, eq. 5.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -42,7 +42,7 @@ _CHUNK_ENTRIES = 250_000
 time at 10^5 minima; a GPU wants work enough for all its units."""
 
 
-def as_temperatures(network: Network, temperatures: float | list[float] | Tensor) -> Float[Tensor, "T"]:
+def as_temperatures(network: Network, temperatures: float | Sequence[float] | Tensor) -> Float[Tensor, "T"]:
     """One temperature or many as a vector in the network's dtype and on its device, checked to be positive.
 
     An empty list is an empty vector: functions of temperatures then return their values at none, [0] or [0 N].
@@ -270,7 +270,7 @@ def over_temperatures(
     return _shaped(torch.cat(parts) if len(parts) != 1 else parts[0], temperatures)
 
 
-def like_energies(network: Network, temperatures: float | list[float] | Tensor) -> Float[Tensor, "*T"]:
+def like_energies(network: Network, temperatures: float | Sequence[float] | Tensor) -> Float[Tensor, "*T"]:
     """The temperatures as a tensor of their own shape, in the network's dtype and on its device.
 
     Raises:
