@@ -30,6 +30,10 @@ class ConnectMinima(Strategy):
     component. A pair is tried at most ``attempts`` times, with a finer band each time. Minima that the downhill
     paths end in are added as they turn up, and take part in the second phase.
 
+    To choose pairs takes memory that grows with the number N of minima, but time that grows with its square: in
+    the first phase once for all minima (two minutes at 10^5, and new minima with all others after that), in the
+    second in every round (minutes at 10^5, seconds at 10^4). ``max_minima`` bounds both.
+
     Attributes:
         neighbours: nearest neighbours that each minimum is paired with in the first phase (0 skips it).
         bridges: pairs per component and round in the second phase.

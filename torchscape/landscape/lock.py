@@ -21,6 +21,10 @@ class WriterLock:
     held it, however that process ended; a lock file that lies about afterwards blocks nobody. Readers need none.
     A link in its place is not followed: what it leads to is somebody else's.
 
+    Windows has no ``flock``, and is excluded. A library such as ``filelock`` would lock there, but a lock of
+    Windows forbids others to read the bytes it covers, so that they could not learn who holds it, and an open file
+    cannot be removed there. Nothing here has run on Windows, SQLite's log included.
+
     Raises:
         DatabaseError: if somebody else is writing (named by process and host), or no lock file can be made.
     """
