@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from torchscape.landscape.description import families_told, invariances_told
+from torchscape.landscape.description import families_told, invariances_told, told_unfinished
 
 __all__ = ["ExploreReport", "families_advice"]
 
@@ -59,8 +59,7 @@ class ExploreReport:
         if self.n_families:
             told += f"; {families_told(list(self.flat_directions))}"
         if self.unfinished:
-            kept = ", ".join(f"{n} {what}" for what, n in self.unfinished.items())
-            told += f"; kept of an unfinished round: {kept}"
+            told += f"; in an unfinished round {told_unfinished(self.unfinished)}"
         if self.advice:
             told += f"; {self.advice}"
         most_first = sorted(self.outcomes.items(), key=lambda item: (-item[1], item[0]))

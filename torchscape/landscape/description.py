@@ -6,7 +6,18 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["NO_MINIMUM", "UP_TO_FAMILIES", "described", "families_told", "invariances_told", "nothing_found"]
+__all__ = [
+    "NO_MINIMUM",
+    "UP_TO_FAMILIES",
+    "described",
+    "families_told",
+    "invariances_told",
+    "nothing_found",
+    "told_unfinished",
+]
+
+_UNFINISHED = "unfinished "
+"""Before the kind of work of rows that were still running when a round was cut short."""
 
 NO_MINIMUM = "no minimum found"
 """Status of a run that had nothing left to do, and has found no minimum at all."""
@@ -48,8 +59,9 @@ def described(summary: dict[str, Any]) -> str:
         f"{summary['n_tasks']} tasks, {summary['n_evaluations']} evaluations, {len(summary['runs'])} runs"
     )
     if summary["unfinished"]:
-        kept = ", ".join(f"{n} {what}" for what, n in summary["unfinished"].items())
-        lines["unfinished round"] = f"{kept} have ended and are kept; its minima are numbered when it ends"
+        lines["unfinished round"] = (
+            f"{told_unfinished(summary['unfinished'])}; its minima are numbered when it ends"
+        )
     if summary["lacks_log"]:
         lines["log missing"] = (
             "what was found last is not in this file, but was in the log beside it (its name with -wal); "
@@ -76,6 +88,20 @@ def _families(summary: dict[str, Any]) -> str:
     if n := summary["n_unjoined_families"]:
         told += f"; {n} of them have the energy of another, and no path that joins them was found"
     return told
+
+
+def told_unfinished(kept: Mapping[str, int]) -> str:
+    """What is in the file of a round that was cut short, in words.
+
+    Example:
+        >>> told_unfinished({"quenches": 16, "unfinished quenches": 32})
+        '16 quenches have ended and are kept, 32 quenches go on from where they are'
+    """
+    going = {what: n for what, n in kept.items() if what.startswith(_UNFINISHED)}
+    ended = ", ".join(f"{n} {what}" for what, n in kept.items() if what not in going)
+    rest = ", ".join(f"{n} {what.removeprefix(_UNFINISHED)}" for what, n in going.items())
+    parts = [f"{ended} have ended and are kept"] if ended else []
+    return ", ".join([*parts, *([f"{rest} go on from where they are"] if rest else [])])
 
 
 def families_told(flat_directions: list[int]) -> str:
