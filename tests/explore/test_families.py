@@ -197,7 +197,7 @@ class TestFile:
         u = function(ring, 2)
         landscape = tsc.Landscape.in_memory(u)
         with monkeypatch.context() as killed:
-            killed.setattr(sys.modules["torchscape.explore.run"], "merge_families", lambda *_: 0)
+            killed.setattr(sys.modules["torchscape.explore.curvatures"], "merge_families", lambda *_: 0)
             with pytest.warns(UserWarning, match="minima are continuous families"):
                 tsc.explore(landscape, u, strategies=[HOPPING], progress=False)
         assert landscape.n_minima > 1

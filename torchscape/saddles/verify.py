@@ -138,7 +138,8 @@ def _ends(
 ) -> tuple[StationaryPoints, StationaryPoints, Int[Tensor, "E"]]:
     """The two minima below each saddle (or where its paths leave the box), and an outcome for each saddle."""
     n = len(ts)
-    both = _to_minima(potential, push_off(potential, ts, mode), descent, known)
+    least = 3e-3 if isinstance(descent, Descent) else 1e-3  # a quench strays less from close by
+    both = _to_minima(potential, push_off(potential, ts, mode, least=least), descent, known)
     minus, plus = both[:n], both[n:]
     noise = 100 * torch.finfo(ts.energy.dtype).eps * ts.energy.abs().clamp(min=potential.energy_scale)
     outcome = torch.full((n,), int(Outcome.VERIFIED), dtype=torch.int64, device=ts.x.device)
@@ -150,14 +151,15 @@ def _ends(
 
 
 def push_off(
-    potential: Potential, ts: StationaryPoints, mode: Float[Tensor, "E D"], n_tries: int = 16
+    potential: Potential, ts: StationaryPoints, mode: Float[Tensor, "E D"], n_tries: int = 16, least: float = 1e-3
 ) -> Float[Tensor, "E2 D"]:
     """Points just off each saddle along -mode (first E rows) and +mode, where the surface falls away from it.
 
-    The displacement delta starts where the residual gradient cannot decide the side, delta = 10 |g| / |mu|, and is
-    adapted until the slope outwards is at least a tenth of the -|mu| delta that the curvature mu promises: longer
-    where what is left of the gradient may be why, shorter where it is not. No energies are compared, so that
-    neither their unit nor their rounding matters, and a saddle may be as soft as its gradient can tell.
+    The displacement delta starts where the residual gradient cannot decide the side, delta = 10 |g| / |mu|, but at
+    ``least`` so many length scales, and is adapted until the slope outwards is at least a tenth of the
+    -|mu| delta that the curvature mu promises: longer where what is left of the gradient may be why, shorter where
+    it is not. No energies are compared, so that neither their unit nor their rounding matters, and a saddle may be
+    as soft as its gradient can tell.
 
     Rows are NaN where no displacement serves.
     """
@@ -165,7 +167,7 @@ def push_off(
     tiny = torch.finfo(ts.x.dtype).tiny ** 0.5
     curvature = (potential.hvp(ts.x, mode) * mode).sum(1).abs().clamp(min=tiny)
     unsure = 10 * ts.grad_rms * ts.ndim**0.5 / curvature
-    delta = unsure.clamp(1e-3 * length, 0.1 * length).repeat(2)
+    delta = unsure.clamp(least * length, 0.1 * length).repeat(2)
     x, mu, unsure = ts.x.repeat(2, 1), curvature.repeat(2), unsure.repeat(2)
     direction = torch.cat([-mode, mode])
     out = torch.full_like(x, torch.nan)
