@@ -260,6 +260,7 @@ def tampered(path, *statements: str) -> None:
         ("DROP TABLE refusal",),
         ("UPDATE minimum SET id = 1000000000 WHERE id = 2",),  # arrays by id would have 8 GB
         ("UPDATE minimum SET id = -5 WHERE id = 2",),
+        ("PRAGMA writable_schema = 1", "UPDATE sqlite_master SET sql = CAST(sql AS BLOB) WHERE name = 'pair'"),
     ],
 )
 def test_tables_that_are_not_those_of_a_landscape_are_refused(path, statements):

@@ -194,7 +194,7 @@ def _recorded(connection: sqlite3.Connection) -> frozenset:
     found = connection.execute(
         "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%'"
     )
-    return frozenset((*names, sql and " ".join(re.sub("--.*", "", sql).split())) for *names, sql in found)
+    return frozenset((*names, sql and " ".join(re.sub("--.*", "", str(sql)).split())) for *names, sql in found)
 
 
 def log_is_open(connection: sqlite3.Connection) -> bool:
