@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import hashlib
 import re
-import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -16,6 +15,7 @@ import torch
 
 from torchscape import stopwatch
 from torchscape.devices import HOST
+from torchscape.optimise.columns import built, dataclass_of, joined, leaves, name_of, with_shared
 from torchscape.optimise.flight import Flight
 from torchscape.optimise.rows import map_rows, take_rows
 from torchscape.points import Status
@@ -109,9 +109,9 @@ class Ledger:
             notes, moved([(n.starts, n.results) for n in notes], HOST), strict=True
         ):
             starts = starts if note.rows is None else tuple(start[note.rows] for start in starts)
-            columns = _columns(results)
+            columns = leaves(results, Tensor)
             shapes = tuple(column.shape[1:] for column in (*starts, *columns.values()))
-            key = (note.kind, note.what, _name(type(results)), tuple(columns), shapes)
+            key = (note.kind, note.what, name_of(type(results)), tuple(columns), shapes)
             lots.setdefault(key, []).append((starts, columns))
         fresh = []
         for (kind, what, result, names, _), parts in lots.items():
@@ -132,19 +132,19 @@ class Ledger:
         found: dict[int, list[tuple[int, int]]] = {}
         for number, key in enumerate(_keys(what, moved(starts, HOST)).numpy()):
             entry, row = self._place.get(bytes(key), (-1, -1))
-            if entry >= 0 and self.entries[entry].result == _name(result):
+            if entry >= 0 and self.entries[entry].result == name_of(result):
                 found.setdefault(entry, []).append((number, row))
         numbers, parts = [], []
         for entry, pairs in found.items():
             number, row = torch.tensor(pairs).T
             columns = {name: column[row] for name, column in self.entries[entry].columns.items()}
-            parts.append(_built(result, columns))
+            parts.append(built(result, columns))
             numbers.append(number)
         if not parts:
             return known, torch.empty(0, dtype=torch.int64), None
         order = torch.cat(numbers)
         known[order] = True
-        whole = parts[0] if len(parts) == 1 else _joined(parts)
+        whole = parts[0] if len(parts) == 1 else joined(parts)
         return known, order, moved(whole, starts[0].device)
 
 
@@ -203,7 +203,7 @@ def remembered(
         numbers.append(some)
     if len(parts) == 1 and len(numbers[0]) == n and bool((numbers[0] == torch.arange(n)).all()):
         return parts[0]
-    return take_rows(_joined(parts), torch.cat(numbers).argsort().to(device))
+    return take_rows(joined(parts), torch.cat(numbers).argsort().to(device))
 
 
 @contextlib.contextmanager
@@ -292,13 +292,12 @@ class _Kept:
         row, place = row[going], place[going]
         if not len(row):
             return None
-        lots = [(lot, (self._at[place, 0] == lot).nonzero()[:, 0]) for lot in self._at[place, 0].unique().tolist()]
-        starts = [self._starts[lot].to(HOST)[self._at[place[mine], 1]] for lot, mine in lots]
-        row = row[torch.cat([mine for _, mine in lots])]
+        order, starts = self._begun(place)
+        row = row[order]
         state = moved(take_rows(flight.state, row.to(flight.state.status.device)), HOST)
         what = f"running {self.what}"
         return Entry(
-            f"unfinished {self.kind}", what, "", _keys(what, (torch.cat(starts),)), _columns(state), _shared(state)
+            f"unfinished {self.kind}", what, "", _keys(what, (starts,)), leaves(state, Tensor), leaves(state, int)
         )
 
     def resumed(self, ids: Int[Tensor, "B"], state: Any) -> Any:
@@ -307,26 +306,32 @@ class _Kept:
         if running is None or running.what != what:
             return state
         row, place = (self._ids == ids[:, None]).nonzero().T
+        if not len(place):
+            return state
         known = {bytes(key): number for number, key in enumerate(running.keys.numpy())}
-        keys = [self._key_of(what, at) for at in self._at[place].tolist()]
-        pairs = [(r, known[key]) for r, key in zip(row.tolist(), keys, strict=True) if key in known]
+        order, starts = self._begun(place)
+        keys = [bytes(key) for key in _keys(what, (starts,)).numpy()]
+        pairs = [(r, known[key]) for r, key in zip(row[order].tolist(), keys, strict=True) if key in known]
         if not pairs:
             return state
         here, there = torch.tensor(pairs).T
-        mine, stored = _columns(state), running.columns
+        mine, stored = leaves(state, Tensor), running.columns
         if {n: (c.shape[1:], c.dtype) for n, c in mine.items()} != {
             n: (c.shape[1:], c.dtype) for n, c in stored.items()
         }:
             return state
         for name, column in mine.items():
             column[here.to(column.device)] = stored[name][there].to(column.device)
-        state = _with_shared(state, running.shared)
+        state = with_shared(state, running.shared)
         self._charge(self.flight.stepper.result(self.potential, take_rows(state, here.to(state.status.device))))
         return state
 
-    def _key_of(self, what: str, at: list[int]) -> bytes:
-        lot, row = at
-        return bytes(_keys(what, (self._starts[lot][row : row + 1].to(HOST),))[0].numpy())
+    def _begun(self, place: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], Tensor]:
+        """Starts of rows that were taken, in one copy on the host, and in which order of ``place`` they are."""
+        lots = [(lot, (self._at[place, 0] == lot).nonzero()[:, 0]) for lot in self._at[place, 0].unique().tolist()]
+        starts = moved([self._starts[lot] for lot, _ in lots], HOST)
+        rows = [x[self._at[place[mine], 1]] for x, (_, mine) in zip(starts, lots, strict=True)]
+        return torch.cat([mine for _, mine in lots]), torch.cat(rows)
 
     def _note(self, ids: Int[Tensor, "K"], results: Any) -> None:
         """Each row beside the start it was taken with."""
@@ -355,9 +360,6 @@ class _Kept:
             charge(int(spent.sum()))
 
 
-# --- results as columns, and back ------------------------------------------------------------------------
-
-
 def _keys(what: str, rows: tuple[Tensor, ...]) -> Tensor:
     """A digest of every row."""
     columns = [row.detach().reshape(len(row), -1).contiguous() for row in rows]
@@ -370,74 +372,9 @@ def _keys(what: str, rows: tuple[Tensor, ...]) -> Tensor:
     return torch.frombuffer(bytearray(b"".join(digests)), dtype=torch.uint8).reshape(-1, _KEY)
 
 
-def _name(result: type) -> str:
-    return f"{result.__module__}.{result.__qualname__}"
-
-
-def _columns(results: Any, prefix: str = "") -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {}
-    for field in dataclasses.fields(results):
-        value = getattr(results, field.name)
-        if isinstance(value, Tensor):
-            found[prefix + field.name] = value
-        elif dataclasses.is_dataclass(value):
-            found |= _columns(value, f"{prefix}{field.name}.")
-    return found
-
-
-def _shared(state: Any, prefix: str = "") -> dict[str, int]:
-    """What all rows of a state share: bounds that the host knows."""
-    found: dict[str, int] = {}
-    for field in dataclasses.fields(state):
-        value = getattr(state, field.name)
-        if isinstance(value, int):
-            found[prefix + field.name] = value
-        elif dataclasses.is_dataclass(value):
-            found |= _shared(value, f"{prefix}{field.name}.")
-    return found
-
-
-def _with_shared(state: Any, shared: Mapping[str, int], prefix: str = "") -> Any:
-    """The state with bounds that hold for rows of both."""
-    changed: dict[str, Any] = {}
-    for field in dataclasses.fields(state):
-        value = getattr(state, field.name)
-        if isinstance(value, int):
-            changed[field.name] = max(value, shared.get(prefix + field.name, value))
-        elif dataclasses.is_dataclass(value):
-            changed[field.name] = _with_shared(value, shared, f"{prefix}{field.name}.")
-    return dataclasses.replace(state, **changed)
-
-
-def _built(result: type, columns: Mapping[str, Tensor], prefix: str = "") -> Any:
-    """Results from their columns; what is missing was None."""
-    values: dict[str, Any] = {}
-    hints = typing.get_type_hints(result)
-    for field in dataclasses.fields(result):
-        kind = _dataclass_of(hints[field.name])
-        if kind is not None:
-            values[field.name] = _built(kind, columns, f"{prefix}{field.name}.")
-        else:
-            values[field.name] = columns.get(prefix + field.name)
-    return result(**values)
-
-
-def _dataclass_of(hint: Any) -> type | None:
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        return next((kind for one in typing.get_args(hint) if (kind := _dataclass_of(one))), None)
-    return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
-
-
-def _joined(parts: list[Any]) -> Any:
-    """Results of several lots, one after the other; a column that some of them lack is left out."""
-    columns = [_columns(part) for part in parts]
-    names = [name for name in columns[0] if all(name in one for one in columns)]
-    return _built(type(parts[0]), {name: torch.cat([one[name] for one in columns]) for name in names})
-
-
 def _result_of(stepper: Any) -> type | None:
     """The class of a stepper's results, where it says so and can be stored: a dataclass of tensors."""
     try:
-        return _dataclass_of(typing.get_type_hints(type(stepper).result).get("return"))
+        return dataclass_of(typing.get_type_hints(type(stepper).result).get("return"))
     except Exception:  # an annotation that cannot be read: then nothing is kept, and all of it is run again
         return None

@@ -92,15 +92,17 @@ def descend(
     opened = ~converged & ~clear  # without an end it would only spend its budget again
     doubt = torch.nonzero(converged & ~clear)[:, 0]
     alike = torch.ones_like(doubt, dtype=torch.bool)  # paths whose last two runs end in one point
-    for times in range(1, options.n_again + 2):
-        rows = doubt[alike]
-        across = _across(potential, ends, course, rows.to(device), options, stepper)
-        ends, same = put_rows(ends, rows.to(device), across[0]), across[1].to(HOST)
-        alike[alike.clone()] = same
-        doubt = doubt[~alike]
-        if len(doubt) == 0 or times > options.n_again:
+    for times in range(options.n_again + 1):
+        if len(doubt) == 0:
             break
-        rows, stepper = doubt.to(device), options.finer(potential, times)
+        if len(rows := doubt[alike]):
+            there = rows.to(device)
+            tried, same = _across(potential, ends, course, there, options, stepper)
+            ends = put_rows(ends, there, tried)
+            doubt = doubt[~torch.zeros_like(alike).masked_scatter(alike, same.to(HOST))]
+        if len(doubt) == 0 or times == options.n_again:
+            break
+        rows, stepper = doubt.to(device), options.finer(potential, times + 1)
         known, found = ends[rows], _followed(potential, starts[rows], options, stepper)
         again = found.points
         agree = known.converged & again.converged & _same(potential, known.x, again.x)
@@ -153,7 +155,7 @@ def _across(
     error is a bound that may have grown beyond anything; more than half a length scale is not tried for its sake.
     """
     ends = ends[rows]
-    if len(rows) == 0 or potential.ndim > _DENSE_LIMIT:
+    if potential.ndim > _DENSE_LIMIT:
         return ends, torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
     nearest, room, aside = course.nearest[rows], course.room[rows], []
     for some in torch.arange(len(rows), device=rows.device).split(
