@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import shutil
@@ -19,8 +20,8 @@ from torchscape import stopwatch
 from torchscape.explore import Found, LowerBarriers, Round, Strategy, bar, curvatures, kept, run
 from torchscape.optimise import relax
 from torchscape.optimise.ledger import Ledger, keeping
-from torchscape.points import StationaryPoints
-from torchscape.saddles import characterise, spectral
+from torchscape.points import StationaryPoints, Status
+from torchscape.saddles import Certificate, certify_minima, characterise, lowest_eigenpairs, spectral
 from torchscape.stopwatch import Stopped, Stopwatch, running
 
 HERE = Path(__file__).parent
@@ -298,6 +299,56 @@ def test_log_determinants_of_many_coordinates_stop_and_go_on(monkeypatch):
     assert n_stops > 1
     assert torch.equal(done.log_det, whole.log_det)
     assert torch.equal(done.index, whole.index)
+
+
+def stopped_again_and_again(compute, seconds: float):
+    """The result of a computation that is stopped every so many questions, and how often that was."""
+    ledger, n_stops = Ledger(), 0
+    for _ in range(200):
+        try:
+            with keeping(ledger), running(Stopwatch(seconds=seconds, clock=Counting())):
+                return compute(), n_stops
+        except Stopped:
+            n_stops += 1
+            ledger.written()
+            ledger = Ledger(ledger.entries, ledger.running)
+    raise AssertionError("no progress")
+
+
+@pytest.mark.parametrize("capacity", [None, 12])
+def test_a_search_for_eigenpairs_goes_on_in_the_middle(capacity):
+    """Every life lasts eight products; restarts of the space, and rows that end sooner, are among them."""
+    potential = Bowl(80)
+    x = torch.randn(3, 80, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x *= torch.tensor([0.0, 0.1, 3.0])[:, None]
+
+    def pairs():
+        return lowest_eigenpairs(potential, x, 2, max_dim=capacity, tol=1e-9)
+
+    whole = pairs()
+    parts, n_stops = stopped_again_and_again(pairs, 8)
+    assert n_stops > 2
+    for field in dataclasses.fields(whole):
+        assert torch.equal(getattr(parts, field.name), getattr(whole, field.name))
+    known = potential.hessian(x).double()
+    assert torch.allclose(whole.values, torch.linalg.eigvalsh(known)[:, :2], atol=1e-8)
+
+
+def test_newton_steps_towards_minima_go_on_in_the_middle():
+    potential = Bowl(60)
+    x = torch.randn(3, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    rough = StationaryPoints.of(x, potential.energy(x), status=torch.full((3,), int(Status.CONVERGED)))
+
+    def minima():
+        return certify_minima(potential, rough, Certificate(dense_limit=0, cg_steps=2))
+
+    whole = minima()
+    assert whole.converged.all()
+    assert whole.x.abs().max() < 1e-2
+    parts, n_stops = stopped_again_and_again(minima, 12)
+    assert n_stops > 1
+    assert torch.equal(parts.x, whole.x)
+    assert torch.equal(parts.status, whole.status)
 
 
 def test_curvatures_are_kept_by_the_exploration(monkeypatch):

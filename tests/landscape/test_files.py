@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+from pathlib import Path
 
 import pytest
 import torch
 from landscape_fixtures import Bowl, points
 
+import torchscape as tsc
 from torchscape import Landscape
 from torchscape.errors import DatabaseError, FingerprintMismatch
 
@@ -283,3 +286,9 @@ def test_names_in_a_file_do_not_command_the_terminal(path):
         told = landscape.describe()
     assert "?[2J?" in told
     assert all(character.isprintable() or character == "\n" for character in told)
+
+
+def test_no_statement_numbers_its_placeholders():
+    """Python 3.12.1 warns of ``?1`` with a tuple of values, and only where such a statement runs."""
+    for file in Path(tsc.__file__).parent.rglob("*.py"):
+        assert not re.search(r"[=<>(,]\s*\?\d", file.read_text()), file

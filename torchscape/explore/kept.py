@@ -55,7 +55,7 @@ class Kept:
         keys = landscape.state_keys(self.prefix)
         found = {key: _entry(landscape.load_state(key)) for key in keys}
         running = found.pop(f"{self.prefix}{_RUNNING}", None)
-        self._n = len(found)
+        self._n, self._has_running = len(found), running is not None
         self.ledger = Ledger([entry for entry in found.values() if entry is not None], running)
 
     @contextlib.contextmanager
@@ -96,12 +96,14 @@ class Kept:
         n_bytes = 0 if going is None else sum(column.nbytes for column in going.columns.values())
         if n_bytes > running * self.pace.speed:
             going, n_bytes = None, 0
-        if going is None and not self.ledger.has_news:
+        ended = self._has_running and self.ledger.running is None  # it is among the news
+        if going is None and not self.ledger.has_news and not ended:
             return
         began = time.monotonic()
         with self.landscape.transaction():
-            if going is not None:
+            if going is not None or ended:
                 self.landscape.drop_states(f"{self.prefix}{_RUNNING}")
+                self._has_running = going is not None
             for name, entry in [*([] if going is None else [(_RUNNING, going)]), *self._fresh()]:
                 with contextlib.suppress(TorchscapeError):  # numbers of a kind that cannot be stored are run again
                     self.landscape.save_state(f"{self.prefix}{name}", _state(entry))
@@ -129,7 +131,7 @@ class Kept:
             return
         with landscape.transaction():
             landscape.withdraw(self.name)
-            first = landscape.next_minimum_id()
+            first, going = landscape.next_minimum_id(), self.ledger.running
             with (
                 keeping(self.ledger),
                 running(Stopwatch(_ALLOWED)),
@@ -143,7 +145,8 @@ class Kept:
                     landscape.add_minima(judged[good], hits=hits, known=known[good], task=self.name)
                     rows, size = rows[size:], 2 * size
             landscape.mark_provisional(self.name, first)
-        self.write()
+        self.ledger.running = going  # whatever was begun for this
+        self.write(running=0.0)
 
     def _quenches(self) -> StationaryPoints | None:
         """The distinct new points that quenches have ended in."""

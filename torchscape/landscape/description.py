@@ -96,12 +96,30 @@ def told_unfinished(kept: Mapping[str, int]) -> str:
     Example:
         >>> told_unfinished({"quenches": 16, "unfinished quenches": 32})
         '16 quenches have ended and are kept, 32 quenches go on from where they are'
+        >>> told_unfinished({"quenches": 1})
+        '1 quench has ended and is kept'
     """
     going = {what: n for what, n in kept.items() if what.startswith(_UNFINISHED)}
-    ended = ", ".join(f"{n} {what}" for what, n in kept.items() if what not in going)
-    rest = ", ".join(f"{n} {what.removeprefix(_UNFINISHED)}" for what, n in going.items())
-    parts = [f"{ended} have ended and are kept"] if ended else []
-    return ", ".join([*parts, *([f"{rest} go on from where they are"] if rest else [])])
+    ended = {what: n for what, n in kept.items() if what not in going}
+    rest = {what.removeprefix(_UNFINISHED): n for what, n in going.items()}
+    parts = []
+    if ended:
+        verb = "has ended and is" if list(ended.values()) == [1] else "have ended and are"
+        parts.append(f"{_counted(ended)} {verb} kept")
+    if rest:
+        verb = "goes on from where it is" if list(rest.values()) == [1] else "go on from where they are"
+        parts.append(f"{_counted(rest)} {verb}")
+    return ", ".join(parts)
+
+
+def _counted(kinds: Mapping[str, int]) -> str:
+    """How many of each kind; kinds are plurals such as "quenches", "probes of log-determinants"."""
+
+    def one(what: str) -> str:
+        noun, of, rest = what.partition(" of ")
+        return (noun.removesuffix("es") if noun.endswith("ches") else noun.removesuffix("s")) + of + rest
+
+    return ", ".join(f"{n} {one(what) if n == 1 else what}" for what, n in kinds.items())
 
 
 def families_told(flat_directions: list[int]) -> str:

@@ -68,14 +68,16 @@ class Families(Reading):
         """
         with self._store.transaction():
             pairs = list(zip(families.tolist(), ids.tolist(), strict=True))
-            self._store.executemany("UPDATE minimum SET family = ?1 WHERE id = ?2 OR family = ?2", pairs)
-            moved = [pair for pair in pairs if pair[0] != pair[1]]
+            # Placeholders without numbers: those with numbers warn on some versions of Python 3.12.
+            named = [(family, own, own) for family, own in pairs]
+            self._store.executemany("UPDATE minimum SET family = ? WHERE id = ? OR family = ?", named)
+            moved = [(own, family) for family, own in pairs if family != own]
             if not moved:
                 return
             self._store.executemany(
-                "UPDATE minimum SET hits = hits + (SELECT hits FROM minimum WHERE id = ?2) WHERE id = ?1", moved
+                "UPDATE minimum SET hits = hits + (SELECT hits FROM minimum WHERE id = ?) WHERE id = ?", moved
             )
-            self._store.executemany("UPDATE minimum SET hits = 0 WHERE id = ?", [(pair[1],) for pair in moved])
+            self._store.executemany("UPDATE minimum SET hits = 0 WHERE id = ?", [(own,) for own, _ in moved])
             for end in ("minus", "plus"):
                 self._store.execute(
                     f"UPDATE transition_state SET {end} = (SELECT family FROM minimum WHERE id = {end}) "

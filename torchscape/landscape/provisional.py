@@ -57,10 +57,10 @@ class Provisional(Annotations):
     def _is_referred_to(self, first: int) -> bool:
         """Whether a transition state, a pair, a property or another minimum speaks of ids from ``first`` on."""
         asked = (
-            "SELECT 1 FROM transition_state WHERE minus >= ?1 OR plus >= ?1",
-            "SELECT 1 FROM pair WHERE b >= ?1",
-            "SELECT 1 FROM property WHERE minimum >= ?1",
-            "SELECT 1 FROM minimum WHERE id < ?1 AND family >= ?1",
-            "SELECT 1 FROM minimum WHERE id >= ?1 AND hits > 0",
+            "SELECT 1 FROM transition_state WHERE minus >= ? OR plus >= ?",
+            "SELECT 1 FROM pair WHERE b >= ?",
+            "SELECT 1 FROM property WHERE minimum >= ?",
+            "SELECT 1 FROM minimum WHERE id < ? AND family >= ?",
+            "SELECT 1 FROM minimum WHERE id >= ? AND hits > 0",
         )
-        return any(self._store.execute(f"{one} LIMIT 1", (first,)) for one in asked)
+        return any(self._store.execute(f"{one} LIMIT 1", (first,) * one.count("?")) for one in asked)

@@ -9,7 +9,7 @@ import re
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -22,7 +22,7 @@ from torchscape.points import Status
 from torchscape.transfer import moved
 from torchscape.types import Bool, Int, Tensor
 
-__all__ = ["Entry", "Ledger", "keeping", "kept_source", "remembered"]
+__all__ = ["Entry", "Ledger", "current_ledger", "digests", "keeping", "kept_source", "remembered"]
 
 _KEY = 16  # bytes of the digest that stands for an input row
 
@@ -62,6 +62,15 @@ class _Note:
     rows: Tensor | None  # of the starts, kept by the host; None for all
 
 
+class _InFlight(Protocol):
+    """Who knows what runs now."""
+
+    entry: Entry | None  # at the last look
+
+    def in_flight(self) -> Entry | None:
+        """What runs now, on the host, as far as it has come."""
+
+
 class Ledger:
     """Results of pure functions of rows, by what the function is and the bytes of the row.
 
@@ -70,13 +79,14 @@ class Ledger:
     bit, and the others are computed. So a computation in many stages resumes in the middle of any of them, by
     being repeated from its beginning. As long as nothing is known, rows are not looked up.
 
-    Rows that are still running are kept as they are (``running``), and go on from there.
+    Rows that are still running are kept as they are (``running``), and go on from there, as does one long
+    computation (:func:`~torchscape.optimise.resumable.resumable`).
     """
 
     def __init__(self, entries: list[Entry] | None = None, running: Entry | None = None) -> None:
         self.entries = list(entries or ())
         self.running = running
-        self.source: _Kept | None = None  # of the pool that runs now
+        self.source: _InFlight | None = None  # of the pool, or the one long computation, that runs now
         self._place = {
             bytes(key): (number, row)
             for number, entry in enumerate(self.entries)
@@ -98,7 +108,9 @@ class Ledger:
     def in_flight(self) -> Entry | None:
         """The rows that are running now, on the host, as far as they have come."""
         if self.source is not None:
-            self.running = self.source.entry = self.source.in_flight()
+            going = self.source.in_flight()
+            if going is not None or self.running is self.source.entry:  # else it waits for another that goes on
+                self.running = self.source.entry = going
         return self.running
 
     def written(self) -> list[Entry]:
@@ -117,7 +129,7 @@ class Ledger:
         for (kind, what, result, names, _), parts in lots.items():
             starts = tuple(torch.cat(column) for column in zip(*(one for one, _ in parts), strict=True))
             columns = {name: torch.cat([one[name] for _, one in parts]) for name in names}
-            fresh.append(Entry(kind, what, result, _keys(what, starts), columns))
+            fresh.append(Entry(kind, what, result, digests(what, starts), columns))
         self.entries += fresh
         del self._notes[: len(notes)]
         return fresh
@@ -130,7 +142,7 @@ class Ledger:
         if not self._place or not len(known):
             return known, torch.empty(0, dtype=torch.int64), None
         found: dict[int, list[tuple[int, int]]] = {}
-        for number, key in enumerate(_keys(what, moved(starts, HOST)).numpy()):
+        for number, key in enumerate(digests(what, moved(starts, HOST)).numpy()):
             entry, row = self._place.get(bytes(key), (-1, -1))
             if entry >= 0 and self.entries[entry].result == name_of(result):
                 found.setdefault(entry, []).append((number, row))
@@ -149,6 +161,11 @@ class Ledger:
 
 
 _current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
+
+
+def current_ledger() -> Ledger | None:
+    """The ledger of the innermost :func:`keeping` block, None outside of all."""
+    return _current.get()
 
 
 @contextlib.contextmanager
@@ -180,7 +197,7 @@ def remembered(
         size: rows at once.
         kind: what people call it, a plural; empty for what nobody asks for.
     """
-    ledger = _current.get()
+    ledger = current_ledger()
     n, device = len(rows[0]), rows[0].device
     everyone = torch.arange(n)
     parts, numbers = [], []
@@ -213,11 +230,11 @@ def kept_source(flight: Flight) -> Iterator[None]:
 
     At a stop, what has finished is handed over first.
     """
-    ledger = _current.get()
+    ledger = current_ledger()
     before = None if ledger is None else ledger.source
     if ledger is not None:
-        flight.source = ledger.source = _Kept(ledger, flight)
-        flight.resume = ledger.source.resumed
+        flight.source = ledger.source = kept = _Kept(ledger, flight)
+        flight.resume = kept.resumed
     try:
         yield
         if ledger is not None and ledger.source is not None and ledger.running is ledger.source.entry:
@@ -297,7 +314,12 @@ class _Kept:
         state = moved(take_rows(flight.state, row.to(flight.state.status.device)), HOST)
         what = f"running {self.what}"
         return Entry(
-            f"unfinished {self.kind}", what, "", _keys(what, (starts,)), leaves(state, Tensor), leaves(state, int)
+            f"unfinished {self.kind}",
+            what,
+            "",
+            digests(what, (starts,)),
+            leaves(state, Tensor),
+            leaves(state, int),
         )
 
     def resumed(self, ids: Int[Tensor, "B"], state: Any) -> Any:
@@ -310,7 +332,7 @@ class _Kept:
             return state
         known = {bytes(key): number for number, key in enumerate(running.keys.numpy())}
         order, starts = self._begun(place)
-        keys = [bytes(key) for key in _keys(what, (starts,)).numpy()]
+        keys = [bytes(key) for key in digests(what, (starts,)).numpy()]
         pairs = [(r, known[key]) for r, key in zip(row[order].tolist(), keys, strict=True) if key in known]
         if not pairs:
             return state
@@ -360,7 +382,7 @@ class _Kept:
             charge(int(spent.sum()))
 
 
-def _keys(what: str, rows: tuple[Tensor, ...]) -> Tensor:
+def digests(what: str, rows: tuple[Tensor, ...]) -> Tensor:
     """A digest of every row."""
     columns = [row.detach().reshape(len(row), -1).contiguous() for row in rows]
     prefix = f"{what} {[(column.dtype, column.shape[1]) for column in columns]}".encode()

@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 
 import torch
 
+from torchscape import stopwatch
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.memory import rows_that_fit
+from torchscape.optimise.columns import built, leaves
 from torchscape.optimise.kinks import at_kinks
 from torchscape.optimise.ledger import remembered
 from torchscape.optimise.newton import conjugate_step
+from torchscape.optimise.resumable import resumable
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.characterise import SLOPE_MARGIN, relabelled
 from torchscape.saddles.eigen import dense_spectrum, rows_within
 from torchscape.saddles.projector import Projector
+from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Certificate", "certify_minima", "with_rows"]
 
 _SHARE = 1e-2  # of what the matching tells apart, that a Newton step may still gain
 _PRODUCT_NUMBERS = 1 << 17  # of the rows whose Hessian-vector products are taken together, on a CPU
+_COLUMNS = ("grad", "status", "n_alike", "previous", "taken", "top", "first", "rows")  # of rows under judgement
 _FRACTIONS = (1.0, 0.25, 0.06, 0.015)  # of a step that are tried
 
 
@@ -151,7 +157,7 @@ class _Judging:
     """Rows under judgement: each takes steps until its status is certain."""
 
     def __init__(self, potential: Potential, points: StationaryPoints, certificate: Certificate) -> None:
-        self.potential, self.certificate = potential, certificate
+        self.potential, self.certificate, self.given = potential, certificate, points
         length = potential.length_scale
         window = 1e-6 * potential.energy_scale if certificate.energy is None else certificate.energy
         self.near, self.little = _SHARE * certificate.distance * length, _SHARE * window
@@ -172,11 +178,26 @@ class _Judging:
         self.taken = torch.zeros_like(points.energy)
         self.top = torch.full_like(points.energy, torch.inf)
         self.first = points.energy.new_full((len(points), 2), torch.nan)  # distance and largest curvature
+        self.rows = torch.arange(len(points), device=points.x.device)  # that go on
+        self.number = 0  # steps behind them
+        self.is_whole = False
 
     def run(self) -> StationaryPoints:
-        rows = torch.arange(len(self.status), device=self.status.device)
-        for number in range(self.certificate.max_steps):
+        if self.dense:
+            return self._run()
+        given, what = self.given, f"{self.certificate} {self.given.x.dtype}"
+        starts = (given.x, given.status, given.n_evaluations)
+        with resumable("polishes of minima", what, starts, self._columns) as stored:
+            self._go_on(stored)
+            return self._run()
+
+    def _run(self) -> StationaryPoints:
+        for number in range(self.number, self.certificate.max_steps):
+            rows, self.number, self.is_whole = self.rows, number, True
+            if not self.dense:
+                stopwatch.look()
             newton = self._dense(rows) if self.dense else self._iterative(rows, number)
+            self.is_whole = False
             self.points = put_rows(self.points, rows, newton.points)
             self._decide(rows, newton)
             seen = self.status[rows].to(HOST)  # most rows end with the first step, and this is all that is asked
@@ -189,10 +210,26 @@ class _Judging:
             going = going.to(rows.device)
             self._move(rows[going], (newton.step[going], newton.steepest[going]))
             rows = rows[going]
-            rows = rows[self.status[rows] == Status.RUNNING]
-            if len(rows) == 0:
+            self.rows = rows[self.status[rows] == Status.RUNNING]
+            if len(self.rows) == 0:
                 break
         return self._finished()
+
+    def _columns(self) -> dict[str, Tensor]:
+        """Where it stands, while nothing but Newton's next step is under way."""
+        if not self.is_whole:
+            return {}
+        columns = {name: getattr(self, name) for name in _COLUMNS} | leaves(self.points, Tensor, "points.")
+        return columns | {"number": torch.tensor(self.number), "has_moved": torch.tensor(self.has_moved)}
+
+    def _go_on(self, stored: Mapping[str, Tensor]) -> None:
+        if not stored:
+            return
+        columns = moved(dict(stored), self.grad.device)
+        for name in _COLUMNS:
+            setattr(self, name, columns[name].clone())
+        self.points = built(StationaryPoints, columns, "points.")
+        self.number, self.has_moved = int(columns["number"]), bool(columns["has_moved"])
 
     # --- Newton's steps -------------------------------------------------------------------------------------
 

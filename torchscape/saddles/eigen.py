@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
 from torchscape import random, stopwatch
 from torchscape.devices import HOST, asking_is_free, is_host
 from torchscape.memory import Limits, attempt, available_memory, in_parts, limits_of, rows_that_fit
+from torchscape.optimise.columns import built, leaves
+from torchscape.optimise.resumable import resumable
 from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
 from torchscape.saddles.projector import Projector
@@ -133,47 +135,114 @@ def _lowest(potential, x, k, guess, tol, rel_tol, cap, max_hvps, projector, seed
     start = torch.cat([*([] if guess is None else [guess]), *noise], 1)
 
     products = potential.products_at(x)
-    space = Subspace.empty(x, max(cap, start.shape[1])).expanded(start, products, projector)
-    least = start.shape[1] + 4 * block  # the guard needs a few products before it can tell anything
-    active = torch.arange(b, device=x.device)
-    found: list[Eigenpairs] = []
-    owners: list[Tensor] = []
-    before = 0  # vectors before the newest block
-    while True:
-        values, vectors, residual, scale = space.ritz(min(block, space.dim))
-        norms = residual.norm(dim=2)
-        enough = (rel_tol * values[:, :k].abs()).maximum(tol * scale[:, None])
-        done = (norms[:, :k] <= enough).all(1) & (space.n_hvps >= least)
-        done |= space.n_hvps >= max_hvps
-        pairs = Eigenpairs(values[:, :k], vectors[:, :k], norms[:, :k], scale, space.n_hvps)
-        # The one question of a round: which rows are done, and whether the newest block added anything anywhere.
-        seen, grew = torch.stack([done, space.valid[:, before : space.dim].any(1)]).to(HOST)
-        n_done = int(seen.sum())
-        if n_done == len(done) or not bool(grew.any()):
-            break
-        if 4 * n_done >= len(done):  # what is finished need not be multiplied any more
-            gone, rest = moved((torch.nonzero(seen)[:, 0], torch.nonzero(~seen)[:, 0]), x.device)
-            owners.append(active[gone])
-            found.append(take_rows(pairs, gone))
-            active, space, residual = active[rest], take_rows(space, rest), residual[rest]
-            projector, products = projector.take(rest), potential.products_at(x[active])
+    size = max(cap, start.shape[1])
+    at: _Round | None = None
+    settings = f"{k} {tol} {rel_tol} {cap} {max_hvps} {seed} {x.dtype}"
+    with resumable(
+        "eigenpair searches", settings, (x, start), lambda: {} if at is None else at.columns()
+    ) as stored:
+        if stored:
+            at = _Round.of(stored, size, x.device)
+            projector, products = projector.take(at.active), potential.products_at(x[at.active])
         else:
-            residual = torch.where(done[:, None, None], 0.0, residual)  # a finished row waits as it is
-        if space.dim + residual.shape[1] > cap:
-            space = space.restarted(min(max(cap // 2, block), space.dim))
-        grown = space.expanded(residual, products, projector)
-        if grown.dim == space.dim:  # the space is invariant in every row: nothing is left to be found
-            pairs = take_rows(pairs, rest) if len(active) < len(done) else pairs
-            break
-        # H times the newest block makes the same space; Ritz pairs of a large one are not wanted at every step
-        for _ in range(space.dim // _UNSEEN):
-            n_new = grown.dim - space.dim
-            if n_new == 0 or grown.dim + n_new > cap:
+            space = Subspace.empty(x, size).expanded(start, products, projector)
+            at = _Round(space, 0, torch.arange(b, device=x.device), (), ())
+        least = start.shape[1] + 4 * block  # the guard needs a few products before it can tell anything
+        while True:
+            stopwatch.look()
+            space, active, found, owners = at.space, at.active, at.found, at.owners
+            values, vectors, residual, scale = space.ritz(min(block, space.dim))
+            norms = residual.norm(dim=2)
+            enough = (rel_tol * values[:, :k].abs()).maximum(tol * scale[:, None])
+            done = (norms[:, :k] <= enough).all(1) & (space.n_hvps >= least)
+            done |= space.n_hvps >= max_hvps
+            pairs = Eigenpairs(values[:, :k], vectors[:, :k], norms[:, :k], scale, space.n_hvps)
+            # The one question of a round: which rows are done, and whether the newest block added anything.
+            seen, grew = torch.stack([done, space.valid[:, at.before : space.dim].any(1)]).to(HOST)
+            n_done = int(seen.sum())
+            if n_done == len(done) or not bool(grew.any()):
                 break
-            space, grown = grown, grown.expanded(grown.hq[:, grown.dim - n_new : grown.dim], products, projector)
-        before = min(space.dim, grown.dim - 1)
-        space = grown
+            if 4 * n_done >= len(done):  # what is finished need not be multiplied any more
+                gone, rest = moved((torch.nonzero(seen)[:, 0], torch.nonzero(~seen)[:, 0]), x.device)
+                found, owners = (*found, take_rows(pairs, gone)), (*owners, active[gone])
+                active, space, residual = active[rest], take_rows(space, rest), residual[rest]
+                pairs = take_rows(pairs, rest)
+                projector, products = projector.take(rest), potential.products_at(x[active])
+            else:
+                residual = torch.where(done[:, None, None], 0.0, residual)  # a finished row waits as it is
+            space, before = _grown(space, residual, cap, products, projector)
+            if before == space.dim:  # the space is invariant in every row: nothing is left to be found
+                break
+            at = _Round(space, before, active, found, owners)
     return _together([*found, pairs], [*owners, active])
+
+
+def _grown(
+    space: Subspace,
+    residual: Float[Tensor, "B K D"],
+    cap: int,
+    products: Callable[[Tensor], Tensor],
+    projector: Projector,
+) -> tuple[Subspace, int]:
+    """With the residuals and products of them, and how many vectors came before the newest block."""
+    if space.dim + residual.shape[1] > cap:
+        space = space.restarted(min(max(cap // 2, residual.shape[1]), space.dim))
+    grown = space.expanded(residual, products, projector)
+    if grown.dim == space.dim:
+        return grown, grown.dim
+    # H times the newest block makes the same space; Ritz pairs of a large one are not wanted at every step
+    for _ in range(space.dim // _UNSEEN):
+        n_new = grown.dim - space.dim
+        if n_new == 0 or grown.dim + n_new > cap:
+            break
+        space, grown = grown, grown.expanded(grown.hq[:, grown.dim - n_new : grown.dim], products, projector)
+    return grown, min(space.dim, grown.dim - 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Round:
+    """Where a search for eigenpairs stands between two rounds.
+
+    Attributes:
+        space: of the rows that go on.
+        before: vectors before its newest block.
+        active: which rows these are.
+        found, owners: what is done, and to which rows it belongs.
+    """
+
+    space: Subspace
+    before: int
+    active: Int[Tensor, "R"]
+    found: tuple[Eigenpairs, ...]
+    owners: tuple[Int[Tensor, "F"], ...]
+
+    def columns(self) -> dict[str, Tensor]:
+        """All of it as tensors; of the space what is in use."""
+        space, n = self.space, self.space.dim
+        columns = {
+            "q": space.q[:, :n],
+            "hq": space.hq[:, :n],
+            "t": space.t[:, :n, :n],
+            "valid": space.valid[:, :n],
+        }
+        columns |= {"n_hvps": space.n_hvps, "before": torch.tensor(self.before), "active": self.active}
+        if self.found:
+            found = _together([*self.found], [*self.owners])
+            columns |= leaves(found, Tensor, "found.") | {"owners": torch.cat(self.owners).sort().values}
+        return columns
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Tensor], capacity: int, device: torch.device) -> _Round:
+        columns = moved(dict(columns), device)
+        found = (built(Eigenpairs, columns, "found."),) if "owners" in columns else ()
+        owners = (columns["owners"],) if "owners" in columns else ()
+        n = columns["q"].shape[1]
+        space = Subspace.empty(columns["q"][:, 0], capacity)
+        for name in ("q", "hq", "valid"):
+            getattr(space, name)[:, :n] = columns[name]
+        space.t[:, :n, :n] = columns["t"]
+        space = dataclasses.replace(space, dim=n, n_hvps=columns["n_hvps"])
+        return cls(space, int(columns["before"]), columns["active"], found, owners)
 
 
 def _together(parts: list[Eigenpairs], owners: list[Tensor]) -> Eigenpairs:
