@@ -83,6 +83,15 @@ class TestCounting:
             tsc.analysis.rates(network, 0.1)
         assert network.subset(torch.tensor([1])).n_flat.tolist() == [0]
 
+    @pytest.mark.parametrize("ndim", [20, 510])
+    def test_soft_is_not_flat_in_float32(self, ndim):
+        """Curvatures of 1e-6 of the largest are rounding in float32, and no zero."""
+        curvature = torch.logspace(-6, 0, ndim)
+        u = function(lambda x: (curvature * (x.square() + x.square().square())).sum(1), ndim, dtype=torch.float32)
+        report, landscape = explored(u, tsc.BasinHopping(walkers=1, hops=0))
+        assert (report.status, report.flat_directions) == ("complete", (0,))
+        assert landscape.minima().n_zero.tolist() == [0]
+
     def test_what_is_not_flat_is_said_nothing_of(self):
         report, landscape = explored(function(lambda x: ((x**2 - 1) ** 2).sum(1), 2))
         assert report.status == "complete"
@@ -120,6 +129,24 @@ class TestModels:
             report, landscape = explored(u, tsc.BasinHopping(walkers=8, hops=1, temperature=0.02))
         assert report.flat_directions == (1,)
         assert landscape.n_minima == 1
+
+    def test_two_factors_of_504_coordinates(self):
+        """Where no Hessian is formed to walk. Nothing is declared: O(2) has two circles of minima, det = 1 and -1,
+        of equal energy, and each is one minimum."""
+        g = torch.Generator().manual_seed(0)
+        target = (torch.randn(126, 2, generator=g) @ torch.randn(2, 126, generator=g) / 10).double()
+
+        def f(x):
+            b, a = x.unflatten(1, (2, 126, 2)).unbind(1)
+            return (b @ a.mT - target).square().sum((1, 2)) + 0.1 * x.square().sum(1)
+
+        with pytest.warns(UserWarning, match="all 2 minima are continuous families, with 1 flat direction"):
+            report, landscape = explored(function(f, 504), tsc.BasinHopping(walkers=6, hops=0))
+        assert (report.n_quenches, report.flat_directions) == (6, (1, 1))
+        x = landscape.minima().x.unflatten(1, (2, 126, 2))[:, 0]
+        assert torch.det(x[0].mT @ x[1]) < 0
+        assert int(landscape.network().hits.sum()) == 6
+        assert landscape.summary()["n_unjoined_families"] == 2
 
 
 class TestPeriods:

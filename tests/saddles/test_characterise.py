@@ -169,3 +169,18 @@ def test_one_weak_negative_mode_below_a_crowd_of_equal_ones_is_not_missed(first)
             assert points.index.tolist() == [1]
             assert abs(float(mode[0, 7])) > 0.99
             assert bool(points.log_det.isnan().all())
+
+
+@pytest.mark.parametrize("dense_limit", [2000, 1], ids=["dense", "iterative"])
+def test_flat_directions_are_counted(dense_limit):
+    """Also more of them than the eigenpairs that are looked for at first."""
+    curvature = torch.cat([torch.zeros(6), torch.linspace(1.0, 2.0, 34)]).double()
+
+    class Valley(Potential):
+        ndim = 40
+
+        def energy(self, x):
+            return 0.5 * (curvature * x.square()).sum(1)
+
+    found = characterise(Valley(), points_at(Valley(), torch.zeros(1, 40).double()), dense_limit=dense_limit)
+    assert (found.index.tolist(), found.n_zero.tolist()) == ([0], [6])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -34,27 +35,33 @@ def two_rings(inner: float, outer: float):
     return lambda x: ((x.norm(dim=1) - inner) * (x.norm(dim=1) - outer)) ** 2
 
 
+@pytest.fixture(params=[500, 1], ids=["dense", "products"])
+def walk(request) -> FamilyWalk:
+    """From Hessians, and from Hessian-vector products alone."""
+    return FamilyWalk(dense_limit=request.param)
+
+
 class TestJoined:
     @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e9])
     @pytest.mark.parametrize("angle", [0.3, 1.5, 3.0, math.pi])
-    def test_a_ring_is_one_family_in_any_unit(self, scale, angle):
+    def test_a_ring_is_one_family_in_any_unit(self, walk, scale, angle):
         """Also the antipode, towards which no flat direction leads."""
         u = potential(lambda x: scale * ring(x), 2)
         p = points(u, on_circles([0.0, angle]), 1)
-        assert joined(u, p[:1], p[1:], 0.1).all()
+        assert joined(u, p[:1], p[1:], 0.1, walk=walk).all()
 
     @pytest.mark.parametrize("outer", [1.3, 3.0])
-    def test_concentric_rings_of_equal_energy_are_two(self, outer):
+    def test_concentric_rings_of_equal_energy_are_two(self, walk, outer):
         """Tangents of the inner ring end exactly on the outer one: a leap that needs no correction."""
         u = potential(two_rings(1.0, outer), 2)
         angles = torch.linspace(0, 3, 7)
         a, b = points(u, on_circles(angles), 1), points(u, on_circles(angles + 0.4, outer), 1)
-        assert not joined(u, a, b, 0.1).any()
+        assert not joined(u, a, b, 0.1, walk=walk).any()
         others = torch.tensor([3, 4, 5, 6, 0, 1, 2])
-        assert joined(u, a, a[others], 0.1).all()
-        assert joined(u, b, b[others], 0.1).all()
+        assert joined(u, a, a[others], 0.1, walk=walk).all()
+        assert joined(u, b, b[others], 0.1, walk=walk).all()
 
-    def test_disjoint_rings_of_equal_energy_are_two(self):
+    def test_disjoint_rings_of_equal_energy_are_two(self, walk):
         def f(x):
             left, right = (((x - torch.tensor([c, 0.0])).square().sum(1) - 1) ** 2 for c in (-2.0, 2.0))
             return left * right
@@ -62,16 +69,16 @@ class TestJoined:
         u = potential(f, 2)
         a = points(u, on_circles([0.0, 1.0, 3.0], centre=(-2.0, 0.0)), 1)
         b = points(u, on_circles([3.0, 1.0, 0.0], centre=(2.0, 0.0)), 1)
-        assert not joined(u, a, b, 0.1).any()
+        assert not joined(u, a, b, 0.1, walk=walk).any()
 
-    def test_a_torus(self):
+    def test_a_torus(self, walk):
         u = potential(lambda x: ((x[:, :2].norm(dim=1) - 2) ** 2 + x[:, 2] ** 2 - 0.25) ** 2, 3)
         s, t = 2 * math.pi * torch.rand(2, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         r = 2 + 0.5 * t.cos()
         p = points(u, torch.stack([r * s.cos(), r * s.sin(), 0.5 * t.sin()], 1), 2)
-        assert joined(u, p[:12], p[12:], 0.1).all()
+        assert joined(u, p[:12], p[12:], 0.1, walk=walk).all()
 
-    def test_orbits_of_rotations_and_reflections(self):
+    def test_orbits_of_rotations_and_reflections(self, walk):
         """U(B, A) = |B A - M|^2 + l2 (|A|^2 + |B|^2) is unchanged by (B R, R^T A) for R in O(2): its minima are
         two circles, det R = 1 and det R = -1."""
         torch.manual_seed(0)
@@ -93,39 +100,77 @@ class TestJoined:
         proper = points(u, torch.stack([image(t, 1.0) for t in (0.5, 1.7, 3.0, 4.5)]), 1)
         improper = points(u, torch.stack([image(t, -1.0) for t in (0.2, 2.0, 3.3, 5.0)]), 1)
         start = points(u, lowest.expand(4, -1), 1)
-        assert joined(u, start, proper, 0.1).all()
-        assert not joined(u, start, improper, 0.1).any()
+        assert joined(u, start, proper, 0.1, walk=walk).all()
+        assert not joined(u, start, improper, 0.1, walk=walk).any()
 
-    def test_an_unbounded_family_has_two_branches(self):
+    def test_an_unbounded_family_has_two_branches(self, walk):
         """Rescalings: x y = 1, with no end."""
         u = potential(lambda x: (x[:, 0] * x[:, 1] - 1) ** 2, 2)
         x = torch.tensor([[1.0, 1.0], [0.1, 10.0], [3.0, 1 / 3], [-1.0, -1.0]], dtype=torch.float64)
         p = points(u, x, 1)
-        assert joined(u, p[torch.tensor([0, 1, 0])], p[1:], 0.1).tolist() == [True, True, False]
+        assert joined(u, p[torch.tensor([0, 1, 0])], p[1:], 0.1, walk=walk).tolist() == [True, True, False]
 
-    def test_rows_do_not_notice_each_other(self):
+    def test_rows_do_not_notice_each_other(self, walk):
         u = potential(two_rings(1.0, 1.5), 2)
         a = points(u, on_circles([0.0, 1.0, 2.0, 3.0]), 1)
         b = points(u, torch.cat([on_circles([1.0, 2.0]), on_circles([1.0, 2.0], 1.5)]), 1)
-        walk = FamilyWalk(tries=1)
+        walk = dataclasses.replace(walk, tries=1)
         alone = torch.cat([joined(u, a[i : i + 1], b[i : i + 1], 0.1, walk=walk) for i in range(4)])
         assert torch.equal(joined(u, a, b, 0.1, walk=walk), alone)
 
-    def test_beyond_its_limit_nothing_is_tried(self):
-        u = potential(ring, 2)
-        p = points(u, on_circles([0.0, 0.1]), 1)
-        assert not joined(u, p[:1], p[1:], 0.05, walk=FamilyWalk(dense_limit=1)).any()
+
+class TestManyCoordinates:
+    """|B A - M|^2 + l2 (|A|^2 + |B|^2), [100 3] [3 100], is unchanged by (B Q, Q^T A) for Q in O(3): its minima
+    are two manifolds, det Q = 1 and det Q = -1. Cyclic permutations of units belong to the first, swaps of two to
+    the second: of equal energy, by a symmetry that nobody declared, and not joined."""
+
+    n, rank = 100, 3
+
+    def bottleneck(self):
+        g = torch.Generator().manual_seed(0)
+        shape = (self.n, self.rank)
+        target = (torch.randn(shape, generator=g) @ torch.randn(shape, generator=g).T / 10).double()
+
+        def f(x):
+            b, a = x.unflatten(1, (2, *shape)).unbind(1)
+            return (b @ a.mT - target).square().sum((1, 2)) + 0.1 * x.square().sum(1)
+
+        return potential(f, 2 * self.n * self.rank)
+
+    def images(self, x, *rotations):
+        factors = x.reshape(2, self.n, self.rank)
+        return torch.stack([(factors @ q.to(factors)).flatten() for q in rotations])
+
+    def test_rotations_are_joined_and_swaps_are_not(self, monkeypatch):
+        u = self.bottleneck()
+        lowest = tsc.relax(u, u.sample(1), tol=1e-9).x[0]
+        one, turn = torch.eye(3), torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
+        turn = turn * torch.det(turn).sign()
+        goals = points(u, self.images(lowest, turn, one[[1, 2, 0]], one[[1, 0, 2]], -turn), 3)
+        assert torch.allclose(goals.energy, goals.energy[:1], rtol=1e-12)
+        monkeypatch.setattr(u, "hessian", None)  # products with it are all that is used
+        start = points(u, lowest.expand(4, -1), 3)
+        walk = FamilyWalk(tries=3)
+        assert joined(u, start, goals, 0.1, walk=walk).tolist() == [True, True, False, False]
+        assert extends(u, start[:1], 0.2).all()
+
+    def test_no_pair_takes_more_products_than_allowed(self, monkeypatch):
+        u = self.bottleneck()
+        lowest = tsc.relax(u, u.sample(1), tol=1e-9).x[0]
+        p = points(u, self.images(lowest, torch.eye(3), torch.diag(torch.tensor([-1.0, -1.0, 1.0]))), 3)
+        assert joined(u, p[:1], p[1:], 0.1).all()
+        assert not joined(u, p[:1], p[1:], 0.1, walk=FamilyWalk(max_products=20)).any()
 
 
 class TestExtends:
     @pytest.mark.parametrize("power", [4, 6])
-    def test_a_minimum_of_higher_order_is_no_family(self, power):
+    def test_a_minimum_of_higher_order_is_no_family(self, walk, power):
         u = potential(lambda x: x[:, 0] ** power + x[:, 1] ** 2, 2)
-        assert not extends(u, points(u, [[0.0, 0.0]], 1), 0.2).any()
+        assert not extends(u, points(u, [[0.0, 0.0]], 1), 0.2, walk=walk).any()
 
-    def test_a_ring_is(self):
+    def test_a_ring_is(self, walk):
         u = potential(ring, 2)
-        assert extends(u, points(u, on_circles([0.0, 2.0]), 1), 0.2).all()
+        assert extends(u, points(u, on_circles([0.0, 2.0]), 1), 0.2, walk=walk).all()
 
 
 def test_shared_directions():

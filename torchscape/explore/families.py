@@ -6,22 +6,30 @@ import dataclasses
 
 import torch
 
+from torchscape.errors import PotentialError
 from torchscape.explore.neighbours import nearest
 from torchscape.landscape import Landscape
-from torchscape.landscape.families import known_zero_modes
+from torchscape.landscape.families import doubtful, known_zero_modes
+from torchscape.memory import rows_that_fit
+from torchscape.optimise.newton import conjugate_step
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles import characterise
+from torchscape.saddles.certify import in_dtype, with_rows
+from torchscape.saddles.characterise import DENSE_LIMIT
 from torchscape.saddles.eigen import finite_rows, rows_within
 from torchscape.saddles.families import FamilyWalk, extends, joined
 from torchscape.sparse import links
-from torchscape.types import Bool, Int, Tensor
+from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["merge_families"]
 
-_MEMBERS = 512  # of known families that new minima are compared with
+_MEMBERS = 512  # of known families that new minima are compared with; fewer, but _FEW, of many coordinates
+_FEW, _NUMBERS = 32, 1 << 24
 _ROUNDS = 8
 _DOUBT = 30.0  # eigenvalues below so many times |gradient| / length_scale are left alone while polishing
+_PRODUCTS = 1 << 17  # numbers of the rows whose Hessian-vector products are taken together, on a CPU
+_CG_STEPS = 200
 _REFUSALS = 2  # walks between two families that may fail before they are left apart
 
 
@@ -32,7 +40,8 @@ def merge_families(landscape: Landscape, potential: Potential, *, walk: FamilyWa
     be zero at the stationary point itself: those are polished first) are paired with their nearest neighbours of
     equal energy and as many flat directions, among each other and among the members of known families; walks
     along the flat directions tell which pairs are one family. What is joined is paired as one in the next round.
-    Families that no walk joins stay apart. Beyond the ``dense_limit`` of the walk nothing is compared.
+    Families that no walk joins stay apart. Beyond the ``dense_limit`` of the walk no Hessian is formed for it.
+    Where coordinates are float32, all of this is asked of the float64 twin.
 
     Where nothing is flat this is one look at an index of the file.
     """
@@ -40,15 +49,13 @@ def merge_families(landscape: Landscape, potential: Potential, *, walk: FamilyWa
     if len(ids) == 0:
         return 0
     walk = walk or FamilyWalk()
-    dense = potential.ndim <= walk.dense_limit
-    points = landscape.minima(ids)
-    if dense:
-        points = characterise(potential, _settled(potential, points))
+    potential = _exact(potential)
+    points, again = _looked_at(landscape.minima(ids), potential, walk)
     radius = landscape.matching.distance_tol * potential.length_scale
     n_flat = points.n_zero.cpu() - known_zero_modes(potential, points)
     flat = (points.index.cpu() == 0) & (n_flat > 0)
     before = after = ids
-    if dense and bool(flat.any()):
+    if bool(flat.any()):
         rows = flat.nonzero()[:, 0]
         before, after = _labels(landscape, potential, ids[rows], points[rows.to(points.x.device)], radius, walk)
         # Who has met nobody may be a minimum of fourth order, whose eigenvalue is zero as well.
@@ -57,7 +64,8 @@ def merge_families(landscape: Landscape, potential: Potential, *, walk: FamilyWa
         flat[alone] = extends(potential, points[alone.to(points.x.device)], 2 * radius, walk=walk).cpu()
         n_flat = torch.where(flat, n_flat, 0)
     with landscape.transaction():
-        landscape.set_flat_directions(ids, n_flat.clamp(min=0), points if dense else None)
+        landscape.set_flat_directions(ids, n_flat.clamp(min=0))
+        landscape.set_flat_directions(ids[again], n_flat[again].clamp(min=0), points[again.to(points.x.device)])
         landscape.set_families(ids, ids)
         landscape.set_families(before, after)
     return int((before != after).sum())
@@ -73,7 +81,8 @@ def _labels(
 ) -> tuple[Int[Tensor, "L"], Int[Tensor, "L"]]:
     """Representatives before (new minima by themselves) and after their families were compared."""
     member, own = _known_members(landscape, points).T
-    nodes = StationaryPoints.cat([part.replace(eigenvalues=None) for part in (points, landscape.minima(member))])
+    others = in_dtype(landscape.minima(member).to(points.x.device), points.x.dtype)
+    nodes = StationaryPoints.cat([part.replace(eigenvalues=None) for part in (points, others)])
     label = torch.cat([ids, own])
     fresh = torch.arange(len(label)) < len(ids)
     comparable = _comparable(landscape, nodes)
@@ -91,7 +100,7 @@ def _labels(
         open_ = (failures + failures.T < _REFUSALS) & (touched[:, None] | touched)
         open_.fill_diagonal_(False)
         allowed = comparable & open_[component[:, None], component]
-        pairs, _ = nearest(potential, nodes.x, allowed, 1)
+        pairs = _shortest(nearest(potential, nodes.x, allowed, 1)[0], component)
         if not len(pairs):
             break
         a, b = (nodes[end.to(nodes.x.device)] for end in pairs.T)
@@ -107,6 +116,16 @@ def _labels(
     return before, after
 
 
+def _shortest(pairs: Int[Tensor, "P 2"], component: Int[Tensor, "N"]) -> Int[Tensor, "Q 2"]:
+    """Of the pairs between each two components, which come by ascending distance, as many as may fail."""
+    ends = component[pairs].sort(1).values
+    key = ends[:, 0] * len(component) + ends[:, 1]
+    order = key.argsort(stable=True)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(len(key)) - torch.searchsorted(key[order], key[order])
+    return pairs[rank < _REFUSALS]
+
+
 def _known_members(landscape: Landscape, points: StationaryPoints) -> Int[Tensor, "M 2"]:
     """Members of the known families of these energies, each with its representative."""
     known = landscape.minimum_ids()
@@ -114,7 +133,7 @@ def _known_members(landscape: Landscape, points: StationaryPoints) -> Int[Tensor
     energy = landscape.minima(known).energy.cpu()
     window = landscape.matching.window(energy, landscape.minima(known[:0]).energy.dtype)
     near = ((points.energy.cpu()[:, None] - energy).abs() <= window).any(0)
-    return landscape.members(known[near], _MEMBERS)
+    return landscape.members(known[near], min(_MEMBERS, max(_FEW, _NUMBERS // points.ndim)))
 
 
 def _comparable(landscape: Landscape, nodes: StationaryPoints) -> Bool[Tensor, "N N"]:
@@ -138,23 +157,63 @@ def _components(label: Int[Tensor, "N"], same: Int[Tensor, "P 2"]) -> Int[Tensor
     return component.unique(return_inverse=True)[1]
 
 
-def _settled(potential: Potential, points: StationaryPoints) -> StationaryPoints:
+def _exact(potential: Potential) -> Potential:
+    """The float64 twin, where there is one."""
+    try:
+        return potential.double()
+    except PotentialError:
+        return potential
+
+
+def _looked_at(
+    points: StationaryPoints, potential: Potential, walk: FamilyWalk
+) -> tuple[StationaryPoints, Int[Tensor, "K"]]:
+    """Minima with flat directions that are certain, and which of them were looked at again for that.
+
+    Where an eigenvalue may be zero at the stationary point itself, points are brought nearer to it. Beyond
+    ``DENSE_LIMIT`` coordinates spectra are not known well enough to ask for more.
+    """
+    points = points.to(potential.device)
+    unclear = doubtful(points, torch.zeros_like(points.n_zero).cpu(), potential.length_scale).to(points.x.device)
+    rows = torch.nonzero(unclear | (points.x.dtype != potential.dtype))[:, 0]
+    if len(rows) == 0:
+        return points, rows.cpu()
+    some = in_dtype(points[rows], potential.dtype)
+    settled = _settled(potential, some, dense=potential.ndim <= walk.dense_limit)
+    if potential.ndim <= DENSE_LIMIT:
+        fresh = characterise(potential, settled)
+    else:  # what a quadrature says of the stiff directions does not depend on those that are flat
+        fresh = characterise(potential, settled, n_probes=0).replace(log_det=some.log_det)
+    return with_rows(points, rows, fresh), rows.cpu()
+
+
+def _settled(potential: Potential, points: StationaryPoints, *, dense: bool) -> StationaryPoints:
     """Polished by Newton's method across everything that may be flat, so that what is flat has eigenvalue zero."""
-    x, scale = points.x, potential.length_scale
+    x = points.x
     for _ in range(2):
         grad = potential.energy_and_grad(x)[1]
-        steps = []
-        for part in torch.arange(len(x), device=x.device).split(rows_within(potential.ndim, x.dtype, x.device)):
-            mu, v = torch.linalg.eigh(finite_rows(potential.hessian(x[part]))[0])
-            size = mu.abs()
-            rounding = torch.finfo(x.dtype).eps ** (2 / 3) * size.amax(1)
-            floor = torch.maximum(rounding, _DOUBT * grad[part].norm(dim=1) / scale)[:, None]
-            along = torch.bmm(v.mT, grad[part][:, :, None])[:, :, 0]
-            along = torch.where(size > floor, along / torch.where(size > floor, mu, 1.0), 0.0)
-            steps.append(torch.bmm(v, along[:, :, None])[:, :, 0])
-        trial = x - torch.cat(steps)
+        trial = x + (_dense_step(potential, x, grad) if dense else _krylov_step(potential, x))
         better = potential.energy_and_grad(trial)[1].norm(dim=1) < grad.norm(dim=1)
         inside = better if potential.bounds is None else better & potential.bounds.interior(trial)
         x = torch.where(inside[:, None], trial, x)
     energy, grad = potential.energy_and_grad(x)
     return points.replace(x=x, energy=energy, grad_rms=grad.square().mean(1).sqrt())
+
+
+def _dense_step(potential: Potential, x: Float[Tensor, "B D"], grad: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    steps = []
+    for part in torch.arange(len(x), device=x.device).split(rows_within(potential.ndim, x.dtype, x.device)):
+        mu, v = torch.linalg.eigh(finite_rows(potential.hessian(x[part]))[0])
+        size = mu.abs()
+        rounding = torch.finfo(x.dtype).eps ** (2 / 3) * size.amax(1)
+        floor = torch.maximum(rounding, _DOUBT * grad[part].norm(dim=1) / potential.length_scale)[:, None]
+        along = torch.bmm(v.mT, grad[part][:, :, None])[:, :, 0]
+        along = torch.where(size > floor, along / torch.where(size > floor, mu, 1.0), 0.0)
+        steps.append(torch.bmm(v, along[:, :, None])[:, :, 0])
+    return -torch.cat(steps)
+
+
+def _krylov_step(potential: Potential, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    """Conjugate gradients end before they ask what flat directions say."""
+    rows = torch.arange(len(x), device=x.device).split(rows_that_fit(potential.ndim, x.device, on_host=_PRODUCTS))
+    return torch.cat([conjugate_step(potential, x[part], _CG_STEPS) for part in rows])

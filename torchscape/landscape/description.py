@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from torchscape.saddles.characterise import MOST_FLAT
+
 __all__ = [
     "NO_MINIMUM",
     "UP_TO_FAMILIES",
@@ -128,6 +130,8 @@ def families_told(flat_directions: list[int]) -> str:
     Example:
         >>> families_told([1, 0, 3])
         '2 of 3 minima are continuous families, with 1 to 3 flat directions that no declared symmetry explains'
+        >>> families_told([32])
+        'the minimum is a continuous family, with 32 or more flat directions that no declared symmetry explains'
     """
     flat = sorted(n for n in flat_directions if n)
     known = len(flat_directions)
@@ -139,6 +143,7 @@ def families_told(flat_directions: list[int]) -> str:
     )
     if known > 1 and len(flat) == known:
         which = f"all {known} minima are continuous families"
+    span += " or more" if flat[-1] == MOST_FLAT else ""  # where spectra end before they are positive
     return f"{which}, with {span} flat direction{'s' * (flat[-1] > 1)} that no declared symmetry explains"
 
 

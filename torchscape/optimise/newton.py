@@ -7,8 +7,9 @@ import dataclasses
 import torch
 
 from torchscape import stopwatch
-from torchscape.devices import HOST, asking_is_free
+from torchscape.devices import HOST
 from torchscape.memory import in_parts, limits_of, rows_that_fit
+from torchscape.optimise.conjugate import conjugate_gradients
 from torchscape.optimise.rows import put_rows
 from torchscape.optimise.verdict import default_tol
 from torchscape.points import StationaryPoints, Status
@@ -17,7 +18,7 @@ from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_fields
 
-__all__ = ["Newton", "conjugate_step", "polish"]
+__all__ = ["Newton", "conjugate_step", "free_gradient", "polish"]
 
 _HESSIAN_NUMBERS = 1 << 25  # of a batch of dense Hessians (256 MiB in float64)
 
@@ -129,7 +130,7 @@ def _step(
 
 
 def _dense_step(potential: Potential, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-    grad, free = _free_gradient(potential, x)
+    grad, free = free_gradient(potential, x)
     h = potential.hessian(x) * free[:, :, None] * free[:, None, :]
     mu, v = torch.linalg.eigh(torch.nan_to_num(h, nan=0.0, posinf=0.0, neginf=0.0))
     flat = mu.abs() <= 1e-12 * mu.abs().amax(1, keepdim=True)
@@ -139,31 +140,18 @@ def _dense_step(potential: Potential, x: Float[Tensor, "B D"]) -> Float[Tensor, 
 
 def conjugate_step(potential: Potential, x: Float[Tensor, "B D"], n_steps: int) -> Float[Tensor, "B D"]:
     """Conjugate gradients on H s = -g, row by row to min(0.01, |g|^(1/2)) |g|, stopping at negative curvature."""
-    grad, free = _free_gradient(potential, x)
+    grad, free = free_gradient(potential, x)
     norm = grad.norm(dim=1)
     goal = norm * norm.sqrt().clamp(max=0.01)
-    s, r, p = torch.zeros_like(x), -grad, -grad
-    going = norm > 0
     products = potential.products_at(x)
-    for n in range(1, n_steps + 1):
-        stopwatch.check()
-        hp = potential.symmetry.project_out(x, products(p[:, None])[:, 0] * free)
-        curvature = (p * hp).sum(1)
-        going = going & (curvature > 0)
-        rr = r.square().sum(1)
-        alpha = torch.where(going, rr / torch.where(going, curvature, 1.0), 0.0)
-        s = s + alpha[:, None] * p
-        r = r - alpha[:, None] * hp
-        new = r.square().sum(1)
-        going = going & (new.sqrt() > goal)
-        # On a device rows are looked at after 8, 16, 32, ... iterations; those that have ended stay as they are.
-        if (asking_is_free(x) or (n >= 8 and n & (n - 1) == 0)) and not bool(going.any()):
-            break
-        p = torch.where(going[:, None], r + (new / torch.where(rr > 0, rr, 1.0))[:, None] * p, p)
-    return s
+
+    def apply(p: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        return potential.symmetry.project_out(x, products(p[:, None])[:, 0] * free)
+
+    return conjugate_gradients(apply, -grad, n_steps, lambda _, r: r.norm(dim=1) <= goal).x
 
 
-def _free_gradient(potential: Potential, x: Float[Tensor, "B D"]) -> tuple[Tensor, Tensor]:
+def free_gradient(potential: Potential, x: Float[Tensor, "B D"]) -> tuple[Tensor, Tensor]:
     """The gradient without held coordinates and zero modes, and 1 for every coordinate that is free."""
     grad = potential.energy_and_grad(x)[1]
     free = torch.ones_like(grad)

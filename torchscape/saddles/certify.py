@@ -26,7 +26,7 @@ from torchscape.saddles.projector import Projector
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["Certificate", "certify_minima", "with_rows"]
+__all__ = ["Certificate", "certify_minima", "in_dtype", "with_rows"]
 
 _SHARE = 1e-2  # of what the matching tells apart, that a Newton step may still gain
 _PRODUCT_NUMBERS = 1 << 17  # of the rows whose Hessian-vector products are taken together, on a CPU
@@ -107,7 +107,7 @@ def certify_minima(
     open_points = points[rows]
 
     def judged(part: Int[Tensor, "K"]) -> StationaryPoints:
-        chosen = _in_dtype(open_points[part].to(exact.device), exact.dtype)
+        chosen = in_dtype(open_points[part].to(exact.device), exact.dtype)
         return _Judging(exact, chosen, certificate).run().to(points.x.device)
 
     size = rows_within(potential.ndim, exact.dtype, exact.device)
@@ -120,7 +120,7 @@ def certify_minima(
 
 def with_rows(points: StationaryPoints, rows: Int[Tensor, "K"], fresh: StationaryPoints) -> StationaryPoints:
     """A copy with some rows exchanged, in the dtype of ``fresh``; spectra are NaN where one side has none."""
-    points = _in_dtype(points, fresh.x.dtype)
+    points = in_dtype(points, fresh.x.dtype)
     if fresh.eigenvalues is not None and points.eigenvalues is None:
         points = points.replace(eigenvalues=torch.full_like(points.x, torch.nan))
     if points.eigenvalues is not None and fresh.eigenvalues is None:
@@ -128,7 +128,7 @@ def with_rows(points: StationaryPoints, rows: Int[Tensor, "K"], fresh: Stationar
     return put_rows(points, rows, fresh)
 
 
-def _in_dtype(points: StationaryPoints, dtype: torch.dtype) -> StationaryPoints:
+def in_dtype(points: StationaryPoints, dtype: torch.dtype) -> StationaryPoints:
     """A copy, with its numbers in ``dtype``."""
 
     def cast(column: Tensor | None) -> Tensor | None:

@@ -17,9 +17,11 @@ from torchscape.saddles.spectral import stochastic_log_det
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, SEED
 
-__all__ = ["DENSE_LIMIT", "SLOPE_MARGIN", "characterise", "characterise_with_modes", "relabelled"]
+__all__ = ["DENSE_LIMIT", "MOST_FLAT", "SLOPE_MARGIN", "characterise", "characterise_with_modes", "relabelled"]
 
 DENSE_LIMIT = 2000  # coordinates up to which the full spectrum is computed
+MOST_FLAT = 32  # flat directions that are counted beyond: there may be more
+_MOST_PAIRS = 64  # lowest eigenpairs that are looked for where all of them are negative
 _PRODUCT_NUMBERS = 1 << 17  # of the rows whose Hessian-vector products are taken together, on a CPU
 # Beside a circle of minima the curvature along it is |g| / radius exactly: without a margin rounding would decide.
 SLOPE_MARGIN = 2.0
@@ -47,7 +49,7 @@ def characterise(
         potential: U.
         points: stationary points (of any index).
         dense_limit: coordinates up to which the full spectrum is computed; beyond, the negative eigenvalues
-            come from Lanczos iterations and ``log_det`` from stochastic Lanczos quadrature.
+            and up to 32 zero modes come from Lanczos iterations, ``log_det`` from stochastic Lanczos quadrature.
         zero_tol: relative size of a zero eigenvalue; None for eps^(2/3), 4e-11 in float64.
         n_probes: random vectors of the quadrature.
         seed: of its probes.
@@ -83,9 +85,9 @@ def characterise_with_modes(
 ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
     """:func:`characterise`, and the eigenvector of the lowest eigenvalue of each row.
 
-    Beyond ``dense_limit`` coordinates ``first`` eigenpairs are looked for, more where all of them are negative;
-    one is enough where minima are expected. Without ``log_det`` it is left out (NaN) where it would need the
-    quadrature, which costs more than the rest.
+    Beyond ``dense_limit`` coordinates ``first`` eigenpairs are looked for, more where all of them are negative,
+    and, unless only one is asked for, where all of them are flat (up to ``MOST_FLAT``). Without ``log_det`` it is
+    left out (NaN) where it would need the quadrature, which costs more than the rest.
     """
     x = points.x
     if len(x) == 0:
@@ -181,20 +183,22 @@ def _floor(
 
 
 def _iterative(
-    potential, points, projector, slack, zero_tol, n_probes, seed, k
+    potential, points, projector, slack, zero_tol, n_probes, seed, first
 ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
-    """From the lowest eigenpairs, as many as are negative and one more, and a quadrature for the rest."""
+    """From the lowest eigenpairs, as many as are negative or flat and one more, and a quadrature for the rest."""
     x = points.x
-    certain = 0.1 / x.shape[1] ** 0.5
+    certain, k = 0.1 / x.shape[1] ** 0.5, first
     while True:
         pairs = _lowest_pairs(potential, x, k, projector, seed, certain)
         floor = _floor(zero_tol * pairs.scale, slack, pairs.vectors)
         # an eigenvalue lies within the residual of its Ritz value: the sign is certain beyond it
         negative = pairs.values < -torch.maximum(floor, pairs.residuals)
-        if k >= min(64, x.shape[1]) or not bool(negative.all(1).any()):
+        flat = pairs.values.abs() <= floor
+        more = negative.all(1) if first == 1 or k >= MOST_FLAT else negative.all(1) | flat.all(1)
+        if k >= min(_MOST_PAIRS, x.shape[1]) or not bool(more.any()):
             break
         k = min(4 * k, x.shape[1])
-    n_zero = projector.n_removed(x)[0] + (pairs.values.abs() <= floor).sum(1)
+    n_zero = projector.n_removed(x)[0] + flat.sum(1)
     done = points.replace(index=negative.sum(1), n_zero=n_zero, eigenvalues=None)
     mode = pairs.vectors[:, 0].contiguous()
     if n_probes == 0:

@@ -12,13 +12,20 @@ import dataclasses
 import torch
 
 from torchscape import random, stopwatch
+from torchscape.memory import rows_that_fit
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
-from torchscape.saddles.eigen import finite_rows, rows_within
+from torchscape.saddles.eigen import rows_within
+from torchscape.saddles.floors import DenseFloors, Floors, KrylovFloors, spectrum
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, check_fields
 
 __all__ = ["FamilyWalk", "extends", "joined", "shared_directions"]
+
+_PRODUCT_NUMBERS = 1 << 17  # of the rows whose Hessian-vector products are taken together, on a CPU
+_BLOCKED = 0.05  # of the way to the goal: where less of it is flat, the goal lies across
+_LEAST = 1e-6  # of a random direction: the part of it along a single flat direction is 1 / sqrt(D)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +37,9 @@ class FamilyWalk:
     and when the straight line between both ends rises no more than twice what its sagitta explains (a quarter of
     the correction): a step that leaps over a barrier to another manifold does.
 
+    Up to ``dense_limit`` coordinates flat directions are eigenvectors of Hessians. Beyond, they are what conjugate
+    gradients leave of a direction, from Hessian-vector products alone.
+
     Attributes:
         max_steps: steps per try.
         tries: from either end by turns; from the third try on from where a random walk leads, and towards random
@@ -37,7 +47,9 @@ class FamilyWalk:
         kicks: random directions tried in one try where the way to the goal is blocked: the goal lies across the
             flat directions, as the antipode of a circle does.
         bend: largest correction of a step, in units of its length.
-        dense_limit: coordinates up to which walks are made; each step needs a Hessian.
+        dense_limit: coordinates up to which each step forms a Hessian.
+        cg_steps: beyond, conjugate-gradient iterations at most for one direction or correction.
+        max_products: beyond, Hessian-vector products that all tries of one pair may take.
     """
 
     max_steps: int = 50
@@ -45,6 +57,20 @@ class FamilyWalk:
     kicks: int = 2
     bend: float = 0.2
     dense_limit: int = 500
+    cg_steps: int = 200
+    max_products: int = 10_000
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            max_steps=COUNT_OR_ZERO,
+            tries=COUNT_OR_ZERO.or_none,
+            kicks=COUNT_OR_ZERO,
+            bend=POSITIVE,
+            dense_limit=COUNT_OR_ZERO,
+            cg_steps=COUNT,
+            max_products=COUNT,
+        )
 
 
 def joined(
@@ -77,20 +103,20 @@ def joined(
     """
     walk = walk or FamilyWalk()
     found = torch.zeros(len(a), dtype=torch.bool, device=a.x.device)
-    if potential.ndim > walk.dense_limit:
-        return found
+    spent = torch.zeros_like(a.n_zero)
     key = random.fold(seed, torch.arange(len(a), device=a.x.device))
     tries = walk.tries or (4 if type(potential.symmetry) is Symmetry else 6)
     for number in range(tries):
-        left = torch.nonzero(~found)[:, 0]
-        for rows in left.split(rows_within(potential.ndim, a.x.dtype, a.x.device)):
+        left = torch.nonzero(~found & (spent < walk.max_products))[:, 0]
+        for rows in left.split(_together(potential, a.x, walk)):
             start, goal = (a[rows], b[rows]) if number % 2 == 0 else (b[rows], a[rows])
             own = random.fold(key[rows], number)
             target = goal.x if number < 2 else potential.symmetry.random_image(goal.x, own)
             if number < 2:
                 target = potential.symmetry.align(start.x, target)
             wander = 0 if number < 2 else 4 * (number - 1)
-            found[rows] = _walked(potential, start, target, a.n_zero[rows], radius, walk, own, wander)
+            ways = _Ways(start, target, a.n_zero[rows], own, wander, spent[rows])
+            found[rows], spent[rows] = _walked(potential, ways, radius, walk)
     return found
 
 
@@ -99,8 +125,7 @@ def extends(
 ) -> Bool[Tensor, "B"]:
     """Whether stationary points continue along the flat directions of each, to a distance of ``radius`` and more.
 
-    A zero eigenvalue alone does not say so: x^4 has one, and a single minimum. Beyond the ``dense_limit`` nothing
-    is tried, and the answer is True.
+    A zero eigenvalue alone does not say so: x^4 has one, and a single minimum.
 
     Example:
         >>> class Quartic(Potential):
@@ -114,14 +139,14 @@ def extends(
     """
     walk = walk or FamilyWalk()
     found = torch.zeros(len(points), dtype=torch.bool, device=points.x.device)
-    if potential.ndim > walk.dense_limit:
-        return ~found
+    spent = torch.zeros_like(points.n_zero)
     key = random.fold(seed, torch.arange(len(points), device=points.x.device), 1)
     for number in range(2):
-        left = torch.nonzero(~found)[:, 0]
-        for rows in left.split(rows_within(potential.ndim, points.x.dtype, points.x.device)):
+        left = torch.nonzero(~found & (spent < walk.max_products))[:, 0]
+        for rows in left.split(_together(potential, points.x, walk)):
             some, own = points[rows], random.fold(key[rows], number)
-            found[rows] = _walked(potential, some, None, some.n_zero, radius, walk, own, walk.max_steps)
+            ways = _Ways(some, None, some.n_zero, own, walk.max_steps, spent[rows])
+            found[rows], spent[rows] = _walked(potential, ways, radius, walk)
     return found
 
 
@@ -129,17 +154,29 @@ def shared_directions(
     potential: Potential, x: Float[Tensor, "B D"], n_zero: Int[Tensor, "B"], tol: float = 1e-4
 ) -> Float[Tensor, "K D"]:
     """An orthonormal basis of the directions that are flat at every row: what a translation would explain."""
-    _, flat, vectors = _spectrum(potential, x, n_zero)
+    _, flat, vectors = spectrum(potential, x, n_zero)
     projectors = torch.bmm((vectors * flat[:, :, None]).mT, vectors * flat[:, :, None])
     mu, v = torch.linalg.eigh(projectors.mean(0))
     return v.T[mu > 1 - tol]
 
 
-def _spectrum(potential, x, n_zero) -> tuple[Float[Tensor, "B D"], Bool[Tensor, "B D"], Float[Tensor, "B D D"]]:
-    """Eigenvalues, which of them are the ``n_zero`` smallest in size, and eigenvectors as rows."""
-    mu, v = torch.linalg.eigh(finite_rows(potential.hessian(x))[0])
-    rank = mu.abs().argsort(1).argsort(1)
-    return mu, rank < n_zero[:, None], v.mT
+def _together(potential: Potential, x: Float[Tensor, "P D"], walk: FamilyWalk) -> int:
+    """Walkers that go on together."""
+    if potential.ndim <= walk.dense_limit:
+        return rows_within(potential.ndim, x.dtype, x.device)
+    return rows_that_fit(potential.ndim, x.device, on_host=_PRODUCT_NUMBERS)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ways:
+    """What is to be walked: one row per pair."""
+
+    start: StationaryPoints
+    target: Float[Tensor, "P D"] | None  # None: away from the start
+    n_zero: Int[Tensor, "P"]
+    key: Int[Tensor, "P"]
+    wander: int  # steps before they make for the target
+    spent: Int[Tensor, "P"]  # Hessian-vector products of earlier tries
 
 
 @dataclasses.dataclass
@@ -151,40 +188,40 @@ class _Walkers:
     kick: Float[Tensor, "P D"]  # direction of a walk that does not aim at the goal
     kick_left: Int[Tensor, "P"]  # steps of it still to come
     n_kicks: Int[Tensor, "P"]
+    aim: Float[Tensor, "P D"]  # flat direction of the next step
+    reach: Float[Tensor, "P"]  # the longest step along it that helps
     arrived: Bool[Tensor, "P"]
     alive: Bool[Tensor, "P"]
-    spectrum: tuple[Float[Tensor, "P D"], Bool[Tensor, "P D"], Float[Tensor, "P D D"]]
-    fresh: Bool[Tensor, "P"]  # whether the spectrum is that of x: nothing has moved since
+    fresh: Bool[Tensor, "P"]  # whether the direction is that of x: nothing has moved since
 
 
 def _walked(
-    potential: Potential,
-    start: StationaryPoints,
-    target: Float[Tensor, "P D"] | None,
-    n_zero: Int[Tensor, "P"],
-    radius: float,
-    walk: FamilyWalk,
-    key: Int[Tensor, "P"],
-    wander: int,
-) -> Bool[Tensor, "P"]:
-    """Which walkers arrive at their targets, or, where there is none, at a distance of ``radius`` from the start.
-
-    They wander for ``wander`` steps before they make for the target.
+    potential: Potential, ways: _Ways, radius: float, walk: FamilyWalk
+) -> tuple[Bool[Tensor, "P"], Int[Tensor, "P"]]:
+    """Which walkers arrive at their targets, or, where there is none, at a distance of ``radius`` from the start;
+    and the products that they have taken by then.
     """
-    x0, energy0 = start.x, potential.energy_and_grad(start.x)[0]
-    n, like = len(x0), start.x[:, 0]
+    x0, target = ways.start.x, ways.target
+    energy0 = potential.energy_and_grad(x0)[0]
+    floors: Floors = (
+        DenseFloors(potential, x0, ways.n_zero)
+        if potential.ndim <= walk.dense_limit
+        else KrylovFloors(potential, x0, walk.cg_steps)
+    )
+    no = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
     state = _Walkers(
         x=x0.clone(),
-        length=torch.full_like(like, max(radius, 0.2 * potential.length_scale)),
-        kick=random.normal(key, x0.shape[1], x0.dtype),
-        kick_left=torch.full_like(n_zero, wander),
-        n_kicks=torch.zeros_like(n_zero),
-        arrived=torch.zeros(n, dtype=torch.bool, device=x0.device),
-        alive=torch.ones(n, dtype=torch.bool, device=x0.device),
-        spectrum=_spectrum(potential, x0, n_zero),
-        fresh=torch.ones(n, dtype=torch.bool, device=x0.device),
+        length=torch.full_like(x0[:, 0], max(radius, 0.2 * potential.length_scale)),
+        kick=random.normal(ways.key, x0.shape[1], x0.dtype),
+        kick_left=torch.full_like(ways.n_zero, ways.wander),
+        n_kicks=torch.zeros_like(ways.n_zero),
+        aim=torch.zeros_like(x0),
+        reach=torch.zeros_like(x0[:, 0]),
+        arrived=no.clone(),
+        alive=~no,
+        fresh=no.clone(),
     )
-    shortest = 1e-2 * radius
+    moved = no.clone()
     for number in range(walk.max_steps):
         stopwatch.check()
         rows = torch.nonzero(state.alive)[:, 0]
@@ -195,72 +232,78 @@ def _walked(
         far = towards.norm(dim=1)
         there = far >= radius if target is None else far <= radius
         state.arrived[rows] = there
-        moved_on = rows[~state.fresh[rows] & ~there]
-        for kept, new in zip(
-            state.spectrum, _spectrum(potential, state.x[moved_on], n_zero[moved_on]), strict=True
-        ):
-            kept[moved_on] = new
-        mu, flat, v = (kept[rows] for kept in state.spectrum)
-        spectrum = mu, flat, v
-        direction = _directions(state, rows, spectrum, towards, far, key, number, walk)
-        moved, accepted = _step(potential, x, direction, spectrum, energy0[rows], radius, walk.bend)
-        state.x[rows] = torch.where(accepted[:, None], moved, x)
-        state.fresh[rows] = ~accepted
-        state.kick[rows] = torch.where(accepted[:, None], moved - x, state.kick[rows])
+        state.alive[rows] = ~there
+        going = torch.nonzero(~there)[:, 0]
+        rows, x, towards = rows[going], x[going], towards[going]
+        if len(rows) == 0:
+            break
+        if len(elsewhere := rows[moved[rows]]):
+            floors.look(state.x[elsewhere], elsewhere)
+        turning = torch.nonzero(~state.fresh[rows])[:, 0]
+        if len(turning):
+            _turn(state, floors, rows[turning], towards[turning], ways.key, number, walk)
+        step = torch.minimum(state.reach[rows], state.length[rows])[:, None] * state.aim[rows]
+        place, accepted = _step(potential, floors, rows, x, step, energy0[rows], radius, walk.bend)
+        state.x[rows] = torch.where(accepted[:, None], place, x)
+        state.fresh[rows], moved[rows] = ~accepted, accepted
+        state.kick[rows] = torch.where(accepted[:, None], place - x, state.kick[rows])
         state.kick_left[rows] = (state.kick_left[rows] - accepted.to(torch.int64)).clamp(min=0)
         state.length[rows] *= torch.where(accepted, 1.5, 0.5)
-        spent = state.n_kicks[rows] > walk.kicks
-        state.alive[rows] = ~(there | spent | (state.length[rows] < shortest))
-    return state.arrived
+        lost = (state.n_kicks[rows] > walk.kicks) | (state.length[rows] < 1e-2 * radius)
+        state.alive[rows] = ~lost & (ways.spent[rows] + floors.spent[rows] < walk.max_products)
+    return state.arrived, ways.spent + floors.spent
 
 
-def _directions(state, rows, spectrum, towards, far, key, number, walk) -> Float[Tensor, "B D"]:
-    """The flat step of each row: towards its goal, or, where that lies across all flat directions, anywhere."""
-    _, flat, v = spectrum
-
-    def projected(u: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        along = torch.where(flat, torch.bmm(v, u[:, :, None])[:, :, 0], 0.0)
-        return torch.bmm(v.mT, along[:, :, None])[:, :, 0]
-
-    length, kicking = state.length[rows], state.kick_left[rows] > 0
-    aim = projected(towards)
-    blocked = ~kicking & (aim.norm(dim=1) < 0.05 * far)
-    anew = random.normal(random.fold(key[rows], number, 2), towards.shape[1], towards.dtype)
+def _turn(
+    state: _Walkers,
+    floors: Floors,
+    rows: Int[Tensor, "B"],
+    towards: Float[Tensor, "B D"],
+    key: Int[Tensor, "P"],
+    number: int,
+    walk: FamilyWalk,
+) -> None:
+    """The flat direction of each row: towards its goal; anywhere, where that lies across all flat directions."""
+    x, kicking = state.x[rows], state.kick_left[rows] > 0
+    wanted = torch.where(kicking[:, None], state.kick[rows], towards)
+    aim = floors.along(x, wanted, rows, torch.where(kicking, _LEAST, _BLOCKED / 2).to(x))
+    blocked = ~kicking & (aim.norm(dim=1) < _BLOCKED * towards.norm(dim=1))
     state.n_kicks[rows] += blocked.to(torch.int64)
     steps = 4 ** (state.n_kicks[rows] - 1).clamp(min=0)
     state.kick_left[rows] = torch.where(blocked, steps, state.kick_left[rows])
-    kick = projected(torch.where(blocked[:, None], anew, state.kick[rows]))
-    step = torch.where((kicking | blocked)[:, None], kick, aim)
-    size = step.norm(dim=1)
-    wanted = torch.where(kicking | blocked, length, torch.minimum(size, length))
-    return step * (wanted / size.clamp(min=torch.finfo(size.dtype).tiny))[:, None]
+    lost = torch.nonzero(blocked)[:, 0]
+    if len(lost):
+        some = rows[lost]
+        anew = random.normal(random.fold(key[some], number, 2), towards.shape[1], towards.dtype)
+        aim[lost] = floors.along(x[lost], anew, some, x.new_full((len(lost),), _LEAST))
+    size = aim.norm(dim=1)
+    state.aim[rows] = aim / size.clamp(min=torch.finfo(size.dtype).tiny)[:, None]
+    state.reach[rows] = torch.where(kicking | blocked, torch.inf, size)
 
 
-def _step(potential, x, step, spectrum, energy0, radius, bend) -> tuple[Float[Tensor, "B D"], Bool[Tensor, "B"]]:
+def _step(
+    potential: Potential,
+    floors: Floors,
+    rows: Int[Tensor, "B"],
+    x: Float[Tensor, "B D"],
+    step: Float[Tensor, "B D"],
+    energy0: Float[Tensor, "B"],
+    radius: float,
+    bend: float,
+) -> tuple[Float[Tensor, "B D"], Bool[Tensor, "B"]]:
     """Along the step, back by Newton's method across the flat directions; and whether the way there never rose."""
-    mu, flat, v = spectrum
-    tiny = torch.finfo(x.dtype).tiny
-    size = torch.where(flat, torch.inf, mu.abs()).clamp(min=tiny)
-    y = x + step
-    last = x.new_full((len(x),), torch.inf)
-    for _ in range(4):
-        grad = potential.energy_and_grad(y)[1]
-        along = torch.bmm(v, grad[:, :, None])[:, :, 0] / torch.where(mu < 0, -size, size)
-        change = torch.bmm(v.mT, along[:, :, None])[:, :, 0]
-        y, last = y - change, change.norm(dim=1)
+    y, last = floors.settled(x, x + step, rows)
+    softest, stiffest = floors.stiffness(rows)
     correction = y - x - step
-    across = torch.where(flat, 0.0, torch.bmm(v, correction[:, :, None])[:, :, 0])
-    stiff = torch.where(flat, 0.0, mu.abs())
     places = (x[:, None] + x.new_tensor([0.25, 0.5, 0.75, 1.0])[:, None] * (y - x)[:, None]).flatten(0, 1)
     rise = (potential.energy_and_grad(places)[0].reshape(len(x), 4) - energy0[:, None]).abs()
-    rounding = 1e3 * torch.finfo(x.dtype).eps * (energy0.abs() + stiff.amax(1) * radius**2)
-    softest = size.amin(1).nan_to_num(posinf=0.0)
-    sagitta = (stiff * (across / 4).square()).sum(1) / 2
+    rounding = 1e3 * torch.finfo(x.dtype).eps * (energy0.abs() + stiffest * radius**2)
+    sagitta = floors.bent(x, correction / 4, rows) / 2
     length, corrected = step.norm(dim=1), correction.norm(dim=1)
     good = (last <= 0.02 * length) & (corrected <= bend * length + 1e-3 * radius)
     good &= (rise[:, :3] <= (2 * sagitta + 0.02 * softest * radius**2 + rounding)[:, None]).all(1)
     # What the last correction left may still hold energy: a step of Newton gains half of mu s^2.
-    left = (stiff.amax(1) * last.square()).clamp(max=torch.finfo(x.dtype).max)
+    left = (stiffest * last.square()).clamp(max=torch.finfo(x.dtype).max)
     good &= (rise[:, 3] <= left + rounding) & torch.isfinite(y).all(1)
     if potential.bounds is not None:
         good &= potential.bounds.interior(y)
