@@ -8,6 +8,9 @@ from on_both import KINDS, close, wells
 
 import torchscape as tsc
 from torchscape.explore import ClimbFromMinima, LowerBarriers, StationarySearch, TemperedBasinHopping
+from torchscape.explore.families import merge_families
+from torchscape.saddles import characterise
+from torchscape.saddles.families import FamilyWalk
 
 HOPS = tsc.BasinHopping(walkers=6, hops=2)
 CONNECT = tsc.ConnectMinima(neighbours=2, max_rounds=3)
@@ -110,3 +113,16 @@ def test_family(device):
     )
     close(there.energy, here.energy, atol=1e-6)
     assert len(there.events) == len(here.events) > 0
+
+
+@pytest.mark.parametrize("dense_limit", [500, 1], ids=["dense", "products"])
+def test_minima_of_a_ring_are_joined(dense_limit, device):
+    u = tsc.FunctionPotential(lambda x: (x.square().sum(1) - 1) ** 2, 2, batched=True, device=device)
+    landscape = tsc.Landscape.in_memory(u)
+    angle = torch.tensor([0.0, 1.0, 2.5]).double()
+    x = torch.stack([angle.cos(), angle.sin()], 1).to(device)
+    converged = torch.full((3,), int(tsc.Status.CONVERGED), device=device)
+    points = characterise(u, tsc.StationaryPoints.of(x, u.energy(x), status=converged))
+    ids = landscape.add_minima(points)
+    landscape.set_curvature(ids, points)
+    assert merge_families(landscape, u, walk=FamilyWalk(dense_limit=dense_limit)) == 2
