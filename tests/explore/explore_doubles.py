@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 import torchscape as tsc
-from torchscape.explore import Found, Task
+from torchscape.explore import Divisible, Found, Task
 from torchscape.potentials.base import Potential
 
 
@@ -68,6 +68,23 @@ class Elsewhere:
     def _away(self, potential: Potential, task: Task) -> Found:
         potential, task = pickle.loads(pickle.dumps((potential, task)))
         return pickle.loads(pickle.dumps(task.run(potential)))
+
+
+class Cutting:
+    """Cuts every task that can be cut into ``n`` parts, and runs the last one first."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.n_cut = n, 0
+
+    def run(self, potential: Potential, tasks: Sequence[Task]) -> Iterator[Found]:
+        for task in tasks:
+            parts = task.divided(self.n) if isinstance(task, Divisible) else []
+            if len(parts) > 1:
+                self.n_cut += 1
+                found = [part.run(potential) for part in reversed(parts)][::-1]
+                yield task.joined(found)
+            else:
+                yield task.run(potential)
 
 
 class Recording:

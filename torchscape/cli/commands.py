@@ -38,6 +38,7 @@ def explore(arguments: argparse.Namespace) -> int:
             report = run(
                 landscape,
                 chosen.potential,
+                executor=arguments.executor,
                 strategies=_strategies(arguments, chosen.suggested),
                 seed=arguments.seed,
                 budget=budget,

@@ -136,6 +136,12 @@ def _explore(commands) -> None:
     where.add_argument(
         "--dtype", choices=["float32", "float64"], help="precision (default: as the potential is built)"
     )
+    where.add_argument(
+        "--executor",
+        default="in-process",
+        metavar="WHO",
+        help="who runs the searches: in-process (default), processes (one for each core), processes:N",
+    )
 
     budget = parser.add_argument_group(
         "budget", "Stop, with everything saved, when the first of these is used up."

@@ -9,11 +9,12 @@ from torchscape.explore.executors import Executor, InProcess
 from torchscape.explore.family import explore_family
 from torchscape.explore.moves import Gaussian, Mixture, Move, PerLayer, Restart, Uniform
 from torchscape.explore.paths import integrate_paths
+from torchscape.explore.processes import Processes
 from torchscape.explore.report import ExploreReport
 from torchscape.explore.run import explore
 from torchscape.explore.stationary import StationarySearch
 from torchscape.explore.strategy import Round, Strategy
-from torchscape.explore.tasks import Found, Task
+from torchscape.explore.tasks import Divisible, Found, Task
 from torchscape.explore.tempering import TemperedBasinHopping, exchange_probability
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Budget",
     "ClimbFromMinima",
     "ConnectMinima",
+    "Divisible",
     "Executor",
     "ExploreReport",
     "Found",
@@ -30,6 +32,7 @@ __all__ = [
     "Mixture",
     "Move",
     "PerLayer",
+    "Processes",
     "Restart",
     "Round",
     "StationarySearch",

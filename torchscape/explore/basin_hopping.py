@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -11,7 +12,7 @@ from torchscape import random
 from torchscape.devices import HOST
 from torchscape.explore.moves import Gaussian, Move
 from torchscape.explore.strategy import Round, Strategy
-from torchscape.explore.tasks import Found
+from torchscape.explore.tasks import Found, blocks
 from torchscape.optimise import Pool, QuasiNewton, choose_optimiser
 from torchscape.optimise.relax import pool_size_for
 from torchscape.points import StationaryPoints
@@ -127,15 +128,30 @@ def walkers_for(potential: Potential) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Hops:
-    """All walkers, from where they stand to hop ``until``."""
+    """Walkers, from number ``first`` on, from where they stand to hop ``until``."""
 
     settings: BasinHopping
     state: dict
     until: int
+    first: int = 0
     kind = "hops"
 
+    @property
+    def n_rows(self) -> int:
+        return len(self.state["hop"])
+
+    def divided(self, n: int) -> list[Hops]:
+        return [
+            dataclasses.replace(self, state=some_walkers(self.state, rows), first=self.first + rows.start)
+            for rows in blocks(self.n_rows, n)
+        ]
+
+    def joined(self, found: Sequence[Found]) -> Found:
+        rows = blocks(self.n_rows, len(found))
+        return joined_walkers(self.state, self.until, found, [torch.arange(row.start, row.stop) for row in rows])
+
     def run(self, potential: Potential) -> Found:
-        walk = _Walk(self.settings, potential, self.state, self.until)
+        walk = _Walk(self.settings, potential, self.state, self.until, self.first)
         optimiser = walk.optimiser
         size = pool_size_for(optimiser, potential, len(walk.hop))
         Pool(optimiser, size).run(potential, walk)
@@ -148,13 +164,37 @@ class Hops:
         )
 
 
+def some_walkers(state: Mapping[str, Any], rows: slice) -> dict[str, Any]:
+    """The state of some of the walkers."""
+    return {name: value[rows] if isinstance(value, Tensor) else value for name, value in state.items()}
+
+
+def joined_walkers(
+    state: Mapping[str, Any], until: int, found: Sequence[Found], walkers: Sequence[Int[Tensor, "_"]]
+) -> Found:
+    """Findings of parts of the walkers of ``state`` that went to hop ``until``, by hop and then by walker."""
+    order = []
+    for some in walkers:
+        first = int(state["hop"][some].min()) + 1
+        hop = torch.arange(first, until + 1)[:, None]
+        order.append((hop * len(state["hop"]) + some)[hop > state["hop"][some]])
+    fresh = {name: [one.state[name] for one in found] for name in found[0].state}
+    at = torch.cat(order).argsort()
+    return Found(
+        StationaryPoints.cat([one.minima for one in found])[at],
+        state={name: torch.cat(values) for name, values in fresh.items()},
+        n_quenches=sum(one.n_quenches for one in found),
+        n_evaluations=sum(one.n_evaluations for one in found),
+    )
+
+
 class _Walk:
     """The source of a pool: a walker's next jump is made when its last quench comes back."""
 
-    def __init__(self, settings: BasinHopping, potential: Potential, state: dict, until: int) -> None:
+    def __init__(self, settings: BasinHopping, potential: Potential, state: dict, until: int, first: int) -> None:
         optimiser = choose_optimiser(potential) if settings.optimiser is None else settings.optimiser
         self.optimiser = optimiser if settings.tol is None else dataclasses.replace(optimiser, tol=settings.tol)
-        self.settings, self.potential, self.until = settings, potential, until
+        self.settings, self.potential, self.until, self.first = settings, potential, until, first
         device = potential.device
         self.seed = int(state["seed"])
         self.hop: Int[Tensor, "W"] = state["hop"].cpu().clone()  # the host keeps the books
@@ -206,7 +246,7 @@ class _Walk:
         return torch.stack(numbers).to(self.x.device).unbind(0)
 
     def _key(self, walkers: Int[Tensor, "K"], hop: Int[Tensor, "K"], purpose: int) -> Int[Tensor, "K"]:
-        return random.fold(self.seed, walkers, hop, purpose)
+        return random.fold(self.seed, self.first + walkers, hop, purpose)
 
     def quenched(self) -> StationaryPoints:
         """All quenches of this task, by hop and walker, whatever the order they came back in."""

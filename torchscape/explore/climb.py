@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.explore.strategy import Round, Strategy
-from torchscape.explore.tasks import Found
+from torchscape.explore.tasks import Found, blocks, joined_saddles
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Follow, ModesAndRandom, climb
@@ -120,7 +121,8 @@ class ClimbFromMinima(Strategy):
 
 @dataclasses.dataclass(frozen=True)
 class Climbs:
-    """One climb from each row of ``x``, with a random key of its own and the number of climbs before it."""
+    """One climb from each row of ``x``, with a random key of its own and the number of climbs before it; ``known``
+    are minima that its paths may end in."""
 
     x: Float[Tensor, "B D"]
     key: Int[Tensor, "B"]
@@ -128,10 +130,27 @@ class Climbs:
     directions: Directions
     refine: Follow
     tol: float | None
+    known: Float[Tensor, "K D"] | None = None
     kind = "climb"
 
+    @property
+    def n_rows(self) -> int:
+        return len(self.x)
+
+    def divided(self, n: int) -> list[Climbs]:
+        known = self.x if self.known is None else self.known
+        return [
+            dataclasses.replace(self, x=self.x[rows], key=self.key[rows], number=self.number[rows], known=known)
+            for rows in blocks(self.n_rows, n)
+        ]
+
+    def joined(self, found: Sequence[Found]) -> Found:
+        return joined_saddles(found, blocks(self.n_rows, len(found)))
+
     def run(self, potential: Potential) -> Found:
-        x, keys, number = moved((self.x.to(potential.dtype), self.key, self.number), potential.device)
+        known = self.x if self.known is None else self.known
+        start = (self.x.to(potential.dtype), self.key, self.number, known.to(potential.dtype))
+        x, keys, number, known = moved(start, potential.device)
         saddles = climb(
             potential,
             x,
@@ -140,7 +159,7 @@ class Climbs:
             number=number,
             refine=self.refine,
             tol=self.tol,
-            known=x,
+            known=known,
         )
         return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 
 from torchscape.devices import HOST
 from torchscape.explore.neighbours import Tried, missing_links, nearest, others, shortest_per_component
 from torchscape.explore.strategy import Round, Strategy
-from torchscape.explore.tasks import Found
+from torchscape.explore.tasks import Found, blocks, joined_saddles
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow, connect
@@ -156,6 +157,16 @@ class ConnectPairs:
     refine: Follow
     tol: float | None
     kind = "connect"
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.a)
+
+    def divided(self, n: int) -> list[ConnectPairs]:
+        return [dataclasses.replace(self, a=self.a[rows], b=self.b[rows]) for rows in blocks(self.n_rows, n)]
+
+    def joined(self, found: Sequence[Found]) -> Found:
+        return joined_saddles(found, blocks(self.n_rows, len(found)))
 
     def run(self, potential: Potential) -> Found:
         a, b = self.a.to(potential.dtype), self.b.to(potential.dtype)

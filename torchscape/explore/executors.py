@@ -1,15 +1,18 @@
-"""Executors run tasks: here, one after the other on the potential's own device."""
+"""Executors run tasks: one after the other on the potential's own device, or in several processes."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
+from torchscape.errors import OptionError
+from torchscape.explore.processes import Processes
 from torchscape.explore.tasks import Found, Task
 from torchscape.potentials.base import Potential
 
-__all__ = ["Executor", "InProcess"]
+__all__ = ["Executor", "InProcess", "choose_executor"]
 
 
 @runtime_checkable
@@ -26,3 +29,31 @@ class InProcess:
     def run(self, potential: Potential, tasks: Sequence[Task]) -> Iterator[Found]:
         for task in tasks:
             yield task.run(potential)
+
+
+@contextlib.contextmanager
+def choose_executor(executor: Executor | str | None) -> Iterator[Executor]:
+    """The executor that was asked for. What is made here ends with the block.
+
+    Args:
+        executor: one; or "in-process", "processes" (one for each core) or "processes:N"; None for "in-process".
+
+    Raises:
+        OptionError: for another word.
+
+    Example:
+        >>> with choose_executor("processes:2") as executor:
+        ...     executor
+        Processes(workers=2, threads=1)
+    """
+    if not isinstance(executor, str | None):
+        yield executor
+        return
+    kind, colon, number = (executor or "in-process").partition(":")
+    if kind == "in-process" and not colon:
+        yield InProcess()
+    elif kind == "processes" and (number.isdecimal() or not colon):
+        with Processes(int(number) if colon else None) as processes:
+            yield processes
+    else:
+        raise OptionError(f"executor={executor!r}; give 'in-process', 'processes', 'processes:4', or an Executor")

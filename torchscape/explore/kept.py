@@ -54,9 +54,10 @@ class Kept:
         self.prefix = f"{_PREFIX}{name}/"
         keys = landscape.state_keys(self.prefix)
         found = {key: _entry(landscape.load_state(key)) for key in keys}
-        running = found.pop(f"{self.prefix}{_RUNNING}", None)
-        self._n, self._has_running = len(found), running is not None
-        self.ledger = Ledger([entry for entry in found.values() if entry is not None], running)
+        going = {key: entry for key, entry in found.items() if key.startswith(f"{self.prefix}{_RUNNING}")}
+        ended = [entry for key, entry in found.items() if entry is not None and key not in going]
+        self._n, self._n_running = len(found), len(going)
+        self.ledger = Ledger(ended, [entry for entry in going.values() if entry is not None])
 
     @contextlib.contextmanager
     def open(self, watch: Stopwatch, on_ended: Callable[[str, int], None] | None = None) -> Iterator[Kept]:
@@ -92,19 +93,20 @@ class Kept:
         seconds; otherwise those of the last time stay."""
         if self.landscape.is_writing:
             return
-        going = self.ledger.in_flight() if running else None
-        n_bytes = 0 if going is None else sum(column.nbytes for column in going.columns.values())
+        going = self.ledger.in_flight() if running else ()
+        n_bytes = sum(column.nbytes for entry in going for column in entry.columns.values())
         if n_bytes > running * self.pace.speed:
-            going, n_bytes = None, 0
-        ended = self._has_running and self.ledger.running is None  # it is among the news
-        if going is None and not self.ledger.has_news and not ended:
+            going, n_bytes = (), 0
+        ended = self._n_running and not self.ledger.running  # they are among the news
+        if not going and not self.ledger.has_news and not ended:
             return
         began = time.monotonic()
         with self.landscape.transaction():
-            if going is not None or ended:
+            if going or ended:
                 self.landscape.drop_states(f"{self.prefix}{_RUNNING}")
-                self._has_running = going is not None
-            for name, entry in [*([] if going is None else [(_RUNNING, going)]), *self._fresh()]:
+                self._n_running = len(going)
+            states = [(f"{_RUNNING}/{n}", entry) for n, entry in enumerate(going)]
+            for name, entry in [*states, *self._fresh()]:
                 with contextlib.suppress(TorchscapeError):  # numbers of a kind that cannot be stored are run again
                     self.landscape.save_state(f"{self.prefix}{name}", _state(entry))
         if n_bytes > _MUCH:

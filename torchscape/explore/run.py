@@ -17,7 +17,7 @@ from torchscape.explore.bar import TurnBar
 from torchscape.explore.basin_hopping import BasinHopping
 from torchscape.explore.budget import Budget
 from torchscape.explore.connect import ConnectMinima
-from torchscape.explore.executors import Executor, InProcess
+from torchscape.explore.executors import Executor, choose_executor
 from torchscape.explore.invariances import find_invariances
 from torchscape.explore.kept import Kept, Pace
 from torchscape.explore.report import ExploreReport, families_advice
@@ -44,7 +44,7 @@ def explore(
     strategies: Sequence[Strategy] | None = None,
     seed: int = 0,
     budget: Budget | None = None,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     progress: bool = True,
     check: bool = True,
 ) -> ExploreReport:
@@ -74,7 +74,9 @@ def explore(
         strategies: default ``[BasinHopping(), ConnectMinima()]``.
         seed: decides every random number.
         budget: limits for this call.
-        executor: who runs the tasks; default :class:`InProcess`.
+        executor: who runs the tasks: an object such as :class:`InProcess` (the default) or
+            :class:`~torchscape.explore.Processes`, or "processes" for all cores of this machine, "processes:4" for
+            four of them.
         progress: show progress bars.
         check: try the derivatives and the symmetry of a potential of your own first, once for each potential (see
             :func:`~torchscape.potentials.probe.probe`): about 40 gradients of single rows.
@@ -101,10 +103,10 @@ def explore(
     strategies = [BasinHopping(), ConnectMinima()] if strategies is None else list(strategies)
     if potential is not landscape.potential and not landscape.is_readonly:
         landscape.expect(potential)
-    with interruptible():
+    with interruptible(), choose_executor(executor) as runs:
         if check:
             probe(potential)
-        loop = _Loop(landscape, potential, seed, budget or Budget(), executor or InProcess(), progress)
+        loop = _Loop(landscape, potential, seed, budget or Budget(), runs, progress)
         run = landscape.begin_run(seed, {"strategies": [repr(s) for s in strategies], "budget": repr(budget)})
         found: Mapping[str, Any] = {}
         try:
@@ -291,16 +293,17 @@ class _Loop:
             return ids
         pairs = round.detail.get("pairs")
         uncounted = torch.zeros(2 * len(saddles), dtype=torch.int64)
-        start = torch.arange(len(saddles)).repeat(2)
-        both = add("ends", _ends(saddles), hits=uncounted, start=start)
+        both = add("ends", _ends(saddles), hits=uncounted, start=saddles.pair.repeat(2))
         minus, plus = both.split(len(saddles)) if len(saddles) else (both, both)
         leaves = self._on_walls(saddles)
         hits = pairs_that_found(saddles) if pairs else saddles.hits
         accepted = self.landscape.add_transition_states(
-            saddles.ts, minus, plus, leaves=leaves, hits=hits, task=task
+            saddles.ts, minus, plus, leaves=leaves, hits=hits, task=task, start=saddles.pair
         )
         if pairs:
-            connected = set(saddles.pair[accepted >= 0].tolist())
+            led = saddles.candidate_ts >= 0
+            led[led.clone()] = accepted[saddles.candidate_ts[led]] >= 0
+            connected = set(saddles.candidate_pair[led].tolist())
             outcomes = ["transition state" if p in connected else "none found" for p in range(len(pairs))]
             self.landscape.record_pairs(torch.tensor(pairs), outcomes)
         return ids

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
 import torch
 
 from torchscape import random
 from torchscape.explore.strategy import Round, Strategy
-from torchscape.explore.tasks import Found
+from torchscape.explore.tasks import Found, blocks, joined_saddles
 from torchscape.landscape import Landscape
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
@@ -109,6 +111,23 @@ class Searches:
     search: Newton
     kind = "stationary"
 
+    @property
+    def n_rows(self) -> int:
+        return self.stop - self.first
+
+    def divided(self, n: int) -> list[Searches]:
+        return [
+            dataclasses.replace(self, first=self.first + rows.start, stop=self.first + rows.stop)
+            for rows in blocks(self.n_rows, n)
+        ]
+
+    def joined(self, found: Sequence[Found]) -> Found:
+        n_points = itertools.accumulate((_n_saddles(one) for one in found), initial=0)
+        # which candidate a transition state comes from: those of earlier parts come first
+        whole = joined_saddles(found, [slice(first, None) for first, _ in zip(n_points, found, strict=False)])
+        higher = StationaryPoints.cat([one.higher for one in found if one.higher is not None])
+        return dataclasses.replace(whole, higher=higher)
+
     def run(self, potential: Potential) -> Found:
         starts = potential.sample(self.stop, seed=self.seed)[self.first :]
         number = torch.arange(self.first, self.stop, device=starts.device)
@@ -123,6 +142,11 @@ class Searches:
             n_quenches=len(starts),
             n_evaluations=int(found.n_evaluations.sum()) + saddles.n_evaluations,
         )
+
+
+def _n_saddles(found: Found) -> int:
+    """Points of index one that were found."""
+    return 0 if found.saddles is None else len(found.saddles.outcome)
 
 
 def _isolated(potential: Potential, points: StationaryPoints) -> Bool[Tensor, "B"]:

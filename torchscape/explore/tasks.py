@@ -1,9 +1,9 @@
-"""Tasks: pure functions of (potential, inputs, seed) that an executor may run anywhere."""
+"""Tasks: pure functions of (potential, inputs, seed) that an executor may run anywhere, whole or in parts."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -13,7 +13,7 @@ from torchscape.potentials.base import Potential
 from torchscape.saddles import SaddleSearch
 from torchscape.transfer import moved
 
-__all__ = ["Found", "Task"]
+__all__ = ["Divisible", "Found", "Task", "blocks", "joined_saddles"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,3 +48,51 @@ class Task(Protocol):
     kind: str
 
     def run(self, potential: Potential) -> Found: ...
+
+
+@runtime_checkable
+class Divisible(Task, Protocol):
+    """A task of rows that do not notice each other, which several workers may share.
+
+    Whoever runs it decides into how many parts. That changes nothing but last digits (a row of a batch gets other
+    ones than alone) and how often something is computed that several rows lead to.
+    """
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that could be tasks of their own."""
+
+    def divided(self, n: int) -> Sequence[Task]:
+        """At most ``n`` tasks of about as many rows each that do together what this one does."""
+
+    def joined(self, found: Sequence[Found]) -> Found:
+        """What the parts have found, in the order in which this task would have found it."""
+
+
+def blocks(n_rows: int, n: int) -> list[slice]:
+    """At most ``n`` runs of about as many of ``n_rows`` rows each.
+
+    Example:
+        >>> blocks(5, 2)
+        [slice(0, 3, None), slice(3, 5, None)]
+    """
+    n = max(1, min(n, n_rows))
+    sizes = [n_rows // n + (number < n_rows % n) for number in range(n)]
+    starts = [sum(sizes[:number]) for number in range(n)]
+    return [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]
+
+
+def joined_saddles(found: Sequence[Found], rows: Sequence[slice]) -> Found:
+    """Findings of searches for transition states, each from some ``rows`` of the inputs."""
+    saddles = SaddleSearch.cat([_saddles(one) for one in found], [row.start for row in rows])
+    return Found(
+        StationaryPoints.cat([one.minima for one in found]),
+        saddles,
+        n_quenches=sum(one.n_quenches for one in found),
+        n_evaluations=sum(one.n_evaluations for one in found),
+    )
+
+
+def _saddles(found: Found) -> SaddleSearch:
+    assert found.saddles is not None
+    return found.saddles

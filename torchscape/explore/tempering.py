@@ -11,10 +11,10 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
-from torchscape.explore.basin_hopping import BasinHopping, Hops
+from torchscape.explore.basin_hopping import BasinHopping, Hops, joined_walkers, some_walkers
 from torchscape.explore.moves import Gaussian, Move
 from torchscape.explore.strategy import Round, Strategy
-from torchscape.explore.tasks import Found
+from torchscape.explore.tasks import Found, blocks
 from torchscape.optimise import QuasiNewton
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
@@ -128,23 +128,42 @@ class TemperedBasinHopping(Strategy):
 
 @dataclasses.dataclass(frozen=True)
 class TemperedHops:
-    """All walkers to hop ``until``, with the exchanges on the way."""
+    """Whole ladders of walkers, from walker ``first`` on, to hop ``until``, with the exchanges on the way."""
 
     settings: TemperedBasinHopping
     state: dict
     until: int
+    first: int = 0
     kind = "tempered hops"
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.state["hop"]) // len(self.settings.temperatures)
+
+    def divided(self, n: int) -> list[TemperedHops]:
+        return [
+            dataclasses.replace(self, state=some_walkers(self.state, rows), first=self.first + rows.start)
+            for rows in self._walkers(n)
+        ]
+
+    def joined(self, found: Sequence[Found]) -> Found:
+        walkers = [torch.arange(rows.start, rows.stop) for rows in self._walkers(len(found))]
+        return joined_walkers(self.state, self.until, found, walkers)
+
+    def _walkers(self, n: int) -> list[slice]:
+        rungs = len(self.settings.temperatures)
+        return [slice(rungs * rows.start, rungs * rows.stop) for rows in blocks(self.n_rows, n)]
 
     def run(self, potential: Potential) -> Found:
         state, every, parts = dict(self.state), self.settings.every, []
         walkers = self.settings.walkers
         while (done := int(state["hop"].min())) < self.until:
             stop = min((max(done, 0) // every + 1) * every, self.until)
-            found = Hops(walkers, state, stop).run(potential)
+            found = Hops(walkers, state, stop, self.first).run(potential)
             state |= found.state
             parts.append(found)
             if stop % every == 0:
-                state |= exchanged(state, len(self.settings.temperatures), stop // every)
+                state |= exchanged(state, len(self.settings.temperatures), stop // every, self.first)
         fresh = {k: v for k, v in state.items() if k not in ("seed", "temperature")}
         return Found(
             StationaryPoints.cat([part.minima for part in parts]),
@@ -171,8 +190,9 @@ def exchange_probability(
     return log_ratio.clamp(max=0.0).exp().nan_to_num(nan=0.0)
 
 
-def exchanged(state: dict, rungs: int, n_round: int) -> dict[str, Tensor]:
-    """What of a state the exchanges of round ``n_round`` (even and odd pairs in turn) change."""
+def exchanged(state: dict, rungs: int, n_round: int, first: int = 0) -> dict[str, Tensor]:
+    """What of a state the exchanges of round ``n_round`` (even and odd pairs in turn) change; its rows are walkers
+    from number ``first`` on."""
     x, energy, t = state["x"], state["energy"], state["temperature"]
     rows = torch.arange(len(energy))
     rung = rows % rungs
@@ -181,7 +201,7 @@ def exchanged(state: dict, rungs: int, n_round: int) -> dict[str, Tensor]:
     partner = rows + lower.long() - upper.long()
     probability = exchange_probability(t, energy.to(t), t[partner], energy[partner].to(t))
     # Both partners must see one number: that of the lower rung.
-    u = random.uniform(random.fold(int(state["seed"]), rows, state["hop"], _EXCHANGE), 1)[:, 0]
+    u = random.uniform(random.fold(int(state["seed"]), first + rows, state["hop"], _EXCHANGE), 1)[:, 0]
     swap = (lower | upper) & (u[torch.where(upper, partner, rows)] < probability)
     source = torch.where(swap, partner, rows)
     return {

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import re
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Protocol
 
@@ -83,9 +83,9 @@ class Ledger:
     computation (:func:`~torchscape.optimise.resumable.resumable`).
     """
 
-    def __init__(self, entries: list[Entry] | None = None, running: Entry | None = None) -> None:
-        self.entries = list(entries or ())
-        self.running = running
+    def __init__(self, entries: Iterable[Entry] = (), running: Iterable[Entry] = ()) -> None:
+        self.entries = list(entries)
+        self.running = tuple(running)
         self.source: _InFlight | None = None  # of the pool, or the one long computation, that runs now
         self._place = {
             bytes(key): (number, row)
@@ -93,11 +93,12 @@ class Ledger:
             for row, key in enumerate(entry.keys.numpy())
         }
         self._notes: list[_Note] = []
+        self._received: list[Entry] = []
 
     @property
     def has_news(self) -> bool:
-        """Whether anything was noted since the last :meth:`written`."""
-        return bool(self._notes)
+        """Whether anything was noted or received since the last :meth:`written`."""
+        return bool(self._notes or self._received)
 
     def note(
         self, kind: str, what: str, starts: tuple[Tensor, ...], results: Any, rows: Int[Tensor, "K"] | None = None
@@ -105,12 +106,22 @@ class Ledger:
         """Results of the given rows of ``starts``, which have ended. Nothing may be written into afterwards."""
         self._notes.append(_Note(kind, what, starts, results, rows))
 
-    def in_flight(self) -> Entry | None:
-        """The rows that are running now, on the host, as far as they have come."""
-        if self.source is not None:
-            going = self.source.in_flight()
-            if going is not None or self.running is self.source.entry:  # else it waits for another that goes on
-                self.running = self.source.entry = going
+    def receive(self, entries: Iterable[Entry]) -> None:
+        """What has ended elsewhere, for instance in another process."""
+        self._received += entries
+
+    def exchange(self, old: Iterable[Entry], new: Iterable[Entry]) -> None:
+        """Put what runs now in place of what it was at the last look."""
+        gone = [id(entry) for entry in old]
+        self.running = (*(entry for entry in self.running if id(entry) not in gone), *new)
+
+    def in_flight(self) -> tuple[Entry, ...]:
+        """The rows that are running now, on the host, as far as they have come; and those that wait to go on."""
+        source = self.source
+        if source is not None:
+            going = source.in_flight()
+            self.exchange(_these(source.entry), _these(going))
+            source.entry = going
         return self.running
 
     def written(self) -> list[Entry]:
@@ -130,8 +141,9 @@ class Ledger:
             starts = tuple(torch.cat(column) for column in zip(*(one for one, _ in parts), strict=True))
             columns = {name: torch.cat([one[name] for _, one in parts]) for name in names}
             fresh.append(Entry(kind, what, result, digests(what, starts), columns))
+        fresh += self._received
         self.entries += fresh
-        del self._notes[: len(notes)]
+        del self._notes[: len(notes)], self._received[:]
         return fresh
 
     def recalled(
@@ -237,8 +249,8 @@ def kept_source(flight: Flight) -> Iterator[None]:
         flight.resume = kept.resumed
     try:
         yield
-        if ledger is not None and ledger.source is not None and ledger.running is ledger.source.entry:
-            ledger.running = None
+        if ledger is not None and ledger.source is not None:
+            ledger.exchange(_these(ledger.source.entry), ())
     except (stopwatch.Stopped, KeyboardInterrupt):
         flight.hand_over()
         if ledger is not None:
@@ -261,6 +273,7 @@ class _Kept:
         self.what = f"{name} {settings} {self.potential.dtype}"
         self.result = _result_of(stepper)
         self.entry: Entry | None = None  # of the rows that were running at the last look
+        self._n_resumed: dict[int, int] = {}  # rows of each entry that go on
         self._ids = torch.empty(0, dtype=torch.int64)  # taken, not given back
         self._starts: list[Tensor] = []
         self._at = torch.empty(0, 2, dtype=torch.int64)  # in which of these, and in which row
@@ -324,15 +337,18 @@ class _Kept:
 
     def resumed(self, ids: Int[Tensor, "B"], state: Any) -> Any:
         """The state of rows that begin, but of those that were running when all was cut short what it was then."""
-        running, what = self.ledger.running, f"running {self.what}"
-        if running is None or running.what != what:
-            return state
+        for running in self.ledger.running:
+            if running.what == f"running {self.what}":
+                state = self._resumed(running, ids, state)
+        return state
+
+    def _resumed(self, running: Entry, ids: Int[Tensor, "B"], state: Any) -> Any:
         row, place = (self._ids == ids[:, None]).nonzero().T
         if not len(place):
             return state
         known = {bytes(key): number for number, key in enumerate(running.keys.numpy())}
         order, starts = self._begun(place)
-        keys = [bytes(key) for key in digests(what, (starts,)).numpy()]
+        keys = [bytes(key) for key in digests(running.what, (starts,)).numpy()]
         pairs = [(r, known[key]) for r, key in zip(row[order].tolist(), keys, strict=True) if key in known]
         if not pairs:
             return state
@@ -344,6 +360,9 @@ class _Kept:
             return state
         for name, column in mine.items():
             column[here.to(column.device)] = stored[name][there].to(column.device)
+        self._n_resumed[id(running)] = n = self._n_resumed.get(id(running), 0) + len(pairs)
+        if n >= len(running):  # all of them are in flight again
+            self.ledger.exchange((running,), ())
         state = with_shared(state, running.shared)
         self._charge(self.flight.stepper.result(self.potential, take_rows(state, here.to(state.status.device))))
         return state
@@ -380,6 +399,10 @@ class _Kept:
         spent = getattr(getattr(results, "points", results), "n_evaluations", None)
         if isinstance(spent, Tensor) and charge is not None:
             charge(int(spent.sum()))
+
+
+def _these(entry: Entry | None) -> tuple[Entry, ...]:
+    return () if entry is None else (entry,)
 
 
 def digests(what: str, rows: tuple[Tensor, ...]) -> Tensor:

@@ -37,14 +37,13 @@ def resumable(
         yield {}
         return
     source = _Source(kind, f"running {what}", digests(what, tuple(row.reshape(1, -1) for row in rows)), state)
-    before = ledger.running
-    if before is not None and before.what == source.what and torch.equal(before.keys, source.keys):
-        source.entry = before
+    for entry in ledger.running:
+        if entry.what == source.what and torch.equal(entry.keys, source.keys):
+            source.entry = entry
     ledger.source = source
     try:
         yield {} if source.entry is None else {name: column[0] for name, column in source.entry.columns.items()}
-        if ledger.running is source.entry:
-            ledger.running = None
+        ledger.exchange(() if source.entry is None else (source.entry,), ())
     except (stopwatch.Stopped, KeyboardInterrupt):
         ledger.in_flight()
         raise

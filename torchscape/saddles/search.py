@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -56,6 +59,25 @@ class SaddleSearch:
     n_hessians: int
     n_hvps: int
 
+    @classmethod
+    def cat(cls, parts: Sequence[SaddleSearch], first: Sequence[int]) -> SaddleSearch:
+        """Several searches as one. Transition states that two of them have found are there twice.
+
+        Args:
+            parts: searches from other inputs of the same potential.
+            first: number of the first input of each among all of them.
+        """
+        n_before = itertools.accumulate((len(part) for part in parts), initial=0)
+        columns: dict[str, list[Any]] = {field.name: [] for field in dataclasses.fields(cls)}
+        for part, pair, ts in zip(parts, first, n_before, strict=False):
+            for name, column in columns.items():
+                column.append(getattr(part, name))
+            columns["pair"][-1] = part.pair + pair
+            columns["candidate_pair"][-1] = part.candidate_pair + pair
+            columns["candidate_ts"][-1] = torch.where(part.candidate_ts >= 0, part.candidate_ts + ts, -1)
+        whole = {name: _whole(column) for name, column in columns.items()}
+        return cls(**whole)
+
     def __len__(self) -> int:
         return len(self.ts)
 
@@ -70,6 +92,13 @@ class SaddleSearch:
         """Fraction of the candidates that entered refinement and ended in a verified transition state."""
         entered = int((self.outcome != Outcome.KINK).sum())
         return int((self.outcome == Outcome.VERIFIED).sum()) / entered if entered else float("nan")
+
+
+def _whole(column: list[Any]) -> Any:
+    """A column of several searches."""
+    if isinstance(column[0], StationaryPoints):
+        return StationaryPoints.cat(column)
+    return torch.cat(column) if isinstance(column[0], Tensor) else sum(column)
 
 
 def connect(

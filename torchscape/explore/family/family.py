@@ -13,7 +13,7 @@ import torch
 
 from torchscape.errors import PotentialError
 from torchscape.explore.budget import Budget
-from torchscape.explore.executors import Executor
+from torchscape.explore.executors import Executor, choose_executor
 from torchscape.explore.family.branches import Sweeps
 from torchscape.explore.family.members import Member, seed_minima
 from torchscape.explore.family.refine import middles
@@ -38,7 +38,7 @@ def explore_family(
     strategies: Sequence[Strategy] | None = None,
     seed: int = 0,
     budget: Budget | None = None,
-    executor: Executor | None = None,
+    executor: Executor | str | None = None,
     continuous: bool | None = None,
     seed_from_neighbour: bool = True,
     halvings: int = 0,
@@ -118,6 +118,7 @@ def explore_family(
     options = continuation or Continuation()
     with contextlib.ExitStack() as stack:
         stack.enter_context(interruptible())
+        runs = stack.enter_context(choose_executor(executor))
         bar = stack.enter_context(progress_bar(show=progress, desc="members", total=len(ordered), unit=""))
         landscapes: dict[float, Landscape] = {}
 
@@ -133,7 +134,7 @@ def explore_family(
                     strategies=strategies,
                     seed=seed,
                     budget=budget,
-                    executor=executor,
+                    executor=runs,
                     progress=progress,
                 )
                 if status == "interrupted":
