@@ -165,3 +165,19 @@ def test_a_mixture_uses_its_parts_in_proportion():
     mixture = Mixture(((3.0, Gaussian()), (1.0, Restart())))
     moved = mixture(potential, x, torch.ones(3000).double(), random.fold(2, torch.arange(3000)))
     assert abs(float((moved < 50).double().mean()) - 0.25) < 0.03
+
+
+def test_float32_finds_the_minima_of_float64():
+    """A network of 27 coordinates: 24 minima either way (19 in float32 once, five of them the same)."""
+    torch.manual_seed(0)
+    data = torch.randn(60, 4), torch.randint(0, 3, (60,))
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 3))
+    energies = []
+    for dtype in (torch.float64, torch.float32):
+        u = tsc.ModulePotential(net, data, torch.nn.functional.cross_entropy, l2=1e-3, dtype=dtype)
+        landscape = tsc.Landscape.in_memory(u)
+        hopping = BasinHopping(walkers=12, hops=3, temperature=0.02)
+        tsc.explore(landscape, u, strategies=[hopping], progress=False)
+        energies.append(landscape.network().energy.double())
+    assert len(energies[0]) > 10
+    assert torch.allclose(*energies, atol=1e-6)

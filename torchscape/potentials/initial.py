@@ -17,7 +17,8 @@ __all__ = ["draw"]
 
 
 def draw(module: nn.Module, layout: ParameterLayout, n: int, seed: int) -> Float[Tensor, "n D"]:
-    """``n`` fresh initialisations of a module, each a function of (seed, row) alone, on the CPU.
+    """``n`` fresh initialisations of a module, each a function of (seed, row) alone, on the CPU and in float64:
+    torch's generator has other numbers for float32, where explorations would then begin elsewhere.
 
     Every submodule's ``reset_parameters`` is called, with torch's global random state set aside. Parameters that
     no initialiser touches are drawn normal: matrices with variance 1 / fan-in, vectors around what they are now.
@@ -25,10 +26,10 @@ def draw(module: nn.Module, layout: ParameterLayout, n: int, seed: int) -> Float
     Example:
         >>> layout = ParameterLayout.of({"weight": [3, 2], "bias": [3]})
         >>> x = draw(nn.Linear(2, 3), layout, n=4, seed=0)
-        >>> x.shape, bool(x.abs().max() <= 2**-0.5)  # Linear draws from U(-k, k), k = fan_in^(-1/2)
-        (torch.Size([4, 9]), True)
+        >>> x.dtype, x.shape, bool(x.abs().max() <= 2**-0.5)  # Linear draws from U(-k, k), k = fan_in^(-1/2)
+        (torch.float64, torch.Size([4, 9]), True)
     """
-    fresh = copied_to(module, HOST)
+    fresh = copied_to(module, HOST, torch.float64)
     names = [name for name, _ in fresh.named_parameters() if name in layout.names]
     parameters = dict(fresh.named_parameters())
     present = {name: parameters[name].detach().clone() for name in names}
@@ -42,10 +43,7 @@ def draw(module: nn.Module, layout: ParameterLayout, n: int, seed: int) -> Float
             _reset(fresh)
             drawn = {name: _or_normal(parameters[name], present[name]) for name in names}
             rows.append(layout.flatten(drawn))
-    if not rows:
-        dtype = next(iter(present.values())).dtype
-        return torch.empty(0, layout.ndim, dtype=dtype)
-    return torch.stack(rows)
+    return torch.stack(rows) if rows else torch.empty(0, layout.ndim, dtype=torch.float64)
 
 
 def _reset(module: nn.Module) -> None:
