@@ -8,7 +8,7 @@ import pytest
 import torch
 from saddles.known import Wells, lj7
 
-from torchscape import Bounds, StationaryPoints, Status
+from torchscape import Bounds, ModulePotential, StationaryPoints, Status
 from torchscape.errors import PotentialError
 from torchscape.optimise import relax
 from torchscape.potentials import FunctionPotential, Himmelblau, LennardJones, MuellerBrown, Schwefel, SixHumpCamel
@@ -280,3 +280,26 @@ def test_wrong_shapes_name_the_remedy():
         connect(u, torch.zeros(2, 3).double(), torch.zeros(2, 3).double())
     with pytest.raises(PotentialError, match="one row per start"):
         climb(u, torch.zeros(2, 3).double())
+
+
+def test_in_float32_saddles_are_those_of_float64():
+    """Found in float32, told apart and followed downhill in float64: once, every visit of a soft saddle was
+    another transition state, some had the wrong index, and paths stayed open."""
+    torch.manual_seed(0)
+    data = torch.randn(60, 4), torch.randint(0, 3, (60,))
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 3))
+    u = ModulePotential(net, data, torch.nn.functional.cross_entropy, l2=1e-3, dtype=torch.float32)
+    exact = u.double()
+    minima = relax(exact, exact.sample(16))
+    order = minima.energy.argsort()[first_of_each(exact, minima[minima.energy.argsort()]).unique()]
+    a, b = all_pairs(minima.x[order[:5]].float())
+    found = connect(u, a, b)
+    assert found.ts.x.dtype == found.minus.energy.dtype == found.mode.dtype == torch.float32
+    assert set(found.outcomes) <= {"VERIFIED", "KINK", "LOST"}
+    assert len(found) > 4
+    sharp = found.ts.replace(x=found.ts.x.double(), energy=found.ts.energy.double())
+    apart = first_of_each(exact, sharp, energy_tol=1e-6, distance_tol=0.1)
+    assert torch.equal(apart, torch.arange(len(found)))
+    again = follow(exact, sharp.x, found.mode.double()).points
+    assert bool(again.converged.all())
+    assert bool(((again.x - sharp.x).norm(dim=1) < 1e-4).all())

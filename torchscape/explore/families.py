@@ -6,7 +6,6 @@ import dataclasses
 
 import torch
 
-from torchscape.errors import PotentialError
 from torchscape.explore.neighbours import nearest
 from torchscape.landscape import Landscape
 from torchscape.landscape.families import doubtful, known_zero_modes
@@ -15,7 +14,7 @@ from torchscape.optimise.newton import conjugate_step
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles import characterise
-from torchscape.saddles.certify import in_dtype, with_rows
+from torchscape.saddles.certify import exact_twin, in_dtype, with_rows
 from torchscape.saddles.characterise import DENSE_LIMIT
 from torchscape.saddles.eigen import finite_rows, rows_within
 from torchscape.saddles.families import FamilyWalk, extends, joined
@@ -49,7 +48,7 @@ def merge_families(landscape: Landscape, potential: Potential, *, walk: FamilyWa
     if len(ids) == 0:
         return 0
     walk = walk or FamilyWalk()
-    potential = _exact(potential)
+    potential = exact_twin(potential)
     points, again = _looked_at(landscape.minima(ids), potential, walk)
     radius = landscape.matching.distance_tol * potential.length_scale
     n_flat = points.n_zero.cpu() - known_zero_modes(potential, points)
@@ -155,14 +154,6 @@ def _components(label: Int[Tensor, "N"], same: Int[Tensor, "P 2"]) -> Int[Tensor
     graph = links(True, i, j, 2 * n)
     component = torch.as_tensor(connected_components(graph, directed=False)[1]).long()[:n]
     return component.unique(return_inverse=True)[1]
-
-
-def _exact(potential: Potential) -> Potential:
-    """The float64 twin, where there is one."""
-    try:
-        return potential.double()
-    except PotentialError:
-        return potential
 
 
 def _looked_at(

@@ -26,7 +26,7 @@ from torchscape.saddles.projector import Projector
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["Certificate", "certify_minima", "in_dtype", "with_rows"]
+__all__ = ["Certificate", "certify_minima", "exact_twin", "in_dtype", "with_rows"]
 
 _SHARE = 1e-2  # of what the matching tells apart, that a Newton step may still gain
 _PRODUCT_NUMBERS = 1 << 17  # of the rows whose Hessian-vector products are taken together, on a CPU
@@ -95,10 +95,7 @@ def certify_minima(
         'UNBOUNDED'
     """
     certificate = certificate or Certificate()
-    try:
-        exact = potential.double()
-    except PotentialError:  # rounding is then that of the coordinates
-        exact = potential
+    exact = exact_twin(potential)
     open_ = (points.status == Status.CONVERGED) | (points.status == Status.STALLED)
     rows = torch.nonzero(open_ & (points.index <= 0) & points.energy.isfinite())[:, 0]
     if len(rows) == 0:
@@ -116,6 +113,14 @@ def certify_minima(
     known_by = (open_points.x, open_points.status, open_points.n_evaluations)
     what = f"{certificate} {exact.dtype}"
     return with_rows(points, rows, remembered(what, StationaryPoints, known_by, judged, size))
+
+
+def exact_twin(potential: Potential) -> Potential:
+    """The potential in float64; where it has no such twin, itself: rounding is then that of the coordinates."""
+    try:
+        return potential.double()
+    except PotentialError:
+        return potential
 
 
 def with_rows(points: StationaryPoints, rows: Int[Tensor, "K"], fresh: StationaryPoints) -> StationaryPoints:

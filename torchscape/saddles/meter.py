@@ -73,9 +73,11 @@ class Metered(Potential):
         self.n_hessians += len(x)
         return self.potential.hessian(x)
 
-    def charge(self, n_gradients: int) -> None:
-        """Count gradients that were evaluated by others on its behalf."""
+    def charge(self, n_gradients: int, n_hessians: int = 0, n_hvps: int = 0) -> None:
+        """Count what was evaluated by others on its behalf."""
         self.n_gradients += n_gradients
+        self.n_hessians += n_hessians
+        self.n_hvps += n_hvps
 
     def settings(self) -> Mapping[str, object]:
         return self.potential.settings()

@@ -12,9 +12,10 @@ import torch
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
-from torchscape.points import StationaryPoints
+from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.band import Band, find_paths
+from torchscape.saddles.certify import exact_twin, with_rows
 from torchscape.saddles.descend import Descent, Quench, choose_descent
 from torchscape.saddles.directions import Directions, RandomDirections
 from torchscape.saddles.follow import Follow, follow
@@ -294,7 +295,22 @@ def _refined(u: Metered, owner, x, mode, enters, refine, descent, tol, known=Non
     outcome = torch.full_like(owner, int(Outcome.KINK))
     enters = torch.nonzero(enters)[:, 0]
     found = follow(u, x[enters], mode[enters], options=refine)
-    return _told(u, owner, outcome, enters, verify(u, found.points, descent, known))
+    exact = exact_twin(u.potential)
+    if exact.dtype == u.dtype:
+        return _told(u, owner, outcome, enters, verify(u, found.points, descent, known))
+    # In float32 neither which saddle this is nor where its paths end is certain: the last steps are in float64.
+    finer = Metered(exact)
+    near = torch.nonzero(_is_near(found.points.status))[:, 0]
+    again = follow(finer, found.points.x[near].to(exact.dtype), found.mode[near].to(exact.dtype), options=refine)
+    points = with_rows(found.points, near, again.points)
+    checked = verify(finer, points, descent, None if known is None else known.to(exact.dtype))
+    u.charge(finer.n_gradients, finer.n_hessians, finer.n_hvps)
+    return _told(u, owner, outcome, enters, checked.to(u.dtype))
+
+
+def _is_near(status: Int[Tensor, "C"]) -> Bool[Tensor, "C"]:
+    """Which searches ended near to a saddle, as far as rounding can tell."""
+    return (status == Status.CONVERGED) | (status == Status.STALLED)
 
 
 def _told(u: Metered, owner, outcome, enters: Int[Tensor, "R"], checked: Verified) -> SaddleSearch:

@@ -12,6 +12,7 @@ from torchscape.devices import HOST, asking_is_free
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
+from torchscape.saddles.certify import in_dtype
 from torchscape.saddles.characterise import DENSE_LIMIT, characterise_with_modes
 from torchscape.saddles.descend import Descent, Quench, choose_descent, descend
 from torchscape.saddles.distinct import first_of_each
@@ -85,6 +86,11 @@ class Verified:
     mode: Float[Tensor, "E D"]
     outcome: Int[Tensor, "C"]
     candidate_ts: Int[Tensor, "C"]
+
+    def to(self, dtype: torch.dtype) -> Verified:
+        """The same with coordinates, energies and modes in ``dtype``."""
+        ts, minus, plus = (in_dtype(points, dtype) for points in (self.ts, self.minus, self.plus))
+        return dataclasses.replace(self, ts=ts, minus=minus, plus=plus, mode=self.mode.to(dtype))
 
 
 def verify(
