@@ -5,6 +5,7 @@ from torchscape.explore.basin_hopping import BasinHopping
 from torchscape.explore.budget import Budget
 from torchscape.explore.climb import ClimbFromMinima
 from torchscape.explore.connect import ConnectMinima
+from torchscape.explore.contract import check_executor, check_strategy
 from torchscape.explore.executors import Executor, InProcess
 from torchscape.explore.family import explore_family
 from torchscape.explore.moves import Gaussian, Mixture, Move, PerLayer, Restart, Uniform
@@ -40,6 +41,8 @@ __all__ = [
     "Task",
     "TemperedBasinHopping",
     "Uniform",
+    "check_executor",
+    "check_strategy",
     "exchange_probability",
     "explore",
     "explore_family",

@@ -50,6 +50,7 @@ class LowerBarriers(Strategy):
     refine: Follow = dataclasses.field(default_factory=Follow)
     tol: float | None = None
     name = "lower-barriers"
+    any_time = ("max_rounds", "patience")
 
     def __post_init__(self) -> None:
         check_fields(
@@ -61,10 +62,6 @@ class LowerBarriers(Strategy):
             attempts=COUNT,
             tol=NOT_NEGATIVE.or_none,
         )
-
-    def identity(self):
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: repr(v) for k, v in settings.items() if k not in ("max_rounds", "patience")}
 
     def start(self, landscape: Landscape, potential: Potential, seed: int):
         return {"rounds": 0, "idle": 0, "done": 0}

@@ -70,6 +70,7 @@ class BasinHopping(Strategy):
     tol: float | None = None
     round_hops: int | None = None
     name = "basin-hopping"
+    any_time = ("hops",)
 
     def __post_init__(self) -> None:
         check_fields(
@@ -83,10 +84,6 @@ class BasinHopping(Strategy):
             tol=NOT_NEGATIVE.or_none,
             round_hops=COUNT.or_none,
         )
-
-    def identity(self):
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: repr(v) for k, v in settings.items() if k != "hops"}
 
     def start(self, landscape, potential, seed):
         temperature = torch.as_tensor(self.temperature, dtype=torch.float64).reshape(-1)

@@ -22,10 +22,6 @@ from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fiel
 __all__ = ["ClimbFromMinima"]
 
 
-# Settings that may change between two calls which go on with the same climbs.
-_ANY_TIME = ("searches", "patience", "max_minima", "connected")
-
-
 @dataclasses.dataclass(frozen=True)
 class ClimbFromMinima(Strategy):
     """Climbs out of every minimum in many directions; each climb ends in a transition state or a named reason.
@@ -64,6 +60,7 @@ class ClimbFromMinima(Strategy):
     refine: Follow = dataclasses.field(default_factory=Follow)
     tol: float | None = None
     name = "climb"
+    any_time = ("searches", "patience", "max_minima", "connected")
 
     def __post_init__(self) -> None:
         check_fields(
@@ -74,10 +71,6 @@ class ClimbFromMinima(Strategy):
             max_minima=COUNT.or_none,
             tol=NOT_NEGATIVE.or_none,
         )
-
-    def identity(self):
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: repr(v) for k, v in settings.items() if k not in _ANY_TIME}
 
     def start(self, landscape: Landscape, potential: Potential, seed: int):
         return {

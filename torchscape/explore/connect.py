@@ -57,6 +57,7 @@ class ConnectMinima(Strategy):
     refine: Follow = dataclasses.field(default_factory=Follow)
     tol: float | None = None
     name = "connect"
+    any_time = ("max_rounds",)
     seeded = False
 
     def __post_init__(self) -> None:
@@ -70,10 +71,6 @@ class ConnectMinima(Strategy):
             max_minima=COUNT.or_none,
             tol=NOT_NEGATIVE.or_none,
         )
-
-    def identity(self):
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: repr(v) for k, v in settings.items() if k != "max_rounds"}
 
     def start(self, landscape: Landscape, potential: Potential, seed: int):
         # queue: (minimum, minimum, attempt) yet to search; n_seen: ids below have been paired, or are our own

@@ -62,7 +62,7 @@ class Processes:
 
     Example:
         >>> import torchscape as tsc
-        >>> surface = tsc.problems.Himmelblau()
+        >>> surface = tsc.potentials.Himmelblau()
         >>> with tsc.Landscape.in_memory(surface) as landscape, Processes(workers=2) as executor:
         ...     strategies = [tsc.BasinHopping(walkers=32, hops=1)]
         ...     report = tsc.explore(landscape, surface, strategies=strategies, executor=executor, progress=False)

@@ -60,6 +60,7 @@ class StationarySearch(Strategy):
     search: Newton = dataclasses.field(default_factory=Newton)
     tol: float | None = None
     name = "stationary"
+    any_time = ("starts", "patience")
 
     def __post_init__(self) -> None:
         check_fields(
@@ -69,10 +70,6 @@ class StationarySearch(Strategy):
             round_starts=COUNT,
             tol=NOT_NEGATIVE.or_none,
         )
-
-    def identity(self):
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: repr(v) for k, v in settings.items() if k not in ("starts", "patience")}
 
     def start(self, landscape: Landscape, potential: Potential, seed: int):
         return {"seed": seed, "done": 0, "n_known": sum(landscape.counts_by_index()), "since_new": 0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torchscape.explore.tasks import Found, Task
 from torchscape.landscape import Landscape
@@ -35,19 +35,24 @@ class Strategy:
     that :meth:`start` makes and :meth:`absorb` renews, which the run loop stores with each round. That is what
     makes a killed run resume exactly.
 
+    A strategy is best a frozen dataclass: its settings are then its fields.
+
     Attributes:
         name: for people.
+        any_time: settings that may change between two calls which go on with the same search, such as how long it
+            goes on.
         seeded: whether another seed makes it another search. If not, a run with another seed goes on with what
             this one has left to try.
     """
 
-    name: str = "strategy"
-    seeded: bool = True
+    name: ClassVar[str] = "strategy"
+    any_time: ClassVar[Sequence[str]] = ()
+    seeded: ClassVar[bool] = True
 
     def identity(self) -> Mapping[str, Any]:
-        """Settings that decide *which* search this is. How long it goes on is not among them, so that a longer
-        one continues a shorter one."""
-        return {}
+        """Settings that decide *which* search this is: all but those of ``any_time``, so that a longer one
+        continues a shorter one."""
+        return {name: repr(value) for name, value in _settings(self).items() if name not in self.any_time}
 
     def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
         """The state before the first round."""
@@ -64,6 +69,13 @@ class Strategy:
     def progress(self, state: State) -> tuple[int, int | None]:
         """(done, total) for the progress bar; total None when it cannot be known."""
         return 0, None
+
+
+def _settings(strategy: Strategy) -> dict[str, Any]:
+    """The fields of a dataclass, else what an object has set."""
+    if dataclasses.is_dataclass(strategy):
+        return {field.name: getattr(strategy, field.name) for field in dataclasses.fields(strategy)}
+    return dict(vars(strategy))
 
 
 def state_keys(strategies: Sequence[Strategy], seed: int) -> list[str]:

@@ -71,6 +71,7 @@ class TemperedBasinHopping(Strategy):
     tol: float | None = None
     round_hops: int = 10
     name = "tempered basin-hopping"
+    any_time = ("hops",)
 
     def __post_init__(self) -> None:
         t = list(self.temperatures)
@@ -99,10 +100,6 @@ class TemperedBasinHopping(Strategy):
             temperature=list(self.temperatures) * self.ladders,
             **settings,
         )
-
-    def identity(self):
-        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {k: repr(v) for k, v in settings.items() if k != "hops"}
 
     def start(self, landscape, potential, seed):
         state = self.walkers.start(landscape, potential, seed)
