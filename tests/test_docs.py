@@ -57,3 +57,15 @@ def test_every_function_of_a_network_is_in_the_tables():
 def takes_a_network(function) -> bool:
     first = next(iter(inspect.signature(function).parameters.values()))
     return str(first.annotation).partition(" ")[0] in ("Network", "Rates")
+
+
+def test_every_extension_of_the_page_is_short_and_passes_its_check():
+    text = (ROOT / "docs" / "extending.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == len(re.findall(r"^## ", text, re.MULTILINE))
+    names: dict[str, object] = {}
+    for block in blocks:
+        assert len(block.splitlines()) <= 30
+        assert re.search(r"^(check_\w+\(|assert )", block, re.MULTILINE)
+        exec(block, names)
+    assert {"Chain", "OneCoordinate", "RandomStarts", "Threads", "downhill_degree"} <= names.keys()

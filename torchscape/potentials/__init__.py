@@ -12,6 +12,7 @@ from torchscape.potentials.analytic import (
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.clusters import ClusterPotential, Trimer
+from torchscape.potentials.contract import check_contract
 from torchscape.potentials.function import FunctionPotential
 from torchscape.potentials.gaussian_process import GaussianProcessPotential
 from torchscape.potentials.gpytorch_adapter import from_gpytorch
@@ -47,5 +48,6 @@ __all__ = [
     "SixHumpCamel",
     "SquaredExponential",
     "Trimer",
+    "check_contract",
     "from_gpytorch",
 ]
