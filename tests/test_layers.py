@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "torchscape"
 
 LAYERS = {
     "_process": 0, "types": 0, "errors": 0, "devices": 0, "random": 0, "progress": 0, "validation": 0, "memory": 0,
-    "transfer": 0, "interrupts": 0, "stopwatch": 0, "outputs": 0, "sparse": 0,
+    "transfer": 0, "interrupts": 0, "numerics": 0, "stopwatch": 0, "outputs": 0, "sparse": 0,
     "points": 1, "network": 1, "symmetry": 1, "potentials": 1,
     "optimise": 2, "saddles": 2, "sampling": 2, "analysis": 2,
     "landscape": 3, "problems": 3,
@@ -37,6 +37,7 @@ SIDEWAYS = {
     ("validation", "types"),
     ("outputs", "errors"),
     ("interrupts", "stopwatch"),
+    ("numerics", "types"),
     ("memory", "stopwatch"),
     ("memory", "types"),
     ("memory", "errors"),

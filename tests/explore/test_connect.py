@@ -25,11 +25,11 @@ from torchscape.explore.neighbours import (
     pair_distances,
     shortest_per_component,
 )
+from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.optimise import relax
 from torchscape.potentials import FunctionPotential
 from torchscape.potentials.base import Potential
 from torchscape.saddles import climb, connect
-from torchscape.saddles.characterise import DENSE_LIMIT
 from torchscape.saddles.meter import Metered
 from torchscape.saddles.verify import verify
 
@@ -282,7 +282,7 @@ def test_tried_knows_both_directions():
 def test_ends_that_are_known_minima_need_no_hessian():
     """Beyond the dense limit the two minima that were given are recognised at the ends of the paths, and what is
     left out, the determinants, ``explore`` fills in: a double well whose spectra are written down."""
-    d = DENSE_LIMIT + 2
+    d = DENSE_SPECTRUM + 2
     c = torch.linspace(1.0, 3.0, d - 1, dtype=torch.float64)
 
     def wells(x):

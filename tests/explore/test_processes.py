@@ -31,7 +31,7 @@ SEARCHES = {
     "tempered": [TemperedBasinHopping(ladders=3, temperatures=(0.2, 0.5, 1.0), hops=6)],
     "stationary": [StationarySearch(starts=100)],
     "lower barriers": [HOPPING, LowerBarriers(max_rounds=2)],
-}  # the others: test_contract.py
+}  # the others: test_explore_contract.py
 
 
 def without_evaluations(content: dict[str, list[tuple]]) -> dict[str, list[tuple]]:

@@ -9,13 +9,14 @@ from torchscape.devices import HOST
 from torchscape.explore.families import merge_families
 from torchscape.landscape import Landscape
 from torchscape.memory import rows_that_fit
+from torchscape.numerics import DENSE_STEPS
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
 from torchscape.saddles import characterise
 
 __all__ = ["FEW", "characterise_new"]
 
-FEW = 500  # coordinates up to which curvatures cost little beside the minima themselves
+FEW = DENSE_STEPS  # coordinates up to which curvatures cost little beside the minima themselves
 
 
 def characterise_new(

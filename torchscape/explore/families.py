@@ -10,12 +10,12 @@ from torchscape.explore.neighbours import nearest
 from torchscape.landscape import Landscape
 from torchscape.landscape.families import doubtful, known_zero_modes
 from torchscape.memory import rows_that_fit
+from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.optimise.newton import conjugate_step
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles import characterise
 from torchscape.saddles.certify import exact_twin, in_dtype, with_rows
-from torchscape.saddles.characterise import DENSE_LIMIT
 from torchscape.saddles.eigen import finite_rows, rows_within
 from torchscape.saddles.families import FamilyWalk, extends, joined
 from torchscape.sparse import links
@@ -162,7 +162,7 @@ def _looked_at(
     """Minima with flat directions that are certain, and which of them were looked at again for that.
 
     Where an eigenvalue may be zero at the stationary point itself, points are brought nearer to it. Beyond
-    ``DENSE_LIMIT`` coordinates spectra are not known well enough to ask for more.
+    ``DENSE_SPECTRUM`` coordinates spectra are not known well enough to ask for more.
     """
     points = points.to(potential.device)
     unclear = doubtful(points, torch.zeros_like(points.n_zero).cpu(), potential.length_scale).to(points.x.device)
@@ -171,7 +171,7 @@ def _looked_at(
         return points, rows.cpu()
     some = in_dtype(points[rows], potential.dtype)
     settled = _settled(potential, some, dense=potential.ndim <= walk.dense_limit)
-    if potential.ndim <= DENSE_LIMIT:
+    if potential.ndim <= DENSE_SPECTRUM:
         fresh = characterise(potential, settled)
     else:  # what a quadrature says of the stiff directions does not depend on those that are flat
         fresh = characterise(potential, settled, n_probes=0).replace(log_det=some.log_det)

@@ -13,6 +13,7 @@ import torch
 
 from torchscape import random
 from torchscape.devices import HOST
+from torchscape.numerics import energy_noise
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE, check_fields
@@ -56,7 +57,9 @@ class Matching:
 
     def window(self, energy: Float[Tensor, "B"], dtype: torch.dtype) -> Float[Tensor, "B"]:
         """Half-width of the energy window around each energy computed in ``dtype``."""
-        return (1e-6 if self.energy_tol is None else self.energy_tol) + 1e3 * torch.finfo(dtype).eps * energy.abs()
+        return (1e-6 if self.energy_tol is None else self.energy_tol) + energy_noise(
+            energy, 0.0, units=1e3, dtype=dtype
+        )
 
 
 class Signature:

@@ -11,6 +11,7 @@ from torchscape import random
 from torchscape.errors import TorchscapeError
 from torchscape.learning.worst_case import Norm, UpsideDown, worst_case
 from torchscape.memory import rows_that_fit
+from torchscape.numerics import DENSE_FLATNESS
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles.characterise import characterise
@@ -67,7 +68,7 @@ def flatness(
     n_top: int = 5,
     radius: float = 0.1,
     norm: Norm = "l2",
-    dense_limit: int = 1000,
+    dense_limit: int = DENSE_FLATNESS,
     n_probes: int = 32,
     seed: int = 0,
 ) -> Flatness:

@@ -9,6 +9,7 @@ import torch
 from torchscape import stopwatch
 from torchscape.devices import HOST
 from torchscape.memory import in_parts, limits_of, rows_that_fit
+from torchscape.numerics import DENSE_STEPS
 from torchscape.optimise.conjugate import conjugate_gradients
 from torchscape.optimise.rows import put_rows
 from torchscape.optimise.verdict import default_tol
@@ -42,7 +43,7 @@ class Newton:
 
     max_steps: int = 12
     max_step: float = 0.3
-    dense_limit: int = 500
+    dense_limit: int = DENSE_STEPS
     cg_steps: int = 200
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ from torchscape import stopwatch
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.memory import rows_that_fit
+from torchscape.numerics import DENSE_STEPS, energy_noise
 from torchscape.optimise.columns import built, leaves
 from torchscape.optimise.kinks import at_kinks
 from torchscape.optimise.ledger import remembered
@@ -56,7 +57,7 @@ class Certificate:
     energy: float | None = None
     max_steps: int = 40
     max_step: float = 1.0
-    dense_limit: int = 500
+    dense_limit: int = DENSE_STEPS
     cg_steps: int = 40
     patience: int = 4
 
@@ -389,7 +390,7 @@ class _Judging:
 
     def _noise(self, energy: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """Rounding error of an energy."""
-        return 10 * torch.finfo(energy.dtype).eps * energy.abs().clamp(min=1e-3 * self.potential.energy_scale)
+        return energy_noise(energy, 1e-3 * self.potential.energy_scale, units=10.0)
 
     def _rms(self, x: Float[Tensor, "B D"], grad: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         bounds = self.potential.bounds

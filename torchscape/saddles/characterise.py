@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.memory import rows_that_fit
+from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.optimise.ledger import remembered
 from torchscape.optimise.rows import map_rows
 from torchscape.points import StationaryPoints
@@ -17,9 +18,8 @@ from torchscape.saddles.spectral import stochastic_log_det
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, SEED
 
-__all__ = ["DENSE_LIMIT", "MOST_FLAT", "SLOPE_MARGIN", "characterise", "characterise_with_modes", "relabelled"]
+__all__ = ["MOST_FLAT", "SLOPE_MARGIN", "characterise", "characterise_with_modes", "relabelled"]
 
-DENSE_LIMIT = 2000  # coordinates up to which the full spectrum is computed
 MOST_FLAT = 32  # flat directions that are counted beyond: there may be more
 _MOST_PAIRS = 64  # lowest eigenpairs that are looked for where all of them are negative
 _PRODUCT_NUMBERS = 1 << 17  # of the rows whose Hessian-vector products are taken together, on a CPU
@@ -31,7 +31,7 @@ def characterise(
     potential: Potential,
     points: StationaryPoints,
     *,
-    dense_limit: int = DENSE_LIMIT,
+    dense_limit: int = DENSE_SPECTRUM,
     zero_tol: float | None = None,
     n_probes: int = 16,
     seed: int = 0,
@@ -76,7 +76,7 @@ def characterise(
 def characterise_with_modes(
     potential: Potential,
     points: StationaryPoints,
-    dense_limit: int = DENSE_LIMIT,
+    dense_limit: int = DENSE_SPECTRUM,
     zero_tol: float | None = None,
     n_probes: int = 16,
     seed: int = 0,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from torchscape.numerics import DENSE_BRANCHES
 from torchscape.optimise import relax
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
@@ -36,7 +37,7 @@ class Continuation:
     newton: Newton = dataclasses.field(default_factory=lambda: Newton(first_step=0.3))
     max_jump: float = 2.0
     least_part: float = 2.0**-8
-    dense_limit: int = 300
+    dense_limit: int = DENSE_BRANCHES
 
     def __post_init__(self) -> None:
         check_fields(

@@ -11,6 +11,7 @@ import dataclasses
 import torch
 
 from torchscape.devices import asking_is_free
+from torchscape.numerics import DENSE_PATHS
 from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import Subspace, dense_spectrum, rows_within
@@ -324,6 +325,6 @@ def _model(space: Subspace, cap: int) -> tuple[Float[Tensor, "B cap"], Float[Ten
     return values, torch.nn.functional.pad(torch.where(known[:, :, None], vectors, 0.0), (0, 0, 0, pad))
 
 
-def choose_curvature(potential: Potential, dense_limit: int = 200) -> Curvature:
+def choose_curvature(potential: Potential, dense_limit: int = DENSE_PATHS) -> Curvature:
     """Dense Hessians up to ``dense_limit`` coordinates, Krylov spaces beyond."""
     return Dense() if potential.ndim <= dense_limit else Krylov()

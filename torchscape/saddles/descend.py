@@ -8,6 +8,7 @@ import torch
 
 from torchscape.devices import HOST
 from torchscape.memory import available_memory
+from torchscape.numerics import DENSE_PATHS, DENSE_SPECTRUM
 from torchscape.optimise import LBFGS, Pool, Queue, relax
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
@@ -21,8 +22,6 @@ from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Descent", "Quench", "choose_descent", "descend"]
-
-_DENSE_LIMIT = 2000  # coordinates up to which the modes across a divide are computed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Quench:
         check_fields(self, max_step=POSITIVE.or_infinite, tol=NOT_NEGATIVE.or_none)
 
 
-def choose_descent(potential: Potential, dense_limit: int = 200) -> Descent | Quench:
+def choose_descent(potential: Potential, dense_limit: int = DENSE_PATHS) -> Descent | Quench:
     """The path itself where local quadratic models are cheap, a quench with short steps beyond."""
     return Descent() if potential.ndim <= dense_limit else Quench()
 
@@ -155,7 +154,7 @@ def _across(
     error is a bound that may have grown beyond anything; more than half a length scale is not tried for its sake.
     """
     ends = ends[rows]
-    if potential.ndim > _DENSE_LIMIT:
+    if potential.ndim > DENSE_SPECTRUM:
         return ends, torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
     nearest, room, aside = course.nearest[rows], course.room[rows], []
     for some in torch.arange(len(rows), device=rows.device).split(

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from torchscape import random
+from torchscape.numerics import DENSE_STEPS
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import dense_spectrum, lowest_eigenpairs, rows_within
 from torchscape.saddles.projector import Projector
@@ -15,8 +16,6 @@ from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, check_fields
 
 __all__ = ["Directions", "ModesAndRandom", "RandomDirections", "SoftModes"]
-
-DENSE_LIMIT = 500  # coordinates up to which all modes of a dense Hessian cost less than a few iterative ones
 
 
 @runtime_checkable
@@ -107,7 +106,7 @@ def softest_modes(potential: Potential, x: Float[Tensor, "B D"], count: int) -> 
     projector = Projector.at(potential, x)
     n_zero = int(projector.n_removed(x)[0].max()) if len(x) else 0
     k = min(count, x.shape[1] - n_zero)
-    if x.shape[1] > DENSE_LIMIT:
+    if x.shape[1] > DENSE_STEPS:
         return lowest_eigenpairs(potential, x, k, tol=1e-4).vectors
     rows = torch.arange(len(x), device=x.device).split(rows_within(x.shape[1], x.dtype, x.device))
     return torch.cat([dense_spectrum(potential.hessian(x[r]), projector.take(r))[1][:, :k] for r in rows])

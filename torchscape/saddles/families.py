@@ -13,6 +13,7 @@ import torch
 
 from torchscape import random, stopwatch
 from torchscape.memory import rows_that_fit
+from torchscape.numerics import DENSE_STEPS
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import rows_within
@@ -56,7 +57,7 @@ class FamilyWalk:
     tries: int | None = None
     kicks: int = 2
     bend: float = 0.2
-    dense_limit: int = 500
+    dense_limit: int = DENSE_STEPS
     cg_steps: int = 200
     max_products: int = 10_000
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.numerics import energy_noise
 from torchscape.optimise.rows import may_hold
 from torchscape.optimise.verdict import standing, verdict
 from torchscape.points import Status
@@ -122,7 +123,7 @@ class Flow:
         finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
         tol = self.path_tol * length
         error = torch.nan_to_num(missed.norm(dim=1), nan=torch.inf)
-        noise = 100 * torch.finfo(energy.dtype).eps * energy.abs().clamp(min=potential.energy_scale)
+        noise = energy_noise(energy, potential.energy_scale)
         right = (error <= tol) & (energy <= state.energy + noise)
         accepted = running & finite & (first | right)
         radius = self._radius(potential, state, c.norm(dim=1), error, accepted)

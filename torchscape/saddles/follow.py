@@ -9,6 +9,7 @@ import torch
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.memory import available_memory
+from torchscape.numerics import DENSE_SPECTRUM, energy_noise
 from torchscape.optimise import Pool, Queue, standing, verdict
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
@@ -21,8 +22,6 @@ from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Follow", "Followed", "follow"]
-
-DENSE_LIMIT = 2000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +224,7 @@ class Follow:
 
     def _error(self, potential: Potential, state: Following, energy: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """|actual - predicted| energy change, relative to the change's magnitude or the rounding error."""
-        noise = 100 * torch.finfo(energy.dtype).eps * energy.abs().clamp(min=potential.energy_scale)
+        noise = energy_noise(energy, potential.energy_scale)
         wrong = (energy - state.energy - state.predicted).abs()
         return torch.nan_to_num((wrong - noise).clamp(min=0.0) / (state.magnitude + noise), nan=torch.inf)
 
@@ -306,7 +305,7 @@ def follow(
             status = status.index_copy(0, lost, again.points.status.to(HOST))
             spent = ended.points.n_evaluations[rows] + again.points.n_evaluations
             ended = put_rows(ended, rows, Followed(again.points.replace(n_evaluations=spent), again.mode))
-    if potential.ndim > DENSE_LIMIT:
+    if potential.ndim > DENSE_SPECTRUM:
         return ended
     rows = torch.nonzero(status == Status.CONVERGED)[:, 0].to(starts.device)
     rows = rows[torch.nonzero(characterise(potential, ended.points[rows]).index > 1)[:, 0]]

@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.numerics import energy_noise
 from torchscape.optimise.verdict import standing, verdict
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
@@ -125,7 +126,7 @@ class Descent:
         s = state.trial - state.x
         strayed = self._strayed(state, s, grad)
         error = torch.nan_to_num(strayed.norm(dim=1), nan=torch.inf)
-        noise = 100 * torch.finfo(energy.dtype).eps * energy.abs().clamp(min=potential.energy_scale)
+        noise = energy_noise(energy, potential.energy_scale)
         going = state.model.going(state.status == Status.RUNNING)
         accepted = going & finite & (first | ((error <= tol) & (energy <= state.energy + noise)))
         rejected = going & ~accepted

@@ -9,11 +9,12 @@ import torch
 
 from torchscape import stopwatch
 from torchscape.devices import HOST, asking_is_free
+from torchscape.numerics import DENSE_SPECTRUM, energy_noise
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.certify import in_dtype
-from torchscape.saddles.characterise import DENSE_LIMIT, characterise_with_modes
+from torchscape.saddles.characterise import characterise_with_modes
 from torchscape.saddles.descend import Descent, Quench, choose_descent, descend
 from torchscape.saddles.distinct import first_of_each
 from torchscape.transfer import moved
@@ -101,7 +102,7 @@ def verify(
 ) -> Verified:
     """Check every candidate: residual, index, and both downhill paths. Duplicates are followed once.
 
-    Beyond ``DENSE_LIMIT`` coordinates the log-determinants are left to :func:`characterise`, and an end that is
+    Beyond ``DENSE_SPECTRUM`` coordinates the log-determinants are left to :func:`characterise`, and an end that is
     one of the ``known`` minima is taken for a minimum without another look.
     """
     table = torch.zeros(len(Status), dtype=torch.int64)
@@ -147,7 +148,7 @@ def _ends(
     least = 3e-3 if isinstance(descent, Descent) else 1e-3  # a quench strays less from close by
     both = _to_minima(potential, push_off(potential, ts, mode, least=least), descent, known)
     minus, plus = both[:n], both[n:]
-    noise = 100 * torch.finfo(ts.energy.dtype).eps * ts.energy.abs().clamp(min=potential.energy_scale)
+    noise = energy_noise(ts.energy, potential.energy_scale)
     outcome = torch.full((n,), int(Outcome.VERIFIED), dtype=torch.int64, device=ts.x.device)
     for end in (minus, plus):
         lower = ts.energy - end.energy > noise
@@ -238,7 +239,7 @@ def _to_minima(
 
 def _among(potential: Potential, ends: StationaryPoints, known: Float[Tensor, "K D"] | None) -> Bool[Tensor, "B"]:
     """Which ends are among the ``known`` minima; none where a Hessian is cheap enough to look for oneself."""
-    if known is None or len(known) == 0 or potential.ndim <= DENSE_LIMIT:
+    if known is None or len(known) == 0 or potential.ndim <= DENSE_SPECTRUM:
         return torch.zeros_like(ends.converged)
     energy = potential.energy_and_grad(known)[0]
     all_of_them = StationaryPoints.of(torch.cat([known, ends.x]), torch.cat([energy, ends.energy]))

@@ -1,0 +1,54 @@
+"""Numerical policy: the rounding error of an energy, and where dense matrices give way to iterative methods."""
+
+from __future__ import annotations
+
+import torch
+
+from torchscape.types import Float, Tensor
+
+__all__ = [
+    "DENSE_BRANCHES",
+    "DENSE_FLATNESS",
+    "DENSE_PATHS",
+    "DENSE_SPECTRUM",
+    "DENSE_STEPS",
+    "energy_noise",
+]
+
+# Limits are numbers of coordinates D, up to which matrices [D, D] are formed.
+
+DENSE_PATHS = 200
+"""A Hessian, and its eigenvectors, at every few steps of a path: eigenvector-following and steepest descent."""
+
+DENSE_BRANCHES = 300
+"""The same along a branch of a family, with a linear solve at each step."""
+
+DENSE_STEPS = 500
+"""A few Hessians for each point: Newton's method, certificates, walks in families. From here on, curvatures cost
+more than the minima themselves."""
+
+DENSE_FLATNESS = 1000
+"""One decomposition for each point that a user names, where the quadrature would do."""
+
+DENSE_SPECTRUM = 2000
+"""One decomposition for each stationary point: beyond, it takes seconds a point, and gigabytes for a batch."""
+
+
+def energy_noise(
+    energy: Float[Tensor, "*B"], floor: float, *, units: float = 100.0, dtype: torch.dtype | None = None
+) -> Float[Tensor, "*B"]:
+    """What an energy may be wrong by: so many rounding errors of its size.
+
+    Args:
+        energy: U.
+        floor: size below which an energy is not taken to be known any better, most often the potential's
+            ``energy_scale``: where U is zero, what it was summed from is not.
+        units: rounding errors: 100 for what two evaluations of neighbours may differ by, 1000 for the ends of two
+            searches.
+        dtype: in which it was computed; None for that of ``energy``.
+
+    Example:
+        >>> energy_noise(torch.tensor([0.0, -200.0], dtype=torch.float64), 1.0).tolist()
+        [2.220446049250313e-14, 4.440892098500626e-12]
+    """
+    return units * torch.finfo(dtype or energy.dtype).eps * energy.abs().clamp(min=floor)
