@@ -99,7 +99,7 @@ def _labels(
         open_ = (failures + failures.T < _REFUSALS) & (touched[:, None] | touched)
         open_.fill_diagonal_(False)
         allowed = comparable & open_[component[:, None], component]
-        pairs = _shortest(nearest(potential, nodes.x, allowed, 1)[0], component)
+        pairs, _ = nearest(potential, nodes.x, allowed, 1)
         if not len(pairs):
             break
         a, b = (nodes[end.to(nodes.x.device)] for end in pairs.T)
@@ -113,16 +113,6 @@ def _labels(
     before, position = label.unique(return_inverse=True)
     after = torch.zeros_like(before).index_copy_(0, position, least[component])
     return before, after
-
-
-def _shortest(pairs: Int[Tensor, "P 2"], component: Int[Tensor, "N"]) -> Int[Tensor, "Q 2"]:
-    """Of the pairs between each two components, which come by ascending distance, as many as may fail."""
-    ends = component[pairs].sort(1).values
-    key = ends[:, 0] * len(component) + ends[:, 1]
-    order = key.argsort(stable=True)
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(key)) - torch.searchsorted(key[order], key[order])
-    return pairs[rank < _REFUSALS]
 
 
 def _known_members(landscape: Landscape, points: StationaryPoints) -> Int[Tensor, "M 2"]:
