@@ -7,8 +7,8 @@
 
 Quenches of the digits network (64-10-10, basin-hopping), and transition states between its minima (elastic bands,
 eigenvector-following, verification). Runs with one worker and with several alternate; each has its workers started
-beforehand, and explores into a landscape in memory from the same seed. Shown: median of wall-clock seconds, and how
-many times faster than in this process with one thread.
+beforehand, and explores into a landscape in memory from the same seed. Shown: median of wall-clock seconds, and
+how many times faster than in this process with one thread.
 """
 
 from __future__ import annotations

@@ -126,6 +126,15 @@ def test_a_row_of_a_batch_gets_other_last_digits_than_alone():
     torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
 
 
+def test_a_generator_has_other_numbers_in_float32():
+    """The same seed: not the numbers of float64, rounded."""
+    both = [
+        torch.rand(64, generator=torch.Generator().manual_seed(0), dtype=dtype)
+        for dtype in (torch.float32, torch.float64)
+    ]
+    assert (both[0].double() - both[1]).abs().max() > 0.5
+
+
 def test_equal_numbers_in_one_tensor_get_unequal_results():
     """Elements beyond the last full vector register take other code: sigmoid, softplus; not tanh, exp."""
     values = 0.05 + 0.037 * torch.arange(200, dtype=torch.float64)
