@@ -16,7 +16,7 @@ import jaxtyping
 
 __all__ = ["check_shapes", "next_test"]
 
-FIRST = 6  # calls of a function in a test that are checked, and then
+FIRST = 2  # calls of a function in a test that are checked, and then
 EVERY = 64  # one of so many
 
 _test = 0
@@ -45,7 +45,9 @@ def check_shapes(package: str) -> None:
         if not inspect.isfunction(target):
             return target
         # A function inside another is made, and decorated, whenever that one runs.
-        calls = known.setdefault(target.__code__, _Calls())
+        # To decorate it takes far longer than to check a call, so that one call of it in a test has to do at first.
+        nested = "<locals>" in target.__qualname__
+        calls = known.setdefault(target.__code__, _Calls(first=1 if nested else FIRST))
         return _sampled(target, lambda: every_call(target, **options), calls)
 
     known: dict[Any, _Calls] = {}
@@ -57,6 +59,7 @@ def check_shapes(package: str) -> None:
 class _Calls:
     """How often a function has been called in which test."""
 
+    first: int = FIRST
     test: int = -1
     n: int = 0
 
@@ -65,7 +68,7 @@ class _Calls:
         if self.test != _test:
             self.test, self.n = _test, 0
         self.n += 1
-        return self.n <= FIRST or self.n % EVERY == 0
+        return self.n <= self.first or self.n % EVERY == 0
 
 
 def _sampled(

@@ -22,7 +22,7 @@ def decisions(source: str) -> list[str]:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute):
             module = isinstance(node.value, ast.Name) and node.value.id == "torch" and node.attr in KINDS
-            backend = ast.unparse(node.value) == "torch.backends" and node.attr in KINDS
+            backend = node.attr in KINDS and ast.unparse(node.value) == "torch.backends"
             if node.attr in FLAGS or module or backend:
                 found.append(ast.unparse(node))
         named = []

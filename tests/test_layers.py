@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import re
 import sys
 import tomllib
@@ -79,6 +80,7 @@ def module_name(path: Path, root: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
 def imports(root: Path) -> tuple[set[str], list[Import]]:
     """Names of all modules below ``root``, and every import in them, at the top level or inside functions."""
     files = {module_name(path, root): path for path in sorted(root.rglob("*.py"))}

@@ -12,10 +12,10 @@ import resource, torch
 torch.set_num_threads(1)
 import torchscape as tsc
 potential = tsc.problems.get("digits", hidden=4).potential
-x = potential.sample(64, seed=1)
+x = potential.sample(32, seed=1)
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(20):
+for _ in range(10):
     potential.energy_and_grad(x)
 before = faults()
 for _ in range(10):
@@ -33,7 +33,7 @@ def _faults(**variables: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc's allocator")
 def test_evaluations_use_the_memory_of_those_before_unless_the_user_says_otherwise():
-    # Ten gradients of 64 networks have temporaries of some 20 MB each, 5000 pages: seen, 95 000 faults. Where
+    # Ten gradients of 32 networks have temporaries of some 10 MB each, 2500 pages: seen, 47 000 faults. Where
     # memory is kept, 2 or 3 in most runs, and up to 2200 in some, where the heap had to grow once more.
     kept, returned = _faults(), _faults(MALLOC_TRIM_THRESHOLD_="131072", MALLOC_MMAP_THRESHOLD_="131072")
     assert returned > 10_000

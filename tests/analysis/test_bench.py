@@ -43,8 +43,8 @@ def _takes_a_network(function) -> bool:
 
 
 def test_every_one_runs(bench):
-    for call in bench.functions(bench.landscape(100)).values():
-        call()
+    for name, call in bench.functions(bench.landscape(60)).items():
+        assert call() is not None, name
         plt.close("all")
 
 

@@ -14,6 +14,9 @@ from torchscape.optimise import relax
 from torchscape.saddles import Follow, RandomDirections, SoftModes
 
 
+QUICK = Follow(max_evaluations=1)  # where it does not matter what the climbs find
+
+
 def corners(ndim: int) -> torch.Tensor:
     return torch.cartesian_prod(*[torch.tensor([-1.0, 1.0]).double()] * ndim).reshape(-1, ndim)
 
@@ -50,12 +53,12 @@ def test_every_minimum_gets_its_searches():
 
 def test_more_searches_continue():
     potential = Wells(2)
-    landscape, _, _ = climbed(potential, corners(2), ClimbFromMinima(searches=2))
+    few, many = (ClimbFromMinima(searches=n, refine=QUICK) for n in (2, 5))
+    landscape, earlier, _ = climbed(potential, corners(2), few)
     recording = Recording()
-    tsc.explore(landscape, potential, strategies=[ClimbFromMinima(searches=5)], executor=recording, progress=False)
+    tsc.explore(landscape, potential, strategies=[many], executor=recording, progress=False)
     assert per_minimum(landscape, recording.tasks) == {i: 3 for i in range(4)}
-    whole = climbed(potential, corners(2), ClimbFromMinima(searches=5))[1]
-    earlier = climbed(potential, corners(2), ClimbFromMinima(searches=2))[1]
+    whole = climbed(potential, corners(2), many)[1]
     assert keys(whole) == keys(earlier) | keys(recording.tasks)
 
 
@@ -79,13 +82,13 @@ def test_rounds_change_nothing_but_the_order():
         assert torch.equal(other[1], found[0][1])
         torch.testing.assert_close(other[2], found[0][2], rtol=0, atol=1e-9)
         assert other[3] == found[0][3]
-    assert keys(climbed(potential, corners(2), ClimbFromMinima(searches=1), seed=5)[1]).isdisjoint(
-        found[0][1].tolist()
-    )
+    other_seed = climbed(potential, corners(2), ClimbFromMinima(searches=1, refine=QUICK), seed=5)[1]
+    assert keys(other_seed).isdisjoint(found[0][1].tolist())
 
 
 def test_whoever_was_climbed_from_least_comes_first_and_the_lowest_among_them():
-    landscape, tasks, _ = climbed(Wells(2), corners(2), ClimbFromMinima(searches=3, round_searches=6))
+    settings = ClimbFromMinima(searches=3, round_searches=6, refine=QUICK)
+    landscape, tasks, _ = climbed(Wells(2), corners(2), settings)
     x, ids = landscape.minima(), landscape.minimum_ids()
     order = [ids[torch.cdist(task.x, x.x).argmin(1)].tolist() for task in tasks]
     lowest_first = ids.tolist()
@@ -94,13 +97,14 @@ def test_whoever_was_climbed_from_least_comes_first_and_the_lowest_among_them():
 
 def test_a_search_of_few_at_a_time_spreads():
     """A round smaller than the number of minima takes the lowest of those that had fewer."""
-    landscape, tasks, _ = climbed(Wells(2), corners(2), ClimbFromMinima(searches=2, round_searches=3))
+    settings = ClimbFromMinima(searches=2, round_searches=3, refine=QUICK)
+    landscape, tasks, _ = climbed(Wells(2), corners(2), settings)
     x, ids = landscape.minima().x, landscape.minimum_ids().tolist()
     order = [[ids[i] for i in torch.cdist(task.x, x).argmin(1).tolist()] for task in tasks]
     assert order[:2] == [ids[:3], [ids[3], *ids[:2]]]
 
 
-@pytest.mark.parametrize("patience", [1, 9])
+@pytest.mark.parametrize("patience", [1, 5])
 def test_patience_ends_a_search_that_finds_nothing_new(patience):
     """Counted in climbs since the last new transition state, at the end of a round."""
     settings = ClimbFromMinima(searches=1000, patience=patience, round_searches=4)
@@ -112,7 +116,7 @@ def test_patience_ends_a_search_that_finds_nothing_new(patience):
 
 
 def test_only_the_lowest_minima_are_climbed_from():
-    settings = ClimbFromMinima(searches=2, max_minima=2)
+    settings = ClimbFromMinima(searches=2, max_minima=2, refine=QUICK)
     landscape, tasks, _ = climbed(Wells(2), corners(2), settings)
     assert set(per_minimum(landscape, tasks)) == set(landscape.minimum_ids()[:2].tolist())
 
@@ -149,7 +153,7 @@ def test_soft_modes_and_several_directions_count_as_one_search():
 
 
 def test_options_reach_the_search():
-    settings = ClimbFromMinima(searches=1, refine=Follow(max_evaluations=1))
+    settings = ClimbFromMinima(searches=1, refine=QUICK)
     landscape, _, report = climbed(Wells(2), corners(2), settings)
     assert report.outcomes == {"MAX_STEPS": 4}
     assert landscape.n_transition_states == 0

@@ -283,12 +283,13 @@ def test_ends_that_are_known_minima_need_no_hessian():
     """Beyond the dense limit the two minima that were given are recognised at the ends of the paths, and what is
     left out, the determinants, ``explore`` fills in: a double well whose spectra are written down."""
     d = DENSE_SPECTRUM + 2
-    c = torch.linspace(1.0, 3.0, d - 1, dtype=torch.float64)
+    c = torch.linspace(2.0, 3.0, d - 1, dtype=torch.float64)
+    c[0] = 1.0  # a lowest eigenvalue apart from the others is found soon
 
     def wells(x):
-        return (x[0] ** 2 - 1) ** 2 + 0.5 * (c * x[1:].square()).sum()
+        return (x[:, 0] ** 2 - 1) ** 2 + 0.5 * (c * x[:, 1:].square()).sum(1)
 
-    u = FunctionPotential(wells, d)
+    u = FunctionPotential(wells, d, batched=True)
     ends = torch.zeros(2, d, dtype=torch.float64)
     ends[:, 0] = torch.tensor([-1.0, 1.0])
     found = connect(u, ends[:1], ends[1:])

@@ -135,7 +135,7 @@ class Cubic(ClosedForm):
 def exchange(p: float) -> tsc.FunctionPotential:
     """U = x^3/3 - p x^2/2: the stationary points 0 and p pass through each other at p = 0."""
     return tsc.FunctionPotential(
-        lambda x: x[0] ** 3 / 3 - p * x[0] ** 2 / 2, 1, [(-2.0, 2.0)], name=f"exchange {p}"
+        lambda x: (x**3 / 3 - p * x**2 / 2)[:, 0], 1, [(-2.0, 2.0)], batched=True, name=f"exchange {p}"
     )
 
 
@@ -299,9 +299,10 @@ def bubble(p: float) -> tsc.FunctionPotential:
     """
     q = 0.1**2 - (p - 0.55) ** 2
     return tsc.FunctionPotential(
-        lambda x: x[0] ** 4 / 4 + 2 * x[0] ** 3 / 3 - q * x[0] ** 2 / 2 - 2 * q * x[0],
+        lambda x: (x**4 / 4 + 2 * x**3 / 3 - q * x**2 / 2 - 2 * q * x)[:, 0],
         1,
         [(-4.0, 4.0)],
+        batched=True,
         name=f"{p}",
     )
 
@@ -427,7 +428,7 @@ def test_a_cusp_is_no_fold():
     """U = x^4/4 - p x: the third derivative vanishes at p = 0 with the second, and the branch does not turn."""
 
     def quartic(p):
-        return tsc.FunctionPotential(lambda x: x[0] ** 4 / 4 - p * x[0], 1, name=f"{p}")
+        return tsc.FunctionPotential(lambda x: (x**4 / 4 - p * x)[:, 0], 1, batched=True, name=f"{p}")
 
     with pytest.warns(UserWarning, match="no fold"):
         assert locate_fold(quartic, 1e-3, torch.tensor([0.1]).double(), (-1.0, 1.0)) is None
@@ -439,7 +440,9 @@ def test_folds_beside_a_broken_pitchfork_are_found(gap):
     vanish."""
 
     def broken(p):
-        return tsc.FunctionPotential(lambda x: x[0] ** 4 / 4 - p * x[0] ** 2 / 2 + gap * x[0], 1, name=f"{p}")
+        return tsc.FunctionPotential(
+            lambda x: (x**4 / 4 - p * x**2 / 2 + gap * x)[:, 0], 1, batched=True, name=f"{p}"
+        )
 
     at = (gap / 2) ** (1 / 3)
     fold = locate_fold(broken, 3.3 * at**2, torch.tensor([1.2 * at]).double(), (-1.0, 3.0))
@@ -451,7 +454,9 @@ def test_a_fold_outside_the_box_is_refused():
     """x^3/3 - p x has its fold at x = 0, p = 0; the box begins at 0.05."""
 
     def boxed(p):
-        return tsc.FunctionPotential(lambda x: x[0] ** 3 / 3 - p * x[0], 1, bounds=[(0.05, 2.0)], name=f"{p}")
+        return tsc.FunctionPotential(
+            lambda x: (x**3 / 3 - p * x)[:, 0], 1, bounds=[(0.05, 2.0)], batched=True, name=f"{p}"
+        )
 
     with pytest.warns(UserWarning, match="outside the potential's box"):
         assert locate_fold(boxed, 0.01, torch.tensor([0.1]).double(), (-1.0, 1.0)) is None

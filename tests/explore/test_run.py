@@ -138,16 +138,17 @@ def test_ctrl_c_before_the_curvatures_leaves_them_to_the_next_run(landscape, mon
     """Minima of many coordinates are committed before their Hessians are looked at, which may take far longer than
     finding them."""
     monkeypatch.setattr(curvatures, "FEW", 0)
-    whole = in_memory(Wells(), searches(), seed=SEED)
+    hopping = searches(walkers=4)[:1]
+    whole = in_memory(Wells(), hopping, seed=SEED)
 
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(landscape, "set_curvature", interrupted)
-        assert explored(landscape).status == "interrupted"
+        assert explored(landscape, strategies=hopping).status == "interrupted"
     assert len(landscape.uncharacterised()) > 0
-    assert explored(landscape).is_complete
+    assert explored(landscape, strategies=hopping).is_complete
     assert tables(landscape) == whole
 
 
@@ -510,5 +511,5 @@ def test_no_strategies_find_nothing_and_say_so(landscape):
         report = explored(landscape, strategies=[])
     assert not report.is_complete
     assert landscape.n_tasks() == 0
-    explored(landscape)
+    explored(landscape, strategies=searches()[:1])
     assert explored(landscape, strategies=[]).is_complete

@@ -123,7 +123,7 @@ def test_exchanges_happen_with_the_enumerated_probabilities(parity):
 def test_hops_and_exchanges_together_keep_the_product_distribution():
     """With restarts as moves each rung's distribution is known: v_a exp(-E_a / T_k) / Z_k over the two wells.
 
-    Joint counts of the wells on two rungs, after 20 hops with an exchange after each, against the product."""
+    Joint counts of the wells on two rungs, after 8 hops with an exchange after each, against the product."""
     u, temperatures = Tilted(1), (0.25, 1.0)
     minima = tsc.optimise.relax(u, torch.tensor([[-1.0], [1.0]]).double())
     barrier = min(np.roots([4, 0, -4, 0.3]), key=abs)
@@ -132,7 +132,7 @@ def test_hops_and_exchanges_together_keep_the_product_distribution():
     product = np.outer(weight[0] / weight[0].sum(), weight[1] / weight[1].sum())
     n = 400
     settings = TemperedBasinHopping(
-        ladders=n, temperatures=temperatures, hops=12, every=1, move=Restart(), adapt=0.0
+        ladders=n, temperatures=temperatures, hops=8, every=1, move=Restart(), adapt=0.0
     )
     state = walked(u, settings)[0]
     right = (state["x"][:, 0] > 0).long().reshape(n, 2)
@@ -208,10 +208,10 @@ def test_more_hops_go_on_where_fewer_stopped(tmp_path):
 def test_a_ladder_crosses_to_the_narrow_funnel_where_cold_walkers_stay():
     """Ladders of four walkers against four cold walkers each, with as many quenches: how many find the lowest
     minimum. All start in the wide funnel; the way to the narrow one leads over a plain twenty T_0 higher."""
-    u, n, hops = DoubleFunnel(), 12, 60
+    u, n, hops = DoubleFunnel(), 24, 36
     bottom = float(tsc.optimise.relax(u, torch.tensor([[4.0, 0.0]]).double()).energy)
     move = {"step": 1.5, "adapt": 0.0}
-    ladder = TemperedBasinHopping(ladders=n, temperatures=(0.05, 0.15, 0.4, 1.2), hops=hops, every=4, **move)
+    ladder = TemperedBasinHopping(ladders=n, temperatures=(0.05, 0.15, 0.4, 1.2), hops=hops, every=3, **move)
     tempered = TemperedHops(ladder, dict(ladder.start(None, u, 0)), hops).run(u)
     plain = BasinHopping(walkers=4 * n, temperature=0.05, hops=hops, **move)
     cold = Hops(plain, dict(plain.start(None, u, 0)), hops).run(u)

@@ -225,7 +225,8 @@ def test_a_forgotten_landscape_lets_go_of_its_lock(path):
     import gc
 
     gc.collect()
-    Landscape.open(path, Bowl()).close()
+    with Landscape.open(path, Bowl()) as again:
+        assert again.n_minima == 0
 
 
 def test_a_full_disk_keeps_what_was_committed(path):

@@ -61,11 +61,11 @@ def test_moments_of_linear_regression_are_exact(regression):
 @pytest.mark.parametrize("sampler", [BAOAB(0.15), HMC(0.2, n_leapfrog=8)], ids=["BAOAB", "HMC"])
 def test_moments_of_linear_regression_from_samplers(regression, sampler):
     posterior, mean, covariance, new = regression
-    starts = posterior.sample(200)
-    samples = sample(posterior, starts, sampler=sampler, steps=150, burn_in=100, thin=5)
+    starts = posterior.sample(600)
+    samples = sample(posterior, starts, sampler=sampler, steps=30, burn_in=100, thin=10)
     found = predictive_moments(posterior, samples, new.to(posterior.device), noise=NOISE)
     exact = torch.einsum("nd,de,ne->n", new, covariance, new)
-    # At least 200 independent chains of several independent draws: 4.5 standard errors of 1000 draws.
+    # At least 600 independent chains of a few independent draws: 4.5 standard errors of 1000 draws.
     z = (found.mean[:, 0].cpu() - new @ mean) / exact.sqrt()
     assert float(z.abs().max()) < 4.5 / 1000**0.5
     ratio = found.function_variance[:, 0].cpu() / exact
@@ -82,7 +82,7 @@ def logistic() -> tuple[Posterior, torch.Tensor]:
 
 def logistic_exact(posterior: Posterior, new: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """p(1 | x) and the expected entropy by a fine grid over slope and offset: spectrally accurate."""
-    grid = torch.linspace(-12, 12, 301).double()
+    grid = torch.linspace(-12, 12, 151).double()
     theta = torch.cartesian_prod(grid, grid)
     weight = (-posterior.energy(theta)).softmax(0)
     p = torch.special.expit(theta[:, :1] * new.T + theta[:, 1:])
@@ -94,7 +94,7 @@ def test_logistic_regression_by_quadrature():
     """Draws of HMC, and weighted draws of the harmonic mixture; the mixture by itself is not the answer."""
     posterior, new = logistic()
     exact, exact_entropy = logistic_exact(posterior, new)
-    samples = sample(posterior, posterior.sample(300), sampler=HMC(0.5, n_leapfrog=6), steps=60, burn_in=80)
+    samples = sample(posterior, posterior.sample(900), sampler=HMC(0.5, n_leapfrog=6), steps=20, burn_in=60)
     mixture = HarmonicMixture.of(posterior, minimum_of(posterior, torch.zeros(1, 2).double()))
     weighted = reweight(posterior, mixture, 20000)
     for draws in (samples, weighted):

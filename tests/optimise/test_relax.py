@@ -117,11 +117,11 @@ def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion(start):
 
 
 def test_coordinates_of_very_different_stiffness_are_rescaled():
-    """U = sum a_i x_i^2 / 2 with a over five decades and no order: the diagonal is all there is to learn."""
+    """U = sum a_i x_i^2 / 2 with a over four decades and no order: the diagonal is all there is to learn."""
     generator = torch.Generator().manual_seed(3)
-    a = 10 ** (5 * torch.rand(150, generator=generator, dtype=torch.float64) - 2.5)
-    bowl = FunctionPotential(lambda x: 0.5 * (a * x.square()).sum(), 150)
-    starts = torch.randn(3, 150, generator=generator, dtype=torch.float64)
+    a = 10 ** (4 * torch.rand(120, generator=generator, dtype=torch.float64) - 2)
+    bowl = FunctionPotential(lambda x: 0.5 * (a * x.square()).sum(1), 120, batched=True)
+    starts = torch.randn(3, 120, generator=generator, dtype=torch.float64)
     spent = {}
     for rescale in (None, 40):
         points = relax(bowl, starts, tol=1e-6, optimiser=LBFGS(memory=30, rescale=rescale))
@@ -309,21 +309,19 @@ def test_what_falls_for_ever_is_known_soon(optimiser, scale):
     knows. A bowl far away is reached by the same token."""
 
     class Falling(Potential):
-        ndim, length_scale = 2, 1.0
+        """The third coordinate says which of the three a row is on; nothing depends on it smoothly."""
 
-        def __init__(self, f):
-            self.f = f
+        ndim, length_scale = 3, 1.0
 
         def energy(self, x):
-            return scale * (x[:, 0] ** 2 + self.f(x[:, 1]))
+            y, kind = x[:, 1], x[:, 2].detach()
+            f = torch.where(kind == 0, -(y**2), torch.where(kind == 1, -y, (y - 1e5) ** 2))
+            return scale * (x[:, 0] ** 2 + f) + 0 * x[:, 2]
 
-    start = torch.tensor([[0.5, 0.8], [-1.0, -0.3]], dtype=torch.float64)
-    for f in (lambda y: -(y**2), lambda y: -y):
-        done = relax(Falling(f), start, optimiser=optimiser, max_steps=1000)
-        assert done.status.tolist() == [Status.UNBOUNDED] * 2
-    far = relax(Falling(lambda y: (y - 1e5) ** 2), start, optimiser=optimiser, max_steps=1000)
-    assert bool(far.converged.all())
-    torch.testing.assert_close(far.x[:, 1], torch.full_like(far.x[:, 1], 1e5))
+    start = torch.tensor([[0.5, 0.8, k] for k in range(3)] + [[-1.0, -0.3, k] for k in range(3)]).double()
+    done = relax(Falling(), start, optimiser=optimiser, max_steps=1000)
+    assert done.status.tolist() == [Status.UNBOUNDED, Status.UNBOUNDED, Status.CONVERGED] * 2
+    torch.testing.assert_close(done.x[2::3, 1], torch.full((2,), 1e5, dtype=torch.float64))
 
 
 def test_statuses_say_what_happened():
@@ -386,9 +384,9 @@ def test_armijo_shrinks_to_the_minimiser_of_a_quadratic():
 def test_valleys_that_run_obliquely_into_a_wall():
     """The minimum of the box lies where a narrow valley leaves it; clamping alone climbs the valley's side.
 
-    U = 1e5 b^2 + (a - 3)^2 in [-1, 1]^2, with axes a, b turned by fourteen angles; SciPy's L-BFGS-B as oracle.
+    U = 1e5 b^2 + (a - 3)^2 in [-1, 1]^2, with axes a, b turned by seven angles; SciPy's L-BFGS-B as oracle.
     """
-    turns = torch.linspace(0.1, 1.4, 14, dtype=torch.float64)
+    turns = torch.linspace(0.1, 1.4, 7, dtype=torch.float64)
     axis = torch.stack([turns.cos(), turns.sin()], 1)
     across = torch.stack([-turns.sin(), turns.cos()], 1)
     for along, side in zip(axis, across, strict=True):

@@ -84,7 +84,7 @@ def test_scipy_finds_the_declared_points_and_no_others(make):
     def hessian(x):
         return u.hessian(torch.as_tensor(x)[None])[0].numpy()
 
-    for start in itertools.product(*(np.linspace(low, high, 12) for low, high in u.box)):
+    for start in itertools.product(*(np.linspace(low, high, 8) for low, high in u.box)):
         found = scipy.optimize.root(gradient, np.array(start), jac=hessian, tol=1e-12)
         inside = all(low < x < high for x, (low, high) in zip(found.x, u.box, strict=True))
         if (

@@ -15,7 +15,7 @@ pytest.importorskip("sklearn")
 @pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_copy_of_the_teacher_has_energy_zero(size, activation, device):
-    problem = problems.get("student-teacher", teacher=4, size=size, n=80, activation=activation, device=device)
+    problem = problems.get("student-teacher", teacher=4, size=size, n=40, activation=activation, device=device)
     u, point = problem.potential, problem.known.lowest[None]
     assert problem.known.minima == (0.0,)
     energy, grad = u.energy_and_grad(point)
@@ -42,16 +42,16 @@ def test_the_teacher_has_learned_its_half():
 
 
 def test_small_students_and_regularised_ones_have_no_such_state():
-    small = problems.get("student-teacher", teacher=4, size=0.5, n=80)
+    small = problems.get("student-teacher", teacher=4, size=0.5, n=40)
     assert small.known.minima == ()
     assert small.known.lowest is None
     assert relax(small.potential, small.potential.sample(2), tol=1e-4).energy.min() > 1e-2
-    assert problems.get("student-teacher", teacher=4, n=80, l2=1e-3).known.lowest is None
+    assert problems.get("student-teacher", teacher=4, n=40, l2=1e-3).known.lowest is None
 
 
 def test_depends_on_the_seed_alone():
     before = torch.get_rng_state()
-    one, same, other = (problems.get("student-teacher", teacher=3, n=60, seed=s).potential for s in (0, 0, 1))
+    one, same, other = (problems.get("student-teacher", teacher=2, n=40, seed=s).potential for s in (0, 0, 1))
     assert one.fingerprint() == same.fingerprint() != other.fingerprint()
     assert torch.equal(before, torch.get_rng_state())
 

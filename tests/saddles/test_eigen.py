@@ -57,25 +57,32 @@ def test_a_warm_start_saves_products():
 
 
 @pytest.mark.parametrize("max_dim", [None, 90])
-def test_large_spaces_and_restarted_ones_find_what_lapack_finds_in_lots_of_any_size(max_dim, monkeypatch):
+def test_large_spaces_and_restarted_ones_find_known_lowest_values_in_lots_of_any_size(max_dim, monkeypatch):
     """More than fifty vectors: Ritz pairs are looked at now and then only, and 90 vectors restart on the way."""
-    forms = [random_form(700, seed, low=low, high=3e3) for seed, low in ((6, -1.0), (7, 0.5), (8, -40.0))]
-    h = torch.stack([form.h for form in forms])
+    generator = torch.Generator().manual_seed(6)
+    low = torch.tensor([[-1.0], [0.5], [-40.0]], dtype=torch.float64)
+    values = low + (3e3 - low) * torch.rand(3, 700, generator=generator, dtype=torch.float64)
+    normal = torch.randn(3, 700, generator=generator, dtype=torch.float64)
+    normal /= normal.norm(dim=1, keepdim=True)
 
     class Several(Potential):
-        """The form of a row is told by its first coordinate."""
+        """Known curvatures along reflected axes, so that a product is cheap; the first coordinate of a row tells
+        which."""
 
         ndim = 700
 
         def energy(self, x):
-            return 0.5 * torch.einsum("bi,bij,bj->b", x, h[x.detach()[:, 0].round().long()], x)
+            which = x.detach()[:, 0].round().long()
+            n = normal[which]
+            reflected = x - 2 * (x * n).sum(1, keepdim=True) * n
+            return 0.5 * (values[which] * reflected**2).sum(1)
 
     x = torch.zeros(3, 700, dtype=torch.float64)
     x[:, 0] = torch.arange(3)
     # scale times 1e-9 is an eigenvalue to 3e-6, and better: it errs as the square of the residual
     found = lowest_eigenpairs(Several(), x, 2, tol=1e-9, max_dim=max_dim, projector=Projector(None, None))
     assert int(found.n_hvps.min()) > 3 * 50
-    assert torch.allclose(found.values, torch.linalg.eigvalsh(h)[:, :2], atol=1e-6)
+    assert torch.allclose(found.values, values.sort(1).values[:, :2], rtol=0, atol=1e-6)
     monkeypatch.setattr(eigen, "_SPACES_BYTES", 1)
     apart = lowest_eigenpairs(Several(), x, 2, tol=1e-9, max_dim=max_dim, projector=Projector(None, None))
     assert torch.allclose(apart.values, found.values, rtol=0, atol=1e-9)

@@ -88,7 +88,7 @@ def test_underdamped_dynamics_get_their_own_time(friction, expected):
     exact = langevin_time(0.1, friction)
     assert exact == pytest.approx(expected, rel=1e-3)
     sampler = BAOAB(0.1, friction=friction)
-    run = sample(Quadratic([1.0]), torch.zeros(50, 1).double(), sampler=sampler, steps=6000, burn_in=300, seed=4)
+    run = sample(Quadratic([1.0]), torch.zeros(200, 1).double(), sampler=sampler, steps=1500, burn_in=300, seed=4)
     found = integrated_autocorrelation(run.x[..., 0])
     assert abs(float(found.value) - exact) < 3.5 * float(found.error)
     assert float(found.error) < 0.1 * exact

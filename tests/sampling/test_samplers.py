@@ -113,8 +113,8 @@ def test_continuing_is_the_same_as_never_having_stopped(sampler):
 @each_sampler
 def test_a_broken_chain_stays_where_it_was_and_leaves_the_others_alone(sampler):
     holed, whole = Holed(), Wells()
-    x = starts(whole, 40)
-    settings = {"sampler": sampler, "steps": 200, "temperature": 2.0}
+    x = starts(whole, 120)
+    settings = {"sampler": sampler, "steps": 60, "temperature": 2.0}
     found, reference = sample(holed, x, **settings), sample(whole, x, **settings)
     assert bool(torch.isfinite(found.x).all())
     if sampler.is_exact:  # a trajectory into the hole is refused
@@ -269,7 +269,7 @@ def test_minibatches_are_drawn_afresh_and_records_are_of_all_the_data(sampler):
 class NoisyBowl(Potential):
     """U = x^2 / 2 from n data that pull in random directions which cancel: gradient noise of constant variance."""
 
-    ndim, n_samples = 50, 1000
+    ndim, n_samples = 200, 1000
 
     def __init__(self) -> None:
         pull = torch.randn(self.n_samples, self.ndim, generator=torch.Generator().manual_seed(1)).double()
@@ -289,10 +289,10 @@ def test_adaptive_langevin_carries_away_the_heat_of_minibatches():
     """Four data a step give gradients of noise variance V = 5. Langevin dynamics heats by h V / (2 gamma), half
     the temperature here; the thermostat that adapts takes on that much friction more, and keeps the positions."""
     u, h, gamma = NoisyBowl(), 0.1, 0.5
-    settings = {"steps": 1500, "burn_in": 300, "thin": 3, "batch_size": 4}
+    settings = {"steps": 400, "burn_in": 300, "thin": 3, "batch_size": 4}
     variance, state = {}, {}
     for sampler in (BAOAB(h, gamma), AdaptiveLangevin(h, gamma)):
-        samples = sample(u, torch.zeros(8, 50).double(), sampler=sampler, **settings)
+        samples = sample(u, torch.zeros(8, 200).double(), sampler=sampler, **settings)
         name = type(sampler).__name__
         variance[name], state[name] = float(samples.x.square().mean()), samples.state
     assert variance["BAOAB"] == pytest.approx(1.5, rel=0.1)
