@@ -64,8 +64,8 @@ def pytest_collection_finish(session):
     """The stand-in device is built and loaded if a test asks for it, and before any test runs: autograd starts its
     threads at the first backward pass, one for each device that is there by then.
 
-    What has been imported by now stays: the garbage collector need not go through its million objects again and
-    again, which took a tenth of the time of the tests."""
+    What has been imported by now stays: the garbage collector need not go through it again and again, which took a
+    tenth of the time of a file of explorations."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)

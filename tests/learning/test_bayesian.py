@@ -171,18 +171,18 @@ def test_report_holds_every_predictor_and_their_scores():
 def test_minima_are_weighed_by_their_harmonic_occupation_at_one_over_n():
     """Degeneracy times exp(-N E) / sqrt(det), against the occupation probabilities of the network at T = 1 / N."""
     u = classifier(hidden=3, l2=1e-3)
-    network, test = several_minima(u), blobs(80, seed=1)
+    found, test = several_minima(u), blobs(80, seed=1)
     network = dataclasses.replace(
-        network,
-        log_det=torch.linalg.slogdet(u.hessian(network.coords))[1],
-        log_degeneracy=torch.arange(network.n_minima).double() * math.log(30.0),
+        found,
+        log_det=torch.linalg.slogdet(u.hessian(found.coords))[1],
+        log_degeneracy=torch.arange(found.n_minima).double() * math.log(30.0),
     )
     weights = analysis.occupation(network, 1 / u.n_samples)
     p = held_out(u, network.coords, *test).probability
     report = bayesian_report(Posterior(u), network, test, size=3, n_draws=10)
     exact = analysis.mean_probability(p, weights)
     torch.testing.assert_close(report.predictive["3 lowest, weighted"].probability, exact, atol=1e-8, rtol=0)
-    plain = bayesian_report(Posterior(u), several_minima(u), test, size=3, n_draws=10)
+    plain = bayesian_report(Posterior(u), found, test, size=3, n_draws=10)
     assert float((plain.predictive["3 lowest, weighted"].probability - exact).abs().max()) > 0.01
 
 
