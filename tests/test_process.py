@@ -11,7 +11,9 @@ _PAGES_OF_EVALUATIONS = """
 import resource, torch
 torch.set_num_threads(1)
 import torchscape as tsc
-potential = tsc.problems.get("digits", hidden=4).potential
+net = torch.nn.Sequential(torch.nn.Linear(64, 4), torch.nn.Tanh(), torch.nn.Linear(4, 10))
+data = torch.rand(1500, 64), torch.arange(1500) % 10
+potential = tsc.ModulePotential(net, data, torch.nn.functional.cross_entropy, 1e-4, symmetry=None)
 x = potential.sample(32, seed=1)
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -196,14 +196,14 @@ def test_images_of_a_start_end_in_images_of_its_minimum(optimiser):
 
 
 def test_digits_take_two_thirds_of_the_evaluations():
-    potential = problems.get("digits", hidden=4, n_train=200).potential
+    potential = problems.get("digits", hidden=4, n_train=500).potential
     starts = potential.sample(12, seed=1)
     spent, lowest = [], []
     for known in (potential.preconditioner, None):
         potential.preconditioner = known
         optimiser = choose_optimiser(potential)
         assert optimiser.memory == (20 if known else 100)
-        points = relax(potential, starts, optimiser=optimiser, tol=1e-5)
+        points = relax(potential, starts, optimiser=optimiser, tol=1e-6)
         assert bool(points.converged.all())
         spent.append(float(points.n_evaluations.double().mean()))
         lowest.append(float(points.energy.min()))

@@ -148,10 +148,10 @@ class Bowl(Potential):
 
 
 def test_a_million_parameters():
-    """A ball in 10^6 dimensions, from two rays; without the metric one ray would dominate and says so."""
+    """A ball in 10^6 dimensions, from three rays; without the metric one ray would dominate and says so."""
     u, origin, curvature = Bowl(), torch.zeros(Bowl.ndim).double(), Bowl.curvature
     exact = harmonic_volume(curvature.log().sum()[None], 0.5, u.ndim).item()
-    options = {"n_rays": 2, "start": 0.5, "n_bisections": 36}
+    options = {"n_rays": 3, "start": 0.5, "n_bisections": 36}
     found = radial_volume(u, origin, Sublevel(0.5), scale=curvature.rsqrt(), **options)
     assert found.log_volume == pytest.approx(exact, abs=1e-4)
     with pytest.warns(SamplingWarning, match="underestimated"):
