@@ -45,7 +45,7 @@ def check_shapes(package: str) -> None:
         if not inspect.isfunction(target):
             return target
         # A function inside another is made, and decorated, whenever that one runs.
-        # To decorate it takes far longer than to check a call, so that one call of it in a test has to do at first.
+        # To decorate it takes far longer than to check a call: of those, one call in a test has to do at first.
         nested = "<locals>" in target.__qualname__
         calls = known.setdefault(target.__code__, _Calls(first=1 if nested else FIRST))
         return _sampled(target, lambda: every_call(target, **options), calls)

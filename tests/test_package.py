@@ -40,7 +40,7 @@ print([name for name in ("torch", "numpy", "matplotlib", "scipy", "networkx") if
 
 
 def test_what_few_need_is_imported_late():
-    """Pictures, graphs and statistics: none of it is needed to explore."""
+    """Pictures, graphs and statistics: none of it is needed to explore, nor is torch's compiler for a model."""
     code = """
 import sys
 import torchscape
@@ -48,8 +48,12 @@ torchscape.explore, torchscape.ModulePotential, torchscape.Landscape, torchscape
 heavy = ("scipy", "networkx", "matplotlib", "torch_geometric", "sklearn", "PIL", "pandas",
          "torchscape.analysis", "torchscape.learning", "torchscape.sampling", "torchscape.plots")
 print([name for name in heavy if name in sys.modules])
+import torch
+data = torch.rand(5, 2), torch.arange(5) % 2
+torchscape.ModulePotential(torch.nn.Linear(2, 2), data, torch.nn.functional.cross_entropy)
+print("torch._dynamo" in sys.modules)
 """
-    assert run(code).strip() == "[]"
+    assert run(code).split() == ["[]", "False"]
 
 
 def test_every_name_is_there_and_is_what_type_checkers_take_it_for():

@@ -13,7 +13,6 @@ from torchscape.explore import ClimbFromMinima
 from torchscape.optimise import relax
 from torchscape.saddles import Follow, RandomDirections, SoftModes
 
-
 QUICK = Follow(max_evaluations=1)  # where it does not matter what the climbs find
 
 

@@ -410,5 +410,7 @@ def test_nothing_is_written_in_short_rounds(tmp_path, monkeypatch):
 
     monkeypatch.setattr(kept.Kept, "write", never)
     with tsc.Landscape.open(tmp_path / "a.db", Wells(3)) as landscape:
-        assert tsc.explore(landscape, landscape.potential, strategies=[HOPPING], seed=2, progress=False).is_complete
+        assert tsc.explore(
+            landscape, landscape.potential, strategies=[HOPPING], seed=2, progress=False
+        ).is_complete
         assert list(landscape.state_keys("kept:")) == []

@@ -76,7 +76,16 @@ def test_volumes_of_boxes(ndim, n_springs):
 
 
 def test_volumes_of_boxes_tested_by_quenches():
-    check_boxes(2, 2, Quenched(SteepestDescent(tol=0.05), capture=0.5), n_springs=5, n_ladders=32, steps=12, burn_in=32, n_draws=200)
+    check_boxes(
+        2,
+        2,
+        Quenched(SteepestDescent(tol=0.05), capture=0.5),
+        n_springs=5,
+        n_ladders=32,
+        steps=12,
+        burn_in=32,
+        n_draws=200,
+    )
 
 
 @pytest.mark.slow
@@ -157,7 +166,10 @@ def test_areas_of_curved_basins_by_counting_cells(name, device):
 
 def test_volume_of_a_noisy_basin_is_the_integral_of_its_probability():
     """Against independent points and noises: V times the fraction that ends in the minimum."""
-    u, oracle = DoubleWell(1, tilt=0.6, bounded=True), Noisy(0.8, 0.02, 10, then=Quenched(SteepestDescent(tol=0.05), capture=0.5))
+    u, oracle = (
+        DoubleWell(1, tilt=0.6, bounded=True),
+        Noisy(0.8, 0.02, 10, then=Quenched(SteepestDescent(tol=0.05), capture=0.5)),
+    )
     minima = torch.tensor([[x for x, _ in u.wells(0)]]).double().T.contiguous()
     found = basin_volumes(u, minima, oracle=oracle, n_springs=5, n_ladders=48, steps=12, burn_in=32)
     x = u.sample(8000, seed=9)
