@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 
 import torch
-import torch._dynamo  # the first Hessian imports it: once, here
+import torch.fx.experimental.symbolic_shapes  # the first Hessian imports it: once, here
 from explore_doubles import Wells
 
 import torchscape as tsc

@@ -91,9 +91,9 @@ def test_the_running_mean_of_the_paper_finds_constant_noise():
     strength = torch.tensor([4.0, 1.0, 0.0])
     sampler = CCAdL(0.1, window=float("inf"))
     u = Noisy(strength, varying=False)
-    state = sample(u, u.sample(2), sampler=sampler, steps=800, batch_size=PARTS).state
+    state = sample(u, u.sample(2), sampler=sampler, steps=400, batch_size=PARTS).state
     # Each estimate has 3 degrees of freedom: the mean of n has the relative error sqrt(2 / (3 n)).
-    error = 4 * (2 / (3 * 800)) ** 0.5
+    error = 4 * (2 / (3 * 400)) ** 0.5
     torch.testing.assert_close(state.memory.variance, strength.double().expand(2, 3), rtol=error, atol=1e-12)
 
 

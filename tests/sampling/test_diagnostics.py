@@ -117,10 +117,10 @@ class Quartic(Potential):
 def good():
     return sample(
         Quartic(),
-        Quartic().sample(300),
+        Quartic().sample(900),
         sampler=BAOAB(0.2),
-        burn_in=100,
-        steps=900,
+        burn_in=60,
+        steps=300,
         thin=6,
         temperature=0.5,
         laplacian=True,
@@ -160,7 +160,7 @@ def apart(samples):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (broken, "1 of 300 chains broke down"),
+        (broken, "1 of 900 chains broke down"),
         (apart, "the chains disagree"),
         (lambda s: dataclasses.replace(s, kinetic=1.2 * s.kinetic), "kinetic temperature is 1.*BAOAB"),
         (lambda s: dataclasses.replace(s, virial=0.8 * s.virial), "virial temperature is 0.8"),

@@ -82,7 +82,7 @@ def test_tempering_populates_both_wells_at_every_rung_where_one_chain_does_not()
 
 def test_one_rung_is_diagnosed_on_its_own():
     u = Quadratic([1.0, 2.0])
-    run = sample(u, u.sample(20), sampler=ParallelTempering(HMC(0.4, 5), ladder=(1.0, 3.0)), steps=500, burn_in=80)
+    run = sample(u, u.sample(20), sampler=ParallelTempering(HMC(0.4, 5), ladder=(1.0, 3.0)), steps=400, burn_in=40)
     for k, factor in enumerate((1.0, 3.0)):
         rung = run.only(slice(k, None, 2))
         assert diagnose(rung).warnings == ()
