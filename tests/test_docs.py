@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from torchscape import analysis, export, learning, plots, sampling
+from torchscape import analysis, export, learning, metrics, plots, sampling
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-ROOMS = {"analysis": analysis, "export": export, "learning": learning, "plots": plots, "sampling": sampling}
+ROOMS = {room.__name__.split(".")[-1]: room for room in (analysis, export, learning, metrics, plots, sampling)}
 
 
 def missing_names(text: str) -> list[str]:
-    named = re.findall(r"(?<![/\w])(analysis|export|learning|plots|sampling)\.(\w+)\b", text)
+    named = re.findall(r"(?<![/\w])(analysis|export|learning|metrics|plots|sampling)\.(\w+)\b", text)
     return [f"{room}.{name}" for room, name in named if not hasattr(ROOMS[room], name)]
 
 

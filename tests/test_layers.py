@@ -18,8 +18,8 @@ PACKAGE = Path(__file__).parents[1] / "torchscape"
 
 LAYERS = {
     "_process": 0, "types": 0, "errors": 0, "devices": 0, "random": 0, "progress": 0, "validation": 0, "memory": 0,
-    "transfer": 0, "interrupts": 0, "numerics": 0, "stopwatch": 0, "outputs": 0, "sparse": 0,
-    "points": 1, "network": 1, "symmetry": 1, "potentials": 1,
+    "transfer": 0, "interrupts": 0, "numerics": 0, "stopwatch": 0, "outputs": 0, "sparse": 0, "deprecation": 0,
+    "points": 1, "network": 1, "symmetry": 1, "potentials": 1, "metrics": 1,
     "optimise": 2, "saddles": 2, "sampling": 2, "analysis": 2,
     "landscape": 3, "problems": 3,
     "explore": 4, "learning": 4,
@@ -52,12 +52,14 @@ SIDEWAYS = {
 }
 
 # Rooms that see the value types and each other only, never a database, a potential or an optimiser.
-ONLY_NETWORKS = {"analysis", "plots", "export"}
+ONLY_NETWORKS = {"metrics", "analysis", "plots", "export"}
 VISIBLE_FROM_NETWORKS = {
     "types", "errors", "devices", "memory", "stopwatch", "random", "validation", "outputs", "sparse", "points",
-    "network",
-    *ONLY_NETWORKS,
+    "network", "deprecation", *ONLY_NETWORKS,
 }  # fmt: skip
+
+# Within the analysis, a room sees itself and those before it.
+ROOMS_OF_ANALYSIS = ("topology", "thermodynamics", "kinetics", "graph")
 
 IMPORT_NAMES = {"scikit-learn": "sklearn", "torch-geometric": "torch_geometric"}
 
@@ -89,6 +91,11 @@ def imports(root: Path) -> tuple[set[str], list[Import]]:
         for node, eager in statements(ast.parse(path.read_text(encoding="utf-8"))):
             found += [Import(name, target, node.lineno, eager) for target in targets(node, name, set(files), path)]
     return set(files), found
+
+
+@functools.cache
+def imports_of_the_package() -> tuple[set[str], list[Import]]:
+    return imports(PACKAGE)
 
 
 def statements(tree: ast.AST, eager: bool = True) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
@@ -165,19 +172,37 @@ def declared() -> tuple[set[str], set[str]]:
 
 
 def test_imports_point_downward():
-    _, found = imports(PACKAGE)
+    _, found = imports_of_the_package()
     assert not misdirected(found), "\n".join(misdirected(found))
 
 
 def test_imports_have_no_cycle():
-    assert cycle(*imports(PACKAGE)) == []
+    assert cycle(*imports_of_the_package()) == []
+
+
+def test_rooms_of_the_analysis_look_one_way():
+    of_room = {f"torchscape.analysis.{name}": k for k, name in enumerate(ROOMS_OF_ANALYSIS)}
+    seen = set()
+    for one in imports_of_the_package()[1]:
+        here, there = (of_room.get(".".join(name.split(".")[:3])) for name in (one.importer, one.target))
+        if here is None or there is None:
+            continue
+        seen.add((here, there))
+        assert there <= here, f"{one}: upward within the analysis"
+    assert {here for here, _ in seen} == set(of_room.values())
+
+
+def test_metrics_know_no_landscape():
+    for one in imports_of_the_package()[1]:
+        if room(one.importer) == "metrics" and one.target.startswith("torchscape"):
+            assert LAYERS[room(one.target)] == 0 or room(one.target) == "metrics", one
 
 
 def test_optional_packages_are_imported_where_they_are_used():
     """At import time only the standard library and required packages; inside functions, what an extra brings."""
     required, optional = declared()
     always = required | set(sys.stdlib_module_names) | {"torchscape"}
-    for one in imports(PACKAGE)[1]:
+    for one in imports_of_the_package()[1]:
         top = one.target.split(".")[0]
         assert top in always | optional, f"{one}: declare {top} in pyproject.toml, as a dependency or in an extra"
         assert top in always or not one.eager, (

@@ -86,6 +86,33 @@ print(type(torchscape.explore).__name__, torchscape.explore is torchscape.explor
     assert isinstance(torchscape.explore, types.FunctionType)
 
 
+def test_what_has_moved_answers_to_its_old_name_for_one_minor_version():
+    from torchscape import analysis, metrics
+
+    names = analysis._IN_METRICS
+    assert len(names) == 45
+    assert not {*names} & {*analysis.__all__}
+    for name in names:
+        with pytest.warns(DeprecationWarning, match=rf"analysis\.{name} is torchscape\.metrics\.{name} now"):
+            assert getattr(analysis, name) is getattr(metrics, name)
+    with pytest.raises(AttributeError, match="no attribute 'rocc'"):
+        _ = analysis.rocc
+    assert torchscape.__version__.startswith("0.1."), "the old names go with this version"
+
+
+def test_the_warning_of_an_old_name_points_to_who_uses_it():
+    """Python shows those alone that point into the script itself; the hook of these tests would stand between."""
+    code = """
+import types, warnings
+from torchscape.deprecation import moved
+room = types.ModuleType("room")
+room.__getattr__ = moved("room", {"mean": "statistics.fmean"}, until="9")
+warnings.showwarning = lambda message, category, file, line, *_: print(category.__name__, file, line)
+room.mean
+"""
+    assert run(code).strip() == "DeprecationWarning <string> 7"
+
+
 def test_a_source_archive_holds_what_belongs_to_the_source(tmp_path):
     """As ``python -m build --sdist`` packs it, of a copy: the build leaves files beside the source."""
     pytest.importorskip("setuptools.build_meta")

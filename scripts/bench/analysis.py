@@ -37,7 +37,7 @@ from scipy.spatial import cKDTree
 sys.path.insert(0, str(Path(__file__).parent))
 from _record import record
 
-from torchscape import Network, analysis, plots
+from torchscape import Network, analysis, metrics, plots
 
 SIZES = [100, 316, 1000, 3162, 10_000, 31_623, 100_000]
 TEMPERATURE = 0.3
@@ -227,51 +227,51 @@ def predictions(n: int, device: torch.device) -> dict[str, Callable[[], object]]
     x, y = torch.rand(2, n, generator=random, dtype=torch.float64).to(device)
     t = torch.linspace(0.0, 1.0, 20, dtype=torch.float64, device=device)
     wrong, first, curves = (
-        analysis.misclassified(probability, labels), probability[:, :, 0], analysis.class_roc(probability, labels)
+        metrics.misclassified(probability, labels), probability[:, :, 0], metrics.class_roc(probability, labels)
     )  # fmt: skip
     calls: dict[str, Callable[[], object]] = {
-        "predicted_classes": lambda: analysis.predicted_classes(probability),
-        "misclassified": lambda: analysis.misclassified(probability, labels),
-        "accuracy": lambda: analysis.accuracy(wrong),
-        "misclassification_index": lambda: analysis.misclassification_index(wrong, 0),
-        "roc": lambda: analysis.roc(first, labels == 0),
-        "class_roc": lambda: analysis.class_roc(probability, labels),
-        "micro_roc": lambda: analysis.micro_roc(probability, labels),
-        "macro_roc": lambda: analysis.macro_roc(curves),
-        "auc": lambda: analysis.auc(probability, labels),
-        "loss_lines, 20 places": lambda: analysis.loss_lines(t, first[:, :20]),
-        "ranks": lambda: analysis.ranks(x),
-        "spearman": lambda: analysis.spearman(x, y),
-        "rank_correlation, 20 permutations": lambda: analysis.rank_correlation(
+        "predicted_classes": lambda: metrics.predicted_classes(probability),
+        "misclassified": lambda: metrics.misclassified(probability, labels),
+        "accuracy": lambda: metrics.accuracy(wrong),
+        "misclassification_index": lambda: metrics.misclassification_index(wrong, 0),
+        "roc": lambda: metrics.roc(first, labels == 0),
+        "class_roc": lambda: metrics.class_roc(probability, labels),
+        "micro_roc": lambda: metrics.micro_roc(probability, labels),
+        "macro_roc": lambda: metrics.macro_roc(curves),
+        "auc": lambda: metrics.auc(probability, labels),
+        "loss_lines, 20 places": lambda: metrics.loss_lines(t, first[:, :20]),
+        "ranks": lambda: metrics.ranks(x),
+        "spearman": lambda: metrics.spearman(x, y),
+        "rank_correlation, 20 permutations": lambda: metrics.rank_correlation(
             x[None], y, n_permutations=20, n_bootstrap=20
         ),
-        "conserved_parameters, 20 permutations": lambda: analysis.conserved_parameters(
+        "conserved_parameters, 20 permutations": lambda: metrics.conserved_parameters(
             first, torch.arange(n // 2, device=device), n_permutations=20
         ),
-        "false_discovery": lambda: analysis.false_discovery(x),
-        "select_by_group, 10 members": lambda: analysis.select_by_group(x, (10 * y).long(), 10),
-        "select_at_random, 10 members": lambda: analysis.select_at_random(n, 10),
-        "select_greedily, 10 members": lambda: analysis.select_greedily(probability, labels, 10),
-        "mean_probability": lambda: analysis.mean_probability(probability),
-        "vote": lambda: analysis.vote(probability),
-        "stacking_weights, 20 steps": lambda: analysis.stacking_weights(probability, labels, max_steps=20),
+        "false_discovery": lambda: metrics.false_discovery(x),
+        "select_by_group, 10 members": lambda: metrics.select_by_group(x, (10 * y).long(), 10),
+        "select_at_random, 10 members": lambda: metrics.select_at_random(n, 10),
+        "select_greedily, 10 members": lambda: metrics.select_greedily(probability, labels, 10),
+        "mean_probability": lambda: metrics.mean_probability(probability),
+        "vote": lambda: metrics.vote(probability),
+        "stacking_weights, 20 steps": lambda: metrics.stacking_weights(probability, labels, max_steps=20),
         "plots.correlations, 20 permutations": lambda: plots.correlations({"x": x}, y, n_permutations=20),
     }
     if n <= QUADRATIC:  # with tables of all pairs
-        far = analysis.misclassification_distances(wrong)
-        calls["misclassification_distances"] = lambda: analysis.misclassification_distances(wrong)
-        calls["cluster_order"] = lambda: analysis.cluster_order(far.value)
-        calls["joint_density"] = lambda: analysis.joint_density(far.value, far.value)
-        calls["select_diverse, 10 members"] = lambda: analysis.select_diverse(far.value, 10, first=0)
-        calls["kendall"] = lambda: analysis.kendall(x, y)
-        calls["mantel, 5 permutations"] = lambda: analysis.mantel(far.value, far.value, n_permutations=5)
+        far = metrics.misclassification_distances(wrong)
+        calls["misclassification_distances"] = lambda: metrics.misclassification_distances(wrong)
+        calls["cluster_order"] = lambda: metrics.cluster_order(far.value)
+        calls["joint_density"] = lambda: metrics.joint_density(far.value, far.value)
+        calls["select_diverse, 10 members"] = lambda: metrics.select_diverse(far.value, 10, first=0)
+        calls["kendall"] = lambda: metrics.kendall(x, y)
+        calls["mantel, 5 permutations"] = lambda: metrics.mantel(far.value, far.value, n_permutations=5)
     if n <= CUBIC:  # with a line or a column for each minimum
         calls["plots.misclassification"] = lambda: plots.misclassification(far)
         calls["plots.distance_densities"] = lambda: plots.distance_densities(
             far.value, {"x": far.value}, n_permutations=5
         )
         calls["plots.roc"] = lambda: plots.roc(probability, labels)
-        calls["plots.loss_lines"] = lambda: plots.loss_lines(analysis.loss_lines(t, first[:, :20]))
+        calls["plots.loss_lines"] = lambda: plots.loss_lines(metrics.loss_lines(t, first[:, :20]))
         calls["plots.robustness"] = lambda: plots.robustness(t[1:], first[:, 1:20])
     return calls
 

@@ -9,7 +9,7 @@ import torchscape as tsc
 from reproductions.experiment import Experiment, Run
 from reproductions.judge import Verdict
 from reproductions.page import Page
-from torchscape import analysis
+from torchscape import metrics
 from torchscape.progress import progress_bar
 
 __all__ = ["EXPERIMENT"]
@@ -37,7 +37,7 @@ def _carry_out(run: Run, page: Page) -> None:
             ends = tsc.relax(u, u.sample(starts, seed=s), tol=1e-6)
             ends = ends[ends.converged]
             held = tsc.learning.held_out(u, ends.x, *problem.test)
-            found = analysis.auc(held.probability, problem.test[1].to(held.outputs.device))
+            found = metrics.auc(held.probability, problem.test[1].to(held.outputs.device))
             triangle, best = found.per_class[:, _TRIANGLE], ends.energy.argmin()
             all_areas[s] = triangle.cpu()
             areas[s], mean_areas[s] = float(triangle[best]), float(found.macro[best])

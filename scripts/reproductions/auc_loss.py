@@ -13,7 +13,7 @@ from reproductions.experiment import Experiment, Run
 from reproductions.judge import Verdict
 from reproductions.networks import status_line, told
 from reproductions.page import Page
-from torchscape import analysis, plots
+from torchscape import metrics, plots
 
 __all__ = ["EXPERIMENT"]
 
@@ -71,7 +71,7 @@ def _explored(run: Run, loss: str, data: str | None, l2: float, n: int, strategi
     with run.explored(f"auc_loss_{loss}", u, strategies) as (landscape, report):
         network, x = landscape.network(coords=False), landscape.minima().x
     held = tsc.learning.held_out(u, x, *problem.test)
-    area = analysis.auc(held.probability, problem.test[1].to(held.outputs.device)).macro.cpu().double()
+    area = metrics.auc(held.probability, problem.test[1].to(held.outputs.device)).macro.cpu().double()
     top = tsc.learning.top_eigenvalues(u, x, 1)[:, 0].cpu()
     return _Found(network, area, top, status_line(report))
 

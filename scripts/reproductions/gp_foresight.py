@@ -18,7 +18,7 @@ from reproductions.gp_cases import Case, Design, solved
 from reproductions.judge import Verdict
 from reproductions.networks import UNFINISHED
 from reproductions.page import Page
-from torchscape.analysis import RankCorrelation, rank_correlation
+from torchscape.metrics import RankCorrelation, rank_correlation
 from torchscape.progress import progress_bar
 
 __all__ = ["EXPERIMENT"]

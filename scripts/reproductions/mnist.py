@@ -9,7 +9,7 @@ from reproductions.experiment import Experiment, Run, published_figures
 from reproductions.judge import Verdict, reaches
 from reproductions.networks import coverage_line, graph_of, status_line, told
 from reproductions.page import Page
-from torchscape import analysis, plots
+from torchscape import analysis, metrics, plots
 from torchscape.saddles import Band
 
 __all__ = ["EXPERIMENT"]
@@ -163,7 +163,7 @@ def _draw(
             "tree",
             "Disconnectivity graph of the connected minima (P, Fig. 7), coloured by the test error.",
         )
-    distances = analysis.misclassification_distances(wrong)
+    distances = metrics.misclassification_distances(wrong)
     page.picture(
         plots.misclassification(distances).figure,
         "misclassification",

@@ -10,7 +10,7 @@ from reproductions.experiment import Experiment, Run, published_figures
 from reproductions.judge import Verdict, agree, agree_all, reaches
 from reproductions.networks import coverage_line, graph_of, status_line, told
 from reproductions.page import Page
-from torchscape import analysis, plots
+from torchscape import metrics, plots
 
 __all__ = ["EXPERIMENT"]
 
@@ -127,7 +127,7 @@ def _many_minima(run: Run, page: Page, data: str | None) -> None:
         x, n_saddles = landscape.minima().x, landscape.n_transition_states
     assert problem.test is not None
     held = tsc.learning.held_out(potential, x, *problem.test)
-    area = analysis.auc(held.probability, problem.test[1].to(held.outputs.device)).macro.cpu()
+    area = metrics.auc(held.probability, problem.test[1].to(held.outputs.device)).macro.cpu()
     energies, graph = sorted(network.energy.tolist()), graph_of(network)
     page.compare(
         "lambda = 1e-5: five lowest losses",

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from torchscape import analysis, plots
+from torchscape import analysis, metrics, plots
 
 BENCH = Path(__file__).parents[2] / "scripts" / "bench"
 
@@ -30,6 +30,7 @@ def bench():
 def test_every_public_function_of_a_network_is_timed(bench):
     timed = {name.partition(",")[0] for name in bench.functions(bench.landscape(100))}
     public = {name: getattr(analysis, name) for name in analysis.__all__ if name.islower()}
+    public |= {name: getattr(metrics, name) for name in metrics.__all__ if name.islower()}
     public |= {f"plots.{name}": getattr(plots, name) for name in plots.__all__ if name.islower()}
     assert timed <= public.keys()
     of_networks = {name for name, function in public.items() if _takes_a_network(function)}

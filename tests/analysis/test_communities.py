@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from torchscape import Network, analysis
-from torchscape.analysis.canonical import canonical_order
+from torchscape.analysis.graph.canonical import canonical_order
 from torchscape.errors import TorchscapeError
 
 

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from torchscape.analysis.frustration import frustration
-from torchscape.analysis.thermodynamics import occupation
+from torchscape.analysis.thermodynamics.frustration_index import frustration
+from torchscape.analysis.thermodynamics.superposition import occupation
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from landscapes import networks, random_network
 
 from torchscape import Network, analysis, export
-from torchscape.analysis.geometric import geometric
+from torchscape.analysis.graph.geometric import geometric
 from torchscape.errors import TorchscapeError
 
 

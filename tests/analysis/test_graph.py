@@ -15,9 +15,9 @@ from landscapes import networks, random_network, relabelled
 from scipy import stats
 
 from torchscape import Network, analysis
-from torchscape.analysis import betweenness
-from torchscape.analysis.degree_law import fit_degree_law
-from torchscape.analysis.random_graphs import rewired
+from torchscape.analysis.graph import betweenness
+from torchscape.analysis.graph.degree_laws import fit_degree_law
+from torchscape.analysis.graph.random_graphs import rewired
 from torchscape.errors import TorchscapeError
 
 

@@ -12,10 +12,14 @@ from connected import connected_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchscape.analysis import elimination
-from torchscape.analysis.graph_transformation import graph_transformation
-from torchscape.analysis.kinetics import log_committors, log_mean_first_passage_times, mean_first_passage_times
-from torchscape.analysis.rates import Rates, rates
+from torchscape.analysis.kinetics import elimination
+from torchscape.analysis.kinetics.passage import (
+    log_committors,
+    log_mean_first_passage_times,
+    mean_first_passage_times,
+)
+from torchscape.analysis.kinetics.rate_theory import Rates, rates
+from torchscape.analysis.kinetics.transformation import graph_transformation
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 
@@ -86,7 +90,7 @@ def test_passage_times_where_rates_span_hundreds_of_orders_of_magnitude(temperat
 
 def test_both_arithmetics_agree_on_a_dense_core(monkeypatch):
     """300 minima of mean degree 12: sparse rounds, then several panels and bands of the dense core."""
-    from torchscape.analysis import dense_elimination
+    from torchscape.analysis.kinetics import dense_elimination
 
     monkeypatch.setattr(dense_elimination, "_BAND", 100)
     chain = rates(connected_network(300, 1500, seed=2, barrier=2.0), 0.3)
@@ -97,7 +101,7 @@ def test_both_arithmetics_agree_on_a_dense_core(monkeypatch):
 
 def test_products_that_underflow_in_a_panel_are_summed_exactly():
     """Rows scaled to their maxima would lose every term of these sums: the terms lie 1000 e-folds below."""
-    from torchscape.analysis.dense_elimination import _log_matmul
+    from torchscape.analysis.kinetics.dense_elimination import _log_matmul
 
     a = torch.tensor([[0.0, -1000.0], [0.0, -torch.inf]], dtype=torch.float64)
     b = torch.tensor([[-1000.0, -torch.inf], [0.0, 0.0]], dtype=torch.float64)

@@ -11,8 +11,8 @@ import torch
 from connected import connected_network
 
 from torchscape.analysis import kinetics
-from torchscape.analysis.rates import Rates, rates
-from torchscape.analysis.thermodynamics import occupation
+from torchscape.analysis.kinetics.rate_theory import Rates, rates
+from torchscape.analysis.thermodynamics.superposition import occupation
 from torchscape.errors import TorchscapeError
 from torchscape.export import read_pathsample, read_pathsample_sets
 from torchscape.network import Network

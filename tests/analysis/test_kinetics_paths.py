@@ -11,9 +11,9 @@ import pytest
 import torch
 from connected import connected_network
 
-from torchscape.analysis.kinetics import rate_constants
-from torchscape.analysis.paths import fastest_path, fastest_paths
-from torchscape.analysis.rates import rates
+from torchscape.analysis.kinetics.passage import rate_constants
+from torchscape.analysis.kinetics.paths import fastest_path, fastest_paths
+from torchscape.analysis.kinetics.rate_theory import rates
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 

@@ -12,10 +12,10 @@ import scipy.linalg
 import torch
 from connected import connected_network
 
-from torchscape.analysis import relaxation
-from torchscape.analysis.kinetics import mean_first_passage_times
-from torchscape.analysis.rates import Rates, rates
-from torchscape.analysis.relaxation import evolve, relaxation_spectrum
+from torchscape.analysis.kinetics import relaxation
+from torchscape.analysis.kinetics.passage import mean_first_passage_times
+from torchscape.analysis.kinetics.rate_theory import Rates, rates
+from torchscape.analysis.kinetics.relaxation import evolve, relaxation_spectrum
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 

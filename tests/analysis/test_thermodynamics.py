@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchscape.analysis import capacity as hc
-from torchscape.analysis import peaks
 from torchscape.analysis import thermodynamics as thermo
+from torchscape.analysis.thermodynamics import peaks
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 

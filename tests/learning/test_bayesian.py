@@ -9,7 +9,7 @@ import pytest
 import torch
 from learning_models import blobs, classifier
 
-from torchscape import analysis
+from torchscape import analysis, metrics
 from torchscape.errors import TorchscapeError
 from torchscape.learning import bayesian, bayesian_report, held_out, predictive, predictive_moments
 from torchscape.network import Network
@@ -127,7 +127,7 @@ def test_draws_may_be_split_in_any_way(monkeypatch):
     p = held_out(u, x, inputs, torch.zeros(11, dtype=torch.int64)).probability
     share = weights / weights.sum()
     torch.testing.assert_close(whole[0].probability, torch.einsum("s,snc->nc", share, p))
-    torch.testing.assert_close(whole[0].probability, analysis.mean_probability(p, weights))
+    torch.testing.assert_close(whole[0].probability, metrics.mean_probability(p, weights))
     outputs = u.predict(x, inputs)
     mean = torch.einsum("s,snc->nc", share, outputs)
     torch.testing.assert_close(whole[1].mean, mean)
@@ -180,7 +180,7 @@ def test_minima_are_weighed_by_their_harmonic_occupation_at_one_over_n():
     weights = analysis.occupation(network, 1 / u.n_samples)
     p = held_out(u, network.coords, *test).probability
     report = bayesian_report(Posterior(u), network, test, size=3, n_draws=10)
-    exact = analysis.mean_probability(p, weights)
+    exact = metrics.mean_probability(p, weights)
     torch.testing.assert_close(report.predictive["3 lowest, weighted"].probability, exact, atol=1e-8, rtol=0)
     plain = bayesian_report(Posterior(u), found, test, size=3, n_draws=10)
     assert float((plain.predictive["3 lowest, weighted"].probability - exact).abs().max()) > 0.01

@@ -9,7 +9,7 @@ import torch
 from learning_models import blobs, classifier
 from sklearn.metrics import log_loss
 
-from torchscape import Network, analysis, learning, relax
+from torchscape import Network, analysis, learning, metrics, relax
 from torchscape.errors import TorchscapeError
 from torchscape.saddles import characterise
 
@@ -76,13 +76,13 @@ def test_every_recipe_is_measured_against_the_same_recipe_among_independent_netw
     assert found.n_independent == len(trained) == 6
     known = learning.held_out(u, trained, *VALIDATION)
     unknown = learning.held_out(u, trained, *TEST)
-    chosen = analysis.select_greedily(known.probability, VALIDATION[1], 3)
+    chosen = metrics.select_greedily(known.probability, VALIDATION[1], 3)
     loss = dict(zip(found.comparison.names, found.comparison.loss.tolist(), strict=True))
     expected = log_loss(TEST[1], unknown.probability[chosen].mean(0))
     assert loss["greedy (independent)"] == pytest.approx(expected)
     lowest = u.energy(trained).argmin()
     assert loss["lowest minimum (independent)"] == pytest.approx(log_loss(TEST[1], unknown.probability[lowest]))
-    weights = analysis.stacking_weights(known.probability, VALIDATION[1]).weights
+    weights = metrics.stacking_weights(known.probability, VALIDATION[1]).weights
     stacked = torch.einsum("k,knc->nc", weights, unknown.probability)
     assert loss["all, stacked (independent)"] == pytest.approx(log_loss(TEST[1], stacked))
     for name, (gain, error) in found.remains.items():
@@ -111,7 +111,7 @@ def test_weights_are_at_their_optimum_on_the_validation_data():
     known = learning.held_out(u, network.coords, *VALIDATION)
 
     def loss(members, weights=None) -> float:
-        return log_loss(VALIDATION[1], analysis.mean_probability(known.probability[members], weights))
+        return log_loss(VALIDATION[1], metrics.mean_probability(known.probability[members], weights))
 
     lowest = found.members["lowest"]
     names = ("all, stacked", "lowest, stacked", "lowest, Boltzmann")

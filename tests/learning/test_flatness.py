@@ -10,7 +10,7 @@ import torch
 from learning_models import blobs, classifier
 from scipy import optimize, stats
 
-from torchscape import ModulePotential, Potential, analysis, learning, problems, random, relax
+from torchscape import ModulePotential, Potential, learning, metrics, problems, random, relax
 from torchscape.errors import TorchscapeError
 
 
@@ -51,15 +51,15 @@ def test_bump_and_barrier_of_known_curves():
     curves = torch.stack(
         [(x**2 - 1) ** 2, (t - 1) ** 2, torch.where(t == 0.5, torch.nan, -t), 1 - t + 0.1 * (t > 0.8)]
     )
-    found = analysis.loss_lines(t, curves)
+    found = metrics.loss_lines(t, curves)
     assert found.bump[:2].tolist() == pytest.approx([1.0, 0.0])
     assert found.barrier[:2].tolist() == pytest.approx([1.0, 0.0])
     assert found.is_monotone.tolist() == [False, True, False, False]
     brute = max(float(c2 - c1) for i, c1 in enumerate(curves[3]) for c2 in curves[3][i:])
     assert found.bump[3].item() == pytest.approx(brute)
-    assert analysis.loss_lines(t, curves, tol=1.5).is_monotone[0]
+    assert metrics.loss_lines(t, curves, tol=1.5).is_monotone[0]
     with pytest.raises(TorchscapeError, match="two places"):
-        analysis.loss_lines(t[:1], curves[:, :1])
+        metrics.loss_lines(t[:1], curves[:, :1])
 
 
 def test_alignment_lowers_lines_between_images_of_one_minimum():

@@ -9,7 +9,7 @@ import torch
 from learning_models import blobs, classifier
 from torch.nn import functional as F
 
-from torchscape import ModulePotential, analysis, learning, random
+from torchscape import ModulePotential, learning, metrics, random
 from torchscape.errors import TorchscapeError
 
 
@@ -105,8 +105,8 @@ def test_after_alignment_a_planted_funnel_is_conserved_and_random_sets_are_not()
     aligned = learning.align_all(scrambled, u.symmetry)
     funnel = torch.arange(10)
     options = {"n_permutations": 499, "control": "by"}
-    assert analysis.conserved_parameters(aligned, funnel, **options).is_conserved.double().mean() > 0.9
-    assert analysis.conserved_parameters(scrambled, funnel, **options).is_conserved.double().mean() < 0.5
+    assert metrics.conserved_parameters(aligned, funnel, **options).is_conserved.double().mean() > 0.9
+    assert metrics.conserved_parameters(scrambled, funnel, **options).is_conserved.double().mean() < 0.5
     sets = random.permutation(torch.arange(40), 50)[:, :10]
-    p_values = torch.stack([analysis.conserved_parameters(aligned, s, **options).p_value for s in sets])
+    p_values = torch.stack([metrics.conserved_parameters(aligned, s, **options).p_value for s in sets])
     assert (p_values <= 0.1).double().mean().item() == pytest.approx(0.1, abs=0.04)

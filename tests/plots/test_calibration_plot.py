@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchscape import analysis, plots
+from torchscape import metrics, plots
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def predictions() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
 
 def test_points_are_the_bins():
     given, labels = predictions()
-    found = analysis.calibration(given["power 3.0"], labels, bins=8)
+    found = metrics.calibration(given["power 3.0"], labels, bins=8)
     _, axes = plt.subplots()
     picture = plots.reliability(found, name="sharp", ax=axes)
     assert picture.axes is axes
@@ -40,7 +40,7 @@ def test_points_are_the_bins():
 
 def test_the_table_holds_all_scores_and_marks_the_best():
     given, labels = predictions()
-    compared = analysis.compare_calibration(given, labels)
+    compared = metrics.compare_calibration(given, labels)
     picture = plots.calibration(compared)
     assert list(picture.axes) == list(given)
     assert [row[0] for row in picture.rows] == list(given)
@@ -56,6 +56,6 @@ def test_the_table_holds_all_scores_and_marks_the_best():
 def test_any_number_of_predictors_is_drawn(n):
     given, labels = predictions()
     some = {f"{k}": given["power 1.0"] for k in range(n)}
-    picture = plots.calibration(analysis.compare_calibration(some, labels))
+    picture = plots.calibration(metrics.compare_calibration(some, labels))
     picture.figure.canvas.draw()
     assert len(picture.axes) == n

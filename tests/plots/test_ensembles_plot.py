@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchscape import analysis, plots
+from torchscape import metrics, plots
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def test_every_predictor_has_a_dot_a_bar_and_its_number(quantity):
     random = np.random.default_rng(0)
     labels = torch.as_tensor(random.integers(0, 3, 50))
     p = {name: torch.as_tensor(random.random((50, 3))).softmax(1) for name in ("first", "second", "third")}
-    found = analysis.compare_ensembles(p, labels, baseline="second")
+    found = metrics.compare_ensembles(p, labels, baseline="second")
     figure, ax = plt.subplots()
     picture = plots.ensembles(found, quantity=quantity, ax=ax)
     assert picture.axes is ax

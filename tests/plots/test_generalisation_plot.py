@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchscape import analysis, plots
+from torchscape import metrics, plots
 from torchscape.errors import TorchscapeError
 
 
@@ -27,7 +27,7 @@ def test_lines_are_counted_and_drawn_on_the_axes_given():
     t = torch.linspace(0, 1, 5, dtype=torch.float64)
     loss = torch.stack([1 - t, 2 - t**2, (t - 0.2).abs()])
     figure, ax = plt.subplots()
-    picture = plots.loss_lines(analysis.loss_lines(t, loss), ends=("here", "there"), ax=ax)
+    picture = plots.loss_lines(metrics.loss_lines(t, loss), ends=("here", "there"), ax=ax)
     assert picture.axes is ax
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     assert texts == ["2 monotone", "1 with a bump (median height 0.75)"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from torchscape import analysis, plots
+from torchscape import metrics, plots
 
 
 @pytest.fixture(autouse=True)
@@ -18,8 +18,8 @@ def close_figures():
     plt.close("all")
 
 
-def distances(n_minima: int = 12) -> analysis.MisclassificationDistances:
-    return analysis.misclassification_distances(
+def distances(n_minima: int = 12) -> metrics.MisclassificationDistances:
+    return metrics.misclassification_distances(
         torch.as_tensor(np.random.default_rng(0).random((n_minima, 50)) < 0.2)
     )
 
@@ -61,7 +61,7 @@ def test_roc_names_its_areas_and_draws_the_others_in_grey():
     figure, ax = plt.subplots(figsize=(8, 5), layout="constrained")
     picture = plots.roc(probability, labels, minimum=2, names=["a", "b", "c"], ax=ax)
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
-    areas = analysis.auc(probability, labels)
+    areas = metrics.auc(probability, labels)
     assert texts[1] == f"b ({areas.per_class[2, 1]:.3f})"
     assert texts[3:] == [
         f"macro average ({areas.macro[2]:.3f})",

@@ -8,9 +8,9 @@ import pytest
 import torch
 from scipy import stats
 
-from torchscape import analysis, plots, random
-from torchscape.analysis import NormalMixture
+from torchscape import metrics, plots, random
 from torchscape.errors import TorchscapeError
+from torchscape.metrics import NormalMixture
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def predictions() -> tuple[torch.Tensor, dict[str, NormalMixture]]:
 
 def test_scores_are_those_of_the_comparison():
     x, given = predictions()
-    found = analysis.compare_regression(given, (6 * x).sin() + 0.3, levels=(0.5, 0.9), baseline="mixture")
+    found = metrics.compare_regression(given, (6 * x).sin() + 0.3, levels=(0.5, 0.9), baseline="mixture")
     picture = plots.regression_scores(found)
     picture.figure.canvas.draw()
     gain, rmse, coverage = picture.axes

@@ -1,256 +1,81 @@
-"""What a landscape says: pure functions of a ``Network``."""
+"""What a landscape says: pure functions of a ``Network``.
 
-from torchscape.analysis.annotate import annotated, edge_features, graph_features
-from torchscape.analysis.betweenness import edge_betweenness
-from torchscape.analysis.calibration import Calibration, CalibrationComparison, calibration, compare_calibration
-from torchscape.analysis.capacity import (
-    Contributions,
-    HeatCapacity,
-    heat_capacity,
-    heat_capacity_contributions,
-    partial_heat_capacities,
-)
-from torchscape.analysis.combination import Stacking, boltzmann_weights, mean_probability, stacking_weights, vote
-from torchscape.analysis.communities import Communities, communities, modularity, rate_weights
-from torchscape.analysis.compare import Comparison, Difference, compare, landscape_summary
-from torchscape.analysis.conserved import ConservedParameters, conserved_parameters, false_discovery
-from torchscape.analysis.correlation import (
-    MantelTest,
-    RankCorrelation,
-    kendall,
-    mantel,
-    rank_correlation,
-    ranks,
-    spearman,
-)
-from torchscape.analysis.coverage import (
-    Completeness,
-    Coverage,
-    Saturation,
-    completeness,
-    coverage,
-    saturation,
-)
-from torchscape.analysis.degree_law import DegreeLaw, degree_distribution, degree_law
-from torchscape.analysis.ensembles import EnsembleComparison, compare_ensembles
+Most names are at home in one of four rooms (thermodynamics, kinetics, topology, graph), whose ``__init__`` lists
+them; all of them are names of this package, too.
+"""
+
+from typing import TYPE_CHECKING
+
+from torchscape.analysis import graph, kinetics, thermodynamics, topology
+from torchscape.analysis.discovery import Completeness, Coverage, Saturation, completeness, coverage, saturation
 from torchscape.analysis.family import Family, FamilyEvent
-from torchscape.analysis.frustration import (
-    Frustration,
-    frustration,
-)
-from torchscape.analysis.graph import clustering, degrees, neighbour_pairs
-from torchscape.analysis.graph_transformation import graph_transformation
-from torchscape.analysis.kinetics import (
-    NetFlux,
-    RateConstants,
-    committors,
-    log_committors,
-    log_mean_first_passage_times,
-    mean_first_passage_times,
-    net_flux,
-    rate_constants,
-)
-from torchscape.analysis.lines import LossLines, loss_lines
-from torchscape.analysis.lumping import Lumping, kinetic_lumping, slow_memberships
-from torchscape.analysis.normal_mixture import NormalMixture, RegressionComparison, compare_regression
-from torchscape.analysis.paths import FastestPath, fastest_path, fastest_paths
-from torchscape.analysis.peaks import (
-    Peak,
-    crossing_temperatures,
-    heat_capacity_peaks,
-)
-from torchscape.analysis.predictions import (
-    JointDensity,
-    MisclassificationDistances,
-    accuracy,
-    cluster_order,
-    joint_density,
-    misclassification_distances,
-    misclassification_index,
-    misclassified,
-    predicted_classes,
-)
-from torchscape.analysis.random_graphs import rewired
-from torchscape.analysis.rates import Rates, rates
-from torchscape.analysis.relaxation import RelaxationSpectrum, evolve, relaxation_spectrum
-from torchscape.analysis.roc import ROC, ClassAreas, auc, class_roc, macro_roc, micro_roc, roc
-from torchscape.analysis.selection import (
-    select_at_random,
-    select_by_group,
-    select_by_peaks,
-    select_diverse,
-    select_greedily,
-    select_lowest,
-)
-from torchscape.analysis.small_world import AgainstRandom, GraphStatistics, Hubs, graph_statistics, hubs
-from torchscape.analysis.thermodynamics import (
-    free_energy,
-    group_free_energy,
-    log_occupation,
-    log_partition,
-    log_partition_by_minimum,
-    lpphe,
-    mean_energy,
-    occupation,
-    shannon_entropy,
-)
-from torchscape.analysis.topology import (
-    Barriers,
-    Funnels,
-    MergeTree,
-    MonotonicBasins,
-    Route,
-    barriers,
-    energy_scale,
-    funnels,
-    merge_minima,
-    merge_tree,
-    minimax,
-    minimax_between,
-    minimax_path,
-    minimax_to,
-    monotonic_basins,
-    persistence,
-    spanning_forest,
-    superbasins,
-)
+from torchscape.analysis.graph import *
+from torchscape.analysis.kinetics import *
+from torchscape.analysis.thermodynamics import *
+from torchscape.analysis.topology import *
+from torchscape.deprecation import moved
 
 __all__ = [
-    "ROC",
-    "AgainstRandom",
-    "Barriers",
-    "Calibration",
-    "CalibrationComparison",
-    "ClassAreas",
-    "Communities",
-    "Comparison",
     "Completeness",
-    "ConservedParameters",
-    "Contributions",
     "Coverage",
-    "DegreeLaw",
-    "Difference",
-    "EnsembleComparison",
     "Family",
     "FamilyEvent",
-    "FastestPath",
-    "Frustration",
-    "Funnels",
-    "GraphStatistics",
-    "HeatCapacity",
-    "Hubs",
-    "JointDensity",
-    "LossLines",
-    "Lumping",
-    "MantelTest",
-    "MergeTree",
-    "MisclassificationDistances",
-    "MonotonicBasins",
-    "NetFlux",
-    "NormalMixture",
-    "Peak",
-    "RankCorrelation",
-    "RateConstants",
-    "Rates",
-    "RegressionComparison",
-    "RelaxationSpectrum",
-    "Route",
     "Saturation",
-    "Stacking",
-    "accuracy",
-    "annotated",
-    "auc",
-    "barriers",
-    "boltzmann_weights",
-    "calibration",
-    "class_roc",
-    "cluster_order",
-    "clustering",
-    "committors",
-    "communities",
-    "compare",
-    "compare_calibration",
-    "compare_ensembles",
-    "compare_regression",
     "completeness",
-    "conserved_parameters",
     "coverage",
-    "crossing_temperatures",
-    "degree_distribution",
-    "degree_law",
-    "degrees",
-    "edge_betweenness",
-    "edge_features",
-    "energy_scale",
-    "evolve",
-    "false_discovery",
-    "fastest_path",
-    "fastest_paths",
-    "free_energy",
-    "frustration",
-    "funnels",
-    "graph_features",
-    "graph_statistics",
-    "graph_transformation",
-    "group_free_energy",
-    "heat_capacity",
-    "heat_capacity_contributions",
-    "heat_capacity_peaks",
-    "hubs",
-    "joint_density",
-    "kendall",
-    "kinetic_lumping",
-    "landscape_summary",
-    "log_committors",
-    "log_mean_first_passage_times",
-    "log_occupation",
-    "log_partition",
-    "log_partition_by_minimum",
-    "loss_lines",
-    "lpphe",
-    "macro_roc",
-    "mantel",
-    "mean_energy",
-    "mean_first_passage_times",
-    "mean_probability",
-    "merge_minima",
-    "merge_tree",
-    "micro_roc",
-    "minimax",
-    "minimax_between",
-    "minimax_path",
-    "minimax_to",
-    "misclassification_distances",
-    "misclassification_index",
-    "misclassified",
-    "modularity",
-    "monotonic_basins",
-    "neighbour_pairs",
-    "net_flux",
-    "occupation",
-    "partial_heat_capacities",
-    "persistence",
-    "predicted_classes",
-    "rank_correlation",
-    "ranks",
-    "rate_constants",
-    "rate_weights",
-    "rates",
-    "relaxation_spectrum",
-    "rewired",
-    "roc",
     "saturation",
-    "select_at_random",
-    "select_by_group",
-    "select_by_peaks",
-    "select_diverse",
-    "select_greedily",
-    "select_lowest",
-    "shannon_entropy",
-    "slow_memberships",
-    "spanning_forest",
-    "spearman",
-    "stacking_weights",
-    "superbasins",
-    "vote",
 ]
+__all__ += graph.__all__
+__all__ += kinetics.__all__
+__all__ += thermodynamics.__all__
+__all__ += topology.__all__
+
+if not TYPE_CHECKING:  # a type checker shall know the old names no longer
+    _IN_METRICS = (
+        "Calibration",
+        "CalibrationComparison",
+        "ClassAreas",
+        "ConservedParameters",
+        "EnsembleComparison",
+        "JointDensity",
+        "LossLines",
+        "MantelTest",
+        "MisclassificationDistances",
+        "NormalMixture",
+        "ROC",
+        "RankCorrelation",
+        "RegressionComparison",
+        "Stacking",
+        "accuracy",
+        "auc",
+        "calibration",
+        "class_roc",
+        "cluster_order",
+        "compare_calibration",
+        "compare_ensembles",
+        "compare_regression",
+        "conserved_parameters",
+        "false_discovery",
+        "joint_density",
+        "kendall",
+        "loss_lines",
+        "macro_roc",
+        "mantel",
+        "mean_probability",
+        "micro_roc",
+        "misclassification_distances",
+        "misclassification_index",
+        "misclassified",
+        "predicted_classes",
+        "rank_correlation",
+        "ranks",
+        "roc",
+        "select_at_random",
+        "select_by_group",
+        "select_diverse",
+        "select_greedily",
+        "spearman",
+        "stacking_weights",
+        "vote",
+    )
+    __getattr__ = moved(__name__, {name: f"torchscape.metrics.{name}" for name in _IN_METRICS}, until="0.2")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from torchscape import analysis, random
+from torchscape import analysis, metrics, random
 from torchscape.errors import TorchscapeError
 from torchscape.learning.held_out import class_probability
 from torchscape.memory import rows_that_fit
@@ -165,7 +165,7 @@ class BayesianReport:
         members: positions of the minima in the ensembles of minima.
     """
 
-    calibration: analysis.CalibrationComparison
+    calibration: metrics.CalibrationComparison
     predictive: Mapping[str, Predictive]
     members: Int[Tensor, "K"]
 
@@ -232,7 +232,7 @@ def bayesian_report(
     draws |= {name: (one, None) for name, one in (samples or {}).items()}
     found = {name: predictive(posterior, x, inputs, weights=w) for name, (x, w) in draws.items()}
     probabilities = {name: one.probability for name, one in found.items()}
-    scores = analysis.compare_calibration(probabilities, labels.to(posterior.device), bins=bins)
+    scores = metrics.compare_calibration(probabilities, labels.to(posterior.device), bins=bins)
     return BayesianReport(scores, found, lowest)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
-from torchscape import analysis, random
+from torchscape import analysis, metrics, random
 from torchscape.errors import TorchscapeError
 from torchscape.learning.held_out import HeldOut, held_out
 from torchscape.network import Network
@@ -29,14 +29,14 @@ class EnsembleReport:
         weights: of these members, where they are not equal.
         temperature: of the Boltzmann weights.
         predictions: probabilities on the test items by name, to be compared with another baseline by
-            :func:`torchscape.analysis.compare_ensembles`.
+            :func:`torchscape.metrics.compare_ensembles`.
         control: the name of each recipe's control: the same recipe among the independent networks, and for what
             only a landscape offers ``"trained independently"``.
         remains: loss of the control minus that of the recipe, and its standard error: what exploring is worth.
         n_independent: networks that the controls chose from.
     """
 
-    comparison: analysis.EnsembleComparison
+    comparison: metrics.EnsembleComparison
     members: Mapping[str, Int[Tensor, "K"]]
     weights: Mapping[str, Float[Tensor, "K"]]
     temperature: float
@@ -130,19 +130,19 @@ def ensemble_report(
         temperature = _best_temperature(network, lowest, p, labels)
     weights = {
         "lowest, Boltzmann": analysis.boltzmann_weights(network, lowest, temperature),
-        "lowest, stacked": analysis.stacking_weights(p[lowest], labels).weights,
-        "all, stacked": analysis.stacking_weights(p, labels).weights,
+        "lowest, stacked": metrics.stacking_weights(p[lowest], labels).weights,
+        "all, stacked": metrics.stacking_weights(p, labels).weights,
     }
     best = known.loss.nan_to_num(nan=torch.inf).argmin()
     predictions = {"lowest minimum": q[network.global_minimum], "best on validation": q[best]}
-    predictions |= {name: analysis.mean_probability(q[chosen]) for name, chosen in members.items()}
-    draws = analysis.select_at_random(network.n_minima, k, n_draws=n_draws, seed=seed).to(x.device)
-    predictions["random"] = torch.stack([analysis.mean_probability(q[chosen]) for chosen in draws])
-    predictions["lowest, vote"] = analysis.vote(q[lowest])
+    predictions |= {name: metrics.mean_probability(q[chosen]) for name, chosen in members.items()}
+    draws = metrics.select_at_random(network.n_minima, k, n_draws=n_draws, seed=seed).to(x.device)
+    predictions["random"] = torch.stack([metrics.mean_probability(q[chosen]) for chosen in draws])
+    predictions["lowest, vote"] = metrics.vote(q[lowest])
     members |= {"lowest, vote": lowest, "lowest, Boltzmann": lowest, "lowest, stacked": lowest}
     members |= {"all": everyone, "all, stacked": everyone}
-    predictions["all"] = analysis.mean_probability(q)
-    predictions |= {name: analysis.mean_probability(q[members[name]], w) for name, w in weights.items()}
+    predictions["all"] = metrics.mean_probability(q)
+    predictions |= {name: metrics.mean_probability(q[members[name]], w) for name, w in weights.items()}
     if independent is None:
         starts = potential.sample(network.n_minima, int(random.fold(seed, 1)))
         independent = relax(potential, starts, progress=progress).x
@@ -153,13 +153,13 @@ def ensemble_report(
     }
     predictions |= others
     truth = _labels(unknown)
-    comparison = analysis.compare_ensembles(
+    comparison = metrics.compare_ensembles(
         predictions, truth, n_bootstrap=n_bootstrap, seed=seed, baseline="lowest minimum"
     )
     remains = {}
     for name, other in control.items():
         pair = {other: predictions[other], name: predictions[name]}
-        found = analysis.compare_ensembles(pair, truth, n_bootstrap=n_bootstrap, seed=seed, baseline=other)
+        found = metrics.compare_ensembles(pair, truth, n_bootstrap=n_bootstrap, seed=seed, baseline=other)
         remains[name] = (float(found.loss_gain[1]), float(found.loss_gain_error[1]))
     return EnsembleReport(
         comparison, members, weights, temperature, predictions, control, remains, len(independent)
@@ -187,15 +187,15 @@ def _independent(
     lowest = members["lowest"]
     best = known.loss.nan_to_num(nan=torch.inf).argmin()
     predictions = {"lowest minimum": q[lowest[0]], "best on validation": q[best]}
-    predictions |= {name: analysis.mean_probability(q[chosen]) for name, chosen in members.items()}
-    predictions["lowest, vote"] = analysis.vote(q[lowest])
-    predictions["all"] = analysis.mean_probability(q)
+    predictions |= {name: metrics.mean_probability(q[chosen]) for name, chosen in members.items()}
+    predictions["lowest, vote"] = metrics.vote(q[lowest])
+    predictions["all"] = metrics.mean_probability(q)
     for name, chosen in (("lowest, stacked", lowest), ("all, stacked", torch.arange(len(x), device=x.device))):
-        weights = analysis.stacking_weights(p[chosen], labels).weights
-        predictions[name] = analysis.mean_probability(q[chosen], weights)
+        weights = metrics.stacking_weights(p[chosen], labels).weights
+        predictions[name] = metrics.mean_probability(q[chosen], weights)
     groups = q[: len(x) // k * k].unflatten(0, (-1, k))
     named = {f"{name}{_INDEPENDENT}": values for name, values in predictions.items()}
-    return {"trained independently": analysis.mean_probability(groups), **named}
+    return {"trained independently": metrics.mean_probability(groups), **named}
 
 
 def _selections(network: Network, known: HeldOut, k: int) -> dict[str, Int[Tensor, "K"]]:
@@ -208,18 +208,18 @@ def _selections(network: Network, known: HeldOut, k: int) -> dict[str, Int[Tenso
         ("funnels", analysis.funnels(network).label),
     ):
         if len(label.unique()) > 1:
-            chosen[name] = analysis.select_by_group(network.levels, label, k)
+            chosen[name] = metrics.select_by_group(network.levels, label, k)
     return chosen | _by_validation(known, k)
 
 
 def _by_validation(known: HeldOut, k: int) -> dict[str, Int[Tensor, "K"]]:
     """The members by the rules that look at validation data alone."""
     good = known.loss <= known.loss.nanmedian()
-    distances = analysis.misclassification_distances(known.wrong).value
+    distances = metrics.misclassification_distances(known.wrong).value
     first = int(known.loss.nan_to_num(nan=torch.inf).argmin())
     return {
-        "greedy": analysis.select_greedily(known.probability, _labels(known), k),
-        "diverse": analysis.select_diverse(distances, k, first=first, among=good),
+        "greedy": metrics.select_greedily(known.probability, _labels(known), k),
+        "diverse": metrics.select_diverse(distances, k, first=first, among=good),
     }
 
 

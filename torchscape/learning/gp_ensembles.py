@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from torchscape import analysis
-from torchscape.analysis import NormalMixture, RegressionComparison
+from torchscape import metrics
 from torchscape.errors import TorchscapeError
 from torchscape.learning.hyperparameter_sampling import hyperparameter_hmc, thinned
 from torchscape.learning.hyperparameters import HyperparameterLandscape, hyperparameter_landscape
+from torchscape.metrics import NormalMixture, RegressionComparison
 from torchscape.potentials.gaussian_process import GaussianProcessPotential
 from torchscape.sampling import Diagnosis, Samples, diagnose
 from torchscape.types import Float, Int, Tensor
@@ -156,7 +156,7 @@ def gp_ensemble_report(
     members[_SAMPLED] = thinned(samples.points, 8 * n_draws).to(x.device)
     predictions[_SAMPLED] = NormalMixture.of(*potential.predict(members[_SAMPLED], inputs, noisy=noisy))
     return GPEnsembleReport(
-        comparison=analysis.compare_regression(
+        comparison=metrics.compare_regression(
             predictions, targets.to(potential.device), levels=levels, n_bootstrap=n_bootstrap, seed=seed
         ),
         landscape=landscape,
@@ -182,7 +182,7 @@ class Foresight:
     gain_error: Float[Tensor, "R"]
     names: tuple[str, ...]
     measures: Float[Tensor, "M R"]
-    correlation: analysis.RankCorrelation
+    correlation: metrics.RankCorrelation
 
     def __str__(self) -> str:
         found = self.correlation
@@ -220,7 +220,7 @@ def foresight(
     measures = torch.tensor([[column[name] for column in columns] for name in names], dtype=torch.float64)
     for name, values in (more or {}).items():
         names, measures = (*names, name), torch.cat([measures, values.to(measures)[None]])
-    return Foresight(gain, error, names, measures, analysis.rank_correlation(measures, gain, seed=seed))
+    return Foresight(gain, error, names, measures, metrics.rank_correlation(measures, gain, seed=seed))
 
 
 def _validated(
@@ -235,5 +235,5 @@ def _validated(
     each = [NormalMixture.of(mean[[k]], variance[[k]]).log_density(targets) for k in range(len(x))]
     density = torch.stack(each)
     relative = (density - density.amax(0)).exp()[:, :, None]  # weights do not change with the scale of an item
-    weights = analysis.stacking_weights(relative, torch.zeros_like(targets).long()).weights
+    weights = metrics.stacking_weights(relative, torch.zeros_like(targets).long()).weights
     return density.mean(1).argmax()[None], weights

@@ -6,8 +6,8 @@ import dataclasses
 
 import torch
 
-from torchscape.analysis.predictions import accuracy, misclassified
 from torchscape.errors import TorchscapeError
+from torchscape.metrics.predictions import accuracy, misclassified
 from torchscape.potentials.module import ModulePotential
 from torchscape.types import Bool, Float, Int, Tensor
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import torch
 
-from torchscape import analysis, random
+from torchscape import metrics, random
 from torchscape.errors import TorchscapeError
 from torchscape.optimise import relax
 from torchscape.points import Status
@@ -210,7 +210,7 @@ class HyperparameterLandscape:
     foreseen: Mapping[str, float]
     ess: float
     n_evaluations: int
-    predictions: Mapping[str, analysis.NormalMixture]
+    predictions: Mapping[str, metrics.NormalMixture]
     members: Mapping[str, Float[Tensor, "K D"]]
 
     @property
@@ -324,7 +324,7 @@ def hyperparameter_landscape(
         "best": (basins.centres[:1], None),
     }
     predictions = {
-        name: analysis.NormalMixture.of(*potential.predict(x, inputs, noisy=noisy), w)
+        name: metrics.NormalMixture.of(*potential.predict(x, inputs, noisy=noisy), w)
         for name, (x, w) in draws.items()
     }
     best = predictions["best"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from torchscape.analysis.lines import LossLines, loss_lines
 from torchscape.errors import TorchscapeError
 from torchscape.memory import rows_that_fit
+from torchscape.metrics.lines import LossLines, loss_lines
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Tensor
 from torchscape.validation import NOT_NEGATIVE, Range
@@ -39,7 +39,7 @@ def interpolate(
             number their units differently. A minimum is already the right image for the start that fell into it.
         tol: how much a monotone loss may rise.
 
-    Reference: as for :func:`torchscape.analysis.loss_lines`.
+    Reference: as for :func:`torchscape.metrics.loss_lines`.
 
     Example:
         >>> from torchscape import problems

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 
 from torchscape import random
-from torchscape.analysis.predictions import misclassified, predicted_classes
 from torchscape.errors import TorchscapeError
 from torchscape.learning.worst_case import Norm, unit_lengths
 from torchscape.memory import rows_that_fit
+from torchscape.metrics.predictions import misclassified, predicted_classes
 from torchscape.potentials.module import ModulePotential
 from torchscape.progress import progress_bar
 from torchscape.types import Float, Int, Tensor

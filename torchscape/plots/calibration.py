@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from torchscape.analysis.calibration import Calibration, CalibrationComparison
+from torchscape.metrics.reliability import Calibration, CalibrationComparison
 from torchscape.plots.canvas import Picture, axes_of, figure_of
 
 __all__ = ["CalibrationPage", "ReliabilityPlot", "calibration", "reliability"]
@@ -67,7 +67,7 @@ def reliability(
     number of items in each bin leaves to a predictor on the diagonal; how far from it the points lie is in red.
 
     Args:
-        found: from :func:`torchscape.analysis.calibration`.
+        found: from :func:`torchscape.metrics.calibration`.
         name: written above.
         confidence: label of the horizontal axis.
         ax: axes to draw on; a new figure by default.
@@ -76,9 +76,9 @@ def reliability(
 
     Example:
         >>> import torch
-        >>> from torchscape import analysis, plots
+        >>> from torchscape import metrics, plots
         >>> p = torch.tensor([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4]])
-        >>> picture = plots.reliability(analysis.calibration(p, torch.tensor([0, 1, 1])), name="one")
+        >>> picture = plots.reliability(metrics.calibration(p, torch.tensor([0, 1, 1])), name="one")
         >>> picture.axes.get_ylabel()
         'fraction right'
         >>> plt.close(picture.figure)
@@ -112,14 +112,14 @@ def calibration(comparison: CalibrationComparison, *, columns: int = 4) -> Calib
     """One page: the reliability diagram of every predictor, and a table of its scores; the best are in bold.
 
     Args:
-        comparison: from :func:`torchscape.analysis.compare_calibration`, or ``bayesian_report(...).calibration``.
+        comparison: from :func:`torchscape.metrics.compare_calibration`, or ``bayesian_report(...).calibration``.
         columns: diagrams in a row, at most.
 
     Example:
         >>> import torch
-        >>> from torchscape import analysis, plots
+        >>> from torchscape import metrics, plots
         >>> p = torch.tensor([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4]])
-        >>> both = analysis.compare_calibration({"sure": p, "unsure": (p + 0.5) / 2}, torch.tensor([0, 1, 1]))
+        >>> both = metrics.compare_calibration({"sure": p, "unsure": (p + 0.5) / 2}, torch.tensor([0, 1, 1]))
         >>> picture = plots.calibration(both)
         >>> picture.rows[0]
         ['sure', '0.459 ± 0.240', '0.307 ± 0.212', '0.333', '66.7%']

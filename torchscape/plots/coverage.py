@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from torchscape import analysis
-from torchscape.analysis.coverage import Completeness, HasNetwork, Saturation
+from torchscape.analysis.discovery import Completeness, HasNetwork, Saturation
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.plots.canvas import Picture, axes_of, figure_of, legend_below

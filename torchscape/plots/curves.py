@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from torchscape import analysis
-from torchscape.analysis.thermodynamics import as_temperatures
+from torchscape.analysis.thermodynamics.superposition import as_temperatures
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.plots.canvas import Picture, axes_of, figure_of, legend_below, logarithmic, with_unit

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from scipy.special import zeta
 
 from torchscape import analysis
-from torchscape.analysis.degree_law import DegreeLaw
+from torchscape.analysis.graph.degree_laws import DegreeLaw
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.plots.canvas import Picture, axes_of, counting, figure_of, legend_below, logarithmic, with_unit

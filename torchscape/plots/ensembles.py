@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from torchscape.analysis.ensembles import EnsembleComparison
+from torchscape.metrics.ensembles import EnsembleComparison
 from torchscape.plots.canvas import Picture, axes_of, figure_of
 
 __all__ = ["EnsemblePlot", "ensembles"]
@@ -44,15 +44,15 @@ def ensembles(
     The difference is over the same items, so its error is what decides. The number itself stands beside each name.
 
     Args:
-        comparison: from :func:`torchscape.analysis.compare_ensembles`, or ``ensemble_report(...).comparison``.
+        comparison: from :func:`torchscape.metrics.compare_ensembles`, or ``ensemble_report(...).comparison``.
         quantity: which number is drawn.
         ax: axes to draw on; a new figure by default.
 
     Example:
         >>> import torch
-        >>> from torchscape import analysis, plots
+        >>> from torchscape import metrics, plots
         >>> p = torch.tensor([[0.9, 0.1], [0.3, 0.7]])
-        >>> found = analysis.compare_ensembles({"one": p, "two": p.sqrt().softmax(1)}, torch.tensor([0, 1]))
+        >>> found = metrics.compare_ensembles({"one": p, "two": p.sqrt().softmax(1)}, torch.tensor([0, 1]))
         >>> picture = plots.ensembles(found)
         >>> picture.axes.get_xlabel()
         'loss below that of one'

@@ -11,10 +11,10 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from torchscape import analysis
-from torchscape.analysis.correlation import RankCorrelation
-from torchscape.analysis.lines import LossLines
+from torchscape import metrics
 from torchscape.errors import TorchscapeError
+from torchscape.metrics.correlation import RankCorrelation
+from torchscape.metrics.lines import LossLines
 from torchscape.plots.canvas import Picture, axes_of, figure_of
 from torchscape.types import Float, Tensor
 
@@ -52,7 +52,7 @@ def loss_lines(
     Example:
         >>> from torchscape import plots
         >>> t = torch.tensor([0.0, 0.5, 1.0])
-        >>> picture = plots.loss_lines(analysis.loss_lines(t, torch.tensor([[3.0, 2.0, 1.0], [3.0, 1.0, 2.0]])))
+        >>> picture = plots.loss_lines(metrics.loss_lines(t, torch.tensor([[3.0, 2.0, 1.0], [3.0, 1.0, 2.0]])))
         >>> [text.get_text() for text in picture.axes.get_legend().get_texts()]
         ['1 monotone', '1 with a bump (median height 1)']
         >>> plt.close(picture.figure)
@@ -145,7 +145,7 @@ def correlations(
         measures: by name, for example ``flatness(...).measures()``.
         target: what they are to predict, for example ``held_out(...).loss``.
         quantity: what the target is.
-        n_permutations: of the test (:func:`torchscape.analysis.rank_correlation`).
+        n_permutations: of the test (:func:`torchscape.metrics.rank_correlation`).
 
     Example:
         >>> from torchscape import plots
@@ -158,7 +158,7 @@ def correlations(
     if not measures:
         raise TorchscapeError("there is nothing to correlate: give at least one measure")
     n = len(measures)
-    found = analysis.rank_correlation(torch.stack(list(measures.values())), target, n_permutations=n_permutations)
+    found = metrics.rank_correlation(torch.stack(list(measures.values())), target, n_permutations=n_permutations)
     figure, panels = plt.subplots(
         1, n, figsize=(0.6 + 2.9 * n, 3.2), layout="constrained", squeeze=False, sharey=True
     )

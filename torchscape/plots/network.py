@@ -13,7 +13,7 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from scipy.sparse.csgraph import dijkstra
 
-from torchscape.analysis.graph import degrees, neighbour_pairs
+from torchscape.analysis.graph.neighbours import degrees, neighbour_pairs
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.network import Network
 from torchscape.plots.canvas import Picture, axes_of, figure_of

@@ -13,9 +13,9 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
-from torchscape import analysis
-from torchscape.analysis.correlation import MantelTest
-from torchscape.analysis.predictions import JointDensity, MisclassificationDistances, linkage_of
+from torchscape import metrics
+from torchscape.metrics.correlation import MantelTest
+from torchscape.metrics.predictions import JointDensity, MisclassificationDistances, linkage_of
 from torchscape.plots.canvas import Picture, axes_of, figure_of
 from torchscape.types import Float, Int, Tensor
 
@@ -51,10 +51,10 @@ def misclassification(
     """Heat map of the misclassification distances, minima that err alike side by side, with their dendrogram.
 
     Args:
-        distances: from :func:`torchscape.analysis.misclassification_distances`.
+        distances: from :func:`torchscape.metrics.misclassification_distances`.
         relative: show l_ij / l_max instead of l_ij.
         ids: what to call the minima; written along the sides up to 40 of them.
-        method: of the clustering (:func:`torchscape.analysis.cluster_order`).
+        method: of the clustering (:func:`torchscape.metrics.cluster_order`).
         ax: axes to draw on; a new figure by default.
 
     Reference: Ballard et al., Phys. Chem. Chem. Phys. 19, 12585 (2017), doi 10.1039/c7cp01108c, Fig. 8.
@@ -62,14 +62,14 @@ def misclassification(
     Example:
         >>> from torchscape import plots
         >>> wrong = torch.tensor([[True, False, False], [False, True, False], [True, False, False]])
-        >>> picture = plots.misclassification(analysis.misclassification_distances(wrong))
+        >>> picture = plots.misclassification(metrics.misclassification_distances(wrong))
         >>> picture.order.tolist() in ([1, 0, 2], [1, 2, 0], [0, 2, 1], [2, 0, 1])
         True
         >>> plt.close(picture.figure)
     """
     matrix = distances.relative if relative else distances.value
     n = len(matrix)
-    order = analysis.cluster_order(matrix, method)
+    order = metrics.cluster_order(matrix, method)
     axes = axes_of(ax, size=(6.4, 5.8))
     image = axes.imshow(_numpy(matrix[order][:, order]), cmap="viridis", interpolation="nearest")
     label = r"$\ell_{ij}\,/\,\ell_{\max}$" if relative else r"misclassification distance $\ell_{ij}$"
@@ -157,11 +157,11 @@ def distance_densities(
     )
     far = max(float(distance.max()) for distance in parameters.values()) or 1.0
     densities = {
-        name: analysis.joint_density(distance, misclassification, bins, x_range=(0.0, far))
+        name: metrics.joint_density(distance, misclassification, bins, x_range=(0.0, far))
         for name, distance in parameters.items()
     }
     tests = {
-        name: analysis.mantel(distance, misclassification, n_permutations=n_permutations)
+        name: metrics.mantel(distance, misclassification, n_permutations=n_permutations)
         for name, distance in parameters.items()
     }
     # One logarithmic scale for all: close pairs crowd into few cells and would leave the rest black.
@@ -189,7 +189,7 @@ class ROCPlot(Picture):
 
     figure: Figure
     axes: Axes
-    areas: analysis.ClassAreas
+    areas: metrics.ClassAreas
 
     @property
     def _content(self) -> str:
@@ -224,11 +224,11 @@ def roc(
         >>> plt.close(picture.figure)
     """
     axes = axes_of(ax, size=(7.2, 4.8))
-    curves = analysis.class_roc(probability, labels)
-    macro, areas = analysis.macro_roc(curves), analysis.auc(probability, labels)
+    curves = metrics.class_roc(probability, labels)
+    macro, areas = metrics.macro_roc(curves), metrics.auc(probability, labels)
     others = np.delete(np.stack([_numpy(macro.false_positive), _numpy(macro.true_positive)], -1), minimum, 0)
     axes.add_collection(LineCollection(list(others), colors="0.8", lw=0.6, zorder=1))
-    micro = analysis.micro_roc(probability[minimum : minimum + 1], labels)
+    micro = metrics.micro_roc(probability[minimum : minimum + 1], labels)
     present = areas.per_class[minimum].isfinite().nonzero()[:, 0].tolist()
     for c in present:
         label = f"{names[c] if names else f'class {c}'} ({_numpy(areas.per_class)[minimum, c]:.3f})"

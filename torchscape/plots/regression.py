@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from torchscape.analysis.normal_mixture import NormalMixture, RegressionComparison
 from torchscape.errors import TorchscapeError
+from torchscape.metrics.normal_mixture import NormalMixture, RegressionComparison
 from torchscape.plots.canvas import Picture, axes_of, figure_of, legend_below
 from torchscape.types import Float, Tensor
 
@@ -65,15 +65,15 @@ def regression_scores(comparison: RegressionComparison, *, axes: Sequence[Axes] 
     A calibrated predictor has every coverage on the dotted line of its level.
 
     Args:
-        comparison: from :func:`torchscape.analysis.compare_regression`, or ``gp_ensemble_report(...).comparison``.
+        comparison: from :func:`torchscape.metrics.compare_regression`, or ``gp_ensemble_report(...).comparison``.
         axes: three to draw on; a new figure by default.
 
     Example:
         >>> import torch
-        >>> from torchscape import analysis, plots
+        >>> from torchscape import metrics, plots
         >>> y, one = torch.tensor([0.5, -0.5]).double(), torch.ones(1, 2).double()
         >>> given = {"wide": NormalMixture.of(0 * one, 9 * one), "right": NormalMixture.of(0 * one, one)}
-        >>> picture = plots.regression_scores(analysis.compare_regression(given, y))
+        >>> picture = plots.regression_scores(metrics.compare_regression(given, y))
         >>> picture.axes[0].get_xlabel()
         'log density above that of wide'
         >>> plt.close(picture.figure)
