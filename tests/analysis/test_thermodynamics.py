@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchscape.analysis import capacity as hc
-from torchscape.analysis import thermodynamics as thermo
+from torchscape.analysis.thermodynamics import capacity as hc
 from torchscape.analysis.thermodynamics import peaks
+from torchscape.analysis.thermodynamics import superposition as thermo
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 
