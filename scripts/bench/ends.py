@@ -40,12 +40,12 @@ from _record import record
 from torchscape import Landscape, Potential, StationaryPoints, problems
 from torchscape.optimise import relax
 from torchscape.potentials import ModulePotential
+from torchscape.potentials.counted import Metered
 from torchscape.problems.regression import NonlinearRegression
 from torchscape.saddles import Outcome, RandomDirections, climb, confirm
 from torchscape.saddles.characterise import characterise_with_modes
 from torchscape.saddles.distinct import first_of_each
 from torchscape.saddles.eigen import dense_spectrum
-from torchscape.saddles.meter import Metered
 from torchscape.saddles.projector import Projector
 
 

@@ -29,8 +29,8 @@ from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.optimise import relax
 from torchscape.potentials import FunctionPotential
 from torchscape.potentials.base import Potential
+from torchscape.potentials.counted import Metered
 from torchscape.saddles import climb, connect
-from torchscape.saddles.meter import Metered
 from torchscape.saddles.verify import verify
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.func import functional_call
 
 from torchscape import random
-from torchscape.symmetry.layout import ParameterLayout
+from torchscape.layout import ParameterLayout
 from torchscape.symmetry.neural import NeuralSymmetry, detect
 
 

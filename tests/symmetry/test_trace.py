@@ -10,8 +10,8 @@ from neural_cases import ConvNet, Dense, PlainAttention, Residual, Transformer, 
 from torch import nn
 
 from torchscape import random
+from torchscape.layout import ParameterLayout
 from torchscape.symmetry.elementwise import Elementwise
-from torchscape.symmetry.layout import ParameterLayout
 from torchscape.symmetry.neural import detect
 
 CASES = {

@@ -20,20 +20,19 @@ from torchscape.learning.directions import (
 from torchscape.learning.distances import align_all, parameter_distances
 from torchscape.learning.ensembles import EnsembleReport, ensemble_report
 from torchscape.learning.flatness import Flatness, flatness, hessian_trace, top_eigenvalues
-from torchscape.learning.gp_ensembles import (
+from torchscape.learning.gp import (
+    BoxedMixture,
     Foresight,
     GPEnsembleReport,
+    HyperparameterLandscape,
     foresight,
     gp_ensemble_report,
-)
-from torchscape.learning.held_out import HeldOut, held_out
-from torchscape.learning.hyperparameter_sampling import hyperparameter_hmc, settled_hmc
-from torchscape.learning.hyperparameters import (
-    BoxedMixture,
-    HyperparameterLandscape,
+    hyperparameter_hmc,
     hyperparameter_landscape,
     hyperparameter_minima,
+    settled_hmc,
 )
+from torchscape.learning.held_out import HeldOut, held_out
 from torchscape.learning.interpolation import interpolate
 from torchscape.learning.planes import PlaneSurface, Projected, plane_surface, project, zoom_series
 from torchscape.learning.robustness import Robustness, robustness

@@ -13,13 +13,13 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
+from torchscape.layout import ParameterLayout
 from torchscape.learning.worst_case import UpsideDown
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import lowest_eigenpairs
 from torchscape.saddles.projector import Projector
 from torchscape.sampling.principal import principal_directions
 from torchscape.symmetry.base import Symmetry
-from torchscape.symmetry.layout import ParameterLayout
 from torchscape.types import Float, Tensor
 from torchscape.validation import SEED
 

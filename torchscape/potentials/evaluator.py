@@ -10,11 +10,11 @@ import torch
 from torch.func import functional_call
 
 from torchscape.errors import OutOfMemory, PotentialError
+from torchscape.layout import ParameterLayout
 from torchscape.memory import Limits, attempt, in_parts
 from torchscape.potentials.batching import Plan, map_rows, second_derivative
 from torchscape.potentials.data import Samples
 from torchscape.potentials.objective import Objective
-from torchscape.symmetry.layout import ParameterLayout
 from torchscape.types import Float, Tensor
 
 __all__ = ["Evaluator"]

@@ -9,8 +9,8 @@ from torch import nn
 
 from torchscape import random
 from torchscape.devices import HOST
+from torchscape.layout import ParameterLayout
 from torchscape.potentials.state import copied_to
-from torchscape.symmetry.layout import ParameterLayout
 from torchscape.types import Float, Tensor
 
 __all__ = ["draw"]

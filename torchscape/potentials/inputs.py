@@ -13,10 +13,10 @@ from torch.overrides import TorchFunctionMode
 
 from torchscape import random
 from torchscape.devices import HOST
+from torchscape.layout import ParameterLayout
 from torchscape.potentials.batching import differentiable_twice
 from torchscape.potentials.objective import Objective
 from torchscape.potentials.preconditioner import Preconditioner
-from torchscape.symmetry.layout import ParameterLayout
 from torchscape.transfer import moved
 from torchscape.types import Float, Tensor
 

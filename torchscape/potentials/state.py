@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from torchscape.errors import PotentialError
-from torchscape.symmetry.layout import ParameterLayout
+from torchscape.layout import ParameterLayout
 from torchscape.transfer import moved
 from torchscape.types import Tensor
 

@@ -14,12 +14,12 @@ from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
+from torchscape.potentials.counted import Metered
 from torchscape.saddles.band import Band, find_paths
 from torchscape.saddles.certify import exact_twin, with_rows
 from torchscape.saddles.descend import Descent, Quench, choose_descent
 from torchscape.saddles.directions import Directions, RandomDirections
 from torchscape.saddles.follow import Follow, follow
-from torchscape.saddles.meter import Metered
 from torchscape.saddles.peaks import Peaks, find_peaks
 from torchscape.saddles.verify import Outcome, Verified, verify
 from torchscape.transfer import moved

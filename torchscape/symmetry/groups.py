@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from torchscape.layout import ParameterLayout
 from torchscape.symmetry.axes import Axis, Factor, Ledger, Sum, length
-from torchscape.symmetry.layout import ParameterLayout
 from torchscape.symmetry.trace import Trace
 from torchscape.types import Int, Tensor
 

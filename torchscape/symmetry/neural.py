@@ -10,6 +10,7 @@ import torch
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
+from torchscape.layout import ParameterLayout
 from torchscape.memory import rows_that_fit
 from torchscape.symmetry.action import Action
 from torchscape.symmetry.alignment import closest_image, known_order
@@ -18,7 +19,6 @@ from torchscape.symmetry.example import guess_example
 from torchscape.symmetry.gauge import Gauge, Scaling, Shift, balance, scale_modes
 from torchscape.symmetry.groups import Block, UnitGroup, blocks_and_groups, bundles
 from torchscape.symmetry.invariants import Invariants
-from torchscape.symmetry.layout import ParameterLayout
 from torchscape.symmetry.stabiliser import log_stabiliser
 from torchscape.symmetry.trace import Trace, trace
 from torchscape.symmetry.verification import verify

@@ -8,7 +8,7 @@ import warnings
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.learning.hyperparameters import HyperparameterLandscape
+from torchscape.learning.gp.hyperparameters import HyperparameterLandscape
 from torchscape.potentials.gaussian_process import GaussianProcessPotential
 from torchscape.sampling import HMC, Chains, ParallelTempering, Samples, SamplingWarning, diagnose, sample
 from torchscape.types import Float, Tensor

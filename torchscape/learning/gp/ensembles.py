@@ -9,8 +9,8 @@ import torch
 
 from torchscape import metrics
 from torchscape.errors import TorchscapeError
-from torchscape.learning.hyperparameter_sampling import hyperparameter_hmc, thinned
-from torchscape.learning.hyperparameters import HyperparameterLandscape, hyperparameter_landscape
+from torchscape.learning.gp.hyperparameters import HyperparameterLandscape, hyperparameter_landscape
+from torchscape.learning.gp.sampling import hyperparameter_hmc, thinned
 from torchscape.metrics import NormalMixture, RegressionComparison
 from torchscape.potentials.gaussian_process import GaussianProcessPotential
 from torchscape.sampling import Diagnosis, Samples, diagnose
