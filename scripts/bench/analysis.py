@@ -229,6 +229,7 @@ def predictions(n: int, device: torch.device) -> dict[str, Callable[[], object]]
     wrong, first, curves = (
         metrics.misclassified(probability, labels), probability[:, :, 0], metrics.class_roc(probability, labels)
     )  # fmt: skip
+    ranked = metrics.rank_correlation({"x": x}, y, n_permutations=20, n_bootstrap=20)
     calls: dict[str, Callable[[], object]] = {
         "predicted_classes": lambda: metrics.predicted_classes(probability),
         "misclassified": lambda: metrics.misclassified(probability, labels),
@@ -239,6 +240,7 @@ def predictions(n: int, device: torch.device) -> dict[str, Callable[[], object]]
         "micro_roc": lambda: metrics.micro_roc(probability, labels),
         "macro_roc": lambda: metrics.macro_roc(curves),
         "auc": lambda: metrics.auc(probability, labels),
+        "roc_report": lambda: metrics.roc_report(probability, labels),
         "loss_lines, 20 places": lambda: metrics.loss_lines(t, first[:, :20]),
         "ranks": lambda: metrics.ranks(x),
         "spearman": lambda: metrics.spearman(x, y),
@@ -255,7 +257,7 @@ def predictions(n: int, device: torch.device) -> dict[str, Callable[[], object]]
         "mean_probability": lambda: metrics.mean_probability(probability),
         "vote": lambda: metrics.vote(probability),
         "stacking_weights, 20 steps": lambda: metrics.stacking_weights(probability, labels, max_steps=20),
-        "plots.correlations, 20 permutations": lambda: plots.correlations({"x": x}, y, n_permutations=20),
+        "plots.correlations": lambda: plots.correlations(ranked),
     }
     if n <= QUADRATIC:  # with tables of all pairs
         far = metrics.misclassification_distances(wrong)
@@ -265,12 +267,14 @@ def predictions(n: int, device: torch.device) -> dict[str, Callable[[], object]]
         calls["select_diverse, 10 members"] = lambda: metrics.select_diverse(far.value, 10, first=0)
         calls["kendall"] = lambda: metrics.kendall(x, y)
         calls["mantel, 5 permutations"] = lambda: metrics.mantel(far.value, far.value, n_permutations=5)
-    if n <= CUBIC:  # with a line or a column for each minimum
-        calls["plots.misclassification"] = lambda: plots.misclassification(far)
-        calls["plots.distance_densities"] = lambda: plots.distance_densities(
+        calls["compare_distances, 5 permutations"] = lambda: metrics.compare_distances(
             far.value, {"x": far.value}, n_permutations=5
         )
-        calls["plots.roc"] = lambda: plots.roc(probability, labels)
+    if n <= CUBIC:  # with a line or a column for each minimum
+        calls["plots.misclassification"] = lambda: plots.misclassification(far)
+        compared = metrics.compare_distances(far.value, {"x": far.value}, n_permutations=5)
+        calls["plots.distance_densities"] = lambda: plots.distance_densities(compared)
+        calls["plots.roc"] = lambda: plots.roc(metrics.roc_report(probability, labels))
         calls["plots.loss_lines"] = lambda: plots.loss_lines(metrics.loss_lines(t, first[:, :20]))
         calls["plots.robustness"] = lambda: plots.robustness(t[1:], first[:, 1:20])
     return calls

@@ -173,9 +173,9 @@ def _draw(
         "as found": tsc.learning.parameter_distances(x),
         "symmetry removed": tsc.learning.parameter_distances(x, problem.potential.symmetry, progress=run.progress),
     }
-    drawn = plots.distance_densities(
-        distances.value, {name: d.cpu() for name, d in parameters.items()}, n_permutations=_PERMUTATIONS
-    )
+    on_host = {name: d.cpu() for name, d in parameters.items()}
+    compared = metrics.compare_distances(distances.value, on_host, n_permutations=_PERMUTATIONS)
+    drawn = plots.distance_densities(compared)
     page.picture(
         drawn.figure,
         "density",

@@ -11,8 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from torchscape import Landscape, Network, StationaryPoints, Status, analysis, plots, problems
+from torchscape import Landscape, Network, StationaryPoints, Status, analysis, problems
 from torchscape.network import _lowest_of_level
+from torchscape.plots.temperatures import temperature_grid
 
 
 def himmelblau(noise: float = 1e-22, **options) -> Network:
@@ -34,7 +35,7 @@ def test_four_equal_minima_have_no_heat_capacity_peak_and_no_preference():
     assert analysis.monotonic_basins(network).bottom.tolist() == [0, 1, 2, 3]
     assert analysis.hubs(network).energy_rank.tolist() == [0] * 4
     assert analysis.energy_scale(network) == pytest.approx(67.7192)  # the lower median of the barriers
-    grid = plots.curves.temperature_grid(network)
+    grid = temperature_grid(network)
     assert 1.0 < grid.min() < grid.max() < 1e3
 
 

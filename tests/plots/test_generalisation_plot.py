@@ -45,9 +45,11 @@ def test_robustness_is_coloured_by_what_is_asked():
 
 def test_correlations_stand_above_the_panels():
     measures = {"trace": values(20), "LPPHE": -values(20)}
-    picture = plots.correlations(measures, values(20) ** 2, n_permutations=99)
+    found = metrics.rank_correlation(measures, values(20) ** 2, n_permutations=99)
+    picture = plots.correlations(found)
+    assert picture.correlation is found
     assert picture.correlation.value.tolist() == pytest.approx([1.0, -1.0])
     assert picture.axes["LPPHE"].get_title().startswith("-1.00 [-1.00, -1.00], p = 0.01")
     picture.figure.savefig(io.BytesIO())
     with pytest.raises(TorchscapeError, match="at least one measure"):
-        plots.correlations({}, values(20))
+        metrics.rank_correlation({}, values(20))

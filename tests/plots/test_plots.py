@@ -78,7 +78,7 @@ def test_pictures_are_shown_in_a_line():
     assert repr(plots.disconnectivity(landscape())) == "DisconnectivityPlot(40 minima, figure 7.5x5.5 in)"
     for name, draw in PICTURES.items():
         assert len(repr(draw(landscape(), None))) < 120, name
-    kinds = [kind for kind in vars(plots).values() if isinstance(kind, type)]
+    kinds = [kind for name in plots.__all__ if isinstance(kind := getattr(plots, name), type)]
     assert len(kinds) > 8
     assert all(kind.__repr__ is Picture.__repr__ and "_content" in vars(kind) for kind in kinds)
 
@@ -93,7 +93,7 @@ def test_no_two_lines_of_a_tree_cross(n, seed, n_levels):
     gap[random.random(n - 1) < 0.1] = np.inf
     levels = np.linspace(energy.min(), max([*gap[np.isfinite(gap)], energy.max()]) + 0.1, n_levels + 1)[1:]
     layout = tree_layout(energy, gap, levels)
-    from torchscape.plots.disconnectivity import _branches
+    from torchscape.plots.disconnectivity_graph import _branches
 
     lines, _ = _branches(layout, levels)
     segments = [s for line in lines for s in (line[:2], line[1:]) if not np.array_equal(*s)]

@@ -46,7 +46,8 @@ def test_heat_map_names_the_minima():
 def test_densities_stand_side_by_side_on_one_scale():
     points = torch.as_tensor(np.random.default_rng(0).normal(size=(12, 3)))
     d = torch.cdist(points, points)
-    picture = plots.distance_densities(distances().value, {"as found": 2 * d, "removed": d}, n_permutations=19)
+    given = {"as found": 2 * d, "removed": d}
+    picture = plots.distance_densities(metrics.compare_distances(distances().value, given, n_permutations=19))
     assert list(picture.axes) == ["as found", "removed"]
     left, right = picture.axes.values()
     assert left.get_xlim() == right.get_xlim()
@@ -59,7 +60,7 @@ def test_roc_names_its_areas_and_draws_the_others_in_grey():
     labels = torch.as_tensor(random.integers(0, 3, 50))
     probability = torch.as_tensor(random.random((4, 50, 3))).softmax(2)
     figure, ax = plt.subplots(figsize=(8, 5), layout="constrained")
-    picture = plots.roc(probability, labels, minimum=2, names=["a", "b", "c"], ax=ax)
+    picture = plots.roc(metrics.roc_report(probability, labels), minimum=2, names=["a", "b", "c"], ax=ax)
     texts = [text.get_text() for text in ax.get_legend().get_texts()]
     areas = metrics.auc(probability, labels)
     assert texts[1] == f"b ({areas.per_class[2, 1]:.3f})"

@@ -139,10 +139,27 @@ class Completeness:
 
 @dataclasses.dataclass(frozen=True)
 class Coverage:
-    """Completeness of the minima and of the transition states, degenerate rearrangements included."""
+    """Completeness of the minima and of the transition states, degenerate rearrangements included.
+
+    Attributes:
+        minima, transition_states: how much of each has been found.
+        minima_hits, transition_state_hits: searches that ended in each of them.
+    """
 
     minima: Completeness
     transition_states: Completeness
+    minima_hits: Int[Tensor, "N"]
+    transition_state_hits: Int[Tensor, "E"]
+
+    def found(self) -> dict[str, Completeness]:
+        """The completeness of each kind of point that was hit at all ("minima", "transition states")."""
+        both = {"minima": self.minima, "transition states": self.transition_states}
+        return {name: estimate for name, estimate in both.items() if estimate.n_hits}
+
+    def curves(self) -> dict[str, Saturation]:
+        """The saturation curve of each kind of point that was hit at all, at the level of the estimates."""
+        hits = {"minima": self.minima_hits, "transition states": self.transition_state_hits}
+        return {name: saturation(hits[name], level=estimate.level) for name, estimate in self.found().items()}
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Everything as plain numbers."""
@@ -191,7 +208,8 @@ def coverage(network: Network | HasNetwork, *, level: float = 0.95) -> Coverage:
     PART.check("coverage", level=level)
     if not isinstance(network, Network):
         network = network.network()
-    return Coverage(completeness(network.hits, level=level), completeness(network.all_ts_hits, level=level))
+    minima, ts = network.hits, network.all_ts_hits
+    return Coverage(completeness(minima, level=level), completeness(ts, level=level), minima, ts)
 
 
 def completeness(hits: Int[Tensor, "N"], *, level: float = 0.95) -> Completeness:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import inspect
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchscape.errors import TorchscapeError, UnknownName
+from torchscape.errors import TorchscapeError
 from torchscape.landscape import Landscape
 
 if TYPE_CHECKING:
     from torchscape.explore import Strategy
+    from torchscape.plots.table import Plot
     from torchscape.problems import Published
 
 __all__ = ["analyse", "copy", "explore", "export", "info", "plot", "problems"]
@@ -84,10 +84,13 @@ def plot(arguments: argparse.Namespace) -> int:
     import matplotlib.pyplot as plt
     import torch
 
+    from torchscape import plots
     from torchscape.cli.writing import picture_kind, save_picture
+    from torchscape.plots.table import of_kind
 
-    draw = _drawing(arguments.kind)
-    options = _plot_options(draw, arguments)
+    chosen = of_kind(arguments.kind)
+    options = _plot_options(chosen, arguments)
+    draw = getattr(plots, chosen.name)
     output = Path(arguments.output)
     replaceable = picture_kind(output)
     with _reading(arguments.db) as landscape:
@@ -186,44 +189,25 @@ def _reading(path: str) -> Iterator[Landscape]:
         yield landscape
 
 
-def _drawing(kind: str) -> Callable:
-    """The plot of that name: any public function of ``plots`` that draws a network and needs nothing else."""
-    from torchscape import plots
-
-    known = {}
-    for name in plots.__all__:
-        parameters = list(inspect.signature(getattr(plots, name)).parameters.values())
-        needed = [p.name for p in parameters if p.default is p.empty]
-        if name.islower() and needed == ["network"]:
-            known[name.replace("_", "-")] = getattr(plots, name)
-    if kind not in known:
-        raise UnknownName.of("kind of plot", kind, list(known))
-    return known[kind]
-
-
-def _plot_options(draw: Callable, arguments: argparse.Namespace) -> dict[str, Any]:
+def _plot_options(plot: Plot, arguments: argparse.Namespace) -> dict[str, Any]:
     """The options given, as the arguments that this plot takes.
 
     Raises:
         TorchscapeError: for an option that it does not take, or one that it needs and has not got.
     """
-    takes = inspect.signature(draw).parameters
-    named = ("colour", "lowest", "labels", "unit", "levels", "min_barrier", "size", "gaps")
-    asked = {name: value for name in named if (value := getattr(arguments, name)) is not None}
-    if (t := arguments.temperature) is not None:
-        if "temperature" in takes and len(t) > 1:
-            raise TorchscapeError(f"plot {arguments.kind} shows one temperature: give --temperature {t[0]:g}")
-        asked |= {"temperature": t[0]} if "temperature" in takes else {"temperatures": t}
-    if arguments.between:
-        asked["start"], asked["end"] = arguments.between
-    elif "start" in takes:
-        raise TorchscapeError(f"plot {arguments.kind} needs two minima: give --between I,J, 0 being the lowest")
-    said = {"start": "between", "end": "between", "temperatures": "temperature", "min_barrier": "min-barrier"}
-    for name in asked:
-        if name not in takes:
-            raise TorchscapeError(f"plot {arguments.kind} takes no --{said.get(name, name)}: leave it out")
-    if arguments.kind == "heat-capacity" and "lowest" in asked:
-        asked["lowest"] = [asked["lowest"]]  # the curve of the lowest m minima, beside that of all
+    from torchscape.plots.table import declared_options
+
+    said = {option.flag: getattr(arguments, option.name) for option in declared_options()}
+    said = {flag: value for flag, value in said.items() if value is not None}
+    for option in plot.needs:
+        if option.flag not in said:
+            raise TorchscapeError(f"plot {plot.kind} needs {option.missing}")
+    takes = {option.flag: option for option in plot.options}
+    asked: dict[str, Any] = {}
+    for flag, value in said.items():
+        if flag not in takes:
+            raise TorchscapeError(f"plot {plot.kind} takes no --{flag}: leave it out")
+        asked |= takes[flag].given(plot.kind, value)
     return asked
 
 

@@ -5,23 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
-__all__ = ["PLOT_KINDS", "build_parser"]
+from torchscape.plots.table import Option, declared_options, drawn_from_the_shell
 
-PLOT_KINDS = (
-    "barriers",
-    "coverage",
-    "degree-distribution",
-    "disconnectivity",
-    "entropy",
-    "frustration",
-    "heat-capacity",
-    "heat-capacity-trees",
-    "network",
-    "occupation",
-    "profile",
-)
-"""The pictures of one landscape, listed here so that --help need not import the plotting library."""
+__all__ = ["build_parser"]
 
 _ABOUT = "Explore the energy landscapes of PyTorch models: minima, transition states, and what their network says."
 
@@ -218,33 +206,26 @@ def _copy(commands) -> None:
 def _plot(commands) -> None:
     parser = _command(commands, "plot", "draw a picture of a landscape", epilog=_AFTER_PLOT)
     parser.add_argument("db", metavar="DB", help="landscape file")
-    parser.add_argument("kind", metavar="KIND", help=f"one of {', '.join(PLOT_KINDS)}")
+    kinds = ", ".join(drawn_from_the_shell())
+    parser.add_argument("kind", metavar="KIND", help=f"one of {kinds}")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="picture file: .png, .pdf, .svg ...")
-    parser.add_argument("--colour", metavar="NAME", help="colour by energy, degree, community or a named property")
-    parser.add_argument("--size", metavar="NAME", help="network: discs by degree, equal or a named property")
-    parser.add_argument(
-        "--lowest",
-        type=_positive(int),
-        metavar="N",
-        help="draw only the N lowest minima; heat-capacity: theirs too",
-    )
-    parser.add_argument("--min-barrier", type=_positive(float), metavar="E", help="disconnectivity: from this on")
-    parser.add_argument("--levels", type=_positive(int), metavar="N", help="disconnectivity: number of thresholds")
-    parser.add_argument(
-        "--temperature",
-        type=_temperatures,
-        metavar="T",
-        help="one temperature for pictures of one, T,T,... or LOW:HIGH:N for curves",
-    )
-    parser.add_argument(
-        "--between",
-        type=_two_minima,
-        metavar="I,J",
-        help="profile: from minimum I to J, 0 being the lowest; with --temperature by the fastest path there",
-    )
-    parser.add_argument("--labels", action="store_const", const=True, help="number the minima, 0 being the lowest")
-    parser.add_argument("--gaps", action="store_const", const=True, help="barriers: the energy gaps too")
-    parser.add_argument("--unit", metavar="TEXT", help="unit of the energy, for the labels")
+    for option in declared_options():
+        _plot_option(parser, option)
+
+
+def _plot_option(parser: argparse.ArgumentParser, option: Option) -> None:
+    """An option as a plot declares it; what was not said is None."""
+    if not option.value:
+        parser.add_argument(f"--{option.flag}", action="store_const", const=True, help=option.help)
+        return
+    kinds: dict[str, Callable[[str], Any]] = {
+        "count": _positive(int),
+        "positive": _positive(float),
+        "temperatures": _temperatures,
+        "two minima": _two_minima,
+        "text": str,
+    }
+    parser.add_argument(f"--{option.flag}", type=kinds[option.value], metavar=option.metavar, help=option.help)
 
 
 def _export(commands) -> None:

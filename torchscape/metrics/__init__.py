@@ -11,6 +11,7 @@ from torchscape.metrics.correlation import (
     ranks,
     spearman,
 )
+from torchscape.metrics.distance_comparison import DistanceComparison, compare_distances
 from torchscape.metrics.ensembles import EnsembleComparison, compare_ensembles
 from torchscape.metrics.lines import LossLines, loss_lines
 from torchscape.metrics.normal_mixture import NormalMixture, RegressionComparison, compare_regression
@@ -26,7 +27,17 @@ from torchscape.metrics.predictions import (
     predicted_classes,
 )
 from torchscape.metrics.reliability import Calibration, CalibrationComparison, calibration, compare_calibration
-from torchscape.metrics.roc_curves import ROC, ClassAreas, auc, class_roc, macro_roc, micro_roc, roc
+from torchscape.metrics.roc_curves import (
+    ROC,
+    ClassAreas,
+    ROCReport,
+    auc,
+    class_roc,
+    macro_roc,
+    micro_roc,
+    roc,
+    roc_report,
+)
 from torchscape.metrics.selection import select_at_random, select_by_group, select_diverse, select_greedily
 
 __all__ = [
@@ -35,12 +46,14 @@ __all__ = [
     "CalibrationComparison",
     "ClassAreas",
     "ConservedParameters",
+    "DistanceComparison",
     "EnsembleComparison",
     "JointDensity",
     "LossLines",
     "MantelTest",
     "MisclassificationDistances",
     "NormalMixture",
+    "ROCReport",
     "RankCorrelation",
     "RegressionComparison",
     "Stacking",
@@ -50,6 +63,7 @@ __all__ = [
     "class_roc",
     "cluster_order",
     "compare_calibration",
+    "compare_distances",
     "compare_ensembles",
     "compare_regression",
     "conserved_parameters",
@@ -68,6 +82,7 @@ __all__ = [
     "rank_correlation",
     "ranks",
     "roc",
+    "roc_report",
     "select_at_random",
     "select_by_group",
     "select_diverse",

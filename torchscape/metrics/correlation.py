@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -66,6 +67,9 @@ class RankCorrelation:
         lower, upper: limits of the percentile bootstrap over minima [M].
         kind: "spearman" or "kendall".
         level: of the confidence limits.
+        measures: what was correlated [M N].
+        target: with what [N].
+        names: of the measures.
     """
 
     value: Float[Tensor, "M"]
@@ -74,10 +78,13 @@ class RankCorrelation:
     upper: Float[Tensor, "M"]
     kind: str
     level: float
+    measures: Float[Tensor, "M N"]
+    target: Float[Tensor, "N"]
+    names: tuple[str, ...]
 
 
 def rank_correlation(
-    measures: Float[Tensor, "M N"],
+    measures: Float[Tensor, "M N"] | Mapping[str, Float[Tensor, "N"]],
     target: Float[Tensor, "N"],
     *,
     kind: Literal["spearman", "kendall"] = "spearman",
@@ -93,7 +100,7 @@ def rank_correlation(
     is too small, and groups should be compared instead of minima.
 
     Args:
-        measures: M numbers of each of N minima.
+        measures: M numbers of each of N minima, or each by its name, as ``flatness(...).measures()`` has them.
         target: what they are to predict.
         kind: of correlation. Spearman costs O(N) a permutation, Kendall O(N^2).
         n_permutations: random assignments, the same for every measure.
@@ -102,7 +109,7 @@ def rank_correlation(
         seed: of both.
 
     Raises:
-        TorchscapeError: with fewer than three minima, or values that are not finite.
+        TorchscapeError: without measures, with fewer than three minima, or values that are not finite.
 
     Example:
         >>> found = rank_correlation(torch.arange(8.0)[None], torch.arange(8.0) ** 3)
@@ -114,6 +121,12 @@ def rank_correlation(
     PART.check("rank_correlation", level=level)
     SEED.check("rank_correlation", seed=seed)
     n = len(target)
+    if len(measures) == 0:
+        raise TorchscapeError("there is nothing to correlate: give at least one measure")
+    if isinstance(measures, Mapping):
+        names, measures = tuple(measures), torch.stack(list(measures.values()))
+    else:
+        names = tuple(f"measure {k + 1}" for k in range(len(measures)))
     if n < 3 or not bool(measures.isfinite().all() & target.isfinite().all()):
         raise TorchscapeError(f"a rank correlation needs finite values for three minima or more, here {n}")
     known = {"spearman": spearman, "kendall": kendall}
@@ -134,7 +147,7 @@ def rank_correlation(
     tails = target.new_tensor([0.5 - level / 2, 0.5 + level / 2], dtype=value.dtype)
     lower, upper = torch.cat(draws, 1).nanquantile(tails, 1)
     p_value = torch.where(value.isnan(), torch.nan, (1 + stronger) / (1 + n_permutations))
-    return RankCorrelation(value, p_value, lower, upper, kind, level)
+    return RankCorrelation(value, p_value, lower, upper, kind, level, measures, target, names)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from torchscape.memory import rows_that_fit
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import Range
 
-__all__ = ["ROC", "ClassAreas", "auc", "class_roc", "macro_roc", "micro_roc", "roc"]
+__all__ = ["ROC", "ClassAreas", "ROCReport", "auc", "class_roc", "macro_roc", "micro_roc", "roc", "roc_report"]
 
 _CHUNK = 1 << 24  # numbers held at once
 
@@ -158,6 +158,39 @@ def auc(probability: Float[Tensor, "N n C"], labels: Int[Tensor, "n"]) -> ClassA
     size = labels.bincount(minlength=probability.shape[2]).to(per_class)
     weighted = torch.where(size > 0, per_class * size, 0.0).sum(1) / size.sum()
     return ClassAreas(per_class, per_class.nanmean(1), weighted, micro)
+
+
+@dataclasses.dataclass(frozen=True)
+class ROCReport:
+    """The ROC curves of N minima for C classes, with their averages.
+
+    Attributes:
+        classes: each class against all others [N C P].
+        macro: their mean at equal false positive rate [N P].
+        micro: over all pairs of an item and a class [N P].
+        areas: under all of these.
+    """
+
+    classes: ROC
+    macro: ROC
+    micro: ROC
+    areas: ClassAreas
+
+
+def roc_report(probability: Float[Tensor, "N n C"], labels: Int[Tensor, "n"]) -> ROCReport:
+    """:func:`class_roc`, :func:`macro_roc`, :func:`micro_roc` and :func:`auc` in one: what ``plots.roc`` draws.
+
+    Args:
+        probability: of the classes at every minimum (``held_out(...).probability``).
+        labels: the true classes.
+
+    Example:
+        >>> p = torch.tensor([[[0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]])
+        >>> roc_report(p, torch.tensor([0, 1, 1])).areas.macro.tolist()
+        [1.0]
+    """
+    curves = class_roc(probability, labels)
+    return ROCReport(curves, macro_roc(curves), micro_roc(probability, labels), auc(probability, labels))
 
 
 def _area(false: Float[Tensor, "*S P"], true: Float[Tensor, "*S P"]) -> Float[Tensor, "*S"]:

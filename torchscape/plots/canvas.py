@@ -11,7 +11,18 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
-__all__ = ["Picture", "axes_of", "counting", "figure_of", "legend_below", "logarithmic", "with_unit"]
+from torchscape.errors import TorchscapeError
+
+__all__ = [
+    "Picture",
+    "axes_of",
+    "counting",
+    "expect_nothing_to_make",
+    "figure_of",
+    "legend_below",
+    "logarithmic",
+    "with_unit",
+]
 
 
 class Picture:
@@ -39,6 +50,19 @@ def figure_of(ax: Axes) -> Figure:
     """The figure that ``ax`` belongs to."""
     # Its own may be part of another one; before matplotlib 3.10 get_figure does not lead to that.
     return cast(Figure, cast(Any, ax.figure).figure)
+
+
+def expect_nothing_to_make(plot: str, function: str, **options: Any) -> None:
+    """What says how a result is made must be left out where a result is drawn.
+
+    Raises:
+        TorchscapeError: if any of the options is not None.
+    """
+    if given := [name for name, value in options.items() if value is not None]:
+        raise TorchscapeError(
+            f"plots.{plot} was given a result, to which {', '.join(given)} can change nothing: "
+            f"give {'it' if len(given) == 1 else 'them'} to {function}, or give plots.{plot} the network"
+        )
 
 
 def with_unit(name: str, unit: str | None) -> str:

@@ -8,18 +8,26 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from torchscape import analysis
-from torchscape.analysis.thermodynamics.superposition import as_temperatures
+from torchscape.analysis import Frustration, HeatCapacity, Peak
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
-from torchscape.plots.canvas import Picture, axes_of, figure_of, legend_below, logarithmic, with_unit
+from torchscape.plots.canvas import (
+    Picture,
+    axes_of,
+    expect_nothing_to_make,
+    figure_of,
+    legend_below,
+    logarithmic,
+    with_unit,
+)
+from torchscape.plots.temperatures import a_row, given_grid, peaks_within, temperature_grid
 from torchscape.types import Float, Tensor
 
-__all__ = ["CurvePlot", "entropy", "frustration", "heat_capacity", "occupation", "temperature_grid"]
+__all__ = ["CurvePlot", "entropy", "frustration", "heat_capacity", "occupation"]
 
 _LOSING, _GAINING = "#1f6fb4", "#c8382d"
 _DWARFS = 3.0  # so many times the height of the peaks
@@ -45,12 +53,12 @@ class CurvePlot(Picture):
 
 
 def heat_capacity(
-    network: Network,
+    network: Network | HeatCapacity,
     temperatures: Sequence[float] | Float[Tensor, "T"] | None = None,
     *,
     contributions: bool = True,
     lowest: Sequence[int] = (),
-    peaks: bool = True,
+    peaks: bool | Sequence[Peak] | None = None,
     excess: bool | None = None,
     unit: str | None = None,
     ax: Axes | None = None,
@@ -58,15 +66,19 @@ def heat_capacity(
     """Heat capacity against temperature, with what the emptying and the filling minima add to it.
 
     Args:
-        network: N minima.
-        temperatures: where to evaluate; around the peaks by default.
+        network: N minima, or what :func:`torchscape.analysis.heat_capacity` says of them at several temperatures.
+        temperatures: where to evaluate a network; around the peaks by default.
         contributions: also draw the sums over the minima whose population falls and grows with temperature.
-        lowest: also draw the heat capacity of only the lowest m minima, for each m here.
-        peaks: mark the peaks with their temperatures.
+        lowest: also draw the heat capacity of only the lowest m minima of the network, for each m here.
+        peaks: mark the peaks with their temperatures: True for those of the network, which is the default where it
+            is given, or those here (:func:`torchscape.analysis.heat_capacity_peaks`).
         excess: draw what the exchange between minima adds to the heat capacity of a single one, half the number of
             its modes. By default where this would dwarf the peaks, as it does with many parameters.
         unit: unit of the temperature, for the axis label.
         ax: axes to draw on; a new figure by default.
+
+    Raises:
+        TorchscapeError: if something is asked of a result that only its network can answer.
 
     Reference: Niroomand et al., Digital Discovery 3, 637 (2024), doi 10.1039/d3dd00204g, Fig. 3; Ballard et al.
     (2017), doi 10.1039/c7cp01108c, Fig. 3.
@@ -76,11 +88,15 @@ def heat_capacity(
         >>> picture = plots.heat_capacity(Network.of([0.0, 1.0, 1.1], [], []))
         >>> sorted(picture.curves)
         ['emptying minima', 'filling minima', 'total']
+        >>> result = analysis.heat_capacity(Network.of([0.0, 1.0, 1.1], [], []), [0.1, 0.2, 0.3])
+        >>> plots.heat_capacity(result, ax=picture.axes).curves["total"][0].tolist()
+        [0.1, 0.2, 0.3]
         >>> import matplotlib.pyplot as plt
         >>> plt.close(picture.figure)
     """
-    grid = temperature_grid(network, temperatures)
-    t, result = _numpy(grid), analysis.heat_capacity(network, grid)
+    result, marked = _capacity(network, temperatures, lowest, peaks)
+    grid = result.temperatures
+    t = _numpy(grid)
     axes = axes_of(ax, size=(6.5, 4.2))
     exchange, single = result.losing + result.gaining, result.baseline
     if excess is None:
@@ -89,7 +105,7 @@ def heat_capacity(
     if contributions:
         curves["emptying minima"] = t, _numpy(result.losing)
         curves["filling minima"] = t, _numpy(result.gaining)
-    if len(lowest):
+    if len(lowest) and isinstance(network, Network):
         partial = analysis.partial_heat_capacities(network, grid, [int(m) for m in lowest])
         partial = partial - single if excess else partial
         curves.update({f"lowest {m} minima": (t, _numpy(row)) for m, row in zip(lowest, partial, strict=True)})
@@ -100,8 +116,7 @@ def heat_capacity(
     }
     for name, (x, y) in curves.items():
         axes.plot(x, y, label=name, **styles.get(name, {"lw": 1.0}))
-    if peaks:
-        _mark_peaks(axes, network, t, excess)
+    _mark_peaks(axes, marked, excess)
     low, high = float(single.min()), float(single.max())
     less = f" above {low:g}" if high - low < 1e-9 * high else " above that of single minima"
     _label(axes, t, f"heat capacity{less if excess else ''} ($k_B$)", unit)
@@ -111,7 +126,7 @@ def heat_capacity(
 
 
 def occupation(
-    network: Network,
+    network: Network | Float[Tensor, "T N"],
     temperatures: Sequence[float] | Float[Tensor, "T"] | None = None,
     *,
     most: int = 8,
@@ -121,7 +136,8 @@ def occupation(
     """Occupation of the minima against temperature: those that matter somewhere, and the rest together.
 
     Args:
-        network: N minima.
+        network: N minima, or their :func:`torchscape.analysis.occupation` at the temperatures given; these are
+            numbered by their positions.
         temperatures: where to evaluate; around the peaks of the heat capacity by default.
         most: number of minima with a curve of their own: those with the highest occupation at any temperature.
         unit: unit of the temperature.
@@ -135,11 +151,16 @@ def occupation(
         >>> import matplotlib.pyplot as plt
         >>> plt.close(picture.figure)
     """
-    grid = temperature_grid(network, temperatures)
-    t, p = _numpy(grid), _numpy(analysis.occupation(network, grid))
+    if isinstance(network, Tensor):
+        grid, found = given_grid(temperatures, network, "occupation probabilities"), network
+        height, ids = np.arange(network.shape[1]), list(range(network.shape[1]))
+    else:
+        grid = temperature_grid(network, temperatures)
+        found = analysis.occupation(network, grid)
+        height, ids = _numpy(network.levels), network.ids.cpu().tolist()
+    t, p = _numpy(grid), _numpy(found)
     chosen = np.argsort(-p.max(0), kind="stable")[: max(most, 1)]
-    chosen = chosen[np.argsort(_numpy(network.levels)[chosen], kind="stable")]
-    ids = network.ids.cpu().tolist()
+    chosen = chosen[np.argsort(height[chosen], kind="stable")]
     curves = {f"minimum {ids[k]}": (t, p[:, k]) for k in chosen.tolist()}
     if len(chosen) < p.shape[1]:
         curves[f"{p.shape[1] - len(chosen)} others"] = t, np.clip(1.0 - p[:, chosen].sum(1), 0.0, 1.0)
@@ -154,13 +175,19 @@ def occupation(
 
 
 def entropy(
-    network: Network,
+    network: Network | Float[Tensor, "T"],
     temperatures: Sequence[float] | Float[Tensor, "T"] | None = None,
     *,
     unit: str | None = None,
     ax: Axes | None = None,
 ) -> CurvePlot:
     """Shannon entropy of the occupation probabilities against temperature, up to ln N where all are equal.
+
+    Args:
+        network: N minima, or their :func:`torchscape.analysis.shannon_entropy` at the temperatures given.
+        temperatures: where to evaluate; around the peaks of the heat capacity by default.
+        unit: unit of the temperature.
+        ax: axes to draw on; a new figure by default.
 
     Example:
         >>> from torchscape import plots
@@ -170,22 +197,28 @@ def entropy(
         >>> import matplotlib.pyplot as plt
         >>> plt.close(picture.figure)
     """
-    grid = temperature_grid(network, temperatures)
-    curve = _numpy(grid), _numpy(analysis.shannon_entropy(network, grid))
+    if isinstance(network, Tensor):
+        grid, found = given_grid(temperatures, network, "entropies"), network
+    else:
+        grid = temperature_grid(network, temperatures)
+        found = analysis.shannon_entropy(network, grid)
+    curve = _numpy(grid), _numpy(found)
     axes = axes_of(ax, size=(6.5, 4.2))
     axes.plot(*curve, color="black")
-    axes.axhline(np.log(network.n_minima), color="0.7", lw=0.8, ls=":")
-    axes.annotate(  # on the left, where the entropy is low
-        f"ln {network.n_minima}", (0.0, np.log(network.n_minima)), xycoords=("axes fraction", "data"), fontsize=8,
-        xytext=(4, -2), textcoords="offset points", ha="left", va="top", color="0.4",
-    )  # fmt: skip
+    if isinstance(network, Network):
+        most = np.log(network.n_minima)
+        axes.axhline(most, color="0.7", lw=0.8, ls=":")
+        axes.annotate(  # on the left, where the entropy is low
+            f"ln {network.n_minima}", (0.0, most), xycoords=("axes fraction", "data"), fontsize=8,
+            xytext=(4, -2), textcoords="offset points", ha="left", va="top", color="0.4",
+        )  # fmt: skip
     axes.margins(y=0.08)
     _label(axes, curve[0], "Shannon entropy ($k_B$)", unit)
     return CurvePlot(figure_of(axes), axes, {"Shannon entropy": curve})
 
 
 def frustration(
-    network: Network,
+    network: Network | Frustration,
     temperatures: Sequence[float] | Float[Tensor, "T"] | None = None,
     *,
     unit: str | None = None,
@@ -193,7 +226,16 @@ def frustration(
 ) -> CurvePlot:
     """Frustration index, as defined and normalised by the population outside the global minimum.
 
-    Only the minima that a path connects to the global minimum enter.
+    Of a network, only the minima that a path connects to the global minimum enter.
+
+    Args:
+        network: N minima, E transition states; or what :func:`torchscape.analysis.frustration` says of them.
+        temperatures: where to evaluate a network; around the peaks of the heat capacity by default.
+        unit: unit of the temperature.
+        ax: axes to draw on; a new figure by default.
+
+    Raises:
+        TorchscapeError: with fewer than two minima, or no path to the lowest.
 
     Reference: de Souza et al., J. Chem. Phys. 146, 124103 (2017), doi 10.1063/1.4977794.
 
@@ -205,13 +247,16 @@ def frustration(
         >>> import matplotlib.pyplot as plt
         >>> plt.close(picture.figure)
     """
-    if network.n_minima < 2:
-        raise TorchscapeError("frustration compares minima with the lowest one: find at least two of them first")
-    joined = network.component_of(network.global_minimum)
-    if joined.n_minima < 2:
-        raise TorchscapeError("no path leads to the lowest minimum: search for transition states first")
-    grid = temperature_grid(joined, temperatures)
-    result = analysis.frustration(joined, grid)
+    note = ""
+    if isinstance(network, Frustration):
+        expect_nothing_to_make("frustration", "analysis.frustration", temperatures=temperatures)
+        result, grid = network, a_row(network.temperatures)
+    else:
+        joined = _joined(network)
+        if joined.n_minima < network.n_minima:
+            note = f"{joined.n_minima} of {network.n_minima} minima: those connected to the lowest"
+        grid = temperature_grid(joined, temperatures)
+        result = analysis.frustration(joined, grid)
     t = _numpy(grid)
     curves = {"frustration": (t, _numpy(result.value)), "normalised": (t, _numpy(result.normalised))}
     axes = axes_of(ax, size=(6.5, 4.2))
@@ -219,36 +264,45 @@ def frustration(
         axes.plot(x, y, label=name, ls=style, color="black" if style == "-" else _GAINING)
     _label(axes, t, "frustration index", unit)
     axes.legend(frameon=False)
-    if joined.n_minima < network.n_minima:
-        text = f"{joined.n_minima} of {network.n_minima} minima: those connected to the lowest"
-        axes.set_title(text, fontsize=8, loc="right", color="0.35")
+    if note:
+        axes.set_title(note, fontsize=8, loc="right", color="0.35")
     return CurvePlot(figure_of(axes), axes, curves)
 
 
-def temperature_grid(
-    network: Network, temperatures: Sequence[float] | Float[Tensor, "T"] | None = None, n: int = 300
-) -> Float[Tensor, "T"]:
-    """The temperatures given, or n of them on a logarithmic scale around the peaks of the heat capacity.
-
-    Without a peak, from a fiftieth of :func:`torchscape.analysis.energy_scale` to twice that.
-    """
-    if temperatures is not None:
-        chosen = as_temperatures(network, temperatures)
-        if not len(chosen):
-            raise TorchscapeError("no temperatures are no curve: give some, or None to have them chosen")
-        return chosen
+def _joined(network: Network) -> Network:
+    """The minima that have a path to the lowest one."""
     if network.n_minima < 2:
-        raise TorchscapeError("fewer than two minima have no temperature scale: give the temperatures")
-    at = [peak.temperature for peak in analysis.heat_capacity_peaks(network)]
-    spread = analysis.energy_scale(network)
-    low, high = (at[0] / 4.0, at[-1] * 4.0) if at else (spread / 50.0, spread * 2.0)
-    grid = np.geomspace(low, high, n)
-    # A peak narrower than the grid would be cut off.
-    return torch.as_tensor(np.unique(np.concatenate([grid, at]))).to(network.energy)
+        raise TorchscapeError("frustration compares minima with the lowest one: find at least two of them first")
+    joined = network.component_of(network.global_minimum)
+    if joined.n_minima < 2:
+        raise TorchscapeError("no path leads to the lowest minimum: search for transition states first")
+    return joined
 
 
-def _mark_peaks(axes: Axes, network: Network, t: np.ndarray, excess: bool) -> None:
-    found = analysis.heat_capacity_peaks(network, t_min=float(t.min()), t_max=float(t.max()))
+def _capacity(
+    network: Network | HeatCapacity,
+    temperatures: Sequence[float] | Tensor | None,
+    lowest: Sequence[int],
+    peaks: bool | Sequence[Peak] | None,
+) -> tuple[HeatCapacity, list[Peak]]:
+    """The heat capacity to draw, and the peaks to mark on it."""
+    if isinstance(network, HeatCapacity):
+        options = {
+            "temperatures": temperatures,
+            "lowest": lowest or None,
+            "peaks": True if peaks is True else None,
+        }
+        expect_nothing_to_make("heat_capacity", "analysis.heat_capacity", **options)
+        result = network
+    else:
+        result = analysis.heat_capacity(network, temperature_grid(network, temperatures))
+    grid = a_row(result.temperatures)
+    if not isinstance(peaks, bool) and peaks is not None:
+        return result, [peak for peak in peaks if grid.min() <= peak.temperature <= grid.max()]
+    return result, peaks_within(network, grid) if isinstance(network, Network) and peaks is not False else []
+
+
+def _mark_peaks(axes: Axes, found: Sequence[Peak], excess: bool) -> None:
     if not found:
         return
     rises = [float(peak.contribution.sum()) for peak in found]

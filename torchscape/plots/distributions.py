@@ -10,10 +10,19 @@ from matplotlib.figure import Figure
 from scipy.special import zeta
 
 from torchscape import analysis
-from torchscape.analysis.graph.degree_laws import DegreeLaw
+from torchscape.analysis import Barriers, DegreeLaw
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
-from torchscape.plots.canvas import Picture, axes_of, counting, figure_of, legend_below, logarithmic, with_unit
+from torchscape.plots.canvas import (
+    Picture,
+    axes_of,
+    counting,
+    expect_nothing_to_make,
+    figure_of,
+    legend_below,
+    logarithmic,
+    with_unit,
+)
 
 __all__ = ["BarrierPlot", "DegreePlot", "barriers", "degree_distribution"]
 
@@ -40,7 +49,12 @@ class DegreePlot(Picture):
 
 
 def degree_distribution(
-    network: Network, *, k_min: int | None = None, n_bootstrap: int = 100, seed: int = 0, ax: Axes | None = None
+    network: Network | DegreeLaw,
+    *,
+    k_min: int | None = None,
+    n_bootstrap: int | None = None,
+    seed: int | None = None,
+    ax: Axes | None = None,
 ) -> DegreePlot:
     """Fraction of minima with at least k neighbours, with the power law and the exponential fitted by likelihood.
 
@@ -48,8 +62,8 @@ def degree_distribution(
     title what the likelihood ratio says.
 
     Args:
-        network: N minima, E transition states.
-        k_min, n_bootstrap, seed: as for :func:`torchscape.analysis.degree_law`.
+        network: N minima, E transition states; or what :func:`torchscape.analysis.degree_law` says of them.
+        k_min, n_bootstrap, seed: with which that is asked, 100 samples by default.
         ax: axes to draw on; a new figure by default.
 
     Example:
@@ -61,22 +75,32 @@ def degree_distribution(
         >>> import matplotlib.pyplot as plt
         >>> plt.close(picture.figure)
     """
-    k = analysis.degrees(network).cpu().numpy()
-    k = k[k > 0]
-    if not len(k):
+    law, reason = None, ""
+    if isinstance(network, DegreeLaw):
+        expect_nothing_to_make(
+            "degree_distribution", "analysis.degree_law", k_min=k_min, n_bootstrap=n_bootstrap, seed=seed
+        )
+        law = network
+        by_degree = law.counts
+    else:
+        by_degree = analysis.degree_distribution(network)
+    counts = by_degree.cpu().numpy()[1:]
+    if not counts.any():
         raise TorchscapeError("no two minima are connected: search for transition states first")
-    degree, counts = np.unique(k, return_counts=True)
-    at_least = counts[::-1].cumsum()[::-1] / len(k)
+    if not isinstance(network, DegreeLaw):
+        n = 100 if n_bootstrap is None else n_bootstrap
+        try:
+            law = analysis.degree_law(network, k_min=k_min, n_bootstrap=n, seed=seed or 0)
+        except TorchscapeError as error:
+            reason = str(error).split(":")[0]
+    degree = counts.nonzero()[0] + 1
+    n_connected = counts.sum()
+    at_least = counts[degree - 1][::-1].cumsum()[::-1] / n_connected
     axes = axes_of(ax, size=(6.0, 4.2))
     axes.plot(degree, at_least, "o", ms=4, color="black", label="network")
-    law = None
-    try:
-        law = analysis.degree_law(network, k_min=k_min, n_bootstrap=n_bootstrap, seed=seed)
-    except TorchscapeError as reason:
-        axes.set_title(str(reason).split(":")[0], fontsize=8, loc="right", color="0.35")
     if law is not None:
-        _draw_laws(axes, law, law.n_tail / len(k), float(degree[-1]))
-        axes.set_title(_verdict(law), fontsize=8, loc="right", color="0.35")
+        _draw_laws(axes, law, law.n_tail / n_connected, float(degree[-1]))
+    axes.set_title(reason if law is None else _verdict(law), fontsize=8, loc="right", color="0.35")
     axes.set_xscale("log")
     logarithmic(axes, float(at_least[-1]), 1.0, vertical=True)
     if degree[-1] < 60:  # whole numbers instead of powers of ten
@@ -131,7 +155,7 @@ class BarrierPlot(Picture):
 
 
 def barriers(
-    network: Network,
+    network: Network | Barriers,
     *,
     bins: int | None = None,
     gaps: bool = False,
@@ -141,7 +165,7 @@ def barriers(
     """Histogram of the barriers of all transition states: uphill from the lower, downhill from the higher minimum.
 
     Args:
-        network: N minima, E transition states.
+        network: N minima, E transition states; or their barriers, from :func:`torchscape.analysis.barriers`.
         bins: number of bins; by the Freedman-Diaconis rule by default.
         gaps: also show the energy differences between the two minima.
         unit: unit of the energy.
@@ -159,9 +183,9 @@ def barriers(
         >>> import matplotlib.pyplot as plt
         >>> plt.close(picture.figure)
     """
-    if network.n_edges == 0:
+    both = network if isinstance(network, Barriers) else analysis.barriers(network)
+    if len(both.uphill) == 0:
         raise TorchscapeError("no transition states, no barriers: search for transition states first")
-    both = analysis.barriers(network)
     parts = {"uphill": both.uphill, "downhill": both.downhill, **({"energy gap": both.gap} if gaps else {})}
     data = {name: values.double().cpu().numpy() for name, values in parts.items()}
     both_sides = np.concatenate([data["uphill"], data["downhill"]])

@@ -17,7 +17,7 @@ from torchscape.analysis.family import Family, FamilyEvent
 from torchscape.errors import TorchscapeError
 from torchscape.plots.canvas import Picture, axes_of, figure_of, legend_below, with_unit
 from torchscape.plots.colours import FAINT
-from torchscape.plots.disconnectivity import DisconnectivityPlot, disconnectivity
+from torchscape.plots.disconnectivity_graph import DisconnectivityPlot, disconnectivity
 
 __all__ = ["BranchPlot", "DisconnectivitySeries", "branch_colours", "branches", "disconnectivity_series"]
 

@@ -11,8 +11,6 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from torchscape import metrics
-from torchscape.errors import TorchscapeError
 from torchscape.metrics.correlation import RankCorrelation
 from torchscape.metrics.lines import LossLines
 from torchscape.plots.canvas import Picture, axes_of, figure_of
@@ -132,44 +130,35 @@ class CorrelationPlot(Picture):
         return ", ".join(self.axes)
 
 
-def correlations(
-    measures: Mapping[str, Float[Tensor, "N"]],
-    target: Float[Tensor, "N"],
-    *,
-    quantity: str = "loss on held-out data",
-    n_permutations: int = 9999,
-) -> CorrelationPlot:
-    """Each measure against a target, one dot per minimum, with the rank correlation and its 95 % interval above.
+def correlations(correlation: RankCorrelation, *, quantity: str = "loss on held-out data") -> CorrelationPlot:
+    """Each measure against a target, one dot per minimum, its rank correlation and the confidence interval above.
 
     Args:
-        measures: by name, for example ``flatness(...).measures()``.
-        target: what they are to predict, for example ``held_out(...).loss``.
+        correlation: from :func:`torchscape.metrics.rank_correlation`, of measures by name: for example
+            ``rank_correlation(flatness(...).measures(), held_out(...).loss)``.
         quantity: what the target is.
-        n_permutations: of the test (:func:`torchscape.metrics.rank_correlation`).
 
     Example:
         >>> from torchscape import plots
         >>> x = torch.arange(6.0)
-        >>> picture = plots.correlations({"size": x}, -(x**2), n_permutations=99)
-        >>> round(picture.correlation.value.item(), 6)
-        -1.0
+        >>> found = metrics.rank_correlation({"size": x}, -(x**2), n_permutations=99)
+        >>> picture = plots.correlations(found)
+        >>> list(picture.axes), round(picture.correlation.value.item(), 6)
+        (['size'], -1.0)
         >>> plt.close(picture.figure)
     """
-    if not measures:
-        raise TorchscapeError("there is nothing to correlate: give at least one measure")
-    n = len(measures)
-    found = metrics.rank_correlation(torch.stack(list(measures.values())), target, n_permutations=n_permutations)
+    found, n = correlation, len(correlation.names)
     figure, panels = plt.subplots(
         1, n, figsize=(0.6 + 2.9 * n, 3.2), layout="constrained", squeeze=False, sharey=True
     )
-    for k, (panel, (name, values)) in enumerate(zip(panels[0], measures.items(), strict=True)):
-        panel.plot(_numpy(values), _numpy(target), "o", ms=3.5, color=_MONOTONE, alpha=0.7, mec="none")
+    for k, (panel, name, values) in enumerate(zip(panels[0], found.names, found.measures, strict=True)):
+        panel.plot(_numpy(values), _numpy(found.target), "o", ms=3.5, color=_MONOTONE, alpha=0.7, mec="none")
         interval = f"[{float(found.lower[k]):.2f}, {float(found.upper[k]):.2f}]"
         panel.set_title(f"{float(found.value[k]):+.2f} {interval}, p = {float(found.p_value[k]):.2g}", fontsize=9)
         panel.set_xlabel(name)
         panel.spines[["top", "right"]].set_visible(False)
     panels[0][0].set_ylabel(quantity)
-    return CorrelationPlot(figure, dict(zip(measures, panels[0], strict=True)), found)
+    return CorrelationPlot(figure, dict(zip(found.names, panels[0], strict=True)), found)
 
 
 def _numpy(values: Tensor) -> np.ndarray:

@@ -18,7 +18,7 @@ from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.plots.canvas import Picture, figure_of
 from torchscape.plots.curves import CurvePlot, heat_capacity
-from torchscape.plots.disconnectivity import DisconnectivityPlot, disconnectivity
+from torchscape.plots.disconnectivity_graph import DisconnectivityPlot, disconnectivity
 
 __all__ = ["PeakTrees", "heat_capacity_trees"]
 
@@ -70,7 +70,8 @@ def heat_capacity_trees(
         axes: three axes: for the curve, the emptying and the filling minima; a new figure by default.
 
     Raises:
-        TorchscapeError: if the heat capacity has no peak and no temperature is given.
+        TorchscapeError: if the heat capacity has no peak and no temperature is given, or if no population moves at
+            that temperature.
 
     Reference: Niroomand et al., Digital Discovery 3, 637 (2024), doi 10.1039/d3dd00204g, eq. 5 and Fig. 3.
 
@@ -95,6 +96,10 @@ def heat_capacity_trees(
     axes[0].axvline(temperature, color="0.6", lw=0.8, ls=":")
     parts = analysis.heat_capacity_contributions(network, temperature)
     change, value = parts.derivative, parts.value
+    if not bool(value.sum() > 0):
+        raise TorchscapeError(
+            f"at T = {temperature:g} no population moves between the minima: give a temperature nearer to a peak"
+        )
     share = 100.0 * value / value.sum()
     rank = network.levels.argsort(stable=True).argsort()
     if lowest is None:

@@ -14,8 +14,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 
 from torchscape import metrics
-from torchscape.metrics.correlation import MantelTest
-from torchscape.metrics.predictions import JointDensity, MisclassificationDistances, linkage_of
+from torchscape.metrics import DistanceComparison, JointDensity, MantelTest, MisclassificationDistances, ROCReport
+from torchscape.metrics.predictions import linkage_of
 from torchscape.plots.canvas import Picture, axes_of, figure_of
 from torchscape.types import Float, Int, Tensor
 
@@ -122,48 +122,32 @@ class DensityPlot(Picture):
         return ", ".join(self.densities)
 
 
-def distance_densities(
-    misclassification: Float[Tensor, "N N"],
-    parameters: Mapping[str, Float[Tensor, "N N"]],
-    *,
-    bins: int = 40,
-    n_permutations: int = 999,
-) -> DensityPlot:
-    """Joint density of misclassification distance and distance in parameter space, one panel for each of these.
+def distance_densities(comparison: DistanceComparison) -> DensityPlot:
+    """Joint density of two distances between minima, one panel for each that the first is compared with.
 
     With the symmetry of the network left in and taken out, the two panels show what removing it changes. Above
     each stands the rank correlation over pairs, with the p-value of the Mantel test.
 
     Args:
-        misclassification: l_ij between minima.
-        parameters: distances between the same minima by name, for instance ``{"as found": ...,
-            "symmetry removed": ...}`` from :func:`torchscape.learning.parameter_distances`.
-        bins: cells along each side.
-        n_permutations: of the test.
+        comparison: from :func:`torchscape.metrics.compare_distances`: misclassification distance beside
+            distances in parameter space.
 
     Reference: Ballard et al. (2017), doi 10.1039/c7cp01108c, Fig. 9 and the discussion of symmetry after it.
 
     Example:
         >>> from torchscape import plots
         >>> d = torch.cdist(torch.arange(5.0)[:, None], torch.arange(5.0)[:, None])
-        >>> picture = plots.distance_densities(d / 10, {"as found": d}, n_permutations=9)
-        >>> round(picture.tests["as found"].value, 6)
-        1.0
+        >>> found = metrics.compare_distances(d / 10, {"as found": d}, n_permutations=9)
+        >>> picture = plots.distance_densities(found)
+        >>> list(picture.axes)
+        ['as found']
         >>> plt.close(picture.figure)
     """
-    n = len(parameters)
+    densities, tests = comparison.densities, comparison.tests
+    n = len(densities)
     figure, panels = plt.subplots(
         1, n, figsize=(1.0 + 4.2 * n, 4.0), layout="constrained", squeeze=False, sharey=True, sharex=True
     )
-    far = max(float(distance.max()) for distance in parameters.values()) or 1.0
-    densities = {
-        name: metrics.joint_density(distance, misclassification, bins, x_range=(0.0, far))
-        for name, distance in parameters.items()
-    }
-    tests = {
-        name: metrics.mantel(distance, misclassification, n_permutations=n_permutations)
-        for name, distance in parameters.items()
-    }
     # One logarithmic scale for all: close pairs crowd into few cells and would leave the rest black.
     some = torch.cat([found.density[found.density > 0] for found in densities.values()])
     scale = LogNorm(float(some.min()), float(some.max()) * 1.01)
@@ -175,7 +159,7 @@ def distance_densities(
         panel.set_xlabel("distance in parameter space")
     figure.colorbar(mesh, ax=list(panels[0]), label="density of pairs", fraction=0.05, pad=0.02)
     panels[0][0].set_ylabel(r"misclassification distance $\ell_{ij}$")
-    return DensityPlot(figure, dict(zip(parameters, panels[0], strict=True)), densities, tests)
+    return DensityPlot(figure, dict(zip(densities, panels[0], strict=True)), densities, tests)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -197,18 +181,12 @@ class ROCPlot(Picture):
 
 
 def roc(
-    probability: Float[Tensor, "N n C"],
-    labels: Int[Tensor, "n"],
-    *,
-    minimum: int = 0,
-    names: Sequence[str] | None = None,
-    ax: Axes | None = None,
+    report: ROCReport, *, minimum: int = 0, names: Sequence[str] | None = None, ax: Axes | None = None
 ) -> ROCPlot:
     """ROC curves of one minimum, class by class and averaged, before the averages of the other minima in grey.
 
     Args:
-        probability: of the classes at every minimum (``held_out(...).probability``).
-        labels: the true classes.
+        report: from :func:`torchscape.metrics.roc_report`.
         minimum: position of the one that is drawn in full.
         names: of the classes.
         ax: axes to draw on; a new figure by default.
@@ -218,29 +196,25 @@ def roc(
     Example:
         >>> from torchscape import plots
         >>> p = torch.tensor([[[0.8, 0.2], [0.4, 0.6], [0.3, 0.7]]])
-        >>> picture = plots.roc(p, torch.tensor([0, 1, 1]))
+        >>> picture = plots.roc(metrics.roc_report(p, torch.tensor([0, 1, 1])))
         >>> picture.areas.macro.tolist()
         [1.0]
         >>> plt.close(picture.figure)
     """
     axes = axes_of(ax, size=(7.2, 4.8))
-    curves = metrics.class_roc(probability, labels)
-    macro, areas = metrics.macro_roc(curves), metrics.auc(probability, labels)
+    curves, macro, areas = report.classes, report.macro, report.areas
     others = np.delete(np.stack([_numpy(macro.false_positive), _numpy(macro.true_positive)], -1), minimum, 0)
     axes.add_collection(LineCollection(list(others), colors="0.8", lw=0.6, zorder=1))
-    micro = metrics.micro_roc(probability[minimum : minimum + 1], labels)
     present = areas.per_class[minimum].isfinite().nonzero()[:, 0].tolist()
     for c in present:
         label = f"{names[c] if names else f'class {c}'} ({_numpy(areas.per_class)[minimum, c]:.3f})"
         x, y = curves.false_positive[minimum, c], curves.true_positive[minimum, c]
         axes.plot(_numpy(x), _numpy(y), lw=0.9, label=label, zorder=2)
-    for curve, k, name, style in ((macro, minimum, "macro", "-"), (micro, 0, "micro", "--")):
-        label = f"{name} average ({float(curve.area[k]):.3f})"
-        axes.plot(
-            _numpy(curve.false_positive[k]), _numpy(curve.true_positive[k]), color="black", lw=1.8, ls=style,
-            label=label, zorder=3,
-        )  # fmt: skip
-    if len(probability) > 1:
+    for curve, name, style in ((macro, "macro", "-"), (report.micro, "micro", "--")):
+        x, y = curve.false_positive[minimum], curve.true_positive[minimum]
+        label = f"{name} average ({float(curve.area[minimum]):.3f})"
+        axes.plot(_numpy(x), _numpy(y), color="black", lw=1.8, ls=style, label=label, zorder=3)
+    if len(areas.macro) > 1:
         axes.plot([], [], color="0.8", lw=0.6, label="other minima (macro)")
     axes.plot([0, 1], [0, 1], color="0.5", lw=0.8, ls=":", zorder=1)
     axes.set_xlabel("false positive rate")

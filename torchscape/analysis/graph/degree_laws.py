@@ -36,6 +36,7 @@ class DegreeLaw:
         power_law_wins: fraction of bootstrap samples in which the power law is the likelier.
         power_law_fit, exponential_fit: goodness of fit: the fraction of samples drawn from the fitted law whose
             Kolmogorov-Smirnov distance is at least that of the data. Below 0.1 the law itself is ruled out.
+        counts: number of minima of each degree 0, 1, 2, ... [K].
     """
 
     k_min: int
@@ -49,6 +50,7 @@ class DegreeLaw:
     power_law_wins: float
     power_law_fit: float
     exponential_fit: float
+    counts: Int[Tensor, "K"]
 
     @property
     def favours(self) -> str:
@@ -140,6 +142,7 @@ def fit_degree_law(
         power_law_wins=float((boot[:, 2] > 0).mean()),
         power_law_fit=_fit_quality(tail, k_min, alpha, "power", n_bootstrap, seed),
         exponential_fit=_fit_quality(tail, k_min, rate, "exponential", n_bootstrap, seed),
+        counts=degree.bincount(),
     )
 
 

@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from torchscape import analysis
-from torchscape.analysis.discovery import Completeness, HasNetwork, Saturation
+from torchscape.analysis import Completeness, Coverage, Saturation
+from torchscape.analysis.discovery import HasNetwork
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
-from torchscape.plots.canvas import Picture, axes_of, figure_of, legend_below
+from torchscape.plots.canvas import Picture, axes_of, expect_nothing_to_make, figure_of, legend_below
 
 __all__ = ["CoveragePlot", "coverage"]
 
@@ -44,7 +45,9 @@ class CoveragePlot(Picture):
         return ", ".join(f"{estimate.n_found} {name}" for name, estimate in self.estimates.items())
 
 
-def coverage(network: Network | HasNetwork, ax: Axes | None = None, *, level: float = 0.95) -> CoveragePlot:
+def coverage(
+    network: Network | HasNetwork | Coverage, *, level: float | None = None, ax: Axes | None = None
+) -> CoveragePlot:
     """Saturation curves of minima and transition states, with confidence bands and their asymptotes.
 
     Solid up to the searches that were made (marked; each kind has its own), dashed where extrapolated: distinct
@@ -54,9 +57,9 @@ def coverage(network: Network | HasNetwork, ax: Axes | None = None, *, level: fl
     still rises where it is marked has more to find.
 
     Args:
-        network: a network with hits, or a landscape.
+        network: a network with hits, a landscape, or what :func:`torchscape.analysis.coverage` says of one.
+        level: of the confidence limits, 0.95 by default.
         ax: axes to draw on; a new figure by default.
-        level: of the confidence limits.
 
     Raises:
         TorchscapeError: if nothing was hit.
@@ -72,14 +75,14 @@ def coverage(network: Network | HasNetwork, ax: Axes | None = None, *, level: fl
         >>> import matplotlib.pyplot as plt
         >>> plt.close(picture.figure)
     """
-    if not isinstance(network, Network):
-        network = network.network()
-    hits = {"minima": network.hits, "transition states": network.all_ts_hits}
-    hits = {name: counts for name, counts in hits.items() if int(counts.sum())}
-    if not hits:
+    if isinstance(network, Coverage):
+        expect_nothing_to_make("coverage", "analysis.coverage", level=level)
+        found = network
+    else:
+        found = analysis.coverage(network, level=0.95 if level is None else level)
+    curves, estimates = found.curves(), found.found()
+    if not curves:
         raise TorchscapeError("no search has hit anything: explore, or give the network its hits")
-    curves = {name: analysis.saturation(counts, level=level) for name, counts in hits.items()}
-    estimates = {name: analysis.completeness(counts, level=level) for name, counts in hits.items()}
     axes = axes_of(ax, size=(6.5, 4.2))
     made = [curve.n_searches for curve in curves.values()]
     if max(made) > _LOG_FROM * min(made):
