@@ -148,8 +148,8 @@ class Coverage:
 
     minima: Completeness
     transition_states: Completeness
-    minima_hits: Int[Tensor, "N"]
-    transition_state_hits: Int[Tensor, "E"]
+    minima_hits: Int[Tensor, "N"] = dataclasses.field(compare=False, repr=False)
+    transition_state_hits: Int[Tensor, "E"] = dataclasses.field(compare=False, repr=False)
 
     def found(self) -> dict[str, Completeness]:
         """The completeness of each kind of point that was hit at all ("minima", "transition states")."""

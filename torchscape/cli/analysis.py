@@ -132,7 +132,7 @@ def _degree_law(network: Network, seed: int) -> dict[str, Any] | None:
         law = analysis.degree_law(network, n_bootstrap=100, seed=seed)
     except TorchscapeError:  # all degrees alike fit any law
         return None
-    return {**dataclasses.asdict(law), "favours": law.favours}
+    return law.summary()
 
 
 _PLAIN, _WEIGHTED = 50_000, 200_000

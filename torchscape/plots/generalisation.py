@@ -48,7 +48,7 @@ def loss_lines(
         ax: axes to draw on; a new figure by default.
 
     Example:
-        >>> from torchscape import plots
+        >>> from torchscape import metrics, plots
         >>> t = torch.tensor([0.0, 0.5, 1.0])
         >>> picture = plots.loss_lines(metrics.loss_lines(t, torch.tensor([[3.0, 2.0, 1.0], [3.0, 1.0, 2.0]])))
         >>> [text.get_text() for text in picture.axes.get_legend().get_texts()]
@@ -139,7 +139,7 @@ def correlations(correlation: RankCorrelation, *, quantity: str = "loss on held-
         quantity: what the target is.
 
     Example:
-        >>> from torchscape import plots
+        >>> from torchscape import metrics, plots
         >>> x = torch.arange(6.0)
         >>> found = metrics.rank_correlation({"size": x}, -(x**2), n_permutations=99)
         >>> picture = plots.correlations(found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,7 +51,12 @@ class DegreeLaw:
     power_law_wins: float
     power_law_fit: float
     exponential_fit: float
-    counts: Int[Tensor, "K"]
+    counts: Int[Tensor, "K"] = dataclasses.field(compare=False, repr=False)
+
+    def summary(self) -> dict[str, Any]:
+        """All numbers, and what they favour; without the counts."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.compare}
+        return {**plain, "favours": self.favours}
 
     @property
     def favours(self) -> str:
