@@ -68,4 +68,4 @@ def test_every_extension_of_the_page_is_short_and_passes_its_check():
         assert len(block.splitlines()) <= 30
         assert re.search(r"^(check_\w+\(|assert )", block, re.MULTILINE)
         exec(block, names)
-    assert {"Chain", "OneCoordinate", "RandomStarts", "Threads", "downhill_degree"} <= names.keys()
+    assert {"Chain", "OneCoordinate", "RandomStarts", "Threads", "downhill_degree", "downhill"} <= names.keys()
