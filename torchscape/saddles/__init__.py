@@ -6,7 +6,7 @@ from torchscape.saddles.certify import Certificate, certify_minima
 from torchscape.saddles.characterise import characterise
 from torchscape.saddles.continuation import Continuation, Continued, continue_points
 from torchscape.saddles.curvature import Dense, Krylov
-from torchscape.saddles.descend import Descent, Quench, choose_descent, descend
+from torchscape.saddles.descend import Descent, ImplicitDescent, Quench, choose_descent, descend
 from torchscape.saddles.directions import ModesAndRandom, RandomDirections, SoftModes
 from torchscape.saddles.eigen import Eigenpairs, lowest_eigenpairs
 from torchscape.saddles.follow import Follow, follow
@@ -25,6 +25,7 @@ __all__ = [
     "Descent",
     "Eigenpairs",
     "Follow",
+    "ImplicitDescent",
     "Krylov",
     "LogDet",
     "ModesAndRandom",

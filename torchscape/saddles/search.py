@@ -17,7 +17,7 @@ from torchscape.potentials.base import Potential
 from torchscape.potentials.counted import Metered
 from torchscape.saddles.band import Band, find_paths
 from torchscape.saddles.certify import exact_twin, with_rows
-from torchscape.saddles.descend import Descent, Quench, choose_descent
+from torchscape.saddles.descend import Descent, ImplicitDescent, Quench, choose_descent
 from torchscape.saddles.directions import Directions, RandomDirections
 from torchscape.saddles.follow import Follow, follow
 from torchscape.saddles.peaks import Peaks, find_peaks
@@ -109,7 +109,7 @@ def connect(
     *,
     band: Band | None = None,
     refine: Follow | None = None,
-    descent: Descent | Quench | None = None,
+    descent: Descent | ImplicitDescent | Quench | None = None,
     tol: float | None = None,
     align: bool = True,
 ) -> SaddleSearch:
@@ -191,7 +191,7 @@ def climb(
     keys: Int[Tensor, "B"] | None = None,
     number: Int[Tensor, "B"] | None = None,
     refine: Follow | None = None,
-    descent: Descent | Quench | None = None,
+    descent: Descent | ImplicitDescent | Quench | None = None,
     tol: float | None = None,
     known: Float[Tensor, "K D"] | None = None,
 ) -> SaddleSearch:
@@ -254,7 +254,7 @@ def confirm(
     potential: Potential,
     points: StationaryPoints,
     *,
-    descent: Descent | Quench | None = None,
+    descent: Descent | ImplicitDescent | Quench | None = None,
     tol: float | None = None,
 ) -> SaddleSearch:
     """Verify stationary points that were found by other means: index exactly one, both downhill paths followed.

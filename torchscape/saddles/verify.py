@@ -15,7 +15,7 @@ from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.certify import in_dtype
 from torchscape.saddles.characterise import characterise_with_modes
-from torchscape.saddles.descend import Descent, Quench, choose_descent, descend
+from torchscape.saddles.descend import Descent, ImplicitDescent, Quench, choose_descent, descend
 from torchscape.saddles.distinct import first_of_each
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
@@ -69,6 +69,11 @@ _FROM_STATUS = {
 }
 
 
+# Where a path begins, in length scales from its saddle. A quench strays less from close by; what follows the path
+# has nothing to see so close to it, and errors across it die away there.
+_LEAST = {Descent: 3e-3, ImplicitDescent: 1e-2, Quench: 1e-3}
+
+
 @dataclasses.dataclass(frozen=True)
 class Verified:
     """Distinct verified transition states with their ends, and what became of every candidate.
@@ -97,7 +102,7 @@ class Verified:
 def verify(
     potential: Potential,
     candidates: StationaryPoints,
-    descent: Descent | Quench | None = None,
+    descent: Descent | ImplicitDescent | Quench | None = None,
     known: Float[Tensor, "K D"] | None = None,
 ) -> Verified:
     """Check every candidate: residual, index, and both downhill paths. Duplicates are followed once.
@@ -140,12 +145,12 @@ def _ends(
     potential: Potential,
     ts: StationaryPoints,
     mode: Float[Tensor, "E D"],
-    descent: Descent | Quench,
+    descent: Descent | ImplicitDescent | Quench,
     known: Float[Tensor, "K D"] | None,
 ) -> tuple[StationaryPoints, StationaryPoints, Int[Tensor, "E"]]:
     """The two minima below each saddle (or where its paths leave the box), and an outcome for each saddle."""
     n = len(ts)
-    least = 3e-3 if isinstance(descent, Descent) else 1e-3  # a quench strays less from close by
+    least = _LEAST[type(descent)]
     both = _to_minima(potential, push_off(potential, ts, mode, least=least), descent, known)
     minus, plus = both[:n], both[n:]
     noise = energy_noise(ts.energy, potential.energy_scale)
@@ -211,7 +216,7 @@ def onwards(potential: Potential, ends: StationaryPoints, mode: Float[Tensor, "E
 def _to_minima(
     potential: Potential,
     starts: Float[Tensor, "B D"],
-    descent: Descent | Quench,
+    descent: Descent | ImplicitDescent | Quench,
     known: Float[Tensor, "K D"] | None,
     n_rounds: int = 3,
 ) -> StationaryPoints:

@@ -14,7 +14,7 @@ from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.optimise import Pool, QuasiNewton, Queue, relax
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.descend import Descent, Quench, descend
+from torchscape.saddles.descend import Descent, ImplicitDescent, Quench, descend
 from torchscape.saddles.distinct import first_of_each
 from torchscape.sampling.basins.flow import SteepestDescent
 from torchscape.sampling.chains import reflect
@@ -63,7 +63,9 @@ class Quenched:
         [True, False, False]
     """
 
-    quench: SteepestDescent | Descent | Quench | QuasiNewton = dataclasses.field(default_factory=SteepestDescent)
+    quench: SteepestDescent | Descent | ImplicitDescent | Quench | QuasiNewton = dataclasses.field(
+        default_factory=SteepestDescent
+    )
     capture: float = 0.05
 
     def __post_init__(self) -> None:
@@ -73,7 +75,7 @@ class Quenched:
         """Where every row comes to rest."""
         if isinstance(self.quench, SteepestDescent):
             return _pooled(self.quench, potential, x)
-        if isinstance(self.quench, Descent | Quench):
+        if isinstance(self.quench, Descent | ImplicitDescent | Quench):
             return descend(potential, x, options=self.quench)
         return relax(potential, x, optimiser=self.quench)
 
