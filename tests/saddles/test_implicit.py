@@ -14,6 +14,7 @@ from scipy.integrate import solve_ivp
 
 from torchscape import FunctionPotential, Potential, Status
 from torchscape.potentials import Himmelblau
+from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.saddles import ImplicitDescent, Quench, choose_descent, descend
 from torchscape.saddles.secants import Secants
 
@@ -114,7 +115,7 @@ def test_a_path_is_that_of_the_flow_and_not_only_its_end():
     start = torch.zeros(1, 202, dtype=torch.float64)
     start[0, :2] = 1.0
     off = []
-    for tol in (0.1, 0.01, 0.001):
+    for tol in (0.1, 0.005):
         options = ImplicitDescent(path_tol=tol, max_step=0.2)
         state, worst = options.init(u, start), 0.0
         for _ in range(400):
@@ -125,7 +126,7 @@ def test_a_path_is_that_of_the_flow_and_not_only_its_end():
                 break
         off.append(worst)
     assert off[0] < 0.05
-    assert off[2] < off[1] < off[0]
+    assert off[1] < 0.5 * off[0]
 
 
 def test_steps_from_pairs_are_those_of_the_recursion():
@@ -137,13 +138,18 @@ def test_steps_from_pairs_are_those_of_the_recursion():
     a = a @ a.mT + torch.eye(d)
     p = torch.randn(d, d, dtype=torch.float64)
     p = p @ p.T / d + torch.eye(d)
-    steps = torch.randn(7, 2, d, dtype=torch.float64)
+
+    class Scaled(Preconditioner):
+        def __call__(self, grad):
+            return grad @ p
+
+    scaled, steps = Scaled(), torch.randn(7, 2, d, dtype=torch.float64)
     changes = torch.einsum("bij,nbj->nbi", a, steps)
     secants, kept = Secants.none(steps[0], memory), {0: [3, 4, 5, 6], 1: [0, 2, 4, 6]}
     for n in range(7):
-        secants = secants.with_pair(steps[n], changes[n], torch.tensor([True, n % 2 == 0]), lambda g: g @ p)
+        secants = secants.with_pair(steps[n], changes[n], torch.tensor([True, n % 2 == 0]), scaled)
     residual, shifts = torch.randn(2, 2, d, dtype=torch.float64), torch.tensor([[0.0, 0.7]] * 2).double()
-    found = secants.newton(residual, shifts, lambda g: g @ p)
+    found = secants.newton(residual, shifts, scaled)
     for row, numbers in kept.items():
         for c in range(2):
             pairs = [(steps[n, row], changes[n, row] + shifts[row, c] * steps[n, row]) for n in numbers]
@@ -191,6 +197,6 @@ def test_a_path_into_the_wall_of_a_box_ends_on_it():
     u = Himmelblau()
     inside = u.bounds
     u.bounds = type(inside)(torch.tensor([-6.0, -6.0]).double(), torch.tensor([2.5, 6.0]).double())
-    ends = descend(u, torch.tensor([[2.0, 1.5]], dtype=torch.float64), options=ImplicitDescent())
+    ends = descend(u, torch.tensor([[2.0, 1.5]], dtype=torch.float64), options=ImplicitDescent(max_evaluations=60)
     assert ends.status.tolist() == [int(Status.CONVERGED)]
     assert ends.x[0, 0].item() == 2.5

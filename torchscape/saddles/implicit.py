@@ -57,8 +57,8 @@ class ImplicitDescent:
     dx/dt = -grad U by the backward differentiation formula of second order, with variable steps. A step solves
     grad U(z) + shift (z - anchor) = 0, the condition for a minimum of U + shift |z - anchor|^2 / 2, where shift is
     about 3 / (2 dt). So stiff directions need no short steps (Hairer & Wanner, Solving Ordinary Differential
-    Equations II, section V.1, doi 10.1007/978-3-642-05221-7). The solution is found by quasi-Newton iterations,
-    whose pairs serve all steps of a path, see :class:`~torchscape.saddles.secants.Secants`: a step costs about four
+    Equations II, section V.1, doi 10.1007/978-3-642-05221-7). Quasi-Newton iterations find the solution,
+    whose pairs serve all steps of a path (:class:`~torchscape.saddles.secants.Secants`): a step costs about four
     gradients, and a path little more than a minimisation from its start. How long a step may be is decided by its
     error across the path; one along it only changes the time.
 
@@ -72,9 +72,9 @@ class ImplicitDescent:
         memory: pairs kept.
         max_evaluations: evaluations a row may spend on the path; :func:`relax` takes over from there.
         doubt: error that a path may have gathered, in units of ``length_scale``, as a bound says which lets every
-            error grow at the most negative curvature seen across the path; beyond, it is followed again, ten times as
-            accurately each time, until two end in one point, see :func:`~torchscape.saddles.descend`; infinite for
-            never.
+            error grow at the most negative curvature seen across the path; beyond, it is followed again, ten times
+            as accurately each time, until two end in one point, see :func:`~torchscape.saddles.descend`; infinite
+            for never.
         n_again: how often at most.
     """
 
