@@ -62,16 +62,13 @@ def test_a_path_that_comes_too_close_to_a_divide_is_open():
 @pytest.mark.parametrize("scale", [1e-21, 1e-9, 1.0, 1e6])
 @pytest.mark.parametrize(("ndim", "soft"), [(2, 1e-6), (2, 1e-3), (300, 1e-5)])
 def test_the_two_sides_of_a_soft_saddle(scale, ndim, soft):
-    """U = s [k (x^2 - 1)^2 + sum y^2]: the paths over x = 0 end at -1 and +1, for any s and k; or, where the path
-    is a quench, they say that they are open."""
+    """U = s [k (x^2 - 1)^2 + sum y^2]: the paths over x = 0 end at -1 and +1, for any s and k."""
     u = FunctionPotential(lambda x: scale * (soft * (x[0] ** 2 - 1) ** 2 + (x[1:] ** 2).sum()), ndim)
     x = torch.zeros(1, ndim, dtype=torch.float64)
     x[0, 0] = 1e-5
     energy, grad = u.energy_and_grad(x)
     top = StationaryPoints.of(x, energy, grad_rms=grad.square().mean(1).sqrt(), status=torch.ones(1).long())
     found = confirm(u, top, tol=1e-4 * soft * scale / ndim**0.5)
-    if ndim == 300 and found.outcomes == {"PATH_OPEN": 1}:
-        return
     assert found.outcomes == {"VERIFIED": 1}
     ends = sorted([found.minus.x[0, 0].item(), found.plus.x[0, 0].item()])
     assert ends == pytest.approx([-1.0, 1.0], abs=1e-3)
