@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.numerics import energy_noise
 from torchscape.optimise.search import Armijo
 from torchscape.optimise.verdict import standing, verdict
 from torchscape.points import Status
@@ -255,7 +256,7 @@ class ImplicitDescent:
         converged = going & (rest <= (_SETTLED * moved).clamp(max=_SHARE * tol))
         part = (off * step).sum(1) / moved.square().clamp(min=torch.finfo(moved.dtype).tiny)
         error = equation.error((off - part[:, None] * step).norm(dim=1), state.time, path)
-        noise = 100 * torch.finfo(energy.dtype).eps * energy.abs().clamp(min=potential.energy_scale)
+        noise = energy_noise(energy, potential.energy_scale)
         wrong = converged & ((error > tol) | (energy > path.energy + noise) | (moved > 1.3 * most))
         lost = (step + to_next).norm(dim=1) > _LOST * most
         failed = going & ~converged & ((equation.n_tried + 1 >= _ITERATIONS) | lost | ~torch.isfinite(rest))
