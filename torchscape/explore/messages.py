@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import sys
 import sysconfig
-from importlib.machinery import PathFinder
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -58,10 +57,18 @@ def _unknown_elsewhere() -> list[ModuleType]:
         path = Path(file).resolve()
         if any(path.is_relative_to(folder) for folder in installed):
             continue
-        found = PathFinder.find_spec(name)
-        if found is None or found.origin is None or Path(found.origin).resolve() != path:
+        if not any(_leads_to(finder, name, path) for finder in sys.meta_path):
             unknown.append(module)
     return unknown
+
+
+def _leads_to(finder: Any, name: str, path: Path) -> bool:
+    """Whether this importer finds that file under the name."""
+    try:
+        found = finder.find_spec(name, None)
+    except (AttributeError, ImportError, ValueError):
+        return False
+    return found is not None and found.origin is not None and Path(found.origin).resolve() == path
 
 
 def send(connection: Connection, data: bytes) -> None:

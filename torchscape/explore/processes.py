@@ -270,7 +270,7 @@ class _Round:
         part.n_deaths += 1
         if part.n_deaths >= _LIVES:
             raise TorchscapeError(
-                f"{part.n_deaths} workers have died of one part of a task ({part.work.kind}, {part.n_rows} "
+                f"{part.n_deaths} worker{'s have' if part.n_deaths > 1 else ' has'} died of one part of a task ({part.work.kind}, {part.n_rows} "
                 f"rows; exit status {code}): -9 most often means that memory ran out. Run with fewer workers"
             )
         self.waiting.append(number)
