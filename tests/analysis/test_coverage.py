@@ -246,7 +246,7 @@ def test_transition_states_of_seven_lennard_jones_atoms():
     assert estimate.n_hits == found.outcomes["VERIFIED"]
     assert estimate.n_found <= 12
     assert math.floor(estimate.richness_interval[0]) <= 12
-    fresh = climb(potential, minima.repeat(20, 1), seed=4)
+    fresh = climb(potential, minima.repeat(10, 1), seed=4)
     gap = (fresh.ts.energy[:, None] - found.ts.energy).abs().min(1).values
     known = float(fresh.hits[gap < 1e-6].sum() / fresh.hits.sum())
     noise = 3 * (known * (1 - known) / int(fresh.hits.sum())) ** 0.5

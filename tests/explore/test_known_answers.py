@@ -185,7 +185,7 @@ def test_every_quench_of_schwefel_converges():
 
 
 def test_lj6():
-    found = explored("lj6", BasinHopping(walkers=16, hops=3, temperature=0.8), ClimbFromMinima(searches=25))
+    found = explored("lj6", BasinHopping(walkers=16, hops=3, temperature=0.8), ClimbFromMinima(searches=12))
     close(found["energies"], LJ6)
     assert found["n_transition_states"] == 3
     assert found["connections"] == [[0, 1]]
