@@ -271,8 +271,8 @@ class _Round:
         if part.n_deaths >= _LIVES:
             died = f"{part.n_deaths} workers have died" if part.n_deaths > 1 else "1 worker has died"
             raise TorchscapeError(
-                f"{died} of one part of a task ({part.work.kind}, {part.n_rows} rows; exit status {code}): -9 most "
-                "often means that memory ran out. Run with fewer workers"
+                f"{died} of one part of a task ({part.work.kind}, {part.n_rows} rows; exit status {code}): -9 "
+                "most often means that memory ran out. Run with fewer workers"
             )
         self.waiting.append(number)
         processes.append(self.executor._started(self.message))
