@@ -11,7 +11,7 @@ import torch
 
 import torchscape as tsc
 from torchscape import optimise, problems, random, saddles, sampling
-from torchscape.cli.main import main
+from torchscape.cli.entry import main
 from torchscape.errors import OptionError, PotentialError, TorchscapeError
 from torchscape.explore.barriers import LowerBarriers
 from torchscape.explore.moves import Gaussian, Mixture, Restart

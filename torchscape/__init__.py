@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from torchscape.landscape import Landscape
     from torchscape.network import Network
-    from torchscape.optimise.relax import relax
+    from torchscape.optimise.relaxation import relax
     from torchscape.points import StationaryPoints, Status
     from torchscape.potentials import Bounds, ClusterPotential, FunctionPotential, ModulePotential, Potential
     from torchscape.symmetry import Symmetry
@@ -87,7 +87,7 @@ _FROM = {
     ),
     "landscape": ("Landscape",),
     "network": ("Network",),
-    "optimise.relax": ("relax",),
+    "optimise.relaxation": ("relax",),
     "points": ("StationaryPoints", "Status"),
     "potentials": ("Bounds", "ClusterPotential", "FunctionPotential", "ModulePotential", "Potential"),
     "symmetry": ("Symmetry",),

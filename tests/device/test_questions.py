@@ -19,7 +19,7 @@ import torch
 import torchscape as tsc
 from torchscape import sampling
 from torchscape.optimise import BFGS, LBFGS, Pool, Queue, flight, polish
-from torchscape.optimise.relax import relax
+from torchscape.optimise.relaxation import relax
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials import FunctionPotential
 from torchscape.saddles import Band, Descent, Follow

@@ -9,7 +9,7 @@ import pytest
 from torchscape import problems
 from torchscape.cli import main
 from torchscape.errors import UnknownName
-from torchscape.problems.published import PUBLISHED
+from torchscape.problems.published_figures import PUBLISHED
 
 
 def test_figures_belong_to_problems_and_name_their_source():

@@ -1,5 +1,5 @@
 """The command line: ``torchscape explore | info | plot | export | analyse | problems``."""
 
-from torchscape.cli.main import main
+from torchscape.cli.entry import main
 
 __all__ = ["main"]

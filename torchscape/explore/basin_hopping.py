@@ -14,7 +14,7 @@ from torchscape.explore.moves import Gaussian, Move
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found, blocks
 from torchscape.optimise import Pool, QuasiNewton, choose_optimiser
-from torchscape.optimise.relax import pool_size_for
+from torchscape.optimise.relaxation import pool_size_for
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.transfer import moved

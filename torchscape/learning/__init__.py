@@ -19,7 +19,6 @@ from torchscape.learning.directions import (
 )
 from torchscape.learning.distances import align_all, parameter_distances
 from torchscape.learning.ensembles import EnsembleReport, ensemble_report
-from torchscape.learning.flatness import Flatness, flatness, hessian_trace, top_eigenvalues
 from torchscape.learning.gp import (
     BoxedMixture,
     Foresight,
@@ -32,11 +31,12 @@ from torchscape.learning.gp import (
     hyperparameter_minima,
     settled_hmc,
 )
-from torchscape.learning.held_out import HeldOut, held_out
+from torchscape.learning.held_out_data import HeldOut, held_out
 from torchscape.learning.interpolation import interpolate
 from torchscape.learning.planes import PlaneSurface, Projected, plane_surface, project, zoom_series
-from torchscape.learning.robustness import Robustness, robustness
-from torchscape.learning.worst_case import WorstCase, worst_case, worst_case_loss
+from torchscape.learning.sharpness import Flatness, flatness, hessian_trace, top_eigenvalues
+from torchscape.learning.weight_noise import Robustness, robustness
+from torchscape.learning.worst_cases import WorstCase, worst_case, worst_case_loss
 
 __all__ = [
     "BayesianReport",

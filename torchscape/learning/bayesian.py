@@ -9,7 +9,7 @@ import torch
 
 from torchscape import analysis, metrics, random
 from torchscape.errors import TorchscapeError
-from torchscape.learning.held_out import class_probability
+from torchscape.learning.held_out_data import class_probability
 from torchscape.memory import rows_that_fit
 from torchscape.network import Network
 from torchscape.potentials.base import Potential

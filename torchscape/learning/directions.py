@@ -14,7 +14,7 @@ import torch
 from torchscape import random
 from torchscape.errors import TorchscapeError
 from torchscape.layout import ParameterLayout
-from torchscape.learning.worst_case import UpsideDown
+from torchscape.learning.worst_cases import UpsideDown
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import lowest_eigenpairs
 from torchscape.saddles.projector import Projector

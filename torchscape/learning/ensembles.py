@@ -9,7 +9,7 @@ import torch
 
 from torchscape import analysis, metrics, random
 from torchscape.errors import TorchscapeError
-from torchscape.learning.held_out import HeldOut, held_out
+from torchscape.learning.held_out_data import HeldOut, held_out
 from torchscape.network import Network
 from torchscape.optimise import relax
 from torchscape.potentials.module import ModulePotential

@@ -5,9 +5,9 @@ from torchscape.optimise.lbfgs import LBFGS
 from torchscape.optimise.newton import Newton, polish
 from torchscape.optimise.pool import Pool, Queue
 from torchscape.optimise.quasi_newton import QuasiNewton
-from torchscape.optimise.relax import choose_optimiser, relax
+from torchscape.optimise.relaxation import choose_optimiser, relax
 from torchscape.optimise.search import Armijo
-from torchscape.optimise.verdict import default_tol, standing, verdict
+from torchscape.optimise.termination import default_tol, standing, verdict
 
 __all__ = [
     "BFGS",

@@ -12,7 +12,7 @@ from torchscape.memory import in_parts, limits_of, rows_that_fit
 from torchscape.numerics import DENSE_STEPS
 from torchscape.optimise.conjugate import conjugate_gradients
 from torchscape.optimise.rows import put_rows
-from torchscape.optimise.verdict import default_tol
+from torchscape.optimise.termination import default_tol
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.transfer import moved

@@ -9,7 +9,7 @@ import torch
 
 from torchscape.optimise.rows import may_hold
 from torchscape.optimise.search import Armijo
-from torchscape.optimise.verdict import default_tol, standing, verdict
+from torchscape.optimise.termination import default_tol, standing, verdict
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds

@@ -7,7 +7,7 @@ from typing import Any
 from torchscape.potentials.clusters import Trimer
 from torchscape.potentials.lennard_jones import LennardJones
 from torchscape.problems.problem import Known, Problem
-from torchscape.problems.published import LOWEST_LJ
+from torchscape.problems.published_figures import LOWEST_LJ
 
 __all__ = ["lennard_jones", "lj6", "lj7", "lj13", "lj38", "trimer"]
 

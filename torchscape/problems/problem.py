@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torchscape.potentials.base import Potential
-from torchscape.problems.published import PUBLISHED, Published
+from torchscape.problems.published_figures import PUBLISHED, Published
 from torchscape.types import Float, Tensor
 
 __all__ = ["Known", "Problem"]

@@ -16,7 +16,7 @@ from torchscape.problems.mnist import mnist
 from torchscape.problems.networks import digits, trimer_network
 from torchscape.problems.problem import Problem
 from torchscape.problems.pspin import pspin
-from torchscape.problems.published import PUBLISHED, Published
+from torchscape.problems.published_figures import PUBLISHED, Published
 from torchscape.problems.regression import regression
 from torchscape.problems.student import student_teacher
 from torchscape.validation import FINITE, NOT_NEGATIVE, POSITIVE, SEED, Range

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.numerics import energy_noise
-from torchscape.optimise.verdict import standing, verdict
+from torchscape.optimise.termination import standing, verdict
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.curvature import Curvature, Dense, Quadratic, choose_curvature

@@ -2,7 +2,7 @@
 
 from torchscape.sampling import basins
 from torchscape.sampling.adaptive import AdaptiveLangevin
-from torchscape.sampling.autocorrelation import (
+from torchscape.sampling.autocorrelation_times import (
     AutocorrelationTime,
     autocorrelation,
     autocorrelation_time,
@@ -20,15 +20,15 @@ from torchscape.sampling.diagnostics import (
     diagnose,
     r_hat,
 )
-from torchscape.sampling.diffusion_map import DiffusionMap, diffusion_map
+from torchscape.sampling.diffusion_maps import DiffusionMap, diffusion_map
+from torchscape.sampling.drawing import Samples, sample
 from torchscape.sampling.ensemble import EnsembleQuasiNewton
-from torchscape.sampling.free_energy import FreeEnergy, free_energy
+from torchscape.sampling.free_energies import FreeEnergy, free_energy
 from torchscape.sampling.hamiltonian import HMC
 from torchscape.sampling.kernels import Gaussian, VariableBandwidth
 from torchscape.sampling.langevin import ABOBA, BAOA, BAOAB, GLA1, GLA2, OBABO, SGLD, Splitting
 from torchscape.sampling.neighbours import Neighbours, nearest_neighbours
 from torchscape.sampling.principal import PrincipalDirections, principal_directions
-from torchscape.sampling.sample import Samples, sample
 from torchscape.sampling.superposition import HarmonicMixture, Superposition, WeightedSamples, reweight
 from torchscape.sampling.tempering import Ladder, ParallelTempering
 

@@ -3,7 +3,7 @@
 A. Vehtari, A. Gelman, D. Simpson, B. Carpenter and P.-C. Buerkner, Bayesian Anal. 16, 667 (2021),
 doi 10.1214/20-BA1221, for R-hat and rank normalisation; H. H. Rugh, Phys. Rev. Lett. 78, 772 (1997),
 doi 10.1103/PhysRevLett.78.772, for the configurational temperature; autocorrelations are in
-:mod:`torchscape.sampling.autocorrelation`.
+:mod:`torchscape.sampling.autocorrelation_times`.
 
 Series are [K B ...]: K draws of each of B chains, and any number of quantities, all done in one batch.
 """
@@ -17,9 +17,9 @@ import torch
 
 from torchscape.errors import TorchscapeError
 from torchscape.memory import rows_that_fit
-from torchscape.sampling.autocorrelation import effective_sample_size, integrated_autocorrelation, split
+from torchscape.sampling.autocorrelation_times import effective_sample_size, integrated_autocorrelation, split
+from torchscape.sampling.drawing import Samples
 from torchscape.sampling.langevin import BAOAB
-from torchscape.sampling.sample import Samples
 from torchscape.types import Float, Tensor
 
 __all__ = [

@@ -11,7 +11,7 @@ import torch
 from torchscape import random
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
-from torchscape.sampling.autocorrelation import autocorrelation_time
+from torchscape.sampling.autocorrelation_times import autocorrelation_time
 from torchscape.sampling.basins.oracle import Oracle
 from torchscape.sampling.diagnostics import SamplingWarning
 from torchscape.types import Bool, Float, Int, Tensor

@@ -11,7 +11,7 @@ import torch
 from torchscape import random
 from torchscape.errors import TorchscapeError
 from torchscape.memory import rows_that_fit
-from torchscape.sampling.autocorrelation import autocorrelation_time
+from torchscape.sampling.autocorrelation_times import autocorrelation_time
 from torchscape.sampling.diagnostics import SamplingWarning
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, POSITIVE, SEED

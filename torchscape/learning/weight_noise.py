@@ -9,7 +9,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
-from torchscape.learning.worst_case import Norm, unit_lengths
+from torchscape.learning.worst_cases import Norm, unit_lengths
 from torchscape.memory import rows_that_fit
 from torchscape.metrics.predictions import misclassified, predicted_classes
 from torchscape.potentials.module import ModulePotential

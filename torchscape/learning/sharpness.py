@@ -9,7 +9,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
-from torchscape.learning.worst_case import Norm, UpsideDown, worst_case
+from torchscape.learning.worst_cases import Norm, UpsideDown, worst_case
 from torchscape.memory import rows_that_fit
 from torchscape.numerics import DENSE_FLATNESS
 from torchscape.points import StationaryPoints
