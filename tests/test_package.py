@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import shutil
 import subprocess
 import sys
 import tarfile
 import tomllib
-import types
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 import torchscape
 
 ROOT = Path(__file__).parents[1]
+HIDDEN = {"torchscape.saddles.characterise", "torchscape.saddles.descend", "torchscape.saddles.follow"}  # as yet
 
 
 def run(code: str) -> str:
@@ -69,21 +71,54 @@ def test_every_name_is_there_and_is_what_type_checkers_take_it_for():
     assert sorted(said) == sorted(torchscape.__all__)
     for name, module in said.items():
         home = torchscape._HOME.get(name)
+        if name == "explore":  # a package that may be called, which type checkers know as the function
+            assert module == "torchscape.explore"
+            continue
         assert module == (f"torchscape.{home}" if home else "torchscape"), name
     with pytest.raises(AttributeError, match="no attribute 'explroe'"):
         _ = torchscape.explroe
 
 
-def test_explore_is_the_function_whatever_is_imported_first():
+def test_explore_is_a_package_that_may_be_called_whatever_is_imported_first():
     code = """
 import torchscape.explore.run
 from torchscape.explore import Budget
 import torchscape
-import torchscape.explore
-print(type(torchscape.explore).__name__, torchscape.explore is torchscape.explore.__globals__["explore"])
+import torchscape.explore as room
+print(torchscape.explore is room, callable(room), room.run.explore is room.explore, room.Budget is Budget)
 """
-    assert run(code).strip() == "function True"
-    assert isinstance(torchscape.explore, types.FunctionType)
+    assert run(code).strip() == "True True True True"
+    room = torchscape.explore
+    assert room.Budget is torchscape.Budget
+    assert inspect.signature(room) == inspect.signature(room.explore)
+    with pytest.raises(TypeError, match="landscape"):
+        room()
+
+
+def test_no_public_function_hides_a_module():
+    """``import torchscape.a.b as m`` gives the module b of a, whatever a exports."""
+    hidden = set()
+    for face in sorted((ROOT / "torchscape").rglob("__init__.py")):
+        name = ".".join(face.parent.relative_to(ROOT).parts)
+        modules = {path.name.removesuffix(".py") for path in face.parent.iterdir()}
+        hidden |= {f"{name}.{one}" for one in public_names(name, face) & modules}
+    assert hidden == HIDDEN
+
+
+def public_names(name: str, face: Path) -> set[str]:
+    """What a package exports, but for modules that it exports as such."""
+    if name == "torchscape":
+        return set(torchscape._HOME)
+    body = ast.parse(face.read_text()).body
+    rooms = {
+        one.name for node in body if isinstance(node, ast.ImportFrom) and node.module == name for one in node.names
+    }
+    lists = [
+        node.value for node in body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    if len(lists) == 1 and name != "torchscape.analysis":
+        return set(ast.literal_eval(lists[0])) - rooms
+    return set(getattr(importlib.import_module(name), "__all__", ())) - rooms  # made of other lists
 
 
 def test_what_has_moved_answers_to_its_old_name_for_one_minor_version():

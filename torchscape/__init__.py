@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torchscape._process  # noqa: F401
@@ -83,7 +81,7 @@ __all__ = [
 _FROM = {
     "explore": (
         "BasinHopping", "Budget", "ClimbFromMinima", "ConnectMinima", "StationarySearch", "TemperedBasinHopping",
-        "explore", "explore_family",
+        "explore_family",
     ),
     "landscape": ("Landscape",),
     "network": ("Network",),
@@ -106,14 +104,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """``torchscape.explore`` is the function; Python would put the package of that name in its place."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -1,4 +1,12 @@
-"""Exploration: strategies propose, tasks are run, and the run loop writes."""
+"""Exploration: strategies propose, tasks are run, and the run loop writes.
+
+The room bears the name of its main function, and may be called for it: ``torchscape.explore(landscape, ...)`` is
+:func:`torchscape.explore.explore`.
+"""
+
+import inspect
+import sys
+from types import ModuleType
 
 from torchscape.explore.barriers import LowerBarriers
 from torchscape.explore.basin_hopping import BasinHopping
@@ -48,3 +56,13 @@ __all__ = [
     "explore_family",
     "integrate_paths",
 ]
+
+
+class _CallableRoom(ModuleType):
+    """A package that is called as its main function."""
+
+    __call__ = staticmethod(explore)
+    __signature__ = inspect.signature(explore)
+
+
+sys.modules[__name__].__class__ = _CallableRoom
