@@ -8,7 +8,7 @@ import torch
 
 from torchscape.numerics import energy_noise
 from torchscape.optimise.search import Armijo
-from torchscape.optimise.verdict import standing, verdict
+from torchscape.optimise.termination import standing, verdict
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.preconditioner import Preconditioner
