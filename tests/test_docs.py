@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import inspect
+import json
 import re
 from pathlib import Path
 
@@ -57,6 +60,44 @@ def test_every_function_of_a_network_is_in_the_tables():
 def takes_a_network(function) -> bool:
     first = next(iter(inspect.signature(function).parameters.values()))
     return str(first.annotation).partition(" ")[0] in ("Network", "Rates")
+
+
+def imported(path: Path) -> set[tuple[str, str]]:
+    """The names that a script or a notebook imports from torchscape, with the module of each."""
+    text = path.read_text()
+    if path.suffix == ".ipynb":
+        cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+        lines = [line for cell in cells for line in "".join(cell["source"]).splitlines()]
+        text = "\n".join("" if line.startswith(("%", "!")) else line for line in lines)
+    return {
+        (node.module, alias.name)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "torchscape"
+        for alias in node.names
+    }
+
+
+SCRIPTS = [
+    *sorted((ROOT / "scripts").rglob("*.py")),
+    ROOT / "scripts" / "fuzz",
+    *(ROOT / "notebooks").glob("*.ipynb"),
+]
+
+
+def exists(module: str, name: str) -> bool:
+    """As an attribute, or as a module that nothing has imported yet."""
+    room = importlib.import_module(module)
+    return hasattr(room, name) or (
+        hasattr(room, "__path__") and importlib.util.find_spec(f"{module}.{name}") is not None
+    )
+
+
+def test_what_scripts_and_notebooks_import_exists():
+    """Most of them run for too long to be run here."""
+    names = {(path.name, *one) for path in SCRIPTS for one in imported(path)}
+    assert len(names) > 50
+    missing = [one for one in sorted(names) if not exists(*one[1:])]
+    assert missing == []
 
 
 def test_every_extension_of_the_page_is_short_and_passes_its_check():

@@ -32,7 +32,7 @@ import torch
 from _record import record
 
 import torchscape as tsc
-from torchscape.explore.run import InProcess
+from torchscape.explore.executors import InProcess
 
 TARGET = 300
 COLUMNS = ("operations", "questions", "copies", "waits", "seconds")
