@@ -6,17 +6,20 @@ from collections.abc import Callable
 from typing import Literal
 
 from torchscape.devices import HOST
+from torchscape.explore.executors import InProcess
 from torchscape.explore.families import merge_families
+from torchscape.explore.shared import Shared
 from torchscape.landscape import Landscape
 from torchscape.memory import rows_that_fit
 from torchscape.numerics import DENSE_STEPS
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
-from torchscape.saddles import characterise
 
 __all__ = ["FEW", "characterise_new"]
 
 FEW = DENSE_STEPS  # coordinates up to which curvatures cost little beside the minima themselves
+
+_HERE = Shared(InProcess())
 
 
 def characterise_new(
@@ -28,13 +31,14 @@ def characterise_new(
     progress: bool = False,
     is_late: Callable[[], bool] = lambda: False,
     on_written: Callable[[], None] = lambda: None,
+    shared: Shared = _HERE,
 ) -> None:
     """Hessian index, log-determinant and zero modes of the points that have none yet.
 
     In one batch for few coordinates. For many this may take longer than finding them: then a few at a time, each
     batch committed (with what ``on_written`` does), with a bar, until none is left or ``is_late``; the next run
     goes on with the others. Points whose index is known, and that lack only their determinant, are left alone
-    unless ``index_known``.
+    unless ``index_known``. ``shared`` says who computes them.
     """
     ids = landscape.uncharacterised(of)
     if of == "minima":  # compared with nothing yet, if a run was killed between the two
@@ -48,12 +52,12 @@ def characterise_new(
             return
     # The more coordinates, the longer one point takes, and the more is lost if that is cut short.
     few = min(8, rows_that_fit(potential.ndim, potential.device, on_host=1 << 17))
-    at_once = len(ids) if potential.ndim <= FEW else few
+    at_once = len(ids) if potential.ndim <= FEW else shared.workers * few
     with progress_bar(
         show=progress and len(ids) > at_once, total=len(ids), desc="curvatures", unit=" points", leave=False
     ) as bar:
         for some in ids.split(at_once):
-            done = characterise(potential, points(some))
+            done = shared.characterise(potential, points(some))
             with landscape.transaction():
                 landscape.set_curvature(some, done, of=of)
                 on_written()

@@ -21,6 +21,7 @@ from torchscape.explore.executors import Executor, choose_executor
 from torchscape.explore.invariances import find_invariances
 from torchscape.explore.kept import Kept, Pace
 from torchscape.explore.report import ExploreReport, families_advice
+from torchscape.explore.shared import Shared
 from torchscape.explore.strategy import Round, Strategy, state_keys
 from torchscape.explore.tasks import Found
 from torchscape.interrupts import interruptible
@@ -148,7 +149,7 @@ class _Loop:
     ) -> None:
         self.landscape, self.potential, self.seed = landscape, potential, seed
         self.budget, self.executor, self.progress = budget, executor, progress
-        self.watch, self.pace = Stopwatch(budget.seconds), Pace()
+        self.watch, self.pace, self.shared = Stopwatch(budget.seconds), Pace(), Shared(executor)
         self.n_quenches = self.n_evaluations = 0
         self.outcomes: dict[str, int] = {}
 
@@ -264,10 +265,15 @@ class _Loop:
             return {}
         found, certificate = results[0], Certificate(dense_limit=curvatures.FEW)
         if len(found.minima):
-            return {"minima": self.landscape.certified(found.minima, certificate)}
+            return {"minima": self._certified(found.minima, certificate)}
         if found.saddles is None:
             return {}
-        return {"ends": self.landscape.certified(_ends(found.saddles), certificate)}
+        return {"ends": self._certified(_ends(found.saddles), certificate)}
+
+    def _certified(
+        self, points: StationaryPoints, certificate: Certificate
+    ) -> tuple[StationaryPoints, Int[Tensor, "_"]]:
+        return self.landscape.certified(points, certificate, certify=self.shared.certify)
 
     def _write(
         self,
@@ -328,6 +334,7 @@ class _Loop:
                 progress=self.progress,
                 is_late=lambda: self._exceeded() == "seconds",
                 on_written=kept.drop,
+                shared=self.shared,
             )
 
     def _exceeded(self) -> str | None:

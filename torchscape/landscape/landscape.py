@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -239,12 +239,17 @@ class Landscape(Provisional):
         return ids
 
     def certified(
-        self, points: StationaryPoints, certificate: Certificate | None = None
+        self,
+        points: StationaryPoints,
+        certificate: Certificate | None = None,
+        *,
+        certify: Callable[[Potential, StationaryPoints, Certificate], StationaryPoints] = certify_minima,
     ) -> tuple[StationaryPoints, Int[Tensor, "B"]]:
         """Candidates as :meth:`add_minima` would certify them, and the ids of those that are stored already (else
         -1). Changes nothing; the look may take long, and needs no transaction.
 
-        What is near a new point (as near as two points may be that count as one) shares its fate.
+        What is near a new point (as near as two points may be that count as one) shares its fate. ``certify`` does
+        what :func:`~torchscape.saddles.certify_minima` does, wherever it likes.
         """
         points, certificate = self._checked(points), certificate or Certificate()
         assert self.potential is not None
@@ -260,7 +265,7 @@ class Landscape(Provisional):
             return points, known
         matching = self.matching
         limits = dataclasses.replace(certificate, distance=matching.distance_tol, energy=matching.energy_tol)
-        judged = certify_minima(self.potential, points[rows_[heads].to(points.x.device)], limits)
+        judged = certify(self.potential, points[rows_[heads].to(points.x.device)], limits)
         new = place >= 0
         shared = judged[place[new].to(judged.x.device)]
         at = rows_[new].to(points.x.device)
