@@ -138,7 +138,7 @@ class Climbs:
         ]
 
     def joined(self, found: Sequence[Found]) -> Found:
-        return joined_saddles(found, blocks(self.n_rows, len(found)))
+        return joined_saddles(found, [rows.start for rows in blocks(self.n_rows, len(found))])
 
     def run(self, potential: Potential) -> Found:
         known = self.x if self.known is None else self.known

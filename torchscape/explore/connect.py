@@ -163,7 +163,7 @@ class ConnectPairs:
         return [dataclasses.replace(self, a=self.a[rows], b=self.b[rows]) for rows in blocks(self.n_rows, n)]
 
     def joined(self, found: Sequence[Found]) -> Found:
-        return joined_saddles(found, blocks(self.n_rows, len(found)))
+        return joined_saddles(found, [rows.start for rows in blocks(self.n_rows, len(found))])
 
     def run(self, potential: Potential) -> Found:
         a, b = self.a.to(potential.dtype), self.b.to(potential.dtype)

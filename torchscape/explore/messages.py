@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import sys
 import sysconfig
@@ -12,7 +13,7 @@ from typing import Any
 
 from torchscape.errors import TorchscapeError
 
-__all__ = ["Closed", "packed", "receive", "send"]
+__all__ = ["Closed", "packed", "receive", "register_scripts", "send"]
 
 
 class Closed(Exception):
@@ -36,12 +37,19 @@ def packed(message: object, what: str) -> bytes:
     try:
         if cloudpickle is None:
             return pickle.dumps(message)
-        for module in _unknown_elsewhere():
-            cloudpickle.register_pickle_by_value(module)
         return cloudpickle.dumps(message)
     except Exception as error:
         remedy = "install cloudpickle" if cloudpickle is None else "define it in a module"
         raise TorchscapeError(f"{what} cannot be sent to another process ({error}): {remedy}") from error
+
+
+def register_scripts() -> None:
+    """What was defined in a script, or another file that its name does not lead to, travels with its code."""
+    with contextlib.suppress(ImportError):
+        import cloudpickle
+
+        for module in _unknown_elsewhere():
+            cloudpickle.register_pickle_by_value(module)
 
 
 def _unknown_elsewhere() -> list[ModuleType]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from torchscape import stopwatch
 from torchscape.errors import TorchscapeError
-from torchscape.explore.messages import Closed, packed, receive, send
+from torchscape.explore.messages import Closed, packed, receive, register_scripts, send
 from torchscape.explore.tasks import Divisible, Found, Task
 from torchscape.optimise.ledger import Entry, Ledger, current_ledger
 from torchscape.potentials.base import Potential
@@ -97,11 +97,11 @@ class Processes:
     def run(self, potential: Potential, tasks: Sequence[Task]) -> Iterator[Found]:
         """What each task finds, in their order."""
         if self._potential is not potential:
-            self._data, self._potential = (
-                packed(("potential", packed(potential, "the potential")), "it"),
-                potential,
-            )
-            self.close()
+            register_scripts()
+            self._data = pickle.dumps(("potential", packed(potential, "the potential")))
+            self._potential = potential
+            for process in self._processes:
+                process.post(self._data)
         self._n_rounds += 1
         round = _Round(self, tasks, self._n_rounds, current_ledger())
         try:
@@ -113,7 +113,7 @@ class Processes:
     def _started(self, round: tuple[Any, ...]) -> _Process:
         """A new worker that knows the potential and the round."""
         process = _Process(self.threads)
-        process.post(packed(("path", sys.path), "the path"))
+        process.post(pickle.dumps(("path", sys.path)))
         process.post(self._data)
         process.post(pickle.dumps(round))
         return process
@@ -234,6 +234,7 @@ class _Round:
         elif kind == "found":
             part = self.parts[self.running.pop(process)]
             part.found = rest[1]
+            self.ledger.exchange(self.going.pop(process, ()), ())
             self.executor._took(part.work.kind, part.n_rows, time.monotonic() - part.began)
             self._feed(process)
         elif kind == "stopped":
@@ -254,9 +255,7 @@ class _Round:
         part = self.parts[number]
         part.began = time.monotonic()
         self.running[process] = number
-        data = packed(("part", number, packed(part.work, "a task")), "it")
-        with contextlib.suppress(Closed):  # seen when its answer is waited for
-            send(process.connection, data)
+        process.post(pickle.dumps(("part", number, packed(part.work, "a task"))))
 
     def _buried(self, process: _Process) -> None:
         """A worker has died: another takes its place, and its part."""

@@ -119,9 +119,9 @@ class Searches:
         ]
 
     def joined(self, found: Sequence[Found]) -> Found:
-        n_points = itertools.accumulate((_n_saddles(one) for one in found), initial=0)
         # which candidate a transition state comes from: those of earlier parts come first
-        whole = joined_saddles(found, [slice(first, None) for first, _ in zip(n_points, found, strict=False)])
+        first = itertools.accumulate((_n_saddles(one) for one in found[:-1]), initial=0)
+        whole = joined_saddles(found, list(first))
         higher = StationaryPoints.cat([one.higher for one in found if one.higher is not None])
         return dataclasses.replace(whole, higher=higher)
 

@@ -82,9 +82,9 @@ def blocks(n_rows: int, n: int) -> list[slice]:
     return [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]
 
 
-def joined_saddles(found: Sequence[Found], rows: Sequence[slice]) -> Found:
-    """Findings of searches for transition states, each from some ``rows`` of the inputs."""
-    saddles = SaddleSearch.cat([_saddles(one) for one in found], [row.start for row in rows])
+def joined_saddles(found: Sequence[Found], first: Sequence[int]) -> Found:
+    """Findings of searches for transition states, each from the inputs from number ``first`` on."""
+    saddles = SaddleSearch.cat([_saddles(one) for one in found], first)
     return Found(
         StationaryPoints.cat([one.minima for one in found]),
         saddles,

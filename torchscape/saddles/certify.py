@@ -235,7 +235,7 @@ class _Judging:
         for name in _COLUMNS:
             setattr(self, name, columns[name].clone())
         self.points = built(StationaryPoints, columns, "points.")
-        self.number, self.has_moved = int(columns["number"]), bool(columns["has_moved"])
+        self.number, self.has_moved = int(stored["number"]), bool(stored["has_moved"])
 
     # --- Newton's steps -------------------------------------------------------------------------------------
 

@@ -233,6 +233,7 @@ class _Round:
 
     @classmethod
     def of(cls, columns: Mapping[str, Tensor], capacity: int, device: torch.device) -> _Round:
+        before = int(columns["before"])  # on the host, where nobody waits for it
         columns = moved(dict(columns), device)
         found = (built(Eigenpairs, columns, "found."),) if "owners" in columns else ()
         owners = (columns["owners"],) if "owners" in columns else ()
@@ -242,7 +243,7 @@ class _Round:
             getattr(space, name)[:, :n] = columns[name]
         space.t[:, :n, :n] = columns["t"]
         space = dataclasses.replace(space, dim=n, n_hvps=columns["n_hvps"])
-        return cls(space, int(columns["before"]), columns["active"], found, owners)
+        return cls(space, before, columns["active"], found, owners)
 
 
 def _together(parts: list[Eigenpairs], owners: list[Tensor]) -> Eigenpairs:
