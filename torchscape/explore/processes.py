@@ -78,6 +78,7 @@ class Processes:
         weakref.finalize(self, _end, self._processes)
         self._potential: Potential | None = None
         self._data = b""
+        self._ledger: Ledger | None = None  # of the last round
         self._n_rounds = 0
         self._pace: dict[str, float] = {}  # seconds of a row of each kind of task
 
@@ -102,12 +103,16 @@ class Processes:
             self._potential = potential
             for process in self._processes:
                 process.post(self._data)
-        self._n_rounds += 1
-        round = _Round(self, tasks, self._n_rounds, current_ledger())
+        ledger = current_ledger()
+        is_new = ledger is None or ledger is not self._ledger  # the workers keep theirs as long as it is the same
+        self._ledger = ledger
+        self._n_rounds += is_new
+        round = _Round(self, tasks, self._n_rounds, ledger, is_new)
         try:
             yield from round.results()
         finally:
             if round.is_open:
+                self._ledger = None
                 round.stop()
 
     def _started(self, round: tuple[Any, ...]) -> _Process:
@@ -148,8 +153,10 @@ class _Part:
 class _Round:
     """The tasks that run side by side."""
 
-    def __init__(self, executor: Processes, tasks: Sequence[Task], number: int, ledger: Ledger | None) -> None:
-        self.executor, self.tasks, self.number = executor, tasks, number
+    def __init__(
+        self, executor: Processes, tasks: Sequence[Task], number: int, ledger: Ledger | None, is_new: bool
+    ) -> None:
+        self.executor, self.tasks, self.number, self.is_new = executor, tasks, number, is_new
         self.ledger = Ledger() if ledger is None else ledger
         self.parts: list[_Part] = []
         for at, task in enumerate(tasks):
@@ -168,10 +175,11 @@ class _Round:
 
     def results(self) -> Iterator[Found]:
         """What each task finds, as soon as it and those before it are done."""
-        message = pickle.dumps(self.message)
         processes = self.executor._processes
-        for process in processes:
-            process.post(message)
+        if self.is_new:
+            message = pickle.dumps(self.message)
+            for process in processes:
+                process.post(message)
         while len(processes) < min(len(self.parts), self.executor.workers):
             processes.append(self.executor._started(self.message))
         for process in processes:
