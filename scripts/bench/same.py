@@ -347,9 +347,8 @@ def compare(commit: str, parts: Sequence[str], repeats: int) -> bool:
         for one in both:
             one.close()
     if repeats:
-        print(
-            f"{'all':12s} {'the same' if same else 'DIFFERS':9s} {totals[0]:7.2f} s, ratio {totals[0] / totals[1]:.3f}"
-        )
+        outcome = "the same" if same else "DIFFERS"
+        print(f"{'all':12s} {outcome:9s} {totals[0]:7.2f} s, ratio {totals[0] / totals[1]:.3f}")
     return same
 
 
