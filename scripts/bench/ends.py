@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Ends of downhill paths: how many are those of SciPy's LSODA, and what a path costs.
 
-    scripts/bench/ends.py                  # everything, about forty minutes on one core
+    scripts/bench/ends.py                  # everything, about an hour on one core
     scripts/bench/ends.py --quick          # a tenth of the transition states
     scripts/bench/ends.py --only digits    # problems whose name contains this
     scripts/bench/ends.py --points DIR     # keep transition states and reference ends here, and use those kept
+    scripts/bench/ends.py --against c7190b3  # also what that commit spends on the same transition states
     scripts/bench/ends.py --json FILE      # also write the figures, with machine, versions and date
 
 Transition states are those that ``climb`` finds from minima along random directions. From both sides of each
@@ -23,8 +24,13 @@ gradients   energy-and-gradient evaluations per transition state, push-off and b
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -226,6 +232,58 @@ def costs(u: Potential, x: torch.Tensor) -> tuple[float, float]:
     return seconds(lambda: u.hessian(x)) / gradient, seconds(lambda: u.hvp(x, torch.ones_like(x))) / gradient
 
 
+# What another commit spends: run by its own code, in a process of its own, on the same points.
+_SPENT = """
+import json, sys, time, torch
+from torchscape import StationaryPoints, problems
+from torchscape.saddles import confirm
+problem, options, file = json.loads(sys.argv[1])
+u = problems.get(problem, **options).potential
+x, energy, rms = torch.load(file)
+ts = StationaryPoints.of(x, energy, grad_rms=rms, status=torch.ones(len(x), dtype=torch.int64))
+cpu = time.process_time()
+found = confirm(u, ts)
+cpu = time.process_time() - cpu
+print(json.dumps([found.n_evaluations, found.n_hessians, found.n_hvps, 1e3 * cpu]))
+"""
+
+
+@contextlib.contextmanager
+def checked_out(commit: str):
+    """A folder with the files of another commit."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["git", "worktree", "add", "--quiet", "--detach", folder, commit], check=True)
+        try:
+            yield Path(folder)
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", folder], check=True)
+
+
+def spent(tree: Path, case: Case, ts: StationaryPoints, of_hessian: float, of_product: float) -> dict[str, float]:
+    """Per transition state: evaluations of the code in ``tree``."""
+    with tempfile.NamedTemporaryFile(suffix=".pt") as file:
+        torch.save((ts.x, ts.energy, ts.grad_rms), file.name)
+        options = {k: str(Path(v).resolve()) if k == "data" else v for k, v in case.options.items()}
+        words = [sys.executable, "-c", _SPENT, json.dumps([case.problem, options, file.name])]
+        out = subprocess.run(
+            words,
+            env={**os.environ, "PYTHONPATH": str(tree)},
+            cwd=tree,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    gradients, hessians, products, cpu = (v / len(ts) for v in json.loads(out.stdout.splitlines()[-1]))
+    equivalents = gradients + of_hessian * hessians + of_product * products
+    return {
+        "gradients": gradients,
+        "hessians": hessians,
+        "hvps": products,
+        "equivalents": equivalents,
+        "cpu_ms": cpu,
+    }
+
+
 def seconds(call) -> float:
     call()
     best = float("inf")
@@ -268,6 +326,7 @@ def measured(case: Case, u: Potential, ts: StationaryPoints, ends: torch.Tensor)
     row = {
         "problem": case.name,
         "ndim": u.ndim,
+        "states": len(ts),
         "checked": checked,
         "wrong": wrong,
         "open": opened,
@@ -311,9 +370,11 @@ def prepared(u: Potential, case: Case, n: int, folder: Path | None) -> tuple[Sta
 def cases(data: str) -> list[Case]:
     return [
         Case("regression", {"data": data}, 4000, 200),
+        Case("regression", {"seed": 1}, 4000, 150),
         Case("lj", {"n": 8}, 128, 60),
-        Case("trimer-network", {"l2": 1e-5}, 192, 250),
-        Case("digits", {"hidden": 4, "n_train": 200}, 24, 40),
+        Case("trimer-network", {"l2": 1e-5}, 192, 60),
+        Case("trimer-network", {"l2": 1e-5, "hidden": 4}, 192, 100),
+        Case("digits", {"hidden": 4, "n_train": 200}, 24, 60),
     ]
 
 
@@ -323,6 +384,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only problems whose name contains this")
     parser.add_argument("--points", type=Path, help="folder that keeps transition states and reference ends")
     parser.add_argument("--data", default="../shared/data/regression_grid.csv", help="regression data")
+    parser.add_argument("--against", help="a commit whose evaluations are counted on the same transition states")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
     rows = []
@@ -334,8 +396,25 @@ def main() -> None:
         n = max(4, case.count // 10) if args.quick else case.count
         ts, ends = prepared(u, case, n, args.points)
         rows.append(measured(case, u, ts, ends))
+        if args.against:
+            with checked_out(args.against) as tree:
+                row = rows[-1]
+                before = spent(tree, case, ts, row["hessian_in_gradients"], row["product_in_gradients"])
+            row["before"] = before
+            row["ratio"] = {name: row["per_ts"][name] / before[name] for name in ("gradients", "equivalents")}
+            print(
+                f"{args.against:>28}{'':23}{before['gradients']:>11.1f}{before['hessians']:>10.1f}"
+                f"{before['hvps']:>8.1f}{before['equivalents']:>13.1f}{before['cpu_ms']:>9.1f}",
+                flush=True,
+            )
+    together = {}
+    if args.against and rows:
+        for name in ("gradients", "equivalents"):
+            now, then = (sum(row[of][name] * row["states"] for row in rows) for of in ("per_ts", "before"))
+            together[name] = now / then
+        print(f"together: gradients {together['gradients']:.2f}, equivalents {together['equivalents']:.2f} times")
     if args.json:
-        record(args.json, quick=args.quick, rows=rows)
+        record(args.json, quick=args.quick, against=args.against, together=together, rows=rows)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from torchscape.saddles import (
     RandomDirections,
     SoftModes,
     climb,
+    confirm,
     connect,
     follow,
 )
@@ -303,3 +304,11 @@ def test_in_float32_saddles_are_those_of_float64():
     again = follow(exact, sharp.x, found.mode.double()).points
     assert bool(again.converged.all())
     assert bool(((again.x - sharp.x).norm(dim=1) < 1e-4).all())
+    told = confirm(u, found.ts)  # which in float32 it has to find first
+    assert told.outcomes == {"VERIFIED": len(found)}
+    assert told.ts.x.dtype == torch.float32
+    torch.testing.assert_close(told.ts.energy, found.ts.energy, atol=1e-6, rtol=1e-6)
+    for side in ("minus", "plus"):
+        known, energy = getattr(found, side).energy, getattr(told, side).energy
+        other = getattr(found, "plus" if side == "minus" else "minus").energy
+        assert bool(((energy - known).abs().minimum((energy - other).abs()) < 1e-6).all())

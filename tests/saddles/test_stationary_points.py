@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import brentq, minimize
+from scipy.optimize import brentq, minimize, root
 
-from torchscape import Potential, Status, random
+from torchscape import ModulePotential, Potential, Status, random
 from torchscape.errors import PotentialError
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.lennard_jones import LennardJones
@@ -142,6 +142,30 @@ def test_confirmed_transition_states_come_with_their_minima():
     assert (torch.maximum(search.minus.energy, search.plus.energy) < search.ts.energy).all()
     other = points.converged & (points.index != 1)
     assert (search.outcome[other] == Outcome.WRONG_INDEX).all()
+
+
+def test_in_float32_points_are_those_of_float64():
+    """Of 36 points that a search in float32 called converged none was one: SciPy went elsewhere from all of them."""
+    torch.manual_seed(0)
+    data = torch.randn(60, 4), torch.randint(0, 3, (60,))
+    net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 3))
+    u = ModulePotential(net, data, torch.nn.functional.cross_entropy, l2=1e-3, dtype=torch.float32)
+    found = find_stationary(u, u.sample(24, seed=1))
+    found = found[found.converged]
+    assert found.x.dtype == torch.float32
+    assert len(found) > 10
+    exact = u.double()
+
+    def gradient(q):
+        return exact.energy_and_grad(torch.from_numpy(q)[None])[1][0].numpy()
+
+    def hessian(q):
+        return exact.hessian(torch.from_numpy(q)[None])[0].numpy()
+
+    for x, index in zip(found.x.double().numpy(), found.index.tolist(), strict=True):
+        there = root(gradient, x, jac=hessian, tol=1e-12).x
+        np.testing.assert_allclose(there, x, atol=1e-4)
+        assert (np.linalg.eigvalsh(hessian(there)) < -1e-9).sum() == index
 
 
 def test_requests_that_make_no_sense_are_refused():

@@ -17,6 +17,7 @@ from torchscape.potentials.base import Potential
 from torchscape.potentials.counted import Metered
 from torchscape.saddles.band import Band, find_paths
 from torchscape.saddles.certify import exact_twin, with_rows
+from torchscape.saddles.characterise import characterise_with_modes
 from torchscape.saddles.descend import Descent, ImplicitDescent, Quench, choose_descent
 from torchscape.saddles.directions import Directions, RandomDirections
 from torchscape.saddles.follow import Follow, follow
@@ -284,7 +285,10 @@ def confirm(
         descent = dataclasses.replace(descent, tol=tol)
     rows = torch.arange(len(points), device=points.x.device)
     outcome = torch.full_like(rows, int(Outcome.WRONG_INDEX))
-    return _told(u, rows, outcome, rows, verify(u, points, descent))
+    mode = None
+    if exact_twin(potential).dtype != potential.dtype:
+        mode = characterise_with_modes(u, points, log_det=False)[1]
+    return _told(u, rows, outcome, rows, _verified(u, points, mode, Follow(retry=False, tol=tol), descent, None))
 
 
 def _refined(u: Metered, owner, x, mode, enters, refine, descent, tol, known=None) -> SaddleSearch:
@@ -295,17 +299,26 @@ def _refined(u: Metered, owner, x, mode, enters, refine, descent, tol, known=Non
     outcome = torch.full_like(owner, int(Outcome.KINK))
     enters = torch.nonzero(enters)[:, 0]
     found = follow(u, x[enters], mode[enters], options=refine)
+    return _told(u, owner, outcome, enters, _verified(u, found.points, found.mode, refine, descent, known))
+
+
+def _verified(u: Metered, points, mode, refine: Follow, descent, known) -> Verified:
+    """What verification says of the points, whose modes are known where the coordinates are float32: neither which
+    saddle a point is nor where its paths end is certain then, and the last steps are taken in float64."""
     exact = exact_twin(u.potential)
     if exact.dtype == u.dtype:
-        return _told(u, owner, outcome, enters, verify(u, found.points, descent, known))
-    # In float32 neither which saddle this is nor where its paths end is certain: the last steps are in float64.
+        return verify(u, points, descent, known)
     finer = Metered(exact)
-    near = torch.nonzero(_is_near(found.points.status))[:, 0]
-    again = follow(finer, found.points.x[near].to(exact.dtype), found.mode[near].to(exact.dtype), options=refine)
-    points = with_rows(found.points, near, again.points)
-    checked = verify(finer, points, descent, None if known is None else known.to(exact.dtype))
+    near = torch.nonzero(_is_near(points.status))[:, 0]
+    again = follow(finer, points.x[near].to(exact.dtype), mode[near].to(exact.dtype), options=refine)
+    checked = verify(
+        finer,
+        with_rows(points, near, again.points),
+        descent,
+        None if known is None else known.to(exact.dtype),
+    )
     u.charge(finer.n_gradients, finer.n_hessians, finer.n_hvps)
-    return _told(u, owner, outcome, enters, checked.to(u.dtype))
+    return checked.to(u.dtype)
 
 
 def _is_near(status: Int[Tensor, "C"]) -> Bool[Tensor, "C"]:

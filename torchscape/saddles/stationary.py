@@ -12,6 +12,7 @@ from torchscape.optimise import Pool, Queue, standing, verdict
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
+from torchscape.saddles.certify import exact_twin, in_dtype, with_rows
 from torchscape.saddles.characterise import characterise
 from torchscape.saddles.curvature import Curvature, Dense, Quadratic
 from torchscape.saddles.projector import Projector
@@ -235,7 +236,7 @@ def find_stationary(
     """From every start to a stationary point of whatever index; row i of the result belongs to start i.
 
     Converged rows are characterised (:func:`~torchscape.saddles.characterise`); the others have index -1 and a
-    status. Dense Hessians are used: this is for hundreds of coordinates, not for thousands.
+    status. Where coordinates are float32 the last steps are taken in float64 (:meth:`Potential.double`). Dense Hessians are used: this is for hundreds of coordinates, not for thousands.
 
     Args:
         potential: U.
@@ -276,5 +277,18 @@ def find_stationary(
     Pool(options, max(1, min(pool_size or 2048, size, len(starts)))).run(potential, queue)
     found: StationaryPoints = queue.ordered()
     found = found.replace(eigenvalues=torch.full_like(found.x, torch.nan))
+    exact = exact_twin(potential)
+    if exact.dtype != potential.dtype:
+        return _ended_in(exact, found, options)
     rows = torch.nonzero(found.converged)[:, 0]
     return put_rows(found, rows, characterise(potential, found[rows])) if len(rows) else found
+
+
+def _ended_in(exact: Potential, found: StationaryPoints, options: Newton) -> StationaryPoints:
+    """With the last steps taken in float64: in float32 neither where a search ends nor of which index is certain."""
+    ended = (found.status == Status.CONVERGED) | (found.status == Status.STALLED)
+    rows = torch.nonzero(ended | (found.status == Status.TRAPPED))[:, 0]
+    again = find_stationary(exact, found.x[rows].to(exact.device, exact.dtype), options=options)
+    again = again.to(found.x.device)
+    again = again.replace(n_evaluations=again.n_evaluations + found.n_evaluations[rows])
+    return in_dtype(with_rows(found, rows, again), found.x.dtype)
