@@ -15,7 +15,7 @@ from scipy.integrate import solve_ivp
 from torchscape import FunctionPotential, Potential, Status
 from torchscape.potentials import Himmelblau
 from torchscape.potentials.preconditioner import Preconditioner
-from torchscape.saddles import ImplicitDescent, Quench, choose_descent, descend
+from torchscape.saddles import Descent, ImplicitDescent, Quench, choose_descent, descend
 from torchscape.saddles.secants import Secants
 
 
@@ -191,6 +191,19 @@ def test_rows_do_not_notice_their_neighbours_and_nan_is_told():
     ends = descend(u, together)
     assert ends.status.tolist() == [int(Status.CONVERGED), int(Status.NOT_FINITE), int(Status.CONVERGED)]
     assert torch.allclose(ends.x[2:], descend(u, starts[2:3]).x, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [Descent(max_evaluations=4), ImplicitDescent(max_evaluations=12)])
+def test_a_path_that_has_spent_its_budget_goes_on_and_else_is_open(options):
+    u, starts, exact = bent()
+    ends = descend(u, starts[:4], options=options)
+    assert bool(ends.converged.all())
+    assert torch.allclose(ends.x, exact[:4], atol=1e-5)
+    assert bool((ends.n_evaluations > options.max_evaluations).all())
+    short = dataclasses.replace(options, max_evaluations=1)
+    opened = descend(u, starts[:4], options=short)
+    assert opened.status.tolist() == [int(Status.MAX_STEPS)] * 4
+    assert bool((opened.n_evaluations <= 12).all())
 
 
 def test_a_path_into_the_wall_of_a_box_ends_on_it():

@@ -69,9 +69,10 @@ def descend(
     path has met across its direction. Where that may have made more of its errors than ``doubt`` allows, it is
     followed again, ten times as accurately, until two of its runs end in one point.
 
-    What has not converged within the path's budget (a kink, a minimum with an unknown zero mode) is finished by
-    :func:`~torchscape.optimise.relax` from where the path had come to. As a minimiser may leave the basin, that
-    end counts if steps ten times shorter lead to the same.
+    A path that has spent its budget goes on from where it is with one ten times as large; if that is not enough its
+    end is open, too. What stops at a kink, or at a wall of the box, is finished by
+    :func:`~torchscape.optimise.relax` from there. As a minimiser may leave the basin, that end counts if steps ten
+    times shorter lead to the same.
 
     Args:
         potential: U.
@@ -96,10 +97,9 @@ def descend(
         return _until_two_agree(potential, starts, options)
     # Which paths are followed again is for the host to know; it is told all about a repetition at once.
     found, device = _followed(potential, starts, options, options), starts.device
+    found, converged, clear, opened = _gone_on(potential, found, options, options.margin)
     ends, course = found.points, found.course
     stepper: Descent | Flow = options
-    converged, clear = torch.stack([ends.converged, course.room >= options.margin]).to(HOST)
-    opened = ~converged & ~clear  # without an end it would only spend its budget again
     doubt = torch.nonzero(converged & ~clear)[:, 0]
     alike = torch.ones_like(doubt, dtype=torch.bool)  # paths whose last two runs end in one point
     for times in range(options.n_again + 1):
@@ -134,9 +134,8 @@ def _until_two_agree(
 ) -> StationaryPoints:
     """Ends of the paths; those in doubt are those of two runs, of which one was ten times as accurate."""
     found, device = _followed(potential, starts, options, options), starts.device
+    found, converged, clear, opened = _gone_on(potential, found, options, 1.0)
     ends, stepper = found.points, options
-    converged, clear = torch.stack([ends.converged, found.course.room >= 1.0]).to(HOST)
-    opened = ~converged & ~clear  # without an end it would only spend its budget again
     doubt = torch.nonzero(converged & ~clear)[:, 0]
     for _ in range(options.n_again):
         if len(doubt) == 0:
@@ -149,6 +148,31 @@ def _until_two_agree(
     opened[doubt] = True
     ends = _finished(potential, ends, torch.nonzero(~converged & ~opened)[:, 0].to(device), options.tol)
     return ends.replace(status=torch.where(opened.to(device), int(Status.MAX_STEPS), ends.status))
+
+
+def _gone_on(
+    potential: Potential, found: Ends, options: Descent | ImplicitDescent, margin: float
+) -> tuple[Ends, Bool[Tensor, "B"], Bool[Tensor, "B"], Bool[Tensor, "B"]]:
+    """With the paths that have spent their budget followed further; which have ended, which kept clear of divides,
+    and which are open, as the host knows it. What has come to a wall is left where it is."""
+    points, course = found.points, found.course
+    spent = points.status == Status.MAX_STEPS
+    if potential.bounds is not None:
+        spent &= potential.bounds.interior(points.x)
+    converged, clear, spent = torch.stack([points.converged, course.room >= margin, spent]).to(HOST)
+    opened = ~converged & ~clear  # without an end it would only spend its budget again
+    rows = torch.nonzero(spent & clear)[:, 0]
+    if len(rows) == 0:
+        return found, converged, clear, opened
+    there = rows.to(points.x.device)
+    further = dataclasses.replace(options, max_evaluations=10 * options.max_evaluations)
+    more = _followed(potential, points.x[there], options, further)
+    total = points.n_evaluations[there] + more.points.n_evaluations
+    points = put_rows(points, there, more.points.replace(n_evaluations=total))
+    course = put_rows(course, there, more.course)
+    converged[rows], clear[rows] = torch.stack([more.points.converged, more.course.room >= margin]).to(HOST)
+    opened[rows] = ~converged[rows]
+    return Ends(points, course), converged, clear, opened
 
 
 def _followed(
