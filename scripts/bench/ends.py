@@ -371,6 +371,7 @@ def cases(data: str) -> list[Case]:
     return [
         Case("regression", {"data": data}, 4000, 200),
         Case("regression", {"seed": 1}, 4000, 150),
+        Case("regression", {"seed": 2}, 4000, 150),
         Case("lj", {"n": 8}, 128, 60),
         Case("trimer-network", {"l2": 1e-5}, 192, 60),
         Case("trimer-network", {"l2": 1e-5, "hidden": 4}, 192, 100),
