@@ -374,7 +374,6 @@ def cases(data: str) -> list[Case]:
         Case("regression", {"seed": 2}, 4000, 150),
         Case("lj", {"n": 8}, 128, 60),
         Case("trimer-network", {"l2": 1e-5}, 192, 60),
-        Case("trimer-network", {"l2": 1e-5, "hidden": 4}, 192, 100),
         Case("digits", {"hidden": 4, "n_train": 200}, 24, 60),
     ]
 

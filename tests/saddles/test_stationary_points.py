@@ -145,7 +145,7 @@ def test_confirmed_transition_states_come_with_their_minima():
 
 
 def test_in_float32_points_are_those_of_float64():
-    """Of 36 points that a search in float32 called converged none was one: SciPy went elsewhere from all of them."""
+    """Of 36 points that a search in float32 called converged none was one: SciPy left all of them."""
     torch.manual_seed(0)
     data = torch.randn(60, 4), torch.randint(0, 3, (60,))
     net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 3))

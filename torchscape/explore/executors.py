@@ -15,6 +15,9 @@ from torchscape.potentials.base import Potential
 __all__ = ["Executor", "InProcess", "choose_executor"]
 
 
+_EXECUTORS = "give 'in-process', 'processes', 'processes:4', or an Executor"
+
+
 @runtime_checkable
 class Executor(Protocol):
     """Runs the tasks of a round and yields their results in the order of the tasks."""
@@ -46,7 +49,9 @@ def choose_executor(executor: Executor | str | None) -> Iterator[Executor]:
         ...     executor
         Processes(workers=2, threads=1)
     """
-    if not isinstance(executor, str | None):
+    if executor is not None and not isinstance(executor, str):
+        if not isinstance(executor, Executor):
+            raise OptionError(f"executor={executor!r}; {_EXECUTORS}")
         yield executor
         return
     kind, colon, number = (executor or "in-process").partition(":")
@@ -56,4 +61,4 @@ def choose_executor(executor: Executor | str | None) -> Iterator[Executor]:
         with Processes(int(number) if colon else None) as processes:
             yield processes
     else:
-        raise OptionError(f"executor={executor!r}; give 'in-process', 'processes', 'processes:4', or an Executor")
+        raise OptionError(f"executor={executor!r}; {_EXECUTORS}")

@@ -11,7 +11,7 @@ import torch
 
 from torchscape import stopwatch
 from torchscape.devices import HOST
-from torchscape.errors import DatabaseError
+from torchscape.errors import DatabaseError, OptionError
 from torchscape.explore import curvatures
 from torchscape.explore.bar import TurnBar
 from torchscape.explore.basin_hopping import BasinHopping
@@ -29,6 +29,7 @@ from torchscape.landscape import Landscape
 from torchscape.landscape.description import NO_MINIMUM, UP_TO_FAMILIES, nothing_found
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential, hash_settings
+from torchscape.potentials.expected import expect_potential
 from torchscape.potentials.probe import probe
 from torchscape.saddles import Certificate, SaddleSearch
 from torchscape.stopwatch import Stopped, Stopwatch
@@ -42,7 +43,7 @@ def explore(
     landscape: Landscape,
     potential: Potential,
     *,
-    strategies: Sequence[Strategy] | None = None,
+    strategies: Strategy | Sequence[Strategy] | None = None,
     seed: int = 0,
     budget: Budget | None = None,
     executor: Executor | str | None = None,
@@ -72,7 +73,7 @@ def explore(
     Args:
         landscape: the database, opened for this potential.
         potential: what to explore.
-        strategies: default ``[BasinHopping(), ConnectMinima()]``.
+        strategies: one, or several that take turns; default ``[BasinHopping(), ConnectMinima()]``.
         seed: decides every random number.
         budget: limits for this call.
         executor: who runs the tasks: an object such as :class:`InProcess` (the default) or
@@ -87,6 +88,7 @@ def explore(
 
     Raises:
         FingerprintMismatch: if the landscape is that of another potential.
+        OptionError: for an argument of another kind.
         PotentialError: if a derivative or the symmetry of the potential is false.
         DatabaseError: if it cannot be written; what is committed stays.
         SystemExit: after SIGTERM or SIGHUP.
@@ -101,18 +103,18 @@ def explore(
         (2, 1)
     """
     SEED.check("explore", seed=seed)
-    strategies = [BasinHopping(), ConnectMinima()] if strategies is None else list(strategies)
+    chosen = _checked(landscape, potential, strategies, budget)
     if potential is not landscape.potential and not landscape.is_readonly:
         landscape.expect(potential)
     with interruptible(), choose_executor(executor) as runs:
         if check:
             probe(potential)
         loop = _Loop(landscape, potential, seed, budget or Budget(), runs, progress)
-        run = landscape.begin_run(seed, {"strategies": [repr(s) for s in strategies], "budget": repr(budget)})
+        run = landscape.begin_run(seed, {"strategies": [repr(s) for s in chosen], "budget": repr(budget)})
         found: Mapping[str, Any] = {}
         try:
             with stopwatch.running(loop.watch):
-                status = loop.run(strategies)
+                status = loop.run(chosen)
             if status != "budget: seconds":
                 found = find_invariances(landscape, potential)
         except (KeyboardInterrupt, Stopped) as stop:
@@ -133,6 +135,26 @@ def explore(
     if report.advice:
         warnings.warn(report.advice, stacklevel=2)
     return report
+
+
+def _checked(landscape: object, potential: object, strategies: Any, budget: object) -> list[Strategy]:
+    """The strategies, where every argument is of its kind."""
+    if not isinstance(landscape, Landscape):
+        raise OptionError(
+            "explore(landscape, potential): the landscape comes first, as Landscape.open(path, potential) gives "
+            f"it, not a {type(landscape).__name__}"
+        )
+    expect_potential("explore", potential)
+    if budget is not None and not isinstance(budget, Budget):
+        raise OptionError(f"explore: budget={budget!r}; give a Budget, such as Budget(seconds=60)")
+    if strategies is None:
+        return [BasinHopping(), ConnectMinima()]
+    chosen = [strategies] if isinstance(strategies, Strategy) else list(strategies)
+    for one in chosen:
+        if not isinstance(one, Strategy):
+            what = f"the class {one.__name__}" if isinstance(one, type) else type(one).__name__
+            raise OptionError(f"explore: strategies are objects such as BasinHopping(), not {what}")
+    return chosen
 
 
 class _Loop:

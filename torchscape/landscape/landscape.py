@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import torch
 
@@ -19,8 +19,10 @@ from torchscape.landscape.provisional import Provisional
 from torchscape.landscape.screening import REASONS, screen
 from torchscape.landscape.store import Store
 from torchscape.landscape.table import Origin, PointTable
+from torchscape.network import Network
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
+from torchscape.potentials.expected import expect_potential
 from torchscape.saddles.certify import Certificate, certify_minima, with_rows
 from torchscape.types import Bool, Float, Int, Tensor
 
@@ -88,6 +90,12 @@ class Landscape(Provisional):
                 is being written by somebody else.
             FingerprintMismatch: if it belongs to another potential.
         """
+        if not isinstance(path, str | os.PathLike):
+            raise DatabaseError(
+                f"Landscape.open(path, potential): the path comes first, not a {type(path).__name__}"
+            )
+        if potential is not None:
+            expect_potential("Landscape.open", potential)
         readonly = potential is None if readonly is None else readonly
         store = Store(Path(path), readonly=readonly, create=create and potential is not None)
         return cls._of(store, potential, matching)
@@ -95,6 +103,7 @@ class Landscape(Provisional):
     @classmethod
     def in_memory(cls, potential: Potential, *, matching: Matching | None = None) -> Landscape:
         """A landscape that lives as long as this object."""
+        expect_potential("Landscape.in_memory", potential)
         return cls._of(Store(None), potential, matching)
 
     @classmethod
@@ -111,6 +120,12 @@ class Landscape(Provisional):
         except BaseException:
             store.close()
             raise
+
+    def __getattr__(self, name: str) -> NoReturn:
+        kind = type(self).__name__
+        if name in Network.__dataclass_fields__ or hasattr(Network, name):
+            raise AttributeError(f"a {kind} has no {name!r}, its network has: give landscape.network()", name=name)
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}", name=name, obj=self)
 
     def expect(self, potential: Potential) -> None:
         """Is this the landscape of that potential?

@@ -16,6 +16,7 @@ from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
+from torchscape.potentials.expected import expect_potential
 from torchscape.progress import progress_bar
 from torchscape.types import Float, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE
@@ -83,6 +84,7 @@ def relax(
         >>> relax(Wells(), torch.tensor([[-2.0], [0.5]], dtype=torch.float64)).x.round(decimals=6).tolist()
         [[-1.0], [1.0]]
     """
+    expect_potential("relax", potential)
     NOT_NEGATIVE.or_none.check("relax", tol=tol)
     COUNT.or_none.check("relax", max_steps=max_steps, pool_size=pool_size)
     if starts.ndim != 2 or starts.shape[1] != potential.ndim:

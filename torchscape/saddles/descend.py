@@ -69,8 +69,8 @@ def descend(
     path has met across its direction. Where that may have made more of its errors than ``doubt`` allows, it is
     followed again, ten times as accurately, until two of its runs end in one point.
 
-    A path that has spent its budget goes on from where it is with one ten times as large; if that is not enough its
-    end is open, too. What stops at a kink, or at a wall of the box, is finished by
+    A path that has spent its budget goes on from where it is with one ten times as large; if that is not enough
+    its end is open, too. What stops at a kink, or at a wall of the box, is finished by
     :func:`~torchscape.optimise.relax` from there. As a minimiser may leave the basin, that end counts if steps ten
     times shorter lead to the same.
 

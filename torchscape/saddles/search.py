@@ -15,6 +15,7 @@ from torchscape.errors import PotentialError
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.counted import Metered
+from torchscape.potentials.expected import expect_potential
 from torchscape.saddles.band import Band, find_paths
 from torchscape.saddles.certify import exact_twin, with_rows
 from torchscape.saddles.characterise import characterise_with_modes
@@ -144,6 +145,7 @@ def connect(
         >>> found.ts.energy.tolist(), found.minus.x[:, 0].abs().round(decimals=6).tolist()
         ([1.0], [1.0])
     """
+    expect_potential("connect", potential)
     NOT_NEGATIVE.or_none.check("connect", tol=tol)
     for points in (a, b):
         if points.ndim != 2 or points.shape[1] != potential.ndim or len(a) != len(b):
@@ -227,6 +229,7 @@ def climb(
         >>> found.ts.energy.tolist(), found.outcomes
         ([1.0], {'VERIFIED': 1, 'LOST': 1})
     """
+    expect_potential("climb", potential)
     POSITIVE.check("climb", size=size)
     SEED.check("climb", seed=seed)
     NOT_NEGATIVE.or_none.check("climb", tol=tol)
@@ -278,6 +281,7 @@ def confirm(
         >>> confirm(Wells(), top).minus.energy.round(decimals=9).tolist()
         [0.0]
     """
+    expect_potential("confirm", potential)
     NOT_NEGATIVE.or_none.check("confirm", tol=tol)
     u = Metered(potential)
     descent = descent or choose_descent(potential)

@@ -12,6 +12,7 @@ from torchscape.optimise import Pool, Queue, standing, verdict
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
+from torchscape.potentials.expected import expect_potential
 from torchscape.saddles.certify import exact_twin, in_dtype, with_rows
 from torchscape.saddles.characterise import characterise
 from torchscape.saddles.curvature import Curvature, Dense, Quadratic
@@ -236,7 +237,8 @@ def find_stationary(
     """From every start to a stationary point of whatever index; row i of the result belongs to start i.
 
     Converged rows are characterised (:func:`~torchscape.saddles.characterise`); the others have index -1 and a
-    status. Where coordinates are float32 the last steps are taken in float64 (:meth:`Potential.double`). Dense Hessians are used: this is for hundreds of coordinates, not for thousands.
+    status. Where coordinates are float32 the last steps are taken in float64 (:meth:`Potential.double`).
+    Dense Hessians are used: this is for hundreds of coordinates, not for thousands.
 
     Args:
         potential: U.
@@ -259,6 +261,7 @@ def find_stationary(
         >>> found.index.tolist(), found.energy.round(decimals=9).tolist()
         ([0, 1, 2], [0.0, 1.0, 2.0])
     """
+    expect_potential("find_stationary", potential)
     COUNT.or_none.check("find_stationary", pool_size=pool_size)
     if starts.ndim != 2 or starts.shape[1] != potential.ndim:
         raise PotentialError(f"starts must be [B, {potential.ndim}], not {list(starts.shape)}: one row per start")
@@ -285,7 +288,7 @@ def find_stationary(
 
 
 def _ended_in(exact: Potential, found: StationaryPoints, options: Newton) -> StationaryPoints:
-    """With the last steps taken in float64: in float32 neither where a search ends nor of which index is certain."""
+    """With the last steps taken in float64: in float32 neither where a search ends nor its index is certain."""
     ended = (found.status == Status.CONVERGED) | (found.status == Status.STALLED)
     rows = torch.nonzero(ended | (found.status == Status.TRAPPED))[:, 0]
     again = find_stationary(exact, found.x[rows].to(exact.device, exact.dtype), options=options)

@@ -177,8 +177,8 @@ class Descent:
         error: Float[Tensor, "B"],
         rejected: Bool[Tensor, "B"],
     ) -> Float[Tensor, "B"]:
-        """How far the next step may go. The error of a step grows with the cube of its length, and faster where the
-        curvature is only updated: aiming at a third of what is allowed leaves one step in ten to be rejected."""
+        """How far the next step may go. The error of a step grows with the cube of its length, and faster where
+        the curvature is only updated: at a third of what is allowed one step in ten is rejected."""
         tol = self.path_tol * potential.length_scale
         factor = (0.7 * (tol / error.clamp(min=1e-6 * tol)) ** (1 / 3)).clamp(0.2, 2.0)
         grown = torch.maximum(radius, factor * length).clamp(max=self.max_step * potential.length_scale)

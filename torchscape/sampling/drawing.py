@@ -14,6 +14,7 @@ from torchscape.errors import OutOfMemory, PotentialError, TorchscapeError
 from torchscape.memory import Limits, attempt, available_memory
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
+from torchscape.potentials.expected import expect_potential
 from torchscape.progress import progress_bar
 from torchscape.sampling.chains import Chains, Sampler
 from torchscape.sampling.langevin import BAOAB
@@ -152,6 +153,7 @@ def sample(
         >>> samples.x.shape, [round(v, 1) for v in (samples.points.var(0) * torch.tensor([1, 100])).tolist()]
         (torch.Size([100, 200, 2]), [1.0, 1.0])
     """
+    expect_potential("sample", potential)
     COUNT_OR_ZERO.check("sample", steps=steps, burn_in=burn_in)
     COUNT.check("sample", thin=thin)
     COUNT.or_none.check("sample", batch_size=batch_size)
