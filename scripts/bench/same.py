@@ -339,9 +339,13 @@ def compare(commit: str, parts: Sequence[str], repeats: int) -> bool:
             said = differences(*(one.found(part) for one in both))
             median = np.array([statistics.median(some) if some else 0.0 for some in seconds])
             totals += median
-            ratios = sorted(a / b for a, b in zip(*seconds, strict=True))
-            times = f"{median[0]:7.2f} s, ratio {median[0] / median[1]:.3f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-            print(f"{part:12s} {'the same' if not said else 'DIFFERS':9s} {times if repeats else ''}", flush=True)
+            times = ""
+            if repeats:
+                ratios = sorted(a / b for a, b in zip(*seconds, strict=True))
+                times = (
+                    f"{median[0]:7.2f} s, ratio {median[0] / median[1]:.3f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+                )
+            print(f"{part:12s} {'the same' if not said else 'DIFFERS':9s} {times}", flush=True)
             print("".join(f"    {line}\n" for line in said), end="", flush=True)
             same &= not said
         for one in both:

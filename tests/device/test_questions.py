@@ -23,10 +23,13 @@ from torchscape.optimise.relaxation import relax
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials import FunctionPotential
 from torchscape.saddles import Band, Descent, Follow
+from torchscape.saddles.band import Images
 from torchscape.saddles.curvature import Dense, Krylov
 from torchscape.saddles.flow import Flow
+from torchscape.saddles.follow import Uphill
+from torchscape.saddles.stationary import Aimed
 from torchscape.saddles.stationary import Newton as StationarySearch
-from torchscape.sampling.basins.flow import SteepestDescent
+from torchscape.sampling.basins.flow import SteepestDescent, Tested
 
 pytestmark = pytest.mark.standin
 
@@ -64,21 +67,23 @@ def starts(u: tsc.Potential, n: int = 5) -> torch.Tensor:
     return x if u.bounds is None else u.bounds.clamp(x)
 
 
-def directed(u: tsc.Potential) -> torch.Tensor:
+def directed(u: tsc.Potential) -> Uphill:
     x = starts(u)
-    return torch.cat([x, torch.ones_like(x) / u.ndim**0.5], 1)
+    return Uphill(x, torch.ones_like(x) / u.ndim**0.5)
 
 
-def aimed(u: tsc.Potential) -> torch.Tensor:
+def aimed(u: tsc.Potential) -> Aimed:
     x = starts(u)
-    return torch.cat([x, torch.ones_like(x[:, :1])], 1)
+    return Aimed(x, torch.ones(len(x), dtype=torch.int64, device=x.device))
 
 
-def bands(u: tsc.Potential) -> torch.Tensor:
-    images = Band().initial(
-        starts(u), -starts(u), torch.full((5,), 11, device="standin"), torch.arange(5), most=11
-    )
-    return torch.cat([torch.full_like(images[:, 0, :1], 11), images.flatten(1)], 1)
+def bands(u: tsc.Potential) -> Images:
+    n_images = torch.full((5,), 11, device="standin")
+    return Images(Band().initial(starts(u), -starts(u), n_images, torch.arange(5), most=11), n_images)
+
+
+def untested(u: tsc.Potential) -> Tested:
+    return Tested.for_none(starts(u))
 
 
 STEPPERS = {
@@ -94,7 +99,7 @@ STEPPERS = {
     "stationary": (StationarySearch(), aimed),
     "stationary, Krylov": (StationarySearch(curvature=Krylov(max_dim=8)), aimed),
     "flow": (Flow(1e-3), starts),
-    "steepest descent": (SteepestDescent(), starts),
+    "steepest descent": (SteepestDescent(), untested),
 }
 
 

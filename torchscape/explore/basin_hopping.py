@@ -14,7 +14,7 @@ from torchscape.explore.moves import Gaussian, Move
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Found, blocks
 from torchscape.optimise import Pool, QuasiNewton, choose_optimiser
-from torchscape.optimise.relaxation import pool_size_for
+from torchscape.optimise.relaxation import MOST_ROWS
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.transfer import moved
@@ -149,9 +149,7 @@ class Hops:
 
     def run(self, potential: Potential) -> Found:
         walk = _Walk(self.settings, potential, self.state, self.until, self.first)
-        optimiser = walk.optimiser
-        size = pool_size_for(optimiser, potential, len(walk.hop))
-        Pool(optimiser, size).run(potential, walk)
+        Pool.fitting(walk.optimiser, potential, len(walk.hop), most=MOST_ROWS).run(potential, walk)
         minima, state = moved((walk.quenched(), walk.state()), HOST)
         return Found(
             minima,

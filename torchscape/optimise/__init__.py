@@ -1,13 +1,14 @@
 """To a minimum: batched quasi-Newton descents in an in-flight pool."""
 
+from torchscape.deprecation import moved
 from torchscape.optimise.bfgs import BFGS
 from torchscape.optimise.lbfgs import LBFGS
 from torchscape.optimise.newton import Newton, polish
-from torchscape.optimise.pool import Pool, Queue
+from torchscape.optimise.pool import Pool, Queue, run_pool
 from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.optimise.relaxation import choose_optimiser, relax
 from torchscape.optimise.search import Armijo
-from torchscape.optimise.termination import default_tol, standing, verdict
+from torchscape.optimise.termination import default_tol, standing, termination_test
 
 __all__ = [
     "BFGS",
@@ -21,6 +22,9 @@ __all__ = [
     "default_tol",
     "polish",
     "relax",
+    "run_pool",
     "standing",
-    "verdict",
+    "termination_test",
 ]
+
+__getattr__ = moved(__name__, {"verdict": "torchscape.optimise.termination.termination_test"}, until="0.2")

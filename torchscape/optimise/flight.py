@@ -42,7 +42,7 @@ class Flight:
     def __post_init__(self) -> None:
         self.ids: Int[Tensor, "B"] = torch.empty(0, dtype=torch.int64)
         self.state: Any = None
-        self._starts: list[tuple[Tensor, Tensor]] = []  # taken from the source, not begun
+        self._starts: list[tuple[Tensor, Any]] = []  # taken from the source, not begun
         self._parked: list[tuple[Tensor, Any]] = []  # begun, on the host
         self._limits = limits_of(self.potential)
         self._key = ("in flight", repr(self.stepper), self.potential.device, self.potential.dtype)
@@ -71,7 +71,7 @@ class Flight:
                 self.ids, self.state = ids, self.resume(ids, state)
                 return True
             half = self._halved(len(ids), "new rows", state)
-            self._starts += [(ids[half:], x[half:]), (ids[:half], x[:half])]
+            self._starts += [(ids[rows], take_rows(x, rows)) for rows in (slice(half, None), slice(half))]
 
     def advance(self, n_steps: int) -> Bool[Tensor, "B"]:
         """So many steps, and what the stepper does for rows that want something; which rows have finished, told by
@@ -166,21 +166,21 @@ class Flight:
 
     # --- where there is room ------------------------------------------------------------------------------------
 
-    def _take(self, n: int) -> tuple[Tensor, Tensor]:
+    def _take(self, n: int) -> tuple[Tensor, Any]:
         """At most n starts: those that wait, else from the source."""
         if not self._starts:
             return self.source.take(n)
         ids, x = self._starts.pop()
         if len(ids) > n:
-            self._starts.append((ids[n:], x[n:]))
-        return ids[:n], x[:n]
+            self._starts.append((ids[n:], take_rows(x, slice(n, None))))
+        return ids[:n], take_rows(x, slice(n))
 
     def _exchange(self, done: Int[Tensor, "K"], there: Int[Tensor, "K"], finished: Bool[Tensor, "B"]) -> None:
         """Newcomers move into finished rows (``there``: on the device), and what is left of those is dropped."""
         ids, x = self._take(max(0, self.size - len(self.ids) + len(done)))
         n = min(len(done), len(ids))
         if n:
-            fits, fresh = attempt(self.stepper.init, self.potential, x[:n], given_up=True)
+            fits, fresh = attempt(self.stepper.init, self.potential, take_rows(x, slice(n)), given_up=True)
             if fits:
                 self.ids = self.ids.clone()
                 self.ids[done[:n]] = ids[:n]
@@ -191,7 +191,7 @@ class Flight:
                 self._halved(len(self.ids) + 1, "rows in flight and newcomers", fresh)
                 n = 0
         if n < len(ids):
-            self._starts.append((ids[n:], x[n:]))
+            self._starts.append((ids[n:], take_rows(x, slice(n, None))))
         finished = finished.clone()
         finished[done[:n]] = False
         self._finished = finished

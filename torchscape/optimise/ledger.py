@@ -17,7 +17,7 @@ from torchscape import stopwatch
 from torchscape.devices import HOST
 from torchscape.optimise.columns import built, dataclass_of, joined, leaves, name_of, with_shared
 from torchscape.optimise.flight import Flight
-from torchscape.optimise.rows import map_rows, take_rows
+from torchscape.optimise.rows import cat_rows, columns_of, map_rows, take_rows
 from torchscape.points import Status
 from torchscape.transfer import moved
 from torchscape.types import Bool, Int, Tensor
@@ -275,35 +275,37 @@ class _Kept:
         self.entry: Entry | None = None  # of the rows that were running at the last look
         self._n_resumed: dict[int, int] = {}  # rows of each entry that go on
         self._ids = torch.empty(0, dtype=torch.int64)  # taken, not given back
-        self._starts: list[Tensor] = []
+        self._starts: list[tuple[Tensor, ...]] = []
         self._at = torch.empty(0, 2, dtype=torch.int64)  # in which of these, and in which row
 
     @property
     def is_exhausted(self) -> bool:
         return bool(getattr(self.source, "is_exhausted", False))
 
-    def take(self, n: int) -> tuple[Int[Tensor, "K"], Tensor]:
+    def take(self, n: int) -> tuple[Int[Tensor, "K"], Any]:
         ids, x = self.source.take(n)
         if self.result is None:
             return ids, x
         taken = [(ids, x)]
         while len(ids):
-            known, order, results = self.ledger.recalled(self.what, self.result, (x,))
+            known, order, results = self.ledger.recalled(self.what, self.result, columns_of(x))
             if results is None:
                 break
             rest = torch.nonzero(~known)[:, 0]
-            taken[-1] = (ids[rest], x[rest.to(x.device)])
+            taken[-1] = (ids[rest], take_rows(x, rest.to(columns_of(x)[0].device)))
             self._charge(results)
             self._tell(len(order))
             self.source.give(ids[order], results)
             ids, x = self.source.take(n - sum(len(part) for part, _ in taken))
             taken.append((ids, x))
         ids = torch.cat([part for part, _ in taken])
-        x = torch.cat([part for _, part in taken]) if len(taken) > 1 else taken[0][1]
+        x = cat_rows([part for _, part in taken]) if len(taken) > 1 else taken[0][1]
         self._ids = torch.cat([self._ids, ids])
         lot = torch.full_like(ids, len(self._starts))
         self._at = torch.cat([self._at, torch.stack([lot, torch.arange(len(ids))], 1)])
-        self._starts.append(x.clone())  # steppers write into what they are given
+        self._starts.append(
+            tuple(column.clone() for column in columns_of(x))
+        )  # steppers write into what they are given
         return ids, x
 
     def give(self, ids: Int[Tensor, "K"], results: Any) -> None:
@@ -330,7 +332,7 @@ class _Kept:
             f"unfinished {self.kind}",
             what,
             "",
-            digests(what, (starts,)),
+            digests(what, starts),
             leaves(state, Tensor),
             leaves(state, int),
         )
@@ -348,7 +350,7 @@ class _Kept:
             return state
         known = {bytes(key): number for number, key in enumerate(running.keys.numpy())}
         order, starts = self._begun(place)
-        keys = [bytes(key) for key in digests(running.what, (starts,)).numpy()]
+        keys = [bytes(key) for key in digests(running.what, starts).numpy()]
         pairs = [(r, known[key]) for r, key in zip(row[order].tolist(), keys, strict=True) if key in known]
         if not pairs:
             return state
@@ -367,12 +369,15 @@ class _Kept:
         self._charge(self.flight.stepper.result(self.potential, take_rows(state, here.to(state.status.device))))
         return state
 
-    def _begun(self, place: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], Tensor]:
+    def _begun(self, place: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], tuple[Tensor, ...]]:
         """Starts of rows that were taken, in one copy on the host, and in which order of ``place`` they are."""
         lots = [(lot, (self._at[place, 0] == lot).nonzero()[:, 0]) for lot in self._at[place, 0].unique().tolist()]
         starts = moved([self._starts[lot] for lot, _ in lots], HOST)
-        rows = [x[self._at[place[mine], 1]] for x, (_, mine) in zip(starts, lots, strict=True)]
-        return torch.cat([mine for _, mine in lots]), torch.cat(rows)
+        rows = [
+            [column[self._at[place[mine], 1]] for column in columns]
+            for columns, (_, mine) in zip(starts, lots, strict=True)
+        ]
+        return torch.cat([mine for _, mine in lots]), tuple(torch.cat(part) for part in zip(*rows, strict=True))
 
     def _note(self, ids: Int[Tensor, "K"], results: Any) -> None:
         """Each row beside the start it was taken with."""
@@ -381,12 +386,12 @@ class _Kept:
         for lot in self._at[place, 0].unique().tolist():
             mine = torch.nonzero(self._at[place, 0] == lot)[:, 0]
             starts = self._starts[lot]
-            some = results if len(mine) == len(ids) else take_rows(results, row[mine].to(starts.device))
-            self.ledger.note(self.kind, self.what, (starts,), some, self._at[place[mine], 1])
+            some = results if len(mine) == len(ids) else take_rows(results, row[mine].to(starts[0].device))
+            self.ledger.note(self.kind, self.what, starts, some, self._at[place[mine], 1])
         open_ = ~is_it.any(0)
         self._ids, self._at = self._ids[open_], self._at[open_]
         for lot in set(range(len(self._starts))) - set(self._at[:, 0].tolist()):
-            self._starts[lot] = torch.empty(0)  # nobody needs them any more
+            self._starts[lot] = ()  # nobody needs them any more
 
     def _tell(self, n: int) -> None:
         watch = stopwatch.current()

@@ -14,11 +14,12 @@ from torchscape.memory import available_memory
 from torchscape.optimise.flight import Flight
 from torchscape.optimise.ledger import kept_source
 from torchscape.optimise.protocols import Source, Stepper, Tended
+from torchscape.optimise.rows import columns_of, map_rows, n_rows, take_rows
 from torchscape.potentials.base import Potential
-from torchscape.types import Float, Int, Tensor
+from torchscape.types import Int, Tensor
 from torchscape.validation import COUNT, check_fields
 
-__all__ = ["Pool", "Queue", "Source", "Stepper", "Tended", "available_memory"]
+__all__ = ["Pool", "Queue", "Source", "Stepper", "Tended", "available_memory", "run_pool"]
 
 
 @dataclasses.dataclass
@@ -26,25 +27,29 @@ class Queue:
     """A fixed list of starts; results are handed back in the order of the starts by :meth:`ordered`.
 
     Identifiers are for the host to keep, wherever the starts lie.
+
+    Attributes:
+        starts: what the stepper begins from: points, or a dataclass of tensors with one row for each start.
+        taken: how many of them the pool has.
     """
 
-    starts: Float[Tensor, "N D"]
+    starts: Any
     taken: int = 0
 
     def __post_init__(self) -> None:
         self._ids: list[Tensor] = []
         self._results: list[Any] = []
 
-    def take(self, n: int) -> tuple[Int[Tensor, "K"], Float[Tensor, "K D"]]:
-        ids = torch.arange(self.taken, min(self.taken + n, len(self.starts)))
-        x = self.starts[self.taken : self.taken + len(ids)].clone()  # steppers write into what they were given
+    def take(self, n: int) -> tuple[Int[Tensor, "K"], Any]:
+        ids = torch.arange(self.taken, min(self.taken + n, n_rows(self.starts)))
+        some = take_rows(self.starts, slice(self.taken, self.taken + len(ids)))
         self.taken += len(ids)
-        return ids, x
+        return ids, map_rows(torch.clone, some)  # steppers write into what they were given
 
     @property
     def is_exhausted(self) -> bool:
         """Whether all starts have been taken."""
-        return self.taken >= len(self.starts)
+        return self.taken >= n_rows(self.starts)
 
     def give(self, ids: Int[Tensor, "K"], results: Any) -> None:
         self._ids.append(ids)
@@ -56,7 +61,7 @@ class Queue:
         results = type(self._results[0]).cat(self._results)
         if bool((order[1:] > order[:-1]).all()):  # as they are
             return results
-        return results[order.to(self.starts.device)]
+        return results[order.to(columns_of(self.starts)[0].device)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +83,23 @@ class Pool:
 
     def __post_init__(self) -> None:
         check_fields(self, size=COUNT, check_every=COUNT.or_none)
+
+    @classmethod
+    def fitting(
+        cls, stepper: Stepper, potential: Potential, n: int, *, numbers: int | None = None, most: int = 2048
+    ) -> Pool:
+        """A pool of as many rows as the memory of the device has room for, ``n`` and ``most`` at most.
+
+        Args:
+            stepper: says what a row takes (``bytes_per_row``).
+            potential: U.
+            n: rows that there are.
+            numbers: coordinates of a row; None for those of one point.
+            most: rows in flight, however much memory there is.
+        """
+        per_row = max(1, stepper.bytes_per_row(numbers or potential.ndim, potential.dtype))
+        fits = available_memory(torch.device(potential.device)) // per_row
+        return cls(stepper, max(1, min(n, most, fits)))
 
     def run(
         self,
@@ -106,6 +128,35 @@ class Pool:
                         flight.land(done, finished)
                     stopwatch.look()
                     stopwatch.check()
+
+
+def run_pool(
+    stepper: Stepper,
+    potential: Potential,
+    starts: Any,
+    *,
+    size: int | None = None,
+    most: int = 2048,
+    on_finished: Callable[[int], None] | None = None,
+) -> Any:
+    """The results of a stepper from all starts, row i belonging to start i.
+
+    Args:
+        stepper: what runs.
+        potential: U.
+        starts: at least one; points [N D], or a dataclass whose first tensor holds the coordinates.
+        size: rows in flight; None for as many as memory allows.
+        most: of them, at most, where memory decides.
+        on_finished: is told the number of rows that have finished, after every look at them.
+    """
+    queue, x = Queue(starts), columns_of(starts)[0]
+    if size is None:
+        pool = Pool.fitting(stepper, potential, len(x), numbers=x[0].numel(), most=most)
+    else:
+        pool = Pool(stepper, size)
+    told = None if on_finished is None else lambda running: on_finished(queue.taken - running)
+    pool.run(potential, queue, on_step=told)
+    return queue.ordered()
 
 
 def _least(on_host: bool, source: Source) -> float:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+import torch
+
 from torchscape.potentials.base import Potential
-from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.types import Bool, Int, Tensor
 
 __all__ = ["Source", "Stepper", "Tended"]
 
@@ -21,11 +23,22 @@ class Stepper(Protocol):
     cut short, and not run again; ``counted_as`` (a plural) is what they are called then.
     """
 
-    def init(self, potential: Potential, x: Tensor) -> Any: ...
+    def init(self, potential: Potential, start: Any) -> Any:
+        """The state of rows that begin. ``start`` is a batch of points [B D], or a dataclass of tensors, as the
+        source has it."""
+        ...
 
-    def step(self, potential: Potential, state: Any) -> Any: ...
+    def step(self, potential: Potential, state: Any) -> Any:
+        """The state after another step of the running rows."""
+        ...
 
-    def result(self, potential: Potential, state: Any) -> Any: ...
+    def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
+        """Memory that one row of so many coordinates takes."""
+        ...
+
+    def result(self, potential: Potential, state: Any) -> Any:
+        """Where the rows stand."""
+        ...
 
 
 @runtime_checkable
@@ -49,7 +62,7 @@ class Source(Protocol):
     will have no more starts, whatever is given, by an attribute ``is_exhausted``.
     """
 
-    def take(self, n: int) -> tuple[Int[Tensor, "K"], Float[Tensor, "K D"]]:
+    def take(self, n: int) -> tuple[Int[Tensor, "K"], Any]:
         """At most ``n`` new starts with an identifier each; none if there is nothing to do now."""
         ...
 

@@ -9,7 +9,8 @@ import torch
 
 from torchscape.optimise.rows import may_hold
 from torchscape.optimise.search import Armijo
-from torchscape.optimise.termination import default_tol, standing, verdict
+from torchscape.optimise.stepping import Evaluation, Search, Trying, clamped, resolve
+from torchscape.optimise.termination import default_tol, standing
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
@@ -21,25 +22,18 @@ __all__ = ["Minimisation", "QuasiNewton"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Minimisation:
-    """State of a batch of descents. ``trial`` is what the next step evaluates.
+class Minimisation(Trying):
+    """State of a batch of descents.
 
     Energies and gradients are in units of the potential's ``energy_scale``, so that nothing underflows in float32
     and a first step, or a rounding error, has the same length in every unit.
     """
 
-    x: Float[Tensor, "B D"]
-    energy: Float[Tensor, "B"]
-    grad: Float[Tensor, "B D"]
-    trial: Float[Tensor, "B D"]
     stretch: Float[Tensor, "B"]
     n_short: Float[Tensor, "B"]  # steps after which the slope was nearly what it had been, less two for any other
-    n_evaluations: Int[Tensor, "B"]
-    n_rejected: Int[Tensor, "B"]  # in a row
     n_refused: Int[Tensor, "B"]  # rejections in all, since the memory was last made anew
     mark: Float[Tensor, "B 2"]  # energy and RMS gradient when the row last got anywhere
     n_idle: Int[Tensor, "B"]  # evaluations since
-    status: Int[Tensor, "B"]
     memory: Any
 
 
@@ -47,7 +41,7 @@ _FALLS = 200  # ``n_short`` from which on the cap of a step doubles with each: a
 
 
 @dataclasses.dataclass(frozen=True)
-class QuasiNewton:
+class QuasiNewton(Search[Minimisation]):
     """A minimiser is a descent (which way: ``fresh``, ``update``, ``direction`` of a subclass) and a search.
 
     Attributes:
@@ -116,100 +110,78 @@ class QuasiNewton:
 
     def init(self, potential: Potential, x: Float[Tensor, "B D"]) -> Minimisation:
         """State before any evaluation: the first step evaluates the starting points themselves."""
-        if potential.bounds is not None:
-            x = potential.bounds.clamp(x)
+        x = clamped(potential, x)
         zero = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        return Minimisation(
-            x=x.clone(),
-            energy=x.new_full((len(x),), torch.inf),
-            grad=torch.zeros_like(x),
-            trial=x.clone(),
+        return Minimisation.init(
+            x,
             stretch=x.new_ones(len(x)),
             n_short=x.new_zeros(len(x)),
-            n_evaluations=zero,
-            n_rejected=zero.clone(),
-            n_refused=zero.clone(),
+            n_refused=zero,
             mark=x.new_full((len(x), 2), torch.inf),
             n_idle=zero.clone(),
-            status=torch.full_like(zero, Status.RUNNING),
             # walls cut coordinates off, which a preconditioner mixes
             memory=self.fresh(x, potential.preconditioner if potential.bounds is None else None),
         )
 
-    def step(self, potential: Potential, state: Minimisation) -> Minimisation:
-        """Evaluate every trial point once; accept or shrink; rows that have finished stay as they are."""
-        energy, grad = _in_units(potential, state.trial)
+    def evaluate(self, potential: Potential, state: Minimisation) -> Evaluation:
+        """In units of the energy scale (a power of two, unless somebody set it: exact)."""
+        energy, grad = potential.energy_and_grad(state.trial)
+        unit = potential.energy_scale
+        return (
+            Evaluation(state.trial, energy, grad)
+            if unit == 1
+            else Evaluation(state.trial, energy / unit, grad / unit)
+        )
+
+    def advance(self, potential: Potential, state: Minimisation, new: Evaluation) -> Minimisation:
+        """Accept or shrink; learn from the pair; the next trial point along the new direction."""
         bounds = potential.bounds
-
-        running = state.status == Status.RUNNING
-        first = state.energy == torch.inf
         s = state.trial - state.x
-        slope, new_slope = (state.grad * s).sum(1), (grad * s).sum(1)
-        finite = (energy + grad.sum(1)).abs() < torch.inf  # false of NaN too
-        accepted = first | self.search.accepts(state.energy, slope, energy, new_slope)
-        accepted &= finite & running
-        rejected = running & ~accepted
+        slope, new_slope = (state.grad * s).sum(1), (new.grad * s).sum(1)
+        acceptable = self.search.accepts(state.energy, slope, new.energy, new_slope)
+        running = state.status == Status.RUNNING
+        now = resolve(state, new, acceptable, running)
+        x, rejected = now.x, now.rejected
 
-        take = accepted[:, None]
-        x = torch.where(take, state.trial, state.x)
-        new_grad = torch.where(take, grad, state.grad)
-        y = new_grad - state.grad
-        blocked, held, curvature = None, new_grad, new_slope - slope
+        y = now.grad - state.grad
+        blocked, held, curvature = None, now.grad, new_slope - slope
         if bounds is not None:
-            blocked = bounds.blocked(x, new_grad)
-            held = new_grad.masked_fill(blocked, 0.0)
+            blocked = bounds.blocked(x, now.grad)
+            held = now.grad.masked_fill(blocked, 0.0)
             y = self.pair(y, blocked)
             curvature = (s * y).sum(1)
-        squared = y.square().sum(1)
-        moved = accepted & ~first
-        push = moved & (curvature > torch.finfo(x.dtype).eps * squared)
-
-        n_rejected = (state.n_rejected + 1) * rejected
-        forget = n_rejected == self.search.max_rejections
+        push = now.moved & (curvature > torch.finfo(x.dtype).eps * y.square().sum(1))
+        forget = now.n_rejected == self.search.max_rejections
         memory, direction = self.update(state.memory, s, y, held, push, forget)
 
         # A step that still runs downhill nearly as steeply as before was too short; lengthen the next one.
-        short = moved & (new_slope < 0.9 * slope)
+        short = now.moved & (new_slope < 0.9 * slope)
         stretch = torch.where(short, 2 * state.stretch, torch.ones_like(state.stretch))
         n_short = torch.where(short, state.n_short + 1, (state.n_short - 2).clamp(min=0))
-        fresh, shorter, some_rejected = accepted | forget, x, may_hold(rejected)
+        fresh, shorter, some_rejected = now.accepted | forget, x, may_hold(rejected)
         if some_rejected:
-            factor = self.search.shrink(state.energy, slope, energy, new_slope)
+            factor = self.search.shrink(state.energy, slope, new.energy, new_slope)
             shorter = torch.addcmul(x, factor[:, None], s)
         if blocked is None:
             trial = torch.addcmul(x, *self._capped(potential, direction, held, stretch, n_short))
             if some_rejected:
                 trial = torch.where(fresh[:, None], trial, shorter)
         else:
-            boxed = potential, memory, direction, x, new_grad, blocked, stretch, n_short, shorter, fresh
-            trial = self._boxed(*boxed, first_retry=n_rejected == 1)
+            boxed = potential, memory, direction, x, now.grad, blocked, stretch, n_short, shorter, fresh
+            trial = self._boxed(*boxed, first_retry=now.n_rejected == 1)
 
         rms = held.square().mean(1).sqrt()
-        n_evaluations = state.n_evaluations + running
-        new_energy = torch.where(accepted, energy, state.energy)
-        mark, n_idle = self._progress(state, new_energy, rms, running)
-        status = verdict(
-            potential,
-            state.status,
-            x,
-            rms,
-            tol=self._tolerance(potential, x.dtype),
-            spent=n_evaluations >= self.max_evaluations,
-            stalled=(n_rejected >= 2 * self.search.max_rejections) | (n_idle >= self.max_idle),
-            broken=first & ~finite,
-        )
+        mark, n_idle = self._progress(state, now.energy, rms, running)
+        stalled = (now.n_rejected >= 2 * self.search.max_rejections) | (n_idle >= self.max_idle)
+        status = self.ended(potential, state, now, rms, stalled=stalled)
         finished = status != Status.RUNNING
         if may_hold(finished):
             trial = torch.where(finished[:, None], x, trial)
-        return Minimisation(
-            x=x,
-            energy=new_energy,
-            grad=new_grad,
+        return now.onto(
+            state,
             trial=trial,
             stretch=torch.where(rejected, state.stretch, stretch),
             n_short=torch.where(rejected, state.n_short, n_short),
-            n_evaluations=n_evaluations,
-            n_rejected=n_rejected,
             n_refused=state.n_refused + rejected,
             mark=mark,
             n_idle=n_idle,
@@ -329,13 +301,6 @@ class QuasiNewton:
         )
         here = torch.stack([energy, torch.minimum(rms, state.mark[:, 1])], 1)
         return torch.where(moved[:, None], here, state.mark), (state.n_idle + 1) * (running & ~moved)
-
-
-def _in_units(potential: Potential, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
-    """Energy and gradient in units of the energy scale (a power of two, unless somebody set it: exact)."""
-    energy, grad = potential.energy_and_grad(x)
-    unit = potential.energy_scale
-    return (energy, grad) if unit == 1 else (energy / unit, grad / unit)
 
 
 def _downhill(

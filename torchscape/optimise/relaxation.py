@@ -7,11 +7,10 @@ import dataclasses
 import torch
 
 from torchscape.errors import PotentialError
-from torchscape.memory import available_memory
 from torchscape.optimise.bfgs import BFGS
 from torchscape.optimise.lbfgs import LBFGS
 from torchscape.optimise.newton import polish
-from torchscape.optimise.pool import Pool, Queue
+from torchscape.optimise.pool import run_pool
 from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
@@ -21,9 +20,11 @@ from torchscape.progress import progress_bar
 from torchscape.types import Float, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE
 
-__all__ = ["choose_optimiser", "pool_size_for", "relax"]
+__all__ = ["MOST_ROWS", "choose_optimiser", "relax"]
 
 DENSE_UP_TO = 150  # coordinates: beyond, the D^2 numbers of dense BFGS cost more than 100 pairs
+
+MOST_ROWS = 4096  # descents in flight: one takes little memory
 
 
 def choose_optimiser(potential: Potential) -> QuasiNewton:
@@ -38,12 +39,6 @@ def choose_optimiser(potential: Potential) -> QuasiNewton:
     if potential.ndim <= DENSE_UP_TO:
         return BFGS()
     return LBFGS(memory=100 if potential.preconditioner is None else 20)
-
-
-def pool_size_for(optimiser: QuasiNewton, potential: Potential, n: int) -> int:
-    """Rows in flight: all ``n`` if their memory fits into what the device has."""
-    per_row = max(1, optimiser.bytes_per_row(potential.ndim, potential.dtype))
-    return max(1, min(n, 4096, available_memory(torch.device(potential.device)) // per_row))
 
 
 def relax(
@@ -97,11 +92,10 @@ def relax(
     optimiser = choose_optimiser(potential) if optimiser is None else optimiser
     changes = {"tol": tol, "max_evaluations": max_steps}
     optimiser = dataclasses.replace(optimiser, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
-    queue = Queue(starts.to(potential.device, potential.dtype))
-    size = pool_size or pool_size_for(optimiser, potential, len(starts))
+    starts = starts.to(potential.device, potential.dtype)
     with _bar(len(starts), progress) as bar:
-        Pool(optimiser, size).run(potential, queue, on_step=lambda running: bar.to(queue.taken - running))
-    return _finished(potential, queue.ordered(), optimiser.tol)
+        ends = run_pool(optimiser, potential, starts, size=pool_size, most=MOST_ROWS, on_finished=bar.to)
+    return _finished(potential, ends, optimiser.tol)
 
 
 def _finished(potential: Potential, points: StationaryPoints, tol: float | None) -> StationaryPoints:

@@ -1,4 +1,4 @@
-"""Rows of a batched state: select them, exchange them. States are nested frozen dataclasses of tensors.
+"""Rows of a batched state: select them, exchange them. States are frozen dataclasses of tensors, or tensors.
 
 Tensors carry the batch on their first axis; anything else (a step count on the host, a setting) is shared
 by all rows and kept.
@@ -7,12 +7,15 @@ by all rows and kept.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+
+import torch
 
 from torchscape.devices import asking_is_free
 from torchscape.types import Bool, Int, Tensor
 
-__all__ = ["map_rows", "may_hold", "n_rows", "put_rows", "take_rows"]
+__all__ = ["cat_rows", "columns_of", "map_rows", "may_hold", "n_rows", "put_rows", "take_rows"]
 
 State = TypeVar("State")
 
@@ -25,6 +28,8 @@ def may_hold(condition: Bool[Tensor, "*S"]) -> bool:
 
 def n_rows(state: Any) -> int:
     """Batch size of a state: the length of its first tensor."""
+    if isinstance(state, Tensor):
+        return len(state)
     for field in dataclasses.fields(state):
         value = getattr(state, field.name)
         if isinstance(value, Tensor):
@@ -44,7 +49,8 @@ def take_rows(state: State, rows: Int[Tensor, "K"] | Bool[Tensor, "B"] | slice) 
         >>> take_rows(points, torch.tensor([2, 0])).energy.tolist()
         [2.0, 0.0]
     """
-    return map_rows(lambda value: value[rows], state)
+    taken: State = map_rows(lambda value: value[rows], state)
+    return taken
 
 
 def put_rows(state: State, rows: Int[Tensor, "K"], fresh: State) -> State:
@@ -54,11 +60,33 @@ def put_rows(state: State, rows: Int[Tensor, "K"], fresh: State) -> State:
         value[rows] = new
         return value
 
-    return map_rows(put, state, fresh)
+    whole: State = map_rows(put, state, fresh)
+    return whole
 
 
-def map_rows(f, first: Any, *others: Any) -> Any:
+def columns_of(state: Any) -> tuple[Tensor, ...]:
+    """The tensors of a state, in the order of its fields."""
+    if isinstance(state, Tensor):
+        return (state,)
+    values = (getattr(state, field.name) for field in dataclasses.fields(state))
+    return tuple(
+        column
+        for value in values
+        if isinstance(value, Tensor) or dataclasses.is_dataclass(value)
+        for column in columns_of(value)
+    )
+
+
+def cat_rows(parts: Sequence[State]) -> State:
+    """The rows of equally built states, one after the other."""
+    joined: State = map_rows(lambda *columns: torch.cat(columns), *parts)
+    return joined
+
+
+def map_rows(f: Callable[..., Tensor], first: Any, *others: Any) -> Any:
     """``f`` on corresponding tensors of equally built dataclasses."""
+    if isinstance(first, Tensor):
+        return f(first, *others)
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(first):
         values = [getattr(state, field.name) for state in (first, *others)]

@@ -9,7 +9,7 @@ from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["default_tol", "standing", "verdict"]
+__all__ = ["default_tol", "standing", "termination_test"]
 
 
 def default_tol(dtype: torch.dtype, potential: Potential | None = None) -> float:
@@ -25,7 +25,7 @@ def default_tol(dtype: torch.dtype, potential: Potential | None = None) -> float
     return tol * potential.energy_scale / (1.0 if 1e-3 <= length <= 1e3 else length)
 
 
-def verdict(
+def termination_test(
     potential: Potential,
     status: Int[Tensor, "B"],
     x: Float[Tensor, "B D"],

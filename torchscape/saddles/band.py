@@ -10,8 +10,7 @@ import torch
 from torchscape import random
 from torchscape.devices import HOST, asking_is_free
 from torchscape.errors import OptionError
-from torchscape.memory import available_memory
-from torchscape.optimise import LBFGS, Pool, Queue
+from torchscape.optimise import LBFGS, run_pool
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.nudging import nudged_force
@@ -58,6 +57,14 @@ class Path:
     def n_evaluations(self) -> Int[Tensor, "P"]:
         """Energies and gradients that each band has cost: all images once, and the interior ones at every step."""
         return self.x.shape[1] + self.n_steps * (self.n_images - 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Bands to begin with: their images, ends included, and how many of them each band has."""
+
+    x: Float[Tensor, "P I D"]
+    n_images: Int[Tensor, "P"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,35 +179,55 @@ class Band:
             x = x + torch.sin(torch.pi * u) * side[:, None]
         return x
 
-    # --- the stepper that the pool runs; its starts are bands as rows, with their number of images in front ---
+    # --- the stepper that the pool runs --------------------------------------------------------------------------
 
-    def init(self, potential: Potential, x: Float[Tensor, "P K"]) -> _Bands:
-        d = potential.ndim
-        n_images = x[:, 0].long()
-        images = x[:, 1:].reshape(len(x), -1, d)
-        p, i = images.shape[:2]
-        zero = torch.zeros(p, dtype=torch.int64, device=x.device)
-        inner = x.new_zeros(p, (i - 2) * d)
+    def init(self, potential: Potential, start: Images) -> _Bands:
+        """With the energies of all images."""
+        p, i, d = start.x.shape
+        zero = torch.zeros(p, dtype=torch.int64, device=start.x.device)
+        inner = start.x.new_zeros(p, (i - 2) * d)
         return _Bands(
-            x=images.clone(),
-            energy=potential.energy_and_grad(images.reshape(-1, d))[0].reshape(p, i),
-            grad=torch.zeros_like(images),
+            x=start.x.clone(),
+            energy=potential.energy_and_grad(start.x.reshape(-1, d))[0].reshape(p, i),
+            grad=torch.zeros_like(start.x),
             force=inner,
             step=inner.clone(),
-            n_images=n_images,
-            rms=x.new_full((p,), torch.inf),
+            n_images=start.n_images.clone(),
+            rms=start.x.new_full((p,), torch.inf),
             n_steps=zero,
             status=torch.full_like(zero, Status.RUNNING),
-            memory=LBFGS(memory=self.memory, rescale=None).fresh(inner),
+            memory=self._lbfgs.fresh(inner),
         )
 
     def step(self, potential: Potential, state: _Bands) -> _Bands:
-        """Evaluate the interior images of all running bands in one batch, and move them."""
+        """Evaluate the interior images of all running bands in one batch, and move them. Nothing is rejected."""
+        return self.advance(potential, state, *self.evaluate(potential, state))
+
+    def evaluate(self, potential: Potential, state: _Bands) -> tuple[Float[Tensor, "P I"], Float[Tensor, "P I D"]]:
+        """Energies and gradients, new at the inner images of running bands.
+
+        Which they are would have to be asked for on a device, where all inner ones are evaluated instead.
+        """
+        p, i, d = state.x.shape
+        wanted = interior(state.n_images, i) & (state.status == Status.RUNNING)[:, None]
+        if asking_is_free(wanted):
+            flat = torch.nonzero(wanted.reshape(-1))[:, 0]
+            e, g = potential.energy_and_grad(state.x.reshape(-1, d)[flat])
+            energy = state.energy.reshape(-1).index_copy(0, flat, e).reshape(p, i)
+            return energy, state.grad.reshape(-1, d).index_copy(0, flat, g).reshape(p, i, d)
+        e, g = potential.energy_and_grad(state.x[:, 1:-1].reshape(-1, d))
+        energy, grad, new = state.energy.clone(), state.grad.clone(), wanted[:, 1:-1]
+        energy[:, 1:-1] = torch.where(new, e.reshape(p, i - 2), energy[:, 1:-1])
+        grad[:, 1:-1] = torch.where(new[..., None], g.reshape(p, i - 2, d), grad[:, 1:-1])
+        return energy, grad
+
+    def advance(
+        self, potential: Potential, state: _Bands, energy: Float[Tensor, "P I"], grad: Float[Tensor, "P I D"]
+    ) -> _Bands:
+        """The state after an evaluation; the potential is asked for its scale and box only."""
         p, i, d = state.x.shape
         running = state.status == Status.RUNNING
         inner = interior(state.n_images, i)
-        energy, grad = self._evaluated(potential, state, inner & running[:, None])
-
         unit = self._unit(state.x, energy, state.n_images)
         spring = self.spring * unit[1]
         force, across = nudged_force(state.x, energy, grad, spring, inner)
@@ -222,9 +249,7 @@ class Band:
         sy = (state.step * y).sum(1)
         push = running & ~first & (sy > 1e-3 * state.step.norm(dim=1) * y.norm(dim=1))
         forget = running & ~first & ~push
-        memory, move = LBFGS(memory=self.memory, rescale=None).update(
-            state.memory, state.step, y, -force, push, forget
-        )
+        memory, move = self._lbfgs.update(state.memory, state.step, y, -force, push, forget)
         move = self._capped(potential, move.reshape(p, i - 2, d), force.reshape(p, i - 2, d), first | forget)
         moving = (status == Status.RUNNING)[:, None, None]
         x = state.x.clone()
@@ -244,30 +269,19 @@ class Band:
             memory=memory,
         )
 
+    def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
+        """Memory that a band takes whose images have so many coordinates together."""
+        return (2 * self.memory + 12) * ndim * dtype.itemsize
+
     def result(self, potential: Potential, state: _Bands) -> Path:
         status = torch.where(state.status == Status.RUNNING, int(Status.MAX_STEPS), state.status)
         return Path(state.x, state.energy, state.grad, state.n_images, state.rms, status, state.n_steps)
 
     # --- parts of a step ----------------------------------------------------------------------------------------
 
-    def _evaluated(
-        self, potential: Potential, state: _Bands, wanted: Bool[Tensor, "P I"]
-    ) -> tuple[Float[Tensor, "P I"], Float[Tensor, "P I D"]]:
-        """Energies and gradients, new at the images that are wanted.
-
-        Which they are would have to be asked for on a device, where all inner ones are evaluated instead.
-        """
-        p, i, d = state.x.shape
-        if asking_is_free(wanted):
-            flat = torch.nonzero(wanted.reshape(-1))[:, 0]
-            e, g = potential.energy_and_grad(state.x.reshape(-1, d)[flat])
-            energy = state.energy.reshape(-1).index_copy(0, flat, e).reshape(p, i)
-            return energy, state.grad.reshape(-1, d).index_copy(0, flat, g).reshape(p, i, d)
-        e, g = potential.energy_and_grad(state.x[:, 1:-1].reshape(-1, d))
-        energy, grad, new = state.energy.clone(), state.grad.clone(), wanted[:, 1:-1]
-        energy[:, 1:-1] = torch.where(new, e.reshape(p, i - 2), energy[:, 1:-1])
-        grad[:, 1:-1] = torch.where(new[..., None], g.reshape(p, i - 2, d), grad[:, 1:-1])
-        return energy, grad
+    @property
+    def _lbfgs(self) -> LBFGS:
+        return LBFGS(memory=self.memory, rescale=None)
 
     def _unit(self, x, energy, n_images) -> tuple[Float[Tensor, "P"], Float[Tensor, "P"]]:
         """Energy range over path length, and that over the spacing."""
@@ -321,10 +335,5 @@ def find_paths(
     for pairs, most in zip(lots, widths, strict=True):
         count = n_images[pairs]
         images = options.initial(a[pairs], b[pairs], count, pairs, most)
-        starts = torch.cat([count[:, None].to(a.dtype), images.flatten(1)], 1)
-        per_row = (2 * options.memory + 12) * images[0].numel() * a.element_size()
-        size = max(1, min(len(pairs), available_memory(torch.device(a.device)) // per_row))
-        queue = Queue(starts)
-        Pool(options, size).run(potential, queue)
-        groups.append((pairs, queue.ordered()))
+        groups.append((pairs, run_pool(options, potential, Images(images, count))))
     return groups

@@ -325,6 +325,6 @@ def _model(space: Subspace, cap: int) -> tuple[Float[Tensor, "B cap"], Float[Ten
     return values, torch.nn.functional.pad(torch.where(known[:, :, None], vectors, 0.0), (0, 0, 0, pad))
 
 
-def choose_curvature(potential: Potential, dense_limit: int = DENSE_PATHS) -> Curvature:
+def choose_curvature(ndim: int, dense_limit: int = DENSE_PATHS) -> Curvature:
     """Dense Hessians up to ``dense_limit`` coordinates, Krylov spaces beyond."""
-    return Dense() if potential.ndim <= dense_limit else Krylov()
+    return Dense() if ndim <= dense_limit else Krylov()

@@ -7,9 +7,8 @@ import dataclasses
 import torch
 
 from torchscape.devices import HOST
-from torchscape.memory import available_memory
 from torchscape.numerics import DENSE_PATHS, DENSE_SPECTRUM
-from torchscape.optimise import LBFGS, Pool, Queue, relax
+from torchscape.optimise import LBFGS, relax, run_pool
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
@@ -96,7 +95,7 @@ def descend(
     if isinstance(options, ImplicitDescent):
         return _until_two_agree(potential, starts, options)
     # Which paths are followed again is for the host to know; it is told all about a repetition at once.
-    found, device = _followed(potential, starts, options, options), starts.device
+    found, device = _followed(potential, starts, options), starts.device
     found, converged, clear, opened = _gone_on(potential, found, options, options.margin)
     ends, course = found.points, found.course
     stepper: Descent | Flow = options
@@ -107,13 +106,13 @@ def descend(
             break
         if len(rows := doubt[alike]):
             there = rows.to(device)
-            tried, same = _across(potential, ends, course, there, options, stepper)
+            tried, same = _across(potential, ends, course, there, stepper)
             ends = put_rows(ends, there, tried)
             doubt = doubt[~torch.zeros_like(alike).masked_scatter(alike, same.to(HOST))]
         if len(doubt) == 0 or times == options.n_again:
             break
         rows, stepper = doubt.to(device), options.finer(potential, times + 1)
-        known, found = ends[rows], _followed(potential, starts[rows], options, stepper)
+        known, found = ends[rows], _followed(potential, starts[rows], stepper)
         again = found.points
         agree = known.converged & again.converged & _same(potential, known.x, again.x)
         ends = put_rows(ends, rows, again.replace(n_evaluations=known.n_evaluations + again.n_evaluations))
@@ -133,7 +132,7 @@ def _until_two_agree(
     potential: Potential, starts: Float[Tensor, "B D"], options: ImplicitDescent
 ) -> StationaryPoints:
     """Ends of the paths; those in doubt are those of two runs, of which one was ten times as accurate."""
-    found, device = _followed(potential, starts, options, options), starts.device
+    found, device = _followed(potential, starts, options), starts.device
     found, converged, clear, opened = _gone_on(potential, found, options, 1.0)
     ends, stepper = found.points, options
     doubt = torch.nonzero(converged & ~clear)[:, 0]
@@ -141,7 +140,7 @@ def _until_two_agree(
         if len(doubt) == 0:
             break
         rows, stepper = doubt.to(device), stepper.finer()
-        known, again = ends[rows], _followed(potential, starts[rows], options, stepper).points
+        known, again = ends[rows], _followed(potential, starts[rows], stepper).points
         agree = known.converged & again.converged & _same(potential, known.x, again.x)
         ends = put_rows(ends, rows, again.replace(n_evaluations=known.n_evaluations + again.n_evaluations))
         doubt = doubt[~agree.to(HOST)]
@@ -166,7 +165,7 @@ def _gone_on(
         return found, converged, clear, opened
     there = rows.to(points.x.device)
     further = dataclasses.replace(options, max_evaluations=10 * options.max_evaluations)
-    more = _followed(potential, points.x[there], options, further)
+    more = _followed(potential, points.x[there], further)
     total = points.n_evaluations[there] + more.points.n_evaluations
     points = put_rows(points, there, more.points.replace(n_evaluations=total))
     course = put_rows(course, there, more.course)
@@ -178,16 +177,10 @@ def _gone_on(
 def _followed(
     potential: Potential,
     starts: Float[Tensor, "B D"],
-    options: Descent | ImplicitDescent,
     stepper: Descent | Flow | ImplicitDescent,
 ) -> Ends:
     """Ends of the paths, and their course."""
-    learns = options if isinstance(options, ImplicitDescent) else options.curvature_of(potential)
-    per_row = max(1, learns.bytes_per_row(potential.ndim, starts.dtype))
-    size = max(1, min(2048, len(starts), available_memory(torch.device(potential.device)) // per_row))
-    queue = Queue(starts)
-    Pool(stepper, size).run(potential, queue)
-    return queue.ordered()
+    return run_pool(stepper, potential, starts)
 
 
 def _finished(
@@ -206,7 +199,6 @@ def _across(
     ends: StationaryPoints,
     course: Course,
     rows: Int[Tensor, "R"],
-    options: Descent,
     stepper: Descent | Flow,
 ) -> tuple[StationaryPoints, Bool[Tensor, "R"]]:
     """Whether a path from the other side of the nearest divide ends where these have; the evaluations are added.
@@ -230,7 +222,7 @@ def _across(
         far = (distance / room[some]).clamp(max=0.5 * potential.length_scale)
         step = -torch.sign((slope / values).gather(1, mode[:, None])) * torch.maximum(far, 2 * distance)[:, None]
         aside.append(step * vectors.gather(1, mode[:, None, None].expand(-1, 1, x.shape[1]))[:, 0])
-    others = _followed(potential, nearest + torch.cat(aside), options, stepper).points
+    others = _followed(potential, nearest + torch.cat(aside), stepper).points
     same = others.converged & _same(potential, others.x, ends.x)
     return ends.replace(n_evaluations=ends.n_evaluations + others.n_evaluations), same
 

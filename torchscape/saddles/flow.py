@@ -8,18 +8,22 @@ import torch
 
 from torchscape.numerics import energy_noise
 from torchscape.optimise.rows import may_hold
-from torchscape.optimise.termination import standing, verdict
+from torchscape.optimise.stepping import Evaluation, Searching, clamped, resolve
+from torchscape.optimise.termination import standing
+from torchscape.optimise.trust import ErrorControl
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.curvature import Dense, Quadratic
+from torchscape.saddles.curvature import Dense
 from torchscape.saddles.divides import Course, Ends, to_divides
+from torchscape.saddles.modelled import Modelled, ModelSearch, Residual
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import flow_step
-from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.types import Float, Tensor
 
 __all__ = ["Flow", "weights"]
 
 _CURVATURE = Dense(refresh=1)  # the exact Hessian at every step
+_LENGTHS = ErrorControl(4.0, 0.1, 5.0, floor=1e-4)  # the error grows with the fourth power of the length
 
 
 def weights(
@@ -58,23 +62,31 @@ def weights(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Flowing:
-    """State of a batch of paths: where they are, what the surface looks like there, how far the next step goes."""
+class _Flowing(Modelled, Searching):
+    """State of a batch of paths; ``slope`` holds the components of the gradient in the eigenbasis of the model."""
 
-    x: Float[Tensor, "B D"]
-    energy: Float[Tensor, "B"]
-    grad: Float[Tensor, "B D"]
     slope: Float[Tensor, "B D"]
-    radius: Float[Tensor, "B"]
-    n_evaluations: Int[Tensor, "B"]
-    n_rejected: Int[Tensor, "B"]
-    status: Int[Tensor, "B"]
-    model: Quadratic
     course: Course
 
 
 @dataclasses.dataclass(frozen=True)
-class Flow:
+class _Tried(Evaluation):
+    """A step that was tried.
+
+    Attributes:
+        length: of the step.
+        time: that it took.
+        missed, strayed: the error of third order and that of the step, in the eigenbasis.
+    """
+
+    length: Float[Tensor, "B"]
+    time: Float[Tensor, "B 1"]
+    missed: Float[Tensor, "B D"]
+    strayed: Float[Tensor, "B D"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flow(ModelSearch[_Flowing]):
     """dx/dt = -grad U by an exponential Rosenbrock method of fourth order, with the exact Hessian at every step.
 
     The flow of the local quadratic model is exact; what the surface adds to it is seen at two points within the
@@ -94,73 +106,52 @@ class Flow:
     max_step: float = 2.0
     tol: float | None = None
     max_evaluations: int = 3000
+    curvature = _CURVATURE
 
     def init(self, potential: Potential, x: Float[Tensor, "B D"]) -> _Flowing:
         """State before any evaluation."""
-        if potential.bounds is not None:
-            x = potential.bounds.clamp(x)
-        zero = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        return _Flowing(
-            x=x.clone(),
-            energy=x.new_full((len(x),), torch.inf),
-            grad=torch.zeros_like(x),
+        x = clamped(potential, x)
+        return _Flowing.init(
+            x,
             slope=torch.zeros_like(x),
             radius=x.new_full((len(x),), 0.1 * potential.length_scale),
-            n_evaluations=zero,
-            n_rejected=zero.clone(),
-            status=torch.full_like(zero, Status.RUNNING),
             model=_CURVATURE.fresh(x),
             course=Course.fresh(x),
         )
 
-    def step(self, potential: Potential, state: _Flowing) -> _Flowing:
-        """Try a step in every row; accept or shrink; learn the surface at the new place."""
-        running, first = state.status == Status.RUNNING, torch.isinf(state.energy)
-        old, length = state.model, potential.length_scale
-        c, time, missed, strayed = self._trial(potential, state, first)
-        trial = self._place(potential, state, c)
-        energy, grad = potential.energy_and_grad(trial)
-        finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
-        tol = self.path_tol * length
-        error = torch.nan_to_num(missed.norm(dim=1), nan=torch.inf)
-        noise = energy_noise(energy, potential.energy_scale)
-        right = (error <= tol) & (energy <= state.energy + noise)
-        accepted = running & finite & (first | right)
-        radius = self._radius(potential, state, c.norm(dim=1), error, accepted)
+    def evaluate(self, potential: Potential, state: _Flowing) -> _Tried:
+        """A step in every row, and what the surface adds to its model on the way; the start itself at first."""
+        c, time, missed, strayed = self._trial(potential, state)
+        x = self._place(potential, state, c)
+        energy, grad = potential.energy_and_grad(x)
+        return _Tried(x, energy, grad, c.norm(dim=1), time, missed, strayed)
 
-        x = torch.where(accepted[:, None], trial, state.x)
-        grad = torch.where(accepted[:, None], grad, state.grad)
-        projector = Projector.at(potential, x, grad)
-        free = projector.apply_one(grad)
-        n_evaluations = state.n_evaluations + torch.where(first, 1, 3) * running
-        n_rejected = torch.where(accepted, 0, state.n_rejected + running)
-        status = verdict(
-            potential,
-            state.status,
-            x,
-            free.square().mean(1).sqrt(),
-            tol=self.tol,
-            spent=n_evaluations >= self.max_evaluations,
-            stalled=n_rejected >= 20,
-            broken=first & ~finite,
+    def advance(self, potential: Potential, state: _Flowing, new: _Tried) -> tuple[_Flowing, Residual]:
+        tol = self.path_tol * potential.length_scale
+        error = torch.nan_to_num(new.missed.norm(dim=1), nan=torch.inf)
+        noise = energy_noise(new.energy, potential.energy_scale)
+        right = (error <= tol) & (new.energy <= state.energy + noise)
+        cost = torch.where(torch.isinf(state.energy), 1, 3)
+        now = resolve(state, new, right, state.status == Status.RUNNING, cost)
+        length, most = torch.nan_to_num(new.length, nan=torch.inf), self.max_step * potential.length_scale
+        radius = _LENGTHS.after(state.radius, length, error, tol, now.accepted, most)
+        projector = Projector.at(potential, now.x, now.grad)
+        residual = Residual(projector.apply_one(now.grad), projector)
+        stepped = now.onto(
+            state,
+            radius=torch.where(now.first, state.radius, radius),
+            status=self.ended(potential, state, now, residual.rms),
+            model=dataclasses.replace(state.model, stale=now.accepted),
+            course=state.course.after(state.model.values, state.slope, new.time, new.strayed, now.moved),
         )
-        running = status == Status.RUNNING
-        model = dataclasses.replace(old, stale=accepted)
-        model = _CURVATURE.at(potential, x, free, None, model, running, projector)
-        slope = model.along(free)
-        course = state.course.after(old.values, state.slope, time, strayed, accepted & ~first)
-        return _Flowing(
-            x=x,
-            energy=torch.where(accepted, energy, state.energy),
-            grad=grad,
-            slope=slope,
-            radius=torch.where(first, state.radius, radius),
-            n_evaluations=n_evaluations,
-            n_rejected=n_rejected,
-            status=status,
-            model=model,
-            course=course.seen(x, to_divides(model.values, slope).amin(1), 0.1 * tol, running),
-        )
+        return stepped, residual
+
+    def aim(self, potential: Potential, state: _Flowing, residual: Residual) -> _Flowing:
+        """Where the path is relative to divides; the next step is aimed when it is tried."""
+        slope, least = state.model.along(residual.grad), 0.1 * self.path_tol * potential.length_scale
+        running = state.status == Status.RUNNING
+        course = state.course.seen(state.x, to_divides(state.model.values, slope).amin(1), least, running)
+        return dataclasses.replace(state, slope=slope, course=course)
 
     def result(self, potential: Potential, state: _Flowing) -> Ends:
         """Where every row stands, with its residual and its course."""
@@ -169,18 +160,17 @@ class Flow:
         return Ends(points, state.course)
 
     def _place(self, potential: Potential, state: _Flowing, c: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        point = state.x + state.model.back(c)
-        return point if potential.bounds is None else potential.bounds.clamp(point)
+        return clamped(potential, state.x + state.model.back(c))
 
     def _trial(
-        self, potential: Potential, state: _Flowing, first: Tensor
+        self, potential: Potential, state: _Flowing
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B 1"], Float[Tensor, "B D"], Float[Tensor, "B D"]]:
         """The next step, its time, the error of third order and that of the step, in the eigenbasis; nowhere where
         nothing is known yet.
 
         What is left out after the fourth order is to it as that is to the third, as long as orders grow smaller.
         """
-        model, slope = state.model, state.slope
+        model, slope, first = state.model, state.slope, torch.isinf(state.energy)
         if not may_hold(~first):
             nowhere = torch.zeros_like(slope)
             return nowhere, slope.new_zeros(len(slope), 1), nowhere, nowhere
@@ -200,20 +190,3 @@ class Flow:
         tiny = torch.finfo(slope.dtype).tiny ** 0.5
         ratio = bent.norm(dim=1, keepdim=True) / curved.norm(dim=1, keepdim=True).clamp(min=tiny)
         return -slope * one + curved + bent, time, bent, ratio.clamp(max=1.0) * bent
-
-    def _radius(
-        self,
-        potential: Potential,
-        state: _Flowing,
-        length: Float[Tensor, "B"],
-        error: Float[Tensor, "B"],
-        accepted: Bool[Tensor, "B"],
-    ) -> Float[Tensor, "B"]:
-        """How far the next step may go: the error of one grows with the fourth power of its length."""
-        tol = self.path_tol * potential.length_scale
-        length = torch.nan_to_num(length, nan=torch.inf)
-        factor = (0.9 * (tol / error.clamp(min=1e-4 * tol)) ** 0.25).clamp(0.1, 5.0)
-        most = self.max_step * potential.length_scale
-        grown = torch.where(factor > 1, torch.maximum(state.radius, factor * length), factor * length)
-        shrunk = torch.minimum(state.radius, length) * factor.clamp(max=0.5)
-        return torch.where(accepted, grown, shrunk).clamp(max=most)

@@ -8,17 +8,19 @@ import torch
 
 from torchscape import random
 from torchscape.devices import HOST
-from torchscape.memory import available_memory
 from torchscape.numerics import DENSE_SPECTRUM, energy_noise
-from torchscape.optimise import Pool, Queue, standing, verdict
+from torchscape.optimise import run_pool, standing
 from torchscape.optimise.rows import put_rows
+from torchscape.optimise.stepping import Evaluation, Outcome, Trying, clamped, resolve
+from torchscape.optimise.trust import TrustRadius
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.characterise import characterise
-from torchscape.saddles.curvature import Curvature, Quadratic, choose_curvature
+from torchscape.saddles.curvature import Curvature, Quadratic
+from torchscape.saddles.modelled import Modelled, ModelSearch, Residual
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import predicted_change, saddle_step
-from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Follow", "Followed", "follow"]
@@ -40,27 +42,26 @@ class Followed:
 
 
 @dataclasses.dataclass(frozen=True)
-class Following:
-    """State of a batch of searches. ``trial`` is what the next step evaluates."""
+class Uphill:
+    """Where a search starts, and the direction in which it climbs at first."""
 
     x: Float[Tensor, "B D"]
-    energy: Float[Tensor, "B"]
-    grad: Float[Tensor, "B D"]
-    trial: Float[Tensor, "B D"]
-    mode: Float[Tensor, "B D"]
-    predicted: Float[Tensor, "B"]
-    magnitude: Float[Tensor, "B"]
-    radius: Float[Tensor, "B"]
-    n_evaluations: Int[Tensor, "B"]
-    n_rejected: Int[Tensor, "B"]
-    n_outside: Int[Tensor, "B"]
-    n_convex: Int[Tensor, "B"]
-    status: Int[Tensor, "B"]
-    model: Quadratic
+    direction: Float[Tensor, "B D"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Follow:
+class Following(Modelled, Trying):
+    """State of a batch of searches."""
+
+    mode: Float[Tensor, "B D"]
+    predicted: Float[Tensor, "B"]
+    magnitude: Float[Tensor, "B"]
+    n_outside: Int[Tensor, "B"]
+    n_convex: Int[Tensor, "B"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Follow(ModelSearch[Following]):
     """Options of eigenvector-following, and the stepper that a pool runs.
 
     A step goes uphill along one mode and downhill in all others, within a trust radius that follows how well
@@ -113,69 +114,38 @@ class Follow:
             max_outside=COUNT,
         )
 
-    def init(self, potential: Potential, x: Float[Tensor, "B D2"]) -> Following:
-        """From rows that hold a point and a direction side by side, before any evaluation."""
-        x, mode = x.chunk(2, dim=1)
-        if potential.bounds is not None:
-            x = potential.bounds.clamp(x)
-        b = len(x)
-        zero = torch.zeros(b, dtype=torch.int64, device=x.device)
-        return Following(
-            x=x.clone(),
-            energy=x.new_full((b,), torch.inf),
-            grad=torch.zeros_like(x),
-            trial=x.clone(),
-            mode=mode.clone(),
-            predicted=x.new_zeros(b),
-            magnitude=x.new_zeros(b),
-            radius=x.new_full((b,), self.first_step * potential.length_scale),
-            n_evaluations=zero,
-            n_rejected=zero.clone(),
-            n_outside=zero.clone(),
-            n_convex=zero.clone(),
-            status=torch.full_like(zero, Status.RUNNING),
-            model=self._curvature(potential).fresh(x),
-        )
-
-    def step(self, potential: Potential, state: Following) -> Following:
-        """Evaluate every trial point once; accept or shrink; model the surface there and step again."""
-        curvature = self._curvature(potential)
-        energy, grad = potential.energy_and_grad(state.trial)
-        running = state.status == Status.RUNNING
-        first = torch.isinf(state.energy)
-        finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
-        error = self._error(potential, state, energy)
-        going = state.model.going(running)
-        accepted = going & finite & (first | (error <= self.accept_error))
-        rejected = going & ~accepted
-        radius = self._radius(potential, state, error, accepted & ~first, rejected)
-
-        take = accepted[:, None]
-        s = state.trial - state.x
-        x = torch.where(take, state.trial, state.x)
-        new_grad = torch.where(take, grad, state.grad)
-        surprised = rejected | (error > self.remeasure)
-        model = curvature.moved(
-            state.model, s, torch.where(take, grad - state.grad, 0.0), accepted & ~first, surprised & ~first
-        )
-        n_evaluations = state.n_evaluations + going
-        rms = new_grad.square().mean(1).sqrt()
-        n_rejected = torch.where(accepted, 0, state.n_rejected + rejected)
-        status = verdict(
-            potential,
-            state.status,
+    def init(self, potential: Potential, start: Uphill) -> Following:
+        """Before any evaluation."""
+        x = clamped(potential, start.x)
+        zero = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        return Following.init(
             x,
-            rms,
-            tol=self.tol,
-            spent=n_evaluations >= self.max_evaluations,
-            stalled=n_rejected >= 20,
-            broken=first & ~finite,
+            mode=start.direction.clone(),
+            predicted=x.new_zeros(len(x)),
+            magnitude=x.new_zeros(len(x)),
+            radius=x.new_full((len(x),), self.first_step * potential.length_scale),
+            n_outside=zero,
+            n_convex=zero.clone(),
+            model=self.curvature_of(potential.ndim).fresh(x),
         )
 
+    def advance(self, potential: Potential, state: Following, new: Evaluation) -> tuple[Following, Residual]:
+        error = self._error(potential, state, new.energy)
+        now = resolve(state, new, error <= self.accept_error, state.model.going(state.status == Status.RUNNING))
+        surprised = (now.rejected | (error > self.remeasure)) & ~now.first
+        s, y = new.x - state.x, now.grad - state.grad
+        model = self.curvature_of(potential.ndim).moved(state.model, s, y, now.moved, surprised)
+        residual = Residual(now.grad, Projector.at(potential, now.x))
+        status = self.ended(potential, state, now, residual.rms)
+        radius = self._radius(potential, state, s.norm(dim=1), error, now)
+        return now.onto(state, radius=radius, model=model, status=status), residual
+
+    def aim(self, potential: Potential, state: Following, residual: Residual) -> Following:
+        """Uphill along the mode that is followed, downhill along all others."""
+        x, model, status = state.x, state.model, state.status
         running = status == Status.RUNNING
-        model = curvature.at(potential, x, new_grad, state.mode, model, running, Projector.at(potential, x))
         going = model.going(running)[:, None]
-        mode, trial, predicted, magnitude = self._propose(x, new_grad, state.mode, model, radius)
+        mode, trial, predicted, magnitude = self._propose(x, state.grad, state.mode, model, state.radius)
         trial = torch.where(going, trial, x)
         n_convex = model.kept(state.n_convex, torch.where(model.values[:, 0] < 0, 0, state.n_convex + running))
         status = torch.where(running & (n_convex > self.max_convex), int(Status.UNBOUNDED), status)
@@ -185,32 +155,18 @@ class Follow:
             n_outside = model.kept(n_outside, torch.where((inside != trial).any(1), n_outside + running, 0))
             status = torch.where(running & (n_outside > self.max_outside), int(Status.OUTSIDE), status)
             moved = model.along(inside - x)
-            predicted, magnitude = predicted_change(model.values, model.along(new_grad), moved)
+            predicted, magnitude = predicted_change(model.values, model.along(state.grad), moved)
             trial = inside
-        return Following(
-            x=x,
-            energy=torch.where(accepted, energy, state.energy),
-            grad=new_grad,
+        return dataclasses.replace(
+            state,
             trial=trial,
             mode=torch.where(going, mode, state.mode),
             predicted=predicted,
             magnitude=magnitude,
-            radius=radius,
-            n_evaluations=n_evaluations,
-            n_rejected=n_rejected,
             n_outside=n_outside,
             n_convex=n_convex,
             status=status,
-            model=model,
         )
-
-    def wants(self, state: Following, n_steps: int) -> Bool[Tensor, "B"] | None:
-        """Rows that wait for a larger Krylov space."""
-        return state.model.waits
-
-    def tend(self, potential: Potential, state: Following, rows: Int[Tensor, "R"]) -> Following:
-        """They get it."""
-        return dataclasses.replace(state, model=state.model.roomier())
 
     def result(self, potential: Potential, state: Following) -> Followed:
         """Where every row stands, with its residual."""
@@ -219,8 +175,8 @@ class Follow:
 
     # --- parts of a step ------------------------------------------------------------------------------------
 
-    def _curvature(self, potential: Potential) -> Curvature:
-        return self.curvature if self.curvature is not None else choose_curvature(potential)
+    def mode_of(self, state: Following) -> Float[Tensor, "B D"]:
+        return state.mode
 
     def _error(self, potential: Potential, state: Following, energy: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """|actual - predicted| energy change, relative to the change's magnitude or the rounding error."""
@@ -232,21 +188,20 @@ class Follow:
         self,
         potential: Potential,
         state: Following,
+        length: Float[Tensor, "B"],
         error: Float[Tensor, "B"],
-        accepted: Bool[Tensor, "B"],
-        rejected: Bool[Tensor, "B"],
+        now: Outcome,
     ) -> Float[Tensor, "B"]:
         """Longer after a good prediction by a step that used the radius up, shorter after a bad one."""
-        length = (state.trial - state.x).norm(dim=1)
-        good = accepted & (error < 0.1) & (length > 0.7 * state.radius)
-        poor = accepted & (error > 0.4 * self.accept_error)
-        most = self.max_step * potential.length_scale
-        radius = torch.where(good, (2.0 * state.radius).clamp(max=most), state.radius)
-        radius = torch.where(poor, torch.minimum(state.radius, 0.7 * length), radius)
-        # A model that was only updated is not blamed on the radius: it is measured first.
-        old = state.model.age > 0
-        shrunk = torch.where(old, 0.5, 0.3) * torch.minimum(length, state.radius)
-        return torch.where(rejected, shrunk, radius)
+        return TrustRadius(self.max_step * potential.length_scale, poor=0.7).after(
+            state.radius,
+            length,
+            good=now.moved & (error < 0.1),
+            poor=now.moved & (error > 0.4 * self.accept_error),
+            refused=now.rejected,
+            # A model that was only updated is not blamed on the radius: it is measured first.
+            part=torch.where(state.model.age > 0, 0.5, 0.3),
+        )
 
     def _propose(self, x, grad, mode, model: Quadratic, radius):
         """The followed mode, the next trial point, and what the model expects of it."""
@@ -328,8 +283,4 @@ def _run(
     pool_size: int | None,
 ) -> Followed:
     """All searches through one pool, in the order of the starts."""
-    per_row = max(1, options._curvature(potential).bytes_per_row(potential.ndim, starts.dtype))
-    size = available_memory(torch.device(potential.device)) // per_row
-    queue = Queue(torch.cat([starts, directions], 1))
-    Pool(options, max(1, min(pool_size or 2048, size, len(starts)))).run(potential, queue)
-    return queue.ordered()
+    return run_pool(options, potential, Uphill(starts, directions), size=pool_size)

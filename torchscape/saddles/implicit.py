@@ -8,7 +8,9 @@ import torch
 
 from torchscape.numerics import energy_noise
 from torchscape.optimise.search import Armijo
-from torchscape.optimise.termination import standing, verdict
+from torchscape.optimise.stepping import Evaluation, Search, Trying, clamped, resolve
+from torchscape.optimise.termination import standing
+from torchscape.optimise.trust import ErrorControl
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.preconditioner import Preconditioner
@@ -16,7 +18,7 @@ from torchscape.saddles.backward import ZERO_STABLE, Equation, Passed, next_equa
 from torchscape.saddles.divides import Course, Ends
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.secants import Secants
-from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.types import Bool, Float, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["ImplicitDescent"]
@@ -28,16 +30,13 @@ _SETTLED = 0.1  # of the length of a step, likewise
 _NEAR = 0.15  # Newton's step from where a minimiser may take over, in length scales
 _AWAY = 3.0  # times that: a minimiser that has gone so far was begun too early
 _SEARCH = Armijo()
+_TIMES = ErrorControl(3.0, 0.0, float("inf"), safety=0.8)  # the order is that of each step, the bounds are below
 
 
 @dataclasses.dataclass(frozen=True)
-class _Implicit:
-    """State of a batch of paths. ``trial`` is what the next step evaluates, ``seen`` was evaluated last."""
+class _Implicit(Trying):
+    """State of a batch of paths; ``seen`` was evaluated last."""
 
-    x: Float[Tensor, "B D"]
-    energy: Float[Tensor, "B"]
-    grad: Float[Tensor, "B D"]
-    trial: Float[Tensor, "B D"]
     seen: Float[Tensor, "B D"]
     seen_grad: Float[Tensor, "B D"]
     path: Passed
@@ -46,13 +45,10 @@ class _Implicit:
     secants: Secants
     near: Float[Tensor, "B"]
     ending: Bool[Tensor, "B"]  # rows that are minimised
-    n_evaluations: Int[Tensor, "B"]
-    n_rejected: Int[Tensor, "B"]
-    status: Int[Tensor, "B"]
 
 
 @dataclasses.dataclass(frozen=True)
-class ImplicitDescent:
+class ImplicitDescent(Search[_Implicit]):
     """Options of the descent in many coordinates, and the stepper that a pool runs.
 
     dx/dt = -grad U by the backward differentiation formula of second order, with variable steps. A step solves
@@ -110,32 +106,27 @@ class ImplicitDescent:
 
     def init(self, potential: Potential, x: Float[Tensor, "B D"]) -> _Implicit:
         """State before any evaluation."""
-        if potential.bounds is not None:
-            x = potential.bounds.clamp(x)
-        zero, path = torch.zeros(len(x), dtype=torch.int64, device=x.device), Passed.nothing(x)
-        return _Implicit(
-            x=x.clone(),
-            energy=path.energy.clone(),
-            grad=torch.zeros_like(x),
-            trial=x.clone(),
+        x = clamped(potential, x)
+        return _Implicit.init(
+            x,
             seen=x.clone(),
             seen_grad=torch.zeros_like(x),
-            path=path,
+            path=Passed.nothing(x),
             time=x.new_ones(len(x)),
             equation=Equation.nothing(x),
             secants=Secants.none(x, self.memory),
             near=x.new_full((len(x),), _NEAR * potential.length_scale),
-            ending=zero > 0,
-            n_evaluations=zero,
-            n_rejected=zero.clone(),
-            status=torch.full_like(zero, Status.RUNNING),
+            ending=torch.zeros(len(x), dtype=torch.bool, device=x.device),
         )
 
-    def step(self, potential: Potential, state: _Implicit) -> _Implicit:
-        """Evaluate every trial point once; learn from it; accept it, or come closer to the solution."""
-        z, length = state.trial, potential.length_scale
-        energy, grad = potential.energy_and_grad(z)
-        grad = Projector.at(potential, z, grad).apply_one(grad)
+    def evaluate(self, potential: Potential, state: _Implicit) -> Evaluation:
+        """Without what takes no part of the gradient."""
+        energy, grad = potential.energy_and_grad(state.trial)
+        return Evaluation(state.trial, energy, Projector.at(potential, state.trial, grad).apply_one(grad))
+
+    def advance(self, potential: Potential, state: _Implicit, new: Evaluation) -> _Implicit:
+        """Learn from an evaluation; accept its point, or come closer to the solution."""
+        z, energy, grad, length = new.x, new.energy, new.grad, potential.length_scale
         running, first = state.status == Status.RUNNING, torch.isinf(state.energy)
         finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
         state = self._learnt(potential, state, grad, running & finite, first)
@@ -149,49 +140,39 @@ class ImplicitDescent:
 
         rate = state.secants.across(z - state.path.x, grad - state.path.grad).amin(1).clamp(max=0.0).abs()
         path = state.path.begun(energy, grad, begun).after(z, energy, grad, state.time, error, rate, solved)
-        kept, left = (begun | solved | taken)[:, None], back[:, None]
-        x = torch.where(left, path.x, torch.where(kept, z, state.x))
-        new_grad = torch.where(left, path.grad, torch.where(kept, grad, state.grad))
-        new_energy = torch.where(back, path.energy, torch.where(kept[:, 0], energy, state.energy))
-
         near = torch.where(back, 0.3 * state.near, state.near)
         bowl = (state.secants.curvatures >= 0).all(1) & (path.n_steps >= 3) & (path.arc > 0.05 * length)
         enters = solved & bowl & (to_end.norm(dim=1) < near)
         anew = begun | (solved & ~enters) | again | back
         begin = 1e-3 * length / grad.norm(dim=1).clamp(min=torch.finfo(grad.dtype).tiny ** 0.5)
         time = torch.where(begun, begin, factor * state.time)
-        time, new = next_equation(path, time, state.secants.curvatures, self.max_step * length)
+        time, ahead = next_equation(path, time, state.secants.curvatures, self.max_step * length)
         tried = state.equation.n_tried + (flowing & ~solved & ~again)
-        equation = dataclasses.replace(state.equation, n_tried=tried).replaced(anew, new)
+        equation = dataclasses.replace(state.equation, n_tried=tried).replaced(anew, ahead)
 
         shorter = ending & ~taken & ~back
         trial = z + torch.where((ending | enters)[:, None], to_end, to_next)
         trial = torch.where(shorter[:, None], state.x + shrink[:, None] * (z - state.x), trial)
         trial = torch.where(anew[:, None], equation.guess, trial)
-        n_rejected = torch.where(begun | solved | taken, 0, state.n_rejected + (again | shorter))
-        status = verdict(
-            potential,
-            state.status,
-            x,
-            new_grad.square().mean(1).sqrt(),
-            tol=self.tol,
-            spent=state.n_evaluations >= self.max_evaluations,
-            stalled=n_rejected >= 20,
-            broken=first & ~finite,
+        now = resolve(state, new, solved | taken, running)
+        now = dataclasses.replace(
+            now,
+            x=torch.where(back[:, None], path.x, now.x),
+            energy=torch.where(back, path.energy, now.energy),
+            grad=torch.where(back[:, None], path.grad, now.grad),
+            # an iteration that has not come to its end is no rejection
+            n_rejected=torch.where(now.accepted, 0, state.n_rejected + (again | shorter)),
         )
-        trial = torch.where((status == Status.RUNNING)[:, None], trial, x)
-        return dataclasses.replace(
+        status = self.ended(potential, state, now, now.grad.square().mean(1).sqrt())
+        trial = torch.where((status == Status.RUNNING)[:, None], trial, now.x)
+        return now.onto(
             state,
-            x=x,
-            energy=new_energy,
-            grad=new_grad,
-            trial=trial if potential.bounds is None else potential.bounds.clamp(trial),
+            trial=clamped(potential, trial),
             path=path,
             time=torch.where(anew, time, state.time),
             equation=equation,
             near=near,
             ending=(state.ending | enters) & ~back,
-            n_rejected=n_rejected,
             status=status,
         )
 
@@ -224,7 +205,6 @@ class ImplicitDescent:
             secants=state.secants.with_pair(s, y, apart & ~first, _preconditioner(potential)),
             seen=torch.where(noted, state.trial, state.seen),
             seen_grad=torch.where(noted, grad, state.seen_grad),
-            n_evaluations=state.n_evaluations + (state.status == Status.RUNNING),
         )
 
     def _newton(
@@ -261,8 +241,7 @@ class ImplicitDescent:
         lost = (step + to_next).norm(dim=1) > _LOST * most
         failed = going & ~converged & ((equation.n_tried + 1 >= _ITERATIONS) | lost | ~torch.isfinite(rest))
         order = 2.0 + equation.second.to(error)
-        factor = 0.8 * (tol / error.clamp(min=1e-6 * tol)) ** (1 / order)
-        factor = torch.minimum(factor, 0.9 * most / moved.clamp(min=1e-9 * length))
+        factor = torch.minimum(_TIMES.factor(error, tol, order), 0.9 * most / moved.clamp(min=1e-9 * length))
         # Where hardly anything moves the order does not matter, and the first order allows any growth.
         growth = torch.where((moved > 0.02 * length) | (factor < ZERO_STABLE), ZERO_STABLE, 8.0)
         factor = torch.where(wrong, factor.clamp(0.1, 0.5), torch.minimum(factor.clamp(min=0.2), growth))

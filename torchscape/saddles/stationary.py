@@ -7,15 +7,17 @@ import dataclasses
 import torch
 
 from torchscape.errors import PotentialError
-from torchscape.memory import available_memory
-from torchscape.optimise import Pool, Queue, standing, verdict
+from torchscape.optimise import run_pool, standing
 from torchscape.optimise.rows import put_rows
+from torchscape.optimise.stepping import Evaluation, Trying, clamped, resolve
+from torchscape.optimise.trust import TrustRadius
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.expected import expect_potential
 from torchscape.saddles.certify import exact_twin, in_dtype, with_rows
 from torchscape.saddles.characterise import characterise
-from torchscape.saddles.curvature import Curvature, Dense, Quadratic
+from torchscape.saddles.curvature import Curvature, Dense
+from torchscape.saddles.modelled import Modelled, ModelSearch, Residual
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import gradient_step, index_step
 from torchscape.types import Bool, Float, Int, Tensor
@@ -25,26 +27,25 @@ __all__ = ["Newton", "find_stationary"]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Searching:
-    """State of a batch of searches. ``trial`` is what the next step evaluates, ``expected`` its gradient."""
+class Aimed:
+    """Where a search starts, and the index that it aims for: -1 for none."""
 
     x: Float[Tensor, "B D"]
-    energy: Float[Tensor, "B"]
-    grad: Float[Tensor, "B D"]
-    trial: Float[Tensor, "B D"]
-    expected: Float[Tensor, "B D"]
     target: Int[Tensor, "B"]
-    radius: Float[Tensor, "B"]
-    n_evaluations: Int[Tensor, "B"]
-    n_rejected: Int[Tensor, "B"]
-    n_outside: Int[Tensor, "B"]
-    n_lost: Int[Tensor, "B"]
-    status: Int[Tensor, "B"]
-    model: Quadratic
 
 
 @dataclasses.dataclass(frozen=True)
-class Newton:
+class _Aiming(Modelled, Trying):
+    """State of a batch of searches; ``expected`` is the gradient that the model expects at the trial point."""
+
+    expected: Float[Tensor, "B D"]
+    target: Int[Tensor, "B"]
+    n_outside: Int[Tensor, "B"]
+    n_lost: Int[Tensor, "B"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Newton(ModelSearch[_Aiming]):
     """Options of the search for stationary points of any index, and the stepper that a pool runs.
 
     Close to a stationary point both ways of searching are Newton's method; they differ further out.
@@ -97,72 +98,55 @@ class Newton:
             max_lost=COUNT,
         )
 
-    def init(self, potential: Potential, x: Float[Tensor, "B D1"]) -> _Searching:
-        """From rows that hold a point and its target index (-1 for none), before any evaluation."""
-        x, target = x[:, :-1], x[:, -1].round().long()
-        if potential.bounds is not None:
-            x = potential.bounds.clamp(x)
-        b = len(x)
-        zero = torch.zeros(b, dtype=torch.int64, device=x.device)
-        return _Searching(
-            x=x.clone(),
-            energy=x.new_full((b,), torch.inf),
-            grad=torch.zeros_like(x),
-            trial=x.clone(),
+    def init(self, potential: Potential, start: Aimed) -> _Aiming:
+        """Before any evaluation."""
+        x = clamped(potential, start.x)
+        zero = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        return _Aiming.init(
+            x,
             expected=torch.zeros_like(x),
-            target=target,
-            radius=x.new_full((b,), self.first_step * potential.length_scale),
-            n_evaluations=zero,
-            n_rejected=zero.clone(),
-            n_outside=zero.clone(),
+            target=start.target.clone(),
+            radius=x.new_full((len(x),), self.first_step * potential.length_scale),
+            n_outside=zero,
             n_lost=zero.clone(),
-            status=torch.full_like(zero, Status.RUNNING),
             model=self.curvature.fresh(x),
         )
 
-    def step(self, potential: Potential, state: _Searching) -> _Searching:
-        """Evaluate every trial point once; accept or shrink; model the surface there and step again."""
+    def evaluate(self, potential: Potential, state: _Aiming) -> Evaluation:
+        """Without the part of the gradient along zero modes."""
         energy, grad = potential.energy_and_grad(state.trial)
-        grad = Projector.at(potential, state.trial).apply_one(grad)
+        return Evaluation(state.trial, energy, Projector.at(potential, state.trial).apply_one(grad))
+
+    def advance(self, potential: Potential, state: _Aiming, new: Evaluation) -> tuple[_Aiming, Residual]:
         running = state.status == Status.RUNNING
-        first = torch.isinf(state.energy)
-        finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
-        kept = _promise_kept(state, grad)
-        going = state.model.going(running)
-        accepted = going & finite & (first | (kept >= self.accept))
-        rejected = going & ~accepted
-        radius = self._radius(potential, state, kept, accepted & ~first, rejected)
-
-        take = accepted[:, None]
-        s = state.trial - state.x
-        y = torch.where(take, grad - state.grad, 0.0)
-        x = torch.where(take, state.trial, state.x)
-        grad = torch.where(take, grad, state.grad)
-        energy = torch.where(accepted, energy, state.energy)
-        model = self.curvature.moved(state.model, s, y, accepted & ~first, running & ~first & (kept < 0.5))
-        n_evaluations = state.n_evaluations + going
-        n_rejected = torch.where(accepted, 0, state.n_rejected + rejected)
-        status = verdict(
-            potential,
-            state.status,
-            x,
-            grad.square().mean(1).sqrt(),
-            tol=self.tol,
-            spent=n_evaluations >= self.max_evaluations,
-            stalled=n_rejected >= 20,
-            broken=first & ~finite,
+        kept = _promise_kept(state, new.grad)
+        now = resolve(state, new, kept >= self.accept, state.model.going(running))
+        s = new.x - state.x
+        surprised = running & ~now.first & (kept < 0.5)
+        model = self.curvature.moved(state.model, s, now.grad - state.grad, now.moved, surprised)
+        residual = Residual(now.grad, Projector.at(potential, now.x))
+        radius = TrustRadius(self.max_step * potential.length_scale).after(
+            state.radius,
+            torch.minimum(s.norm(dim=1), state.radius),  # longer by rounding only
+            good=now.moved & (kept > 0.75),
+            poor=now.moved & (kept < 0.25),
+            refused=now.rejected,
         )
+        status = self.ended(potential, state, now, residual.rms)
+        return now.onto(state, radius=radius, model=model, status=status), residual
 
+    def aim(self, potential: Potential, state: _Aiming, residual: Residual) -> _Aiming:
+        """Towards the stationary point of the model that is asked for."""
+        x, model, status = state.x, state.model, state.status
         running = status == Status.RUNNING
-        model = self.curvature.at(potential, x, grad, None, model, running, Projector.at(potential, x))
         going = model.going(running)
         n_lost = torch.where((model.values < 0).sum(1) < state.target, state.n_lost + running, 0)
         n_lost = model.kept(state.n_lost, n_lost)
         status = torch.where(running & (n_lost > self.max_lost), int(Status.UNBOUNDED), status)
-        slope = model.along(grad)
+        slope = model.along(state.grad)
         aims = (state.target >= 0)[:, None]
-        c = gradient_step(model.values, slope, radius)
-        c = torch.where(aims, index_step(model.values, slope, state.target, radius), c)
+        c = gradient_step(model.values, slope, state.radius)
+        c = torch.where(aims, index_step(model.values, slope, state.target, state.radius), c)
         trial = torch.where(going[:, None], x + model.back(c), x)
         n_outside = state.n_outside
         if potential.bounds is not None:
@@ -173,31 +157,16 @@ class Newton:
         after = slope + model.values * c
         # A wall in the way is another story.
         trapped = self._trapped(slope, after) & ~aims[:, 0] & going & (status == Status.RUNNING) & (n_outside == 0)
-        return _Searching(
-            x=x,
-            energy=energy,
-            grad=grad,
+        return dataclasses.replace(
+            state,
             trial=trial,
             expected=model.back(after),
-            target=state.target,
-            radius=radius,
-            n_evaluations=n_evaluations,
-            n_rejected=n_rejected,
             n_outside=n_outside,
             n_lost=n_lost,
             status=torch.where(trapped, int(Status.TRAPPED), status),
-            model=model,
         )
 
-    def wants(self, state: _Searching, n_steps: int) -> Bool[Tensor, "B"] | None:
-        """Rows that wait for a larger Krylov space."""
-        return state.model.waits
-
-    def tend(self, potential: Potential, state: _Searching, rows: Int[Tensor, "R"]) -> _Searching:
-        """They get it."""
-        return dataclasses.replace(state, model=state.model.roomier())
-
-    def result(self, potential: Potential, state: _Searching) -> StationaryPoints:
+    def result(self, potential: Potential, state: _Aiming) -> StationaryPoints:
         """Where every row stands, with its residual."""
         return standing(state.x, state.energy, state.grad, state.status, state.n_evaluations)
 
@@ -208,17 +177,8 @@ class Newton:
         square = before.square().sum(1)
         return ~(square - after.square().sum(1) > self.least_promise * square)
 
-    def _radius(self, potential, state, kept, accepted, rejected) -> Float[Tensor, "B"]:
-        """Longer after a kept promise on a step that used the radius up, shorter after a broken one."""
-        length = (state.trial - state.x).norm(dim=1)
-        most = self.max_step * potential.length_scale
-        longer = accepted & (kept > 0.75) & (length > 0.7 * state.radius)
-        radius = torch.where(longer, (2 * state.radius).clamp(max=most), state.radius)
-        radius = torch.where(accepted & (kept < 0.25), 0.5 * torch.minimum(length, radius), radius)
-        return torch.where(rejected, 0.25 * torch.minimum(length, radius), radius)
 
-
-def _promise_kept(state: _Searching, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+def _promise_kept(state: _Aiming, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
     """What part of the promise has come true: 1 for a perfect model, negative for a misleading one."""
     before = state.grad.square().sum(1)
     decrease = (before - grad.square().sum(1)) / (before - state.expected.square().sum(1))
@@ -273,12 +233,8 @@ def find_stationary(
     if len(starts) == 0:
         return StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
     options = options or Newton()
-    per_row = max(1, options.curvature.bytes_per_row(potential.ndim, starts.dtype))
-    size = available_memory(torch.device(potential.device)) // per_row
     starts = starts.to(potential.device, potential.dtype)
-    queue = Queue(torch.cat([starts, target.to(starts)[:, None]], 1))
-    Pool(options, max(1, min(pool_size or 2048, size, len(starts)))).run(potential, queue)
-    found: StationaryPoints = queue.ordered()
+    found: StationaryPoints = run_pool(options, potential, Aimed(starts, target.to(starts.device)), size=pool_size)
     found = found.replace(eigenvalues=torch.full_like(found.x, torch.nan))
     exact = exact_twin(potential)
     if exact.dtype != potential.dtype:

@@ -6,30 +6,57 @@ import dataclasses
 
 import torch
 
+from torchscape.optimise.stepping import Evaluation, Search, Searching, clamped, resolve
+from torchscape.optimise.trust import ErrorControl
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.types import Bool, Float, Tensor
 from torchscape.validation import COUNT, POSITIVE, check_fields
 
 __all__ = ["SteepestDescent"]
 
 
+_TIMES = ErrorControl(3.0, 0.2, 4.0)  # the error of a step grows with the cube of its time
+
+
 @dataclasses.dataclass(frozen=True)
-class _Flowing:
-    """Rows on their way down; ``target`` is a minimum whose basin is tested, NaN where none is."""
+class Tested:
+    """Points, and the minimum whose basin each is tested for, with its energy.
+
+    Example:
+        >>> Tested.for_none(torch.zeros(2, 1)).energy.tolist()
+        [-inf, -inf]
+    """
 
     x: Float[Tensor, "B D"]
-    target: Float[Tensor, "B D"]
-    target_energy: Float[Tensor, "B"]
+    minimum: Float[Tensor, "B D"]
     energy: Float[Tensor, "B"]
-    grad: Float[Tensor, "B D"]
-    time: Float[Tensor, "B"]
-    n_evaluations: Int[Tensor, "B"]
-    status: Int[Tensor, "B"]
+
+    @classmethod
+    def for_none(cls, x: Float[Tensor, "B D"]) -> Tested:
+        """Points that only run downhill."""
+        return cls(x, torch.full_like(x, torch.nan), x.new_full((len(x),), -torch.inf))
 
 
 @dataclasses.dataclass(frozen=True)
-class SteepestDescent:
+class _Flowing(Searching):
+    """Rows on their way down; ``target`` is a minimum whose basin is tested, NaN where none is."""
+
+    target: Float[Tensor, "B D"]
+    target_energy: Float[Tensor, "B"]
+    time: Float[Tensor, "B"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tried(Evaluation):
+    """A step that was tried: its time, and by how much its formulas of second and third order differ."""
+
+    time: Float[Tensor, "B"]
+    missed: Float[Tensor, "B D"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SteepestDescent(Search[_Flowing]):
     """dx/dt = -grad U by an embedded Runge-Kutta pair of order 3(2), every row with its own time step.
 
     The definition of a basin of attraction, taken literally: three gradients a step and no Hessian, so that it is
@@ -58,60 +85,54 @@ class SteepestDescent:
         lengths = {"path_tol": POSITIVE, "max_step": POSITIVE, "tol": POSITIVE, "capture": POSITIVE}
         check_fields(self, **lengths, max_evaluations=COUNT)
 
-    def init(self, potential: Potential, x: Float[Tensor, "B W"]) -> _Flowing:
-        """State with the first gradient. ``x`` holds D columns, or 2 D + 1: position, minimum and its energy."""
-        d = potential.ndim
-        if x.shape[1] == d:
-            target, target_energy = torch.full_like(x, torch.nan), x.new_full((len(x),), -torch.inf)
-        else:
-            x, target, target_energy = x[:, :d], x[:, d : 2 * d], x[:, 2 * d]
-        energy, grad = self._evaluate(potential, x)
-        one = torch.ones(len(x), dtype=torch.int64, device=x.device)
+    def init(self, potential: Potential, start: Tested) -> _Flowing:
+        """State with the first gradient."""
+        x = start.x
+        energy, grad = self._slope(potential, x)
         finite = torch.isfinite(energy) & torch.isfinite(grad).all(1)
-        return _Flowing(
-            x=x,
-            target=target,
-            target_energy=target_energy,
+        begun = _Flowing.init(
+            x,
+            target=start.minimum.clone(),
+            target_energy=start.energy.clone(),
+            time=0.1 * potential.length_scale / grad.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny),
+        )
+        return dataclasses.replace(
+            begun,
             energy=energy,
             grad=grad,
-            time=0.1 * potential.length_scale / grad.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny),
-            n_evaluations=one,
+            n_evaluations=begun.n_evaluations + 1,
             status=torch.where(finite, int(Status.RUNNING), int(Status.NOT_FINITE)),
         )
 
-    def step(self, potential: Potential, state: _Flowing) -> _Flowing:
-        """One step of every row: taken, or tried again with a shorter time."""
-        x, k1, scale = state.x, -state.grad, potential.length_scale
-        tiny = torch.finfo(x.dtype).tiny
-        longest = self.max_step * scale / k1.norm(dim=1).clamp(min=tiny)
+    def evaluate(self, potential: Potential, state: _Flowing) -> _Tried:
+        """A step of every row, no longer than ``max_step``."""
+        x, k1 = state.x, -state.grad
+        longest = self.max_step * potential.length_scale / k1.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
         time = torch.minimum(state.time, longest)
         h = time[:, None]
-        k2 = -self._evaluate(potential, x + 0.5 * h * k1)[1]
-        k3 = -self._evaluate(potential, x + 0.75 * h * k2)[1]
-        new = x + h * (2 * k1 + 3 * k2 + 4 * k3) / 9
-        new = new if potential.bounds is None else potential.bounds.clamp(new)
-        energy, grad = self._evaluate(potential, new)
-        missed = h * (-5 * k1 + 6 * k2 + 8 * k3 + 9 * grad) / 72
-        tol = self.path_tol * scale
-        error = torch.nan_to_num(missed.norm(dim=1), nan=torch.inf)
-        noise = 100 * torch.finfo(x.dtype).eps * energy.abs().clamp(min=1.0)
-        running = state.status == Status.RUNNING
+        k2 = -self._slope(potential, x + 0.5 * h * k1)[1]
+        k3 = -self._slope(potential, x + 0.75 * h * k2)[1]
+        new = clamped(potential, x + h * (2 * k1 + 3 * k2 + 4 * k3) / 9)
+        energy, grad = self._slope(potential, new)
+        return _Tried(new, energy, grad, time, h * (-5 * k1 + 6 * k2 + 8 * k3 + 9 * grad) / 72)
+
+    def advance(self, potential: Potential, state: _Flowing, new: _Tried) -> _Flowing:
+        """A step is taken, or tried again with a shorter time."""
+        tol, running = self.path_tol * potential.length_scale, state.status == Status.RUNNING
+        error = torch.nan_to_num(new.missed.norm(dim=1), nan=torch.inf)
+        noise = 100 * torch.finfo(error.dtype).eps * new.energy.abs().clamp(min=1.0)
         # At the limit of stability a row would bounce for ever below the error allowed: a flow must also descend.
-        enough = 0.05 * time * k1.square().sum(1)
-        taken = running & (error <= tol) & (energy <= state.energy - enough + noise)
-        factor = (0.9 * (tol / error.clamp(min=1e-6 * tol)) ** (1 / 3)).clamp(0.2, 4.0)
-        factor = torch.where(taken, factor, factor.clamp(max=0.5))
-        return self._ended(
-            potential,
-            dataclasses.replace(
-                state,
-                x=torch.where(taken[:, None], new, x),
-                energy=torch.where(taken, energy, state.energy),
-                grad=torch.where(taken[:, None], grad, state.grad),
-                time=torch.where(running, time * factor, state.time),
-                n_evaluations=state.n_evaluations + 3 * running,
-            ),
-        )
+        enough = 0.05 * new.time * state.grad.square().sum(1)
+        descends = new.energy <= state.energy - enough + noise
+        now = resolve(state, new, (error <= tol) & descends, running, cost=3)
+        factor = _TIMES.factor(error, tol)
+        factor = torch.where(now.accepted, factor, factor.clamp(max=_TIMES.refused))
+        time = torch.where(running, new.time * factor, state.time)
+        status = self.ended(potential, state, now, now.grad.square().mean(1).sqrt())
+        below = now.energy < state.target_energy - 1e-6 * now.energy.abs().clamp(min=1.0)
+        status = torch.where(running & below, int(Status.OUTSIDE), status)
+        captured = running & self.captured(potential, now.x, state.target)
+        return now.onto(state, time=time, status=torch.where(captured, int(Status.CONVERGED), status))
 
     def result(self, potential: Potential, state: _Flowing) -> StationaryPoints:
         """Where every row stands. ``OUTSIDE`` are rows that have left the basin they were tested for."""
@@ -120,28 +141,19 @@ class SteepestDescent:
         evaluations = state.n_evaluations
         return StationaryPoints.of(state.x, state.energy, grad_rms=rms, status=status, n_evaluations=evaluations)
 
-    def _ended(self, potential: Potential, state: _Flowing) -> _Flowing:
-        status = state.status
-        running = status == Status.RUNNING
-        noise = 1e-6 * state.energy.abs().clamp(min=1.0)
-        far = state.x.abs().amax(1) > 1e8 * max(1.0, potential.length_scale)
-        for condition, code in (
-            (state.n_evaluations >= self.max_evaluations, Status.MAX_STEPS),
-            (far, Status.UNBOUNDED),
-            (state.grad.square().mean(1).sqrt() <= self.tol, Status.CONVERGED),
-            (state.energy < state.target_energy - noise, Status.OUTSIDE),
-            (self.captured(potential, state.x, state.target), Status.CONVERGED),
-        ):
-            status = torch.where(running & condition, int(code), status)
-        return dataclasses.replace(state, status=status)
-
     def captured(
         self, potential: Potential, x: Float[Tensor, "B D"], minimum: Float[Tensor, "B D"]
     ) -> Bool[Tensor, "B"]:
         """Whether a row is so close to its minimum that it ends there."""
         return (x - minimum).norm(dim=1) <= self.capture * potential.length_scale
 
-    def _evaluate(self, potential: Potential, x: Float[Tensor, "B D"]) -> tuple[Tensor, Tensor]:
+    def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
+        """Memory that one row of the batch takes."""
+        return 20 * ndim * dtype.itemsize
+
+    def _slope(
+        self, potential: Potential, x: Float[Tensor, "B D"]
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """U and its gradient along the walls where the descent presses against them."""
         if potential.bounds is None:
             return potential.energy_and_grad(x)

@@ -11,12 +11,12 @@ import torch
 from torchscape import random
 from torchscape.devices import is_host
 from torchscape.errors import PotentialError, TorchscapeError
-from torchscape.optimise import Pool, QuasiNewton, Queue, relax
+from torchscape.optimise import QuasiNewton, relax, run_pool
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.descend import Descent, ImplicitDescent, Quench, descend
 from torchscape.saddles.distinct import first_of_each
-from torchscape.sampling.basins.flow import SteepestDescent
+from torchscape.sampling.basins.flow import SteepestDescent, Tested
 from torchscape.sampling.chains import reflect
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_fields
@@ -74,7 +74,7 @@ class Quenched:
     def ends(self, potential: Potential, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> StationaryPoints:
         """Where every row comes to rest."""
         if isinstance(self.quench, SteepestDescent):
-            return _pooled(self.quench, potential, x)
+            return _pooled(self.quench, potential, Tested.for_none(x))
         if isinstance(self.quench, Descent | ImplicitDescent | Quench):
             return descend(potential, x, options=self.quench)
         return relax(potential, x, optimiser=self.quench)
@@ -94,9 +94,9 @@ class Quenched:
         start, target = x[rows], minimum[rows]
         if isinstance(self.quench, SteepestDescent):
             with torch.no_grad():
-                start = torch.cat([start, target, potential.energy(target)[:, None]], 1)
+                energy = potential.energy(target)
             quench = dataclasses.replace(self.quench, capture=self.capture)
-            ends = _pooled(quench, potential, start)
+            ends = _pooled(quench, potential, Tested(start, target, energy))
         else:
             ends = self.ends(potential, start, key[rows])
         found[rows] = (ends.status == Status.CONVERGED) & self._close(potential, ends.x, target)
@@ -303,12 +303,11 @@ def basin_probability(
     return hits / n_seeds, (mean * (1 - mean) / (n_seeds + 3)).sqrt()
 
 
-def _pooled(quench: SteepestDescent, potential: Potential, x: Float[Tensor, "B W"]) -> StationaryPoints:
+def _pooled(quench: SteepestDescent, potential: Potential, start: Tested) -> StationaryPoints:
+    x = start.x
     if len(x) == 0:
         return StationaryPoints.empty(potential.ndim, dtype=x.dtype, device=x.device)
-    queue = Queue(x)
-    Pool(quench, _ROWS if is_host(x.device) else 16 * _ROWS).run(potential, queue)
-    ends: StationaryPoints = queue.ordered()
+    ends: StationaryPoints = run_pool(quench, potential, start, most=_ROWS if is_host(x.device) else 16 * _ROWS)
     return ends
 
 
