@@ -29,7 +29,7 @@ from torchscape.saddles.flow import Flow
 from torchscape.saddles.follow import Uphill
 from torchscape.saddles.stationary import Aimed
 from torchscape.saddles.stationary import Newton as StationarySearch
-from torchscape.sampling.basins.flow import SteepestDescent, Tested
+from torchscape.sampling.basins.flow import Downhill, SteepestDescent
 
 pytestmark = pytest.mark.standin
 
@@ -82,8 +82,8 @@ def bands(u: tsc.Potential) -> Images:
     return Images(Band().initial(starts(u), -starts(u), n_images, torch.arange(5), most=11), n_images)
 
 
-def untested(u: tsc.Potential) -> Tested:
-    return Tested.for_none(starts(u))
+def untested(u: tsc.Potential) -> Downhill:
+    return Downhill.for_none(starts(u))
 
 
 STEPPERS = {

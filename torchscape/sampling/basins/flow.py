@@ -20,11 +20,11 @@ _TIMES = ErrorControl(3.0, 0.2, 4.0)  # the error of a step grows with the cube 
 
 
 @dataclasses.dataclass(frozen=True)
-class Tested:
+class Downhill:
     """Points, and the minimum whose basin each is tested for, with its energy.
 
     Example:
-        >>> Tested.for_none(torch.zeros(2, 1)).energy.tolist()
+        >>> Downhill.for_none(torch.zeros(2, 1)).energy.tolist()
         [-inf, -inf]
     """
 
@@ -33,7 +33,7 @@ class Tested:
     energy: Float[Tensor, "B"]
 
     @classmethod
-    def for_none(cls, x: Float[Tensor, "B D"]) -> Tested:
+    def for_none(cls, x: Float[Tensor, "B D"]) -> Downhill:
         """Points that only run downhill."""
         return cls(x, torch.full_like(x, torch.nan), x.new_full((len(x),), -torch.inf))
 
@@ -85,7 +85,7 @@ class SteepestDescent(Search[_Flowing]):
         lengths = {"path_tol": POSITIVE, "max_step": POSITIVE, "tol": POSITIVE, "capture": POSITIVE}
         check_fields(self, **lengths, max_evaluations=COUNT)
 
-    def init(self, potential: Potential, start: Tested) -> _Flowing:
+    def init(self, potential: Potential, start: Downhill) -> _Flowing:
         """State with the first gradient."""
         x = start.x
         energy, grad = self._slope(potential, x)

@@ -16,7 +16,7 @@ from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.descend import Descent, ImplicitDescent, Quench, descend
 from torchscape.saddles.distinct import first_of_each
-from torchscape.sampling.basins.flow import SteepestDescent, Tested
+from torchscape.sampling.basins.flow import Downhill, SteepestDescent
 from torchscape.sampling.chains import reflect
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_fields
@@ -74,7 +74,7 @@ class Quenched:
     def ends(self, potential: Potential, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> StationaryPoints:
         """Where every row comes to rest."""
         if isinstance(self.quench, SteepestDescent):
-            return _pooled(self.quench, potential, Tested.for_none(x))
+            return _pooled(self.quench, potential, Downhill.for_none(x))
         if isinstance(self.quench, Descent | ImplicitDescent | Quench):
             return descend(potential, x, options=self.quench)
         return relax(potential, x, optimiser=self.quench)
@@ -96,7 +96,7 @@ class Quenched:
             with torch.no_grad():
                 energy = potential.energy(target)
             quench = dataclasses.replace(self.quench, capture=self.capture)
-            ends = _pooled(quench, potential, Tested(start, target, energy))
+            ends = _pooled(quench, potential, Downhill(start, target, energy))
         else:
             ends = self.ends(potential, start, key[rows])
         found[rows] = (ends.status == Status.CONVERGED) & self._close(potential, ends.x, target)
@@ -303,7 +303,7 @@ def basin_probability(
     return hits / n_seeds, (mean * (1 - mean) / (n_seeds + 3)).sqrt()
 
 
-def _pooled(quench: SteepestDescent, potential: Potential, start: Tested) -> StationaryPoints:
+def _pooled(quench: SteepestDescent, potential: Potential, start: Downhill) -> StationaryPoints:
     x = start.x
     if len(x) == 0:
         return StationaryPoints.empty(potential.ndim, dtype=x.dtype, device=x.device)
