@@ -13,7 +13,7 @@ from torchscape.devices import is_host
 from torchscape.memory import available_memory
 from torchscape.optimise.flight import Flight
 from torchscape.optimise.ledger import kept_source
-from torchscape.optimise.protocols import Source, Stepper, Tended
+from torchscape.optimise.protocols import Sized, Source, Stepper, Tended
 from torchscape.optimise.rows import columns_of, map_rows, n_rows, take_rows
 from torchscape.potentials.base import Potential
 from torchscape.types import Int, Tensor
@@ -86,7 +86,7 @@ class Pool:
 
     @classmethod
     def fitting(
-        cls, stepper: Stepper, potential: Potential, n: int, *, numbers: int | None = None, most: int = 2048
+        cls, stepper: Sized, potential: Potential, n: int, *, numbers: int | None = None, most: int = 2048
     ) -> Pool:
         """A pool of as many rows as the memory of the device has room for, ``n`` and ``most`` at most.
 
@@ -131,7 +131,7 @@ class Pool:
 
 
 def run_pool(
-    stepper: Stepper,
+    stepper: Sized,
     potential: Potential,
     starts: Any,
     *,

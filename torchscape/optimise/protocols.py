@@ -9,7 +9,7 @@ import torch
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Int, Tensor
 
-__all__ = ["Source", "Stepper", "Tended"]
+__all__ = ["Sized", "Source", "Stepper", "Tended"]
 
 
 @runtime_checkable
@@ -32,10 +32,6 @@ class Stepper(Protocol):
         """The state after another step of the running rows."""
         ...
 
-    def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
-        """Memory that one row of so many coordinates takes."""
-        ...
-
     def result(self, potential: Potential, state: Any) -> Any:
         """Where the rows stand."""
         ...
@@ -51,6 +47,15 @@ class Tended(Stepper, Protocol):
 
     def tend(self, potential: Potential, state: Any, rows: Int[Tensor, "R"]) -> Any:
         """What is done for them."""
+        ...
+
+
+@runtime_checkable
+class Sized(Stepper, Protocol):
+    """A stepper that says what a row takes, so that a pool can be made to measure."""
+
+    def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
+        """Memory that one row of so many coordinates takes."""
         ...
 
 
