@@ -24,8 +24,8 @@ from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_f
 __all__ = ["Descent"]
 
 
-# The error of a step grows with the cube of its length, and faster where the curvature is only updated: aiming at a
-# third of what is allowed leaves one step in ten to be rejected.
+# The error of a step grows with the cube of its length, and faster where the curvature is only updated: aiming at
+# a third of what is allowed leaves one step in ten to be rejected.
 _LENGTHS = ErrorControl(3.0, 0.2, 2.0, safety=0.7)
 
 
