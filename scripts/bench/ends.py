@@ -97,6 +97,7 @@ def transition_states(u: Potential, case: Case, n: int) -> StationaryPoints:
 def reference(u: Potential, ts: StationaryPoints, kept: Path | None) -> torch.Tensor:
     """Ends by LSODA [2, E, D]: along minus and plus the mode; NaN where the flow leaves the box."""
     points, mode = characterise_with_modes(u, ts, log_det=False)
+    points = points.replace(x=torch.cat([at_rest(u, x[None]) for x in points.x]))
     ends = torch.full((2, *ts.x.shape), torch.inf, dtype=torch.float64)
     if kept is not None and kept.exists():
         ends = torch.load(kept)
@@ -205,6 +206,22 @@ def flow_end(u: Potential, gradient: Callable[[np.ndarray], np.ndarray], x: torc
     return torch.full_like(x, torch.nan)
 
 
+def at_rest(u: Potential, x: torch.Tensor) -> torch.Tensor:
+    """The stationary point next to x [1 D], by Newton's method: what is left of a gradient of 10^-8 may be more
+    than the slope that a soft mode has so close to it."""
+    for _ in range(3):
+        grad = u.energy_and_grad(x)[1]
+        projector = Projector.at(u, x, grad)
+        values, vectors = (part[0] for part in dense_spectrum(u.hessian(x), projector)[:2])
+        noise = 10 * torch.finfo(values.dtype).eps * values.abs().amax()
+        grad = projector.apply_one(grad)[0]
+        step = vectors.T @ torch.where(values.abs() > noise, vectors @ grad / values, 0.0)
+        if float(step.norm()) > 0.1 * u.length_scale:
+            break
+        x = x - step
+    return x
+
+
 def ended(u: Potential, x: torch.Tensor) -> torch.Tensor | None:
     """The minimum to which Newton's method leads from close by; None where there is none."""
     start, size = x, torch.inf
@@ -217,7 +234,8 @@ def ended(u: Potential, x: torch.Tensor) -> torch.Tensor | None:
         if bool((values < -noise).any()):
             return None
         slope = vectors.T @ grad
-        step = vectors @ torch.where(values > noise, slope / values, 0.0)
+        # Along what is too soft to be told from rounding, the step is at least as long as this.
+        step = vectors @ (slope / values.abs().clamp(min=noise))
         if float(step.norm()) > 1e-3 * u.length_scale or float(step.norm()) > size:
             return None if x is start else x
         size = float(step.norm())

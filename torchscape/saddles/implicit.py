@@ -67,7 +67,8 @@ class ImplicitDescent(Search[_Implicit]):
         max_step: longest step, in the same unit.
         tol: RMS gradient that counts as converged; None for 1e-8 in float64.
         memory: pairs kept.
-        max_evaluations: evaluations a row may spend on the path; :func:`relax` takes over from there.
+        max_evaluations: evaluations a row may spend on the path; one that needs more goes on with ten times as
+            many, and is open then.
         doubt: error that a path may have gathered, in units of ``length_scale``, as a bound says which lets every
             error grow at the most negative curvature seen across the path; beyond, it is followed again, ten times
             as accurately each time, until two end in one point, see :func:`~torchscape.saddles.descend`; infinite

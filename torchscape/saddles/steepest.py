@@ -53,8 +53,9 @@ class Descent(ModelSearch[_Descending]):
             after a rejection).
         max_step: longest step, in the same unit.
         tol: RMS gradient that counts as converged; None for 1e-8 in float64.
-        max_evaluations: evaluations a row may spend on the path; :func:`relax` takes over from there.
-        margin: a path that has passed a divide at less than this many times its error, or ``path_tol``, is
+        max_evaluations: evaluations a row may spend on the path; one that needs more goes on with ten times as
+            many, and is open then.
+        margin: a path that has passed a divide at less than this many times its error, or at ``path_tol``, is
             followed again, at least ten times as accurately each time, see :func:`~torchscape.saddles.descend`;
             0 for never.
         n_again: how often at most.
@@ -66,8 +67,8 @@ class Descent(ModelSearch[_Descending]):
     max_step: float = 2.0
     tol: float | None = None
     max_evaluations: int = 500
-    margin: float = 1.0
-    n_again: int = 3
+    margin: float = 2.0
+    n_again: int = 4
 
     def __post_init__(self) -> None:
         check_fields(
@@ -85,7 +86,7 @@ class Descent(ModelSearch[_Descending]):
         """Ten times as accurate, then each time more: by :class:`Flow`, whose error of third order may be larger
         than its own, or by shorter steps where only products serve."""
         if isinstance(self.curvature_of(potential.ndim), Dense):
-            share = 0.5 * 0.01 ** (times - 1)
+            share = 0.5 * 0.1 ** (times - 1)
             return Flow(
                 share * self.path_tol,
                 max_step=self.max_step,
@@ -147,7 +148,7 @@ class Descent(ModelSearch[_Descending]):
         model = dataclasses.replace(model, stale=model.stale | unsure)
         going = model.going(state.status == Status.RUNNING)
         trial = clamped(potential, torch.where(going[:, None], state.x + model.back(c), state.x))
-        least = self.path_tol * potential.length_scale
+        least = self.path_tol * potential.length_scale / max(self.margin, 1.0)
         distance = to_divides(model.values, slope).amin(1)
         course = state.course.seen(state.x, distance, least, going & (model.age == 0))
         return dataclasses.replace(state, trial=trial, time=time, model=model, course=course)
