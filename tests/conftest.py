@@ -68,7 +68,7 @@ def pytest_collection_finish(session):
     tenth of the time of a file of explorations."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(50_000, 20, 50)
     wanted = [item for item in session.items if asks_for_standin(item)]
     if not wanted or session.config.option.collectonly:
         return

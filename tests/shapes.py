@@ -1,7 +1,8 @@
-"""Annotated shapes are checked while the tests run: the first calls of each function in a test, and some later.
+"""Annotated shapes are checked while the tests run: the first call of each function in a test, and some later.
 
 Checking every call takes three times as long as all the rest of the tests, and what a function is given for the
-thousandth time is what it was given before.
+thousandth time is what it was given before. To count calls costs a tenth of the time of an exploration, too: in
+every test a few functions have their turn, and the others are as they were after the first call.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import threading
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,11 +20,12 @@ import jaxtyping
 
 __all__ = ["check_shapes", "next_test", "unchecked"]
 
-FIRST = 2  # calls of a function in a test that are checked, and then
-EVERY = 64  # one of so many
+TURNS = 8  # one function of so many is watched in a test
+EVERY = 64  # one call of so many of those is checked
 
 _test = 0
 _checks = True
+_left: list[tuple[Any, types.CodeType]] = []  # functions that are no longer checked in this test, and what does it
 
 
 @contextlib.contextmanager
@@ -35,10 +39,15 @@ def unchecked() -> Iterator[None]:
         _checks = True
 
 
-def next_test() -> None:
-    """The first calls are counted anew."""
+def next_test(watched: Any = None) -> None:
+    """The first call of each function is checked again, and others have their turn, ``watched`` among them."""
     global _test
     _test += 1
+    if watched is not None:
+        _test += (_number[watched] - _test) % TURNS
+    for function, checking in _left:
+        function.__code__ = checking
+    _left.clear()
 
 
 def check_shapes(package: str) -> None:
@@ -50,38 +59,119 @@ def check_shapes(package: str) -> None:
             return functools.partial(some_calls, **options)
         if inspect.isclass(target):
             plain = target.__init__
-            checked = every_call(target, **options)
-            if checked.__init__ is not plain:
-                wrapped = checked.__init__
-                checked.__init__ = _sampled(plain, lambda: wrapped, _Calls())
-            return checked
+            # What stands in the class itself is decorated as a function; what a dataclass is given is not.
+            if dataclasses.is_dataclass(target) and not hasattr(plain, "__wrapped__"):
+                target.__init__ = _sampled(plain, lambda: every_call(plain, **options), _Calls(first=2))
+            return target
         if not inspect.isfunction(target):
             return target
-        # A function inside another is made, and decorated, whenever that one runs.
-        # To decorate it takes far longer than to check a call: of those, one call in a test has to do at first.
-        nested = "<locals>" in target.__qualname__
-        calls = known.setdefault(target.__code__, _Calls(first=1 if nested else FIRST))
-        return _sampled(target, lambda: every_call(target, **options), calls)
+        if "<locals>" in target.__qualname__:
+            if target.__code__ not in known:
+                known[target.__code__] = _OfCode(target, functools.partial(every_call, **options)), _Calls()
+            of_code, calls = known[target.__code__]
+            return _sampled(target, lambda: of_code.checked(target), calls)
+        if target.__code__.co_freevars:
+            return _sampled(target, lambda: every_call(target, **options), _Calls())
+        return _in_place(target, functools.partial(every_call, **options))
 
-    known: dict[Any, _Calls] = {}
+    known: dict[Any, tuple[_OfCode, _Calls]] = {}
     jaxtyping.jaxtyped = some_calls
     jaxtyping.install_import_hook(package, "beartype.beartype")
 
 
-@dataclasses.dataclass
+def _in_place(function: Any, decorate: Callable[..., Any]) -> Any:
+    """The function itself, whose code is exchanged for one that checks, and given back after the first call."""
+    number = _number[function] = len(_number)
+    plain = functools.update_wrapper(
+        types.FunctionType(function.__code__, function.__globals__, argdefs=function.__defaults__), function
+    )
+    del plain.__wrapped__
+    plain.__kwdefaults__ = function.__kwdefaults__
+    code, checked, test, n = function.__code__, None, -1, 0
+
+    def check(*args: Any, **kwargs: Any) -> Any:
+        nonlocal checked, test, n
+        if not _checks:
+            return plain(*args, **kwargs)
+        if test != _test:
+            test, n = _test, 0
+            if (number - test) % TURNS:
+                function.__code__ = code
+                _left.append((function, checking))
+        n += 1
+        if n > 1 and n % EVERY:
+            return plain(*args, **kwargs)
+        if checked is None:
+            checked = decorate(plain)
+        return checked(*args, **kwargs)
+
+    calling = _calls.__code__
+    checking = calling.replace(co_consts=tuple(check if one == "it" else one for one in calling.co_consts))
+    function.__code__, function.__wrapped__ = checking, plain  # the second for whoever asks for its signature
+    return function
+
+
+_number: dict[Any, int] = {}  # of functions
+
+
+def _calls(*args: Any, **kwargs: Any) -> Any:
+    it: Any = "it"  # a constant of the code, in whose place stands what is called
+    return it(*args, **kwargs)
+
+
+class _OfCode:
+    """Checks the calls of all functions that one piece of code makes.
+
+    A function inside another is made whenever that one runs, and to decorate it takes far longer than to check a
+    call. So one function is decorated, the first; it calls whichever is to be checked.
+    """
+
+    def __init__(self, first: Callable[..., Any], decorate: Callable[..., Any]) -> None:
+        self._first, self._decorate = first, decorate
+        self._calls_it: Callable[..., Any] | None = None
+        self._waiting = _Waiting()
+
+    def checked(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        if self._calls_it is None:
+            self._calls_it = self._decorate(self._in_its_place())
+        calls_it, waiting = self._calls_it, self._waiting
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            rows = waiting.functions
+            n = len(rows)
+            rows.append(function)
+            try:
+                return calls_it(*args, **kwargs)
+            finally:
+                del rows[n:]  # still there if the arguments were wrong
+
+        return call
+
+    def _in_its_place(self) -> Callable[..., Any]:
+        """A function with the signature of the first, and its globals, in which annotations are looked up."""
+        waiting = self._waiting
+
+        def latest(*args: Any, **kwargs: Any) -> Any:
+            return waiting.functions.pop()(*args, **kwargs)
+
+        there = types.FunctionType(latest.__code__, self._first.__globals__, closure=latest.__closure__)
+        return functools.update_wrapper(there, self._first)
+
+
+class _Waiting(threading.local):
+    """Functions whose arguments are being checked in this thread."""
+
+    def __init__(self) -> None:
+        self.functions: list[Callable[..., Any]] = []
+
+
 class _Calls:
-    """How often a function has been called in which test."""
+    """How often a function that is made anew again and again, or has a closure, has been called in which test."""
 
-    first: int = FIRST
-    test: int = -1
-    n: int = 0
+    __slots__ = ("first", "n", "test")
 
-    def counts(self) -> bool:
-        """One call more; whether it is one of those that are checked."""
-        if self.test != _test:
-            self.test, self.n = _test, 0
-        self.n += 1
-        return _checks and (self.n <= self.first or self.n % EVERY == 0)
+    def __init__(self, first: int = 1) -> None:
+        self.first, self.test, self.n = first, -1, 0
 
 
 def _sampled(
@@ -93,7 +183,10 @@ def _sampled(
     @functools.wraps(plain)
     def either(*args: Any, **kwargs: Any) -> Any:
         nonlocal checked
-        if not calls.counts():
+        if calls.test != _test:
+            calls.test, calls.n = _test, 0
+        calls.n = n = calls.n + 1
+        if not _checks or (n > calls.first and n % EVERY):
             return plain(*args, **kwargs)
         if checked is None:
             checked = check()
