@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -590,11 +591,14 @@ def test_ctrl_c_saves_and_exits_with_130(model, tmp_path, capsys):
 
 
 def n_minima(db: Path) -> int:
-    try:
-        with Landscape.open(db) as landscape:
-            return landscape.n_minima
-    except Exception:
+    """In a file that is perhaps being made; asked ten times a second, so without looking through all of it."""
+    if not db.exists():
         return 0
+    with contextlib.closing(sqlite3.connect(f"{db.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        try:
+            return connection.execute("SELECT COUNT(*) FROM minimum").fetchone()[0]
+        except sqlite3.Error:
+            return 0
 
 
 def test_a_reader_that_leaves_early_is_no_error(explored):

@@ -15,8 +15,9 @@ import sys
 import time
 from collections.abc import Iterator
 
+import scipy.sparse.csgraph  # noqa: F401  what an exploration imports late, is imported here, once
 import torch
-import torch.fx.experimental.symbolic_shapes  # the first Hessian imports it: once, here
+import torch.fx.experimental.symbolic_shapes
 from explore_doubles import Wells
 
 import torchscape as tsc

@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-import subprocess
-import sys
 
 import networkx
 import numpy as np
@@ -229,28 +226,17 @@ def test_trimer():
 # --- the command line ---------------------------------------------------------------------------------------
 
 
-def torchscape(*words: str) -> str:
-    """What a program in a process of its own prints."""
-    run = subprocess.run(
-        [sys.executable, "-m", "torchscape", *words],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout
-
-
 @pytest.mark.parametrize(
     "name",
     ["lj7", *(pytest.param(name, marks=pytest.mark.slow) for name in ("six-hump-camel", "schwefel"))],
 )
-def test_what_a_problem_suggests_finds_its_landscape(name, tmp_path):
+def test_what_a_problem_suggests_finds_its_landscape(name, tmp_path, capsys):
     """``torchscape explore NAME`` without any options."""
     db = str(tmp_path / "a.db")
-    told = torchscape("explore", name, "--db", db)
-    found = json.loads(torchscape("info", db, "--json"))
+    assert main(["explore", name, "--db", db]) == 0
+    told = capsys.readouterr().out
+    assert main(["info", db, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
     assert f"{found['n_minima']}\n" in told
     assert found["complete"] is True
     assert found["n_components"] == 1

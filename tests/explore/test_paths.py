@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import torch
 
@@ -11,12 +13,22 @@ from torchscape.errors import TorchscapeError
 from torchscape.explore import integrate_paths
 
 
-@pytest.fixture
-def lj7():
+@pytest.fixture(scope="module")
+def explored(tmp_path_factory):
     potential = tsc.problems.get("lj7").potential
-    with tsc.Landscape.in_memory(potential) as landscape:
+    file = tmp_path_factory.mktemp("explored") / "lj7.db"
+    with tsc.Landscape.open(file, potential) as landscape:
         strategies = [tsc.BasinHopping(walkers=16, hops=1), tsc.ConnectMinima(neighbours=3)]
         tsc.explore(landscape, potential, strategies=strategies, progress=False)
+    return file, potential
+
+
+@pytest.fixture
+def lj7(explored, tmp_path):
+    """Each test writes into a copy of its own."""
+    file, potential = explored
+    shutil.copy(file, tmp_path / "lj7.db")
+    with tsc.Landscape.open(tmp_path / "lj7.db", potential) as landscape:
         yield landscape, potential
 
 

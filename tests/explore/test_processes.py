@@ -117,24 +117,6 @@ def test_the_landscape_is_that_of_one_process(executor):
     )
 
 
-def test_a_worker_that_dies_is_replaced(executor, file):
-    potential = Deadly(file)
-    whole = in_memory(potential, [HOPPING], seed=3)
-    file.write_text("1")
-    assert in_memory(potential, [HOPPING], seed=3, executor=executor) == whole
-    assert file.read_text() == "0"
-
-
-def test_a_part_that_kills_its_workers_is_named(executor, file, monkeypatch):
-    monkeypatch.setattr(processes, "_LIVES", 1)
-    potential = Deadly(file)
-    file.write_text("1000")
-    with tsc.Landscape.in_memory(potential) as landscape:
-        with pytest.raises(TorchscapeError, match=r"1 worker has died of one part .*hops, \d+ rows.* -9"):
-            tsc.explore(landscape, potential, strategies=[HOPPING], executor=executor, progress=False)
-        assert landscape.runs()[-1]["status"] == "failed"
-
-
 def test_an_error_in_a_worker_is_the_error(executor, file):
     potential = Deadly(file, "raises")
     file.write_text("1")
@@ -193,3 +175,24 @@ def test_words_for_executors():
     with pytest.raises(OptionError, match="workers=0"):
         Processes(workers=0)
     assert torch.get_num_threads() > 0
+
+
+# --- last, as the workers of the others die here, and a new one takes seconds --------------------------------
+
+
+def test_a_worker_that_dies_is_replaced(executor, file):
+    potential = Deadly(file)
+    whole = in_memory(potential, [HOPPING], seed=3)
+    file.write_text("1")
+    assert in_memory(potential, [HOPPING], seed=3, executor=executor) == whole
+    assert file.read_text() == "0"
+
+
+def test_a_part_that_kills_its_workers_is_named(executor, file, monkeypatch):
+    monkeypatch.setattr(processes, "_LIVES", 1)
+    potential = Deadly(file)
+    file.write_text("1000")
+    with tsc.Landscape.in_memory(potential) as landscape:
+        with pytest.raises(TorchscapeError, match=r"1 worker has died of one part .*hops, \d+ rows.* -9"):
+            tsc.explore(landscape, potential, strategies=[HOPPING], executor=executor, progress=False)
+        assert landscape.runs()[-1]["status"] == "failed"
