@@ -9,7 +9,8 @@
 For changes that should change nothing. Against a commit each part runs in both trees by turns, in two processes
 that stay, so that both meet the same neighbours on the machine; the first run of each counts for the results only.
 Energies, connections, hits and points are compared to the last bit. The ratio of the times is that of the least
-seconds of processor time, ours over theirs: other programs on the machine only add to them. The exit code is 1 if anything differs; times are for the reader.
+seconds of processor time, ours over theirs: other programs on the machine only add to them. The exit code is 1 if
+anything differs; times are for the reader.
 """
 
 from __future__ import annotations
@@ -341,9 +342,8 @@ def compare(commit: str, parts: Sequence[str], repeats: int) -> bool:
             times = ""
             if repeats:
                 ratios = sorted(a / b for a, b in zip(*seconds, strict=True))
-                times = (
-                    f"{median[0]:7.2f} s, ratio {median[0] / median[1]:.3f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-                )
+                ratio = f"{least[0] / least[1]:.3f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+                times = f"{least[0]:7.2f} s, ratio {ratio}"
             print(f"{part:12s} {'the same' if not said else 'DIFFERS':9s} {times}", flush=True)
             print("".join(f"    {line}\n" for line in said), end="", flush=True)
             same &= not said
