@@ -7,6 +7,7 @@ trial points that are taken or refused, the counts, and the end of a row.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -85,8 +86,8 @@ class Outcome:
         n_evaluations, n_rejected: the counts now.
         first: rows of which nothing had been evaluated before.
         finite: whether energy and gradient of the new point are finite.
-        accepted, rejected: rows that took it, and that refused it; neither where a row does not go on.
-        moved: rows that have made a step.
+        going: rows that go on.
+        accepted: those of them that took it.
     """
 
     x: Float[Tensor, "B D"]
@@ -96,9 +97,18 @@ class Outcome:
     n_rejected: Int[Tensor, "B"]
     first: Bool[Tensor, "B"]
     finite: Bool[Tensor, "B"]
+    going: Bool[Tensor, "B"]
     accepted: Bool[Tensor, "B"]
-    rejected: Bool[Tensor, "B"]
-    moved: Bool[Tensor, "B"]
+
+    @functools.cached_property
+    def rejected(self) -> Bool[Tensor, "B"]:
+        """Rows that go on and refused it."""
+        return self.going & ~self.accepted
+
+    @functools.cached_property
+    def moved(self) -> Bool[Tensor, "B"]:
+        """Rows that have made a step."""
+        return self.accepted & ~self.first
 
     def onto(self, state: State, **own: Any) -> State:
         """The state after the step; ``own`` are other fields that change."""
@@ -132,19 +142,17 @@ def resolve(
     first = state.energy == torch.inf
     finite = (new.energy + new.grad.sum(1)).abs() < torch.inf  # false of NaN too
     accepted = (first | acceptable) & (finite & going)
-    rejected = going & ~accepted
     take = accepted[:, None]
     return Outcome(
         x=torch.where(take, new.x, state.x),
         energy=torch.where(accepted, new.energy, state.energy),
         grad=torch.where(take, new.grad, state.grad),
         n_evaluations=state.n_evaluations + (going if cost is None else cost * going),
-        n_rejected=torch.where(accepted, 0, state.n_rejected + rejected),
+        n_rejected=(state.n_rejected + going).masked_fill(accepted, 0),
         first=first,
         finite=finite,
+        going=going,
         accepted=accepted,
-        rejected=rejected,
-        moved=accepted & ~first,
     )
 
 

@@ -106,15 +106,15 @@ class SteepestDescent(Search[_Flowing]):
 
     def evaluate(self, potential: Potential, state: _Flowing) -> _Tried:
         """A step of every row, no longer than ``max_step``."""
-        x, k1 = state.x, -state.grad
-        longest = self.max_step * potential.length_scale / k1.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
+        x, g1 = state.x, state.grad
+        longest = self.max_step * potential.length_scale / g1.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
         time = torch.minimum(state.time, longest)
         h = time[:, None]
-        k2 = -self._slope(potential, x + 0.5 * h * k1)[1]
-        k3 = -self._slope(potential, x + 0.75 * h * k2)[1]
-        new = clamped(potential, x + h * (2 * k1 + 3 * k2 + 4 * k3) / 9)
+        g2 = self._slope(potential, x - 0.5 * h * g1)[1]
+        g3 = self._slope(potential, x - 0.75 * h * g2)[1]
+        new = clamped(potential, x - h * (2 * g1 + 3 * g2 + 4 * g3) / 9)
         energy, grad = self._slope(potential, new)
-        return _Tried(new, energy, grad, time, h * (-5 * k1 + 6 * k2 + 8 * k3 + 9 * grad) / 72)
+        return _Tried(new, energy, grad, time, h * (5 * g1 - 6 * g2 - 8 * g3 + 9 * grad) / 72)
 
     def advance(self, potential: Potential, state: _Flowing, new: _Tried) -> _Flowing:
         """A step is taken, or tried again with a shorter time."""
