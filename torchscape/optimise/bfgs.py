@@ -7,9 +7,10 @@ import dataclasses
 import torch
 
 from torchscape.devices import asking_is_free
-from torchscape.optimise.quasi_newton import QuasiNewton
+from torchscape.optimise.quasi_newton import Minimisation, QuasiNewton
 from torchscape.optimise.rows import may_hold, put_rows, take_rows
 from torchscape.points import Status
+from torchscape.potentials.base import Potential
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, POSITIVE, check_fields
@@ -68,10 +69,18 @@ class BFGS(QuasiNewton):
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         return (2 * ndim * ndim + 12 * ndim) * dtype.itemsize
 
-    def pair(self, y, blocked):
+    def pair(self, y: Float[Tensor, "B D"], blocked: Bool[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         return y  # H is that of all coordinates: what is held can be taken out exactly
 
-    def update(self, memory, s, y, grad, push, forget):
+    def update(
+        self,
+        memory: _InverseHessian,
+        s: Float[Tensor, "B D"],
+        y: Float[Tensor, "B D"],
+        grad: Float[Tensor, "B D"],
+        push: Bool[Tensor, "B"],
+        forget: Bool[Tensor, "B"],
+    ) -> tuple[_InverseHessian, Float[Tensor, "B D"]]:
         h = memory.h
         sy = torch.where(push, (s * y).sum(1), 1.0)
         py = y if memory.preconditioner is None else memory.preconditioner(y)
@@ -94,10 +103,10 @@ class BFGS(QuasiNewton):
         memory = dataclasses.replace(memory, scale=scale.masked_fill(forget, 0.0), age=age.masked_fill(forget, 0))
         return memory, _times(h, -grad)
 
-    def wants(self, state, n_steps):
+    def wants(self, state: Minimisation, n_steps: int) -> Bool[Tensor, "B"]:
         return (state.status == Status.RUNNING) & (state.n_refused >= self.renew_after)
 
-    def tend(self, potential, state, rows):
+    def tend(self, potential: Potential, state: Minimisation, rows: Int[Tensor, "R"]) -> Minimisation:
         part = take_rows(state, rows)
         h = _inverse_size(potential.hessian(part.x) / potential.energy_scale)
         age = torch.full_like(part.n_rejected, h.shape[1])
@@ -105,7 +114,9 @@ class BFGS(QuasiNewton):
         direction = _times(h, -part.grad)
         return put_rows(state, rows, self._renewed(potential, part, memory, direction))
 
-    def hold(self, memory, direction, held):
+    def hold(
+        self, memory: _InverseHessian, direction: Float[Tensor, "B D"], held: Bool[Tensor, "B D"]
+    ) -> Float[Tensor, "B D"]:
         return _within(memory.h, direction, held)
 
 
@@ -119,7 +130,7 @@ def _inverse_size(hessian: Float[Tensor, "B D D"]) -> Float[Tensor, "B D D"]:
     curvatures, modes = torch.linalg.eigh(hessian)
     curvatures = curvatures.abs()
     floor = 1e-12 * curvatures.amax(1, keepdim=True).clamp(min=torch.finfo(hessian.dtype).tiny)
-    return (modes / curvatures.maximum(floor)[:, None]) @ modes.mT
+    return torch.matmul(modes / curvatures.maximum(floor)[:, None], modes.mT)
 
 
 def _within(

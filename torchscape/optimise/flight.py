@@ -161,7 +161,7 @@ class Flight:
             return self.stepper.result(self.potential, take_rows(self.state, rows))
 
         results = in_parts(result, (there,), limits=self._limits, key=(*self._key, "result"), what="results")
-        for rows, part in zip(done.split([n_rows(part) for part in results]), results, strict=True):
+        for rows, part in zip(torch.split(done, [n_rows(part) for part in results]), results, strict=True):
             self.source.give(self.ids[rows], part)
 
     # --- where there is room ------------------------------------------------------------------------------------

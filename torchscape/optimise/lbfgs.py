@@ -7,9 +7,10 @@ import functools
 
 import torch
 
-from torchscape.optimise.quasi_newton import QuasiNewton
+from torchscape.optimise.quasi_newton import Minimisation, QuasiNewton
 from torchscape.optimise.rows import may_hold
 from torchscape.points import Status
+from torchscape.potentials.base import Potential
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, check_fields
@@ -108,7 +109,15 @@ class LBFGS(QuasiNewton):
             preconditioner=preconditioner,
         )
 
-    def update(self, memory, s, y, grad, push, forget):
+    def update(
+        self,
+        memory: _History,
+        s: Float[Tensor, "B D"],
+        y: Float[Tensor, "B D"],
+        grad: Float[Tensor, "B D"],
+        push: Bool[Tensor, "B"],
+        forget: Bool[Tensor, "B"],
+    ) -> tuple[_History, Float[Tensor, "B D"]]:
         if may_hold(forget):
             memory = _forgotten(memory, forget)
         if memory.preconditioner is not None:
@@ -124,7 +133,7 @@ class LBFGS(QuasiNewton):
         memory, u, ytg = _append(memory, s / c, y, y, grad, push)
         return memory, c * _multiply(memory, grad, u, ytg)
 
-    def wants(self, state, n_steps):
+    def wants(self, state: Minimisation, n_steps: int) -> Bool[Tensor, "B"] | None:
         if self.rescale is None or state.memory.preconditioner is not None:
             return None
         # Counted in evaluations, rows that began together do it together.
@@ -134,9 +143,10 @@ class LBFGS(QuasiNewton):
         else:  # on a device rows are looked at now and then: was one of these numbers among the steps since?
             before = (n - n_steps).clamp(min=0)
             due = (n // self.rescale > before // self.rescale) | (n.clamp(max=24) // 8 > before.clamp(max=24) // 8)
-        return due & (state.status == Status.RUNNING) & (state.memory.count > 4)
+        known: Int[Tensor, "B"] = state.memory.count
+        return due & (state.status == Status.RUNNING) & (known > 4)
 
-    def tend(self, potential, state, rows):
+    def tend(self, potential: Potential, state: Minimisation, rows: Int[Tensor, "R"]) -> Minimisation:
         _rescale(state.memory, rows)
         return state
 
@@ -161,7 +171,7 @@ def _append(
     memory.pairs[rows, slot] = _beside(s, py, 1 / length, 1 / length, memory.pairs)
 
     both = _beside(y, grad, 1 / length, 1 / slope, memory.pairs).mT
-    products = torch.bmm(_slots(memory, m), both).to(s).unflatten(1, (m, 2))
+    products = torch.bmm(_slots(memory, m), both).to(s).reshape(len(s), m, 2, -1)
     # contiguous rows: the product with R^-1 is three times as fast
     with_s, with_y = products.permute(2, 0, 3, 1).contiguous()
     if memory.stale:
@@ -210,7 +220,7 @@ def _rescale(memory: _History, rows: Int[Tensor, "R"]) -> None:
     weight = length.prod(2).clamp(min=torch.finfo(length.dtype).tiny).rsqrt()
     kept = (length.amin(2) > 0) & (_range(m, old.device) < memory.count[rows, None])
     weight = torch.where(kept, weight, 0.0)
-    ss, yy = torch.bmm(weight[:, None], squares.flatten(2)).unflatten(2, (2, -1))[:, 0].to(old).unbind(1)
+    ss, yy = torch.bmm(weight[:, None], squares.flatten(2))[:, 0].reshape(len(weight), 2, -1).to(old).unbind(1)
     tiny = torch.finfo(old.dtype).tiny ** 0.5
     log = 0.25 * (ss.clamp(min=tiny).log() - yy.clamp(min=tiny).log()) + old.log()
     new = (log - log.mean(1, keepdim=True)).clamp(-_WIDEST, _WIDEST).exp()

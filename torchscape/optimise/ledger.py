@@ -220,7 +220,8 @@ def remembered(
             numbers.append(order)
             everyone = everyone[~known]
     anew = torch.arange(n, device=device) if not parts else everyone.to(device)
-    for some, at in zip(everyone.split(size), anew.split(size), strict=True) if len(everyone) or not parts else ():
+    lots = zip(torch.split(everyone, size), torch.split(anew, size), strict=True)
+    for some, at in lots if len(everyone) or not parts else ():
         if parts:
             stopwatch.check()
         results = compute(at)
@@ -371,7 +372,7 @@ class _Kept:
 
     def _begun(self, place: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], tuple[Tensor, ...]]:
         """Starts of rows that were taken, in one copy on the host, and in which order of ``place`` they are."""
-        lots = [(lot, (self._at[place, 0] == lot).nonzero()[:, 0]) for lot in self._at[place, 0].unique().tolist()]
+        lots = [(lot, (self._at[place, 0] == lot).nonzero()[:, 0]) for lot in self._lots(place)]
         starts = moved([self._starts[lot] for lot, _ in lots], HOST)
         rows = [
             [column[self._at[place[mine], 1]] for column in columns]
@@ -379,11 +380,15 @@ class _Kept:
         ]
         return torch.cat([mine for _, mine in lots]), tuple(torch.cat(part) for part in zip(*rows, strict=True))
 
+    def _lots(self, place: Int[Tensor, "K"]) -> list[int]:
+        """In which lots of starts these are."""
+        return sorted(set(self._at[place, 0].tolist()))
+
     def _note(self, ids: Int[Tensor, "K"], results: Any) -> None:
         """Each row beside the start it was taken with."""
         is_it = self._ids == ids[:, None]
         row, place = is_it.nonzero().T  # an interrupted call may have given some of them already
-        for lot in self._at[place, 0].unique().tolist():
+        for lot in self._lots(place):
             mine = torch.nonzero(self._at[place, 0] == lot)[:, 0]
             starts = self._starts[lot]
             some = results if len(mine) == len(ids) else take_rows(results, row[mine].to(starts[0].device))

@@ -88,13 +88,16 @@ def relax(
             "give one row per starting point"
         )
     if len(starts) == 0:
-        return StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
+        none: StationaryPoints = StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
+        return none
     optimiser = choose_optimiser(potential) if optimiser is None else optimiser
     changes = {"tol": tol, "max_evaluations": max_steps}
     optimiser = dataclasses.replace(optimiser, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
     starts = starts.to(potential.device, potential.dtype)
     with _bar(len(starts), progress) as bar:
-        ends = run_pool(optimiser, potential, starts, size=pool_size, most=MOST_ROWS, on_finished=bar.to)
+        ends: StationaryPoints = run_pool(
+            optimiser, potential, starts, size=pool_size, most=MOST_ROWS, on_finished=bar.to
+        )
     return _finished(potential, ends, optimiser.tol)
 
 
@@ -119,5 +122,5 @@ class _bar:
     def __enter__(self) -> _bar:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.bar.close()

@@ -49,7 +49,8 @@ class Armijo:
 
     def noise(self, energy: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         """What two evaluations of one energy may differ by."""
-        return torch.finfo(energy.dtype).eps ** self.rise * energy.abs().clamp(min=1.0)
+        rounding: float = torch.finfo(energy.dtype).eps ** self.rise
+        return rounding * energy.abs().clamp(min=1.0)
 
     def accepts(
         self,

@@ -76,22 +76,22 @@ class Quadratic:
 class Curvature:
     """How a search learns the curvature: :class:`Dense` or :class:`Krylov`."""
 
-    def fresh(self, x: Float[Tensor, "B D"]) -> Quadratic:
+    def init(self, x: Float[Tensor, "B D"]) -> Quadratic:
         """An empty model, stale everywhere."""
         raise NotImplementedError
 
-    def moved(
+    def update(
         self,
         model: Quadratic,
         s: Float[Tensor, "B D"],
         y: Float[Tensor, "B D"],
         moved: Bool[Tensor, "B"],
-        surprised: Bool[Tensor, "B"],
+        inaccurate: Bool[Tensor, "B"],
     ) -> Quadratic:
-        """After steps s that changed the gradient by y; ``surprised`` rows found their model wrong."""
+        """After steps s that changed the gradient by y; ``inaccurate`` rows found their model wrong."""
         raise NotImplementedError
 
-    def at(
+    def evaluate(
         self,
         potential: Potential,
         x: Float[Tensor, "B D"],
@@ -111,7 +111,7 @@ class Curvature:
 
 @dataclasses.dataclass(frozen=True)
 class Dense(Curvature):
-    """Dense Hessians, computed anew where the model was surprised and every ``refresh`` steps, else updated.
+    """Dense Hessians, computed anew where the model was inaccurate and every ``refresh`` steps, else updated.
 
     Between, the secant pair (s, y) corrects the Hessian by Bofill's mixture of the symmetric-rank-one and
     the Powell-symmetric-Broyden update, which may become indefinite as a saddle requires
@@ -129,7 +129,7 @@ class Dense(Curvature):
     def __post_init__(self) -> None:
         check_fields(self, refresh=COUNT)
 
-    def fresh(self, x: Float[Tensor, "B D"]) -> Quadratic:
+    def init(self, x: Float[Tensor, "B D"]) -> Quadratic:
         b, d = x.shape
         age = torch.zeros(b, dtype=torch.int64, device=x.device)
         stale = torch.ones(b, dtype=torch.bool, device=x.device)
@@ -139,14 +139,31 @@ class Dense(Curvature):
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         return 8 * ndim * ndim * dtype.itemsize
 
-    def moved(self, model, s, y, moved, surprised):
+    def update(
+        self,
+        model: Quadratic,
+        s: Float[Tensor, "B D"],
+        y: Float[Tensor, "B D"],
+        moved: Bool[Tensor, "B"],
+        inaccurate: Bool[Tensor, "B"],
+    ) -> Quadratic:
         if self.refresh <= 1:
             return dataclasses.replace(model, stale=model.stale | moved)
+        assert model.h is not None
         h = bofill(model.h, s, y, moved)
         age = model.age + moved
-        return dataclasses.replace(model, h=h, age=age, stale=model.stale | surprised | (age >= self.refresh))
+        return dataclasses.replace(model, h=h, age=age, stale=model.stale | inaccurate | (age >= self.refresh))
 
-    def at(self, potential, x, grad, mode, model, running, projector):
+    def evaluate(
+        self,
+        potential: Potential,
+        x: Float[Tensor, "B D"],
+        grad: Float[Tensor, "B D"],
+        mode: Float[Tensor, "B D"] | None,
+        model: Quadratic,
+        running: Bool[Tensor, "B"],
+        projector: Projector,
+    ) -> Quadratic:
         assert model.h is not None
         stale = model.stale & running
         if asking_is_free(stale):
@@ -209,7 +226,7 @@ class Krylov(Curvature):
     def __post_init__(self) -> None:
         check_fields(self, max_dim=COUNT, settled=POSITIVE)
 
-    def fresh(self, x: Float[Tensor, "B D"]) -> Quadratic:
+    def init(self, x: Float[Tensor, "B D"]) -> Quadratic:
         b, d = x.shape
         age = torch.zeros(b, dtype=torch.int64, device=x.device)
         stale = torch.ones(b, dtype=torch.bool, device=x.device)
@@ -220,10 +237,26 @@ class Krylov(Curvature):
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         return 5 * min(self.max_dim, ndim) * ndim * dtype.itemsize
 
-    def moved(self, model, s, y, moved, surprised):
+    def update(
+        self,
+        model: Quadratic,
+        s: Float[Tensor, "B D"],
+        y: Float[Tensor, "B D"],
+        moved: Bool[Tensor, "B"],
+        inaccurate: Bool[Tensor, "B"],
+    ) -> Quadratic:
         return dataclasses.replace(model, stale=model.stale | moved)
 
-    def at(self, potential, x, grad, mode, model, running, projector):
+    def evaluate(
+        self,
+        potential: Potential,
+        x: Float[Tensor, "B D"],
+        grad: Float[Tensor, "B D"],
+        mode: Float[Tensor, "B D"] | None,
+        model: Quadratic,
+        running: Bool[Tensor, "B"],
+        projector: Projector,
+    ) -> Quadratic:
         stale = model.stale & running
         if not asking_is_free(stale):
             values, vectors, settled = self._space_unasked(potential, x, grad, mode, projector, model.room)

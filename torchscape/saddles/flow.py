@@ -115,7 +115,7 @@ class Flow(ModelSearch[_Flowing]):
             x,
             slope=torch.zeros_like(x),
             radius=x.new_full((len(x),), 0.1 * potential.length_scale),
-            model=_CURVATURE.fresh(x),
+            model=_CURVATURE.init(x),
             course=Course.fresh(x),
         )
 

@@ -126,15 +126,15 @@ class Follow(ModelSearch[Following]):
             radius=x.new_full((len(x),), self.first_step * potential.length_scale),
             n_outside=zero,
             n_convex=zero.clone(),
-            model=self.curvature_of(potential.ndim).fresh(x),
+            model=self.curvature_of(potential.ndim).init(x),
         )
 
     def advance(self, potential: Potential, state: Following, new: Evaluation) -> tuple[Following, Residual]:
         error = self._error(potential, state, new.energy)
         now = resolve(state, new, error <= self.accept_error, state.model.going(state.status == Status.RUNNING))
-        surprised = (now.rejected | (error > self.remeasure)) & ~now.first
+        inaccurate = (now.rejected | (error > self.remeasure)) & ~now.first
         s, y = new.x - state.x, now.grad - state.grad
-        model = self.curvature_of(potential.ndim).moved(state.model, s, y, now.moved, surprised)
+        model = self.curvature_of(potential.ndim).update(state.model, s, y, now.moved, inaccurate)
         residual = Residual(now.grad, Projector.at(potential, now.x))
         status = self.ended(potential, state, now, residual.rms)
         radius = self._radius(potential, state, s.norm(dim=1), error, now)

@@ -72,7 +72,9 @@ class ModelSearch(Search[State], Generic[State]):
         """The model where the rows stand now."""
         curvature, running = self.curvature_of(potential.ndim), state.status == Status.RUNNING
         mode = self.mode_of(state)
-        return curvature.at(potential, state.x, residual.grad, mode, state.model, running, residual.projector)
+        return curvature.evaluate(
+            potential, state.x, residual.grad, mode, state.model, running, residual.projector
+        )
 
     def aim(self, potential: Potential, state: Any, residual: Residual) -> Any:
         """The state that knows what the next step evaluates."""

@@ -109,7 +109,7 @@ class Newton(ModelSearch[_Aiming]):
             radius=x.new_full((len(x),), self.first_step * potential.length_scale),
             n_outside=zero,
             n_lost=zero.clone(),
-            model=self.curvature.fresh(x),
+            model=self.curvature.init(x),
         )
 
     def evaluate(self, potential: Potential, state: _Aiming) -> Evaluation:
@@ -122,8 +122,8 @@ class Newton(ModelSearch[_Aiming]):
         kept = _promise_kept(state, new.grad)
         now = resolve(state, new, kept >= self.accept, state.model.going(running))
         s = new.x - state.x
-        surprised = running & ~now.first & (kept < 0.5)
-        model = self.curvature.moved(state.model, s, now.grad - state.grad, now.moved, surprised)
+        inaccurate = running & ~now.first & (kept < 0.5)
+        model = self.curvature.update(state.model, s, now.grad - state.grad, now.moved, inaccurate)
         residual = Residual(now.grad, Projector.at(potential, now.x))
         radius = TrustRadius(self.max_step * potential.length_scale).after(
             state.radius,

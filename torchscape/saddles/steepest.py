@@ -104,7 +104,7 @@ class Descent(ModelSearch[_Descending]):
             x,
             time=x.new_zeros(len(x), 1),
             radius=x.new_full((len(x),), 0.1 * potential.length_scale),
-            model=self.curvature_of(potential.ndim).fresh(x),
+            model=self.curvature_of(potential.ndim).init(x),
             course=Course.fresh(x),
         )
 
@@ -118,9 +118,9 @@ class Descent(ModelSearch[_Descending]):
         now = resolve(state, new, (error <= tol) & (new.energy <= state.energy + noise), going)
         most = self.max_step * potential.length_scale
         radius = _LENGTHS.after(state.radius, s.norm(dim=1), error, tol, now.accepted, most)
-        surprised = (now.rejected | (error > self.remeasure * tol)) & ~now.first
-        model = self.curvature_of(potential.ndim).moved(
-            state.model, s, now.grad - state.grad, now.moved, surprised
+        inaccurate = (now.rejected | (error > self.remeasure * tol)) & ~now.first
+        model = self.curvature_of(potential.ndim).update(
+            state.model, s, now.grad - state.grad, now.moved, inaccurate
         )
         slope = state.model.along(state.grad)
         projector = Projector.at(potential, now.x, now.grad)
