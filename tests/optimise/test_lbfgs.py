@@ -9,7 +9,7 @@ import torch
 
 from torchscape import random
 from torchscape.optimise import LBFGS
-from torchscape.points import Status
+from torchscape.potentials import Quadratic
 
 D = 6
 
@@ -65,16 +65,9 @@ def test_direction_is_that_of_the_two_loop_recursion(device):
             )
 
 
-@dataclasses.dataclass
-class State:
-    memory: object
-    n_evaluations: torch.Tensor
-    status: torch.Tensor
-
-
 @pytest.mark.parametrize("everyone", [True, False])
 def test_rescaling_knows_nothing_of_forgotten_pairs(everyone, device):
-    optimiser = LBFGS(memory=8, pairs=None)
+    optimiser, flat = LBFGS(memory=8, pairs=None), Quadratic([1.0] * D, device=device)
     x = torch.zeros(3, D, dtype=torch.float64, device=device)
     memory, fresh = optimiser.fresh(x), optimiser.fresh(x)
     rows = torch.arange(3, device=device) if everyone else torch.tensor([0, 2], device=device)
@@ -85,6 +78,5 @@ def test_rescaling_knows_nothing_of_forgotten_pairs(everyone, device):
             fresh, expected = optimiser.update(fresh, s, y, grad, always, ~always)
             torch.testing.assert_close(direction, expected, rtol=1e-9, atol=1e-12)
         if k in (9, 12):
-            for state in (memory, fresh):
-                status = torch.full_like(state.count, int(Status.RUNNING))
-                optimiser.tend(None, State(state, state.count, status), rows)
+            for its in (memory, fresh):
+                optimiser.tend(flat, dataclasses.replace(optimiser.init(flat, x), memory=its), rows)
