@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torchscape.plots.table import Plot
     from torchscape.problems import Published
 
-__all__ = ["analyse", "copy", "explore", "export", "info", "plot", "problems"]
+__all__ = ["analyse", "copy", "explore", "export", "info", "merge", "plot", "problems"]
 
 
 def explore(arguments: argparse.Namespace) -> int:
@@ -72,6 +72,25 @@ def info(arguments: argparse.Namespace) -> int:
 def copy(arguments: argparse.Namespace) -> int:
     """Copy a landscape file, whether or not somebody is writing it."""
     with _reading(arguments.db) as landscape:
+        print(landscape.copy(arguments.output))
+    return 0
+
+
+def merge(arguments: argparse.Namespace) -> int:
+    """Make one landscape file of several."""
+    from torchscape.cli.spec import choose
+    from torchscape.landscape import merge as merged_into
+
+    potential = choose(arguments.spec).potential
+    with Landscape.in_memory(potential) as landscape:
+        for path in arguments.db:
+            with _reading(path) as other:
+                told = merged_into(landscape, other)
+            refused = f", {told.n_refused} refused" if told.n_refused else ""
+            print(
+                f"{path}: {told.n_minima} minima and {told.n_transition_states} transition states are new, "
+                f"{told.n_known} points were known{refused}"
+            )
         print(landscape.copy(arguments.output))
     return 0
 

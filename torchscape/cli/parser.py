@@ -47,6 +47,14 @@ The copy holds everything committed so far, also while 'torchscape explore' writ
 misses what is still in the log beside it (run.db-wal); 'torchscape info' of such a copy says so.
 """
 
+_AFTER_MERGE = """\
+example:
+  torchscape merge my_model.py:potential a.db b.db -o both.db
+
+Points are recognised up to symmetry, and the hits of those in several files are added. 'torchscape explore' goes
+on with the result; its strategies begin anew.
+"""
+
 _AFTER_PLOT = """\
 examples:
   torchscape plot digits.db disconnectivity -o tree.png
@@ -93,6 +101,7 @@ def build_parser() -> argparse.ArgumentParser:
     _explore(commands)
     _info(commands)
     _copy(commands)
+    _merge(commands)
     _plot(commands)
     _export(commands)
     _analyse(commands)
@@ -201,6 +210,17 @@ def _copy(commands) -> None:
     parser = _command(commands, "copy", "copy a landscape file, also while it is written", epilog=_AFTER_COPY)
     parser.add_argument("db", metavar="SRC", help="landscape file")
     parser.add_argument("output", metavar="DST", help="the copy, which must not exist yet")
+
+
+def _merge(commands) -> None:
+    parser = _command(
+        commands, "merge", "make one landscape file of several of the same potential", epilog=_AFTER_MERGE
+    )
+    parser.add_argument("spec", metavar="SPEC", help="the potential, as for 'torchscape explore'")
+    parser.add_argument("db", metavar="DB", nargs="+", help="landscape files")
+    parser.add_argument(
+        "--output", "-o", metavar="FILE", required=True, help="the result, which must not exist yet"
+    )
 
 
 def _plot(commands) -> None:

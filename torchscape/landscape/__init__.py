@@ -3,5 +3,6 @@
 from torchscape.landscape.journal import TriedPairs
 from torchscape.landscape.landscape import Landscape
 from torchscape.landscape.matching import Matching
+from torchscape.landscape.merging import Merged, merge
 
-__all__ = ["Landscape", "Matching", "TriedPairs"]
+__all__ = ["Landscape", "Matching", "Merged", "TriedPairs", "merge"]
