@@ -38,6 +38,7 @@ def wells() -> tsc.FunctionPotential:
         ),
         (lambda u, land, net: tsc.explore(land, u, executor=4), OptionError, "executor=4; give 'in-process'"),
         (lambda u, land, net: tsc.Landscape.open(u, "run.db"), DatabaseError, "the path comes first"),
+        (lambda u, land, net: tsc.Landscape.open(":memory:", u), DatabaseError, r"Landscape.in_memory\(potential"),
         (lambda u, land, net: tsc.Landscape.open("run.db", net), PotentialError, "not a Linear"),
         (
             lambda u, land, net: tsc.Landscape.in_memory(lambda x: x),

@@ -94,6 +94,10 @@ class Landscape(Provisional):
             raise DatabaseError(
                 f"Landscape.open(path, potential): the path comes first, not a {type(path).__name__}"
             )
+        if str(path) == ":memory:":
+            raise DatabaseError(
+                "':memory:' would be a file of that name: Landscape.in_memory(potential) needs none"
+            )
         if potential is not None:
             expect_potential("Landscape.open", potential)
         readonly = potential is None if readonly is None else readonly
