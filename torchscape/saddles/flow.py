@@ -23,7 +23,9 @@ from torchscape.types import Float, Tensor
 __all__ = ["Flow", "weights"]
 
 _CURVATURE = Dense(refresh=1)  # the exact Hessian at every step
-_LENGTHS = ErrorControl(4.0, 0.1, 5.0, floor=1e-4)  # the error grows with the fourth power of the length
+# The error grows with the fourth power of the length; aimed at a quarter of what is allowed, hardly a step is
+# rejected, which would cost three gradients.
+_LENGTHS = ErrorControl(4.0, 0.1, 5.0, safety=0.7, floor=1e-4)
 
 
 def weights(
