@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
-from shapes import next_test
 from scipy import stats
+from shapes import next_test
 from torch.testing import assert_close
 
 from torchscape import Bounds, Network, StationaryPoints, Status, random
