@@ -83,6 +83,7 @@ class ImplicitDescent(Search[_Implicit]):
     max_evaluations: int = 1000
     doubt: float = 3.0
     n_again: int = 3
+    counted_as = "descents"
 
     def __post_init__(self) -> None:
         check_fields(
