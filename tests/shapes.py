@@ -1,8 +1,8 @@
-"""Annotated shapes are checked while the tests run: the first call of each function in a test, and some later.
+"""Annotated shapes are checked while the tests run: the first calls of each function in a test, and some later.
 
 Checking every call takes three times as long as all the rest of the tests, and what a function is given for the
 thousandth time is what it was given before. To count calls costs a tenth of the time of an exploration, too: in
-every test a few functions have their turn, and the others are as they were after the first call.
+every test a few functions have their turn, and the others are as they were after the first two calls.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import jaxtyping
 
 __all__ = ["check_shapes", "next_test", "unchecked"]
 
+FIRST = 2  # calls of a function in a test that are checked
 TURNS = 8  # one function of so many is watched in a test
 EVERY = 64  # one call of so many of those is checked
 
@@ -40,7 +41,7 @@ def unchecked() -> Iterator[None]:
 
 
 def next_test(watched: Any = None) -> None:
-    """The first call of each function is checked again, and others have their turn, ``watched`` among them."""
+    """The first calls of each function are checked again, and others have their turn, ``watched`` among them."""
     global _test
     _test += 1
     if watched is not None:
@@ -81,7 +82,7 @@ def check_shapes(package: str) -> None:
 
 
 def _in_place(function: Any, decorate: Callable[..., Any]) -> Any:
-    """The function itself, whose code is exchanged for one that checks, and given back after the first call."""
+    """The function itself, whose code is exchanged for one that checks, and given back after the first calls."""
     number = _number[function] = len(_number)
     plain = functools.update_wrapper(
         types.FunctionType(function.__code__, function.__globals__, argdefs=function.__defaults__), function
@@ -96,11 +97,11 @@ def _in_place(function: Any, decorate: Callable[..., Any]) -> Any:
             return plain(*args, **kwargs)
         if test != _test:
             test, n = _test, 0
-            if (number - test) % TURNS:
-                function.__code__ = code
-                _left.append((function, checking))
         n += 1
-        if n > 1 and n % EVERY:
+        if n == FIRST and (number - test) % TURNS:
+            function.__code__ = code
+            _left.append((function, checking))
+        if n > FIRST and n % EVERY:
             return plain(*args, **kwargs)
         if checked is None:
             checked = decorate(plain)

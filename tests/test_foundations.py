@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from scipy import stats
-from shapes import next_test
 from torch.testing import assert_close
 
 from torchscape import Bounds, Network, StationaryPoints, Status, random
@@ -185,7 +184,6 @@ def test_every_status_has_advice_of_its_own():
 def test_points_are_frozen_and_their_shapes_checked():
     with pytest.raises(AttributeError):
         points(2).energy = torch.zeros(2)  # type: ignore[misc]
-    next_test()  # of each function the first call is checked, and that one was right
     with pytest.raises(TypeCheckError):
         StationaryPoints.of(torch.zeros(2, 3), torch.zeros(3))
 

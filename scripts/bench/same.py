@@ -16,7 +16,6 @@ anything differs; times are for the reader.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -32,6 +31,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _commits import worktree
 
 import torchscape as tsc
 from torchscape import problems, random
@@ -288,17 +290,6 @@ class Tree:
 
     def _file(self, part: str) -> Path:
         return self.folder / f"{part}.pt"
-
-
-@contextlib.contextmanager
-def worktree(commit: str, folder: Path) -> Iterator[Path]:
-    """A checkout of the commit in the folder, for the time being."""
-    git = ["git", "-C", str(Path(__file__).parents[2]), "worktree"]
-    subprocess.run([*git, "add", "--quiet", "--detach", str(folder), commit], check=True)
-    try:
-        yield folder
-    finally:
-        subprocess.run([*git, "remove", "--force", str(folder)], check=True)
 
 
 def bits(tensor: Tensor) -> bytes:

@@ -79,6 +79,20 @@ def test_halves_of_a_landscape_become_the_whole(files):
         assert len(ids) == 4
 
 
+def test_points_of_every_index_come_along():
+    """Of (x^2 - 1)^2 + (y^2 - 1)^2 in a box: 4 minima, 4 transition states, 1 maximum."""
+    u = tsc.FunctionPotential(lambda x: ((x**2 - 1) ** 2).sum(), 2, bounds=[(-2, 2), (-2, 2)])
+    with Landscape.in_memory(u) as one, Landscape.in_memory(u) as both:
+        tsc.explore(one, u, strategies=tsc.StationarySearch(starts=200), progress=False)
+        merged = [merge(both, one), merge(both, one)]
+        assert [(m.n_minima, m.n_transition_states, m.n_higher, m.n_known) for m in merged] == [
+            (4, 4, 1, 0),
+            (0, 0, 0, 9),
+        ]
+        assert both.counts_by_index() == one.counts_by_index() == [4, 4, 1]
+        assert both.network().hits.sum() == 2 * one.network().hits.sum()
+
+
 def test_another_potential_or_the_same_file_is_refused(files, tmp_path):
     u, a, _ = files
     other = problems.get("six-hump-camel").potential
@@ -102,8 +116,8 @@ def test_from_the_shell(files, tmp_path, capsys):
     target = tmp_path / "both.db"
     assert main(["merge", "himmelblau", str(a), str(b), "-o", str(target)]) == 0
     said = capsys.readouterr().out
-    assert "4 minima" in said
-    assert "0 minima" in said
+    assert "a.db: new: 4 minima, 4 transition states; known: 0" in said
+    assert "b.db: new: nothing; known: 8" in said
     with Landscape.open(target, u) as both:
         assert both.n_minima == 4
     assert main(["merge", "himmelblau", str(a), str(b), "-o", str(target)]) == 2

@@ -80,18 +80,19 @@ def merge(arguments: argparse.Namespace) -> int:
     """Make one landscape file of several."""
     from torchscape.cli.spec import choose
     from torchscape.landscape import merge as merged_into
+    from torchscape.landscape.reading import expect_new
 
+    output = expect_new(arguments.output)
     potential = choose(arguments.spec).potential
     with Landscape.in_memory(potential) as landscape:
         for path in arguments.db:
             with _reading(path) as other:
                 told = merged_into(landscape, other)
-            refused = f", {told.n_refused} refused" if told.n_refused else ""
-            print(
-                f"{path}: {told.n_minima} minima and {told.n_transition_states} transition states are new, "
-                f"{told.n_known} points were known{refused}"
-            )
-        print(landscape.copy(arguments.output))
+            new = {"minima": told.n_minima, "transition states": told.n_transition_states, "higher": told.n_higher}
+            counts = ", ".join(f"{n} {kind}" for kind, n in new.items() if n) or "nothing"
+            refused = f"; refused: {told.n_refused}" if told.n_refused else ""
+            print(f"{path}: new: {counts}; known: {told.n_known}{refused}")
+        print(landscape.copy(output))
     return 0
 
 

@@ -11,12 +11,11 @@ import torch
 
 from torchscape import stopwatch
 from torchscape.devices import HOST
-from torchscape.errors import DatabaseError, OptionError
+from torchscape.errors import DatabaseError
 from torchscape.explore import curvatures
+from torchscape.explore.arguments import checked_arguments
 from torchscape.explore.bar import TurnBar
-from torchscape.explore.basin_hopping import BasinHopping
 from torchscape.explore.budget import Budget
-from torchscape.explore.connect import ConnectMinima
 from torchscape.explore.executors import Executor, choose_executor
 from torchscape.explore.invariances import find_invariances
 from torchscape.explore.kept import Kept, Pace
@@ -29,7 +28,6 @@ from torchscape.landscape import Landscape
 from torchscape.landscape.description import NO_MINIMUM, UP_TO_FAMILIES, nothing_found
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential, hash_settings
-from torchscape.potentials.expected import expect_potential
 from torchscape.potentials.probe import probe
 from torchscape.saddles import Certificate, SaddleSearch
 from torchscape.stopwatch import Stopped, Stopwatch
@@ -103,7 +101,7 @@ def explore(
         (2, 1)
     """
     SEED.check("explore", seed=seed)
-    chosen = _checked(landscape, potential, strategies, budget)
+    chosen = checked_arguments(landscape, potential, strategies, budget)
     if potential is not landscape.potential and not landscape.is_readonly:
         landscape.expect(potential)
     with interruptible(), choose_executor(executor) as runs:
@@ -135,26 +133,6 @@ def explore(
     if report.advice:
         warnings.warn(report.advice, stacklevel=2)
     return report
-
-
-def _checked(landscape: object, potential: object, strategies: Any, budget: object) -> list[Strategy]:
-    """The strategies, where every argument is of its kind."""
-    if not isinstance(landscape, Landscape):
-        raise OptionError(
-            "explore(landscape, potential): the landscape comes first, as Landscape.open(path, potential) gives "
-            f"it, not a {type(landscape).__name__}"
-        )
-    expect_potential("explore", potential)
-    if budget is not None and not isinstance(budget, Budget):
-        raise OptionError(f"explore: budget={budget!r}; give a Budget, such as Budget(seconds=60)")
-    if strategies is None:
-        return [BasinHopping(), ConnectMinima()]
-    chosen = [strategies] if isinstance(strategies, Strategy) else list(strategies)
-    for one in chosen:
-        if not isinstance(one, Strategy):
-            what = f"the class {one.__name__}" if isinstance(one, type) else type(one).__name__
-            raise OptionError(f"explore: strategies are objects such as BasinHopping(), not {what}")
-    return chosen
 
 
 class _Loop:

@@ -130,18 +130,12 @@ def _attached(landscape: Landscape, other: Landscape, minima: Int[Tensor, "N"]) 
     """Pairs that were tried, and properties of minima that have none of that name here."""
     there, tried = other.minimum_ids(), other.tried_pairs()
     place = rows.positions(there, other.represented(tried.pairs.reshape(-1)).reshape(-1, 2))
-    known = (place >= 0).all(1)
-    pairs = minima[place[known]] if len(minima) else place[known]
-    known_here = (pairs >= 0).all(1) & (pairs[:, 0] != pairs[:, 1])
-    outcomes = [outcome for outcome, keep in zip(tried.outcomes, known.tolist(), strict=True) if keep]
-    landscape.record_pairs(
-        pairs[known_here], [o for o, keep in zip(outcomes, known_here.tolist(), strict=True) if keep]
-    )
-    here = landscape.properties()
+    pairs = torch.where(place >= 0, minima[place], -1) if len(minima) else place
+    keep = (pairs >= 0).all(1) & (pairs[:, 0] != pairs[:, 1])
+    landscape.record_pairs(pairs[keep], [tried.outcomes[row] for row in torch.nonzero(keep)[:, 0].tolist()])
+    here, ids = landscape.properties(), landscape.minimum_ids()
     for name, values in other.properties().items():
         old = here.get(name)
-        lacks = set(landscape.minimum_ids().tolist())
-        if old is not None:
-            lacks = {i for i, v in zip(landscape.minimum_ids().tolist(), old.tolist(), strict=True) if v != v}
-        new = dict(zip(minima.tolist(), values.tolist(), strict=True))
-        landscape.set_property(name, {i: v for i, v in new.items() if i in lacks and v == v})
+        lacking = ids if old is None else ids[old.isnan()]
+        chosen = torch.isin(minima, lacking) & ~values.isnan()
+        landscape.set_property(name, dict(zip(minima[chosen].tolist(), values[chosen].tolist(), strict=True)))

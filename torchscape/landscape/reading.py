@@ -59,14 +59,7 @@ class Reading(Journal):
             ...     landscape.copy(f"{folder}/kept.db").name
             'kept.db'
         """
-        path = Path(path)
-        if path.is_dir():
-            raise DatabaseError(f"{path} is a directory: name a file in it, such as {path / 'copy.db'}")
-        for there in (path, path.with_name(path.name + "-wal")):
-            if there.exists() or there.is_symlink():
-                raise DatabaseError(f"{there} exists already: copy to another name, or remove it first")
-        if not path.absolute().parent.is_dir():
-            raise DatabaseError(f"cannot create {path}: there is no directory {path.absolute().parent}")
+        path = expect_new(path)
         with whole_file(path) as beside:
             self._store.copy(beside)
         return path
@@ -221,3 +214,20 @@ class Reading(Journal):
             if (column := getattr(points, field.name)) is not None and column.dtype.is_floating_point
         }
         return points.replace(**floats).to(device)
+
+
+def expect_new(path: str | os.PathLike[str]) -> Path:
+    """The path of a landscape file that is to be written whole.
+
+    Raises:
+        DatabaseError: if there is something already, or no folder for it.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise DatabaseError(f"{path} is a directory: name a file in it, such as {path / 'copy.db'}")
+    for there in (path, path.with_name(path.name + "-wal")):
+        if there.exists() or there.is_symlink():
+            raise DatabaseError(f"{there} exists already: write to another name, or remove it first")
+    if not path.absolute().parent.is_dir():
+        raise DatabaseError(f"cannot create {path}: there is no directory {path.absolute().parent}")
+    return path

@@ -59,9 +59,10 @@ def descend(
 
     Errors grow where the surface curves downwards across the path: near a divide, as where a path runs into
     another saddle and leaves it sideways. So the error of a path is added up on its way, and one that came closer
-    to a divide than that is in doubt. Its end counts if a path from the other side of that divide, as far away as
-    the error and twice as far as the divide, ends there as well. Else it is followed again, at least ten times as
-    accurately, and its end counts if it is the same and the path now keeps its distance, or both sides meet again.
+    to a divide than ``margin`` times that is in doubt. Its end counts if a path from the other side of that
+    divide, as far away as the error and twice as far as the divide, ends there as well. Else it is followed again,
+    at least ten times as accurately, and its end counts if it is the same and the path now keeps its distance, or
+    both sides meet again.
     Where ``n_again`` repetitions do not settle it, its status is ``MAX_STEPS``: the end is open.
 
     In many coordinates (:class:`ImplicitDescent`) nothing is known of divides but the negative curvature that a

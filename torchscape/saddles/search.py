@@ -289,10 +289,8 @@ def confirm(
         descent = dataclasses.replace(descent, tol=tol)
     rows = torch.arange(len(points), device=points.x.device)
     outcome = torch.full_like(rows, int(Outcome.WRONG_INDEX))
-    mode = None
-    if exact_twin(potential).dtype != potential.dtype:
-        mode = characterise_with_modes(u, points, log_det=False)[1]
-    return _told(u, rows, outcome, rows, _verified(u, points, mode, Follow(retry=False, tol=tol), descent, None))
+    checked = _verified(u, points, None, Follow(retry=False, tol=tol), descent, None)
+    return _told(u, rows, outcome, rows, checked)
 
 
 def _refined(u: Metered, owner, x, mode, enters, refine, descent, tol, known=None) -> SaddleSearch:
@@ -307,14 +305,17 @@ def _refined(u: Metered, owner, x, mode, enters, refine, descent, tol, known=Non
 
 
 def _verified(u: Metered, points, mode, refine: Follow, descent, known) -> Verified:
-    """What verification says of the points, whose modes are known where the coordinates are float32: neither which
-    saddle a point is nor where its paths end is certain then, and the last steps are taken in float64."""
+    """What verification says of the points; ``mode`` None where their unstable modes are not known.
+
+    In float32 neither which saddle a point is nor where its paths end is certain: the last steps are in float64.
+    """
     exact = exact_twin(u.potential)
     if exact.dtype == u.dtype:
         return verify(u, points, descent, known)
     finer = Metered(exact)
     near = torch.nonzero(_is_near(points.status))[:, 0]
-    again = follow(finer, points.x[near].to(exact.dtype), mode[near].to(exact.dtype), options=refine)
+    modes = characterise_with_modes(u, points[near], log_det=False)[1] if mode is None else mode[near]
+    again = follow(finer, points.x[near].to(exact.dtype), modes.to(exact.dtype), options=refine)
     checked = verify(
         finer,
         with_rows(points, near, again.points),
