@@ -28,6 +28,12 @@ def files(tmp_path_factory):
     return u, explored(u, folder / "a.db", 0), explored(u, folder / "b.db", 1)
 
 
+def places(landscape):
+    """The two ends of every transition state, in the order of their energies, that with the lower x first."""
+    x = landscape.minima(landscape.ends().reshape(-1)).x.reshape(-1, 2, landscape.ndim)
+    return torch.where((x[:, 0, :1] < x[:, 1, :1])[:, None], x, x.flip(1))
+
+
 def test_points_are_recognised_and_hits_added(files):
     u, a, b = files
     with Landscape.open(a) as one, Landscape.open(b) as two, Landscape.in_memory(u) as both:
@@ -43,6 +49,7 @@ def test_points_are_recognised_and_hits_added(files):
             hits[at] += part.hits
             torch.testing.assert_close(net.log_det[at], part.log_det)
             assert set(map(frozenset, at[part.edges].T.tolist())) == set(map(frozenset, net.edges.T.tolist()))
+            torch.testing.assert_close(places(both), places(landscape), atol=1e-5, rtol=0)
         assert torch.equal(net.hits, hits)
         torch.testing.assert_close(net.ts_energy, nets[0].ts_energy)
         torch.testing.assert_close(net.ts_log_det, nets[0].ts_log_det)
@@ -91,6 +98,17 @@ def test_points_of_every_index_come_along():
         ]
         assert both.counts_by_index() == one.counts_by_index() == [4, 4, 1]
         assert both.network().hits.sum() == 2 * one.network().hits.sum()
+
+
+def test_a_path_that_leaves_the_box_still_does():
+    """x^3 / 3 - x in [-3, 3]: from the top at -1 one path ends at 1, the other leaves."""
+    u = tsc.FunctionPotential(lambda x: x[0] ** 3 / 3 - x[0], 1, bounds=[(-3, 3)])
+    with Landscape.in_memory(u) as one, Landscape.in_memory(u) as both:
+        tsc.explore(one, u, strategies=tsc.StationarySearch(starts=40), progress=False)
+        assert [end for end in one.ends()[0].tolist() if end >= 0] == one.minimum_ids().tolist()
+        merged = merge(both, one)
+        assert (merged.n_minima, merged.n_transition_states, merged.n_refused) == (1, 1, 0)
+        assert torch.equal(both.ends(), one.ends())
 
 
 def test_another_potential_or_the_same_file_is_refused(files, tmp_path):

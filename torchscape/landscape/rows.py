@@ -82,17 +82,17 @@ def _unknown(table: TableName) -> str:
 
 
 def positions(ids: Int[Tensor, "N"], wanted: Int[Tensor, "*S"]) -> Int[Tensor, "*S"]:
-    """Where each wanted id stands in ``ids``, -1 where it does not.
+    """Where each wanted id stands in ``ids``, -1 where it does not; -1 is no id.
 
     Example:
-        >>> positions(torch.tensor([4, 2]), torch.tensor([2, 3, 4])).tolist()
-        [1, -1, 0]
+        >>> positions(torch.tensor([4, 2]), torch.tensor([2, 3, 4, -1])).tolist()
+        [1, -1, 0, -1]
     """
     if len(ids) == 0 or wanted.numel() == 0:
         return torch.full_like(wanted, -1)
     position = torch.full((int(max(ids.max(), wanted.max())) + 1,), -1)
     position[ids] = torch.arange(len(ids))
-    return position[wanted]
+    return torch.where(wanted >= 0, position[wanted], -1)
 
 
 def floats(values: Sequence[float | int | None]) -> Float[Tensor, "B"]:
