@@ -86,9 +86,9 @@ def test_halves_of_a_landscape_become_the_whole(files):
         assert len(ids) == 4
 
 
-def test_points_of_every_index_come_along():
+def test_points_of_every_index_come_along(device):
     """Of (x^2 - 1)^2 + (y^2 - 1)^2 in a box: 4 minima, 4 transition states, 1 maximum."""
-    u = tsc.FunctionPotential(lambda x: ((x**2 - 1) ** 2).sum(), 2, bounds=[(-2, 2), (-2, 2)])
+    u = tsc.FunctionPotential(lambda x: ((x**2 - 1) ** 2).sum(), 2, bounds=[(-2, 2), (-2, 2)], device=device)
     with Landscape.in_memory(u) as one, Landscape.in_memory(u) as both:
         tsc.explore(one, u, strategies=tsc.StationarySearch(starts=200), progress=False)
         merged = [merge(both, one), merge(both, one)]

@@ -144,17 +144,19 @@ def test_confirmed_transition_states_come_with_their_minima():
     assert (search.outcome[other] == Outcome.WRONG_INDEX).all()
 
 
-def test_in_float32_points_are_those_of_float64():
+def test_in_float32_points_are_those_of_float64(device):
     """Of 36 points that a search in float32 called converged none was one: SciPy left all of them."""
     torch.manual_seed(0)
     data = torch.randn(60, 4), torch.randint(0, 3, (60,))
     net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 3))
-    u = ModulePotential(net, data, torch.nn.functional.cross_entropy, l2=1e-3, dtype=torch.float32)
+    loss = torch.nn.functional.cross_entropy
+    u = ModulePotential(net, data, loss, l2=1e-3, dtype=torch.float32, device=device)
     found = find_stationary(u, u.sample(24, seed=1))
-    found = found[found.converged]
+    assert found.x.device.type == device.type
+    found = found[found.converged].to("cpu")
     assert found.x.dtype == torch.float32
     assert len(found) > 10
-    exact = u.double()
+    exact = ModulePotential(net, data, loss, l2=1e-3, dtype=torch.float64)
 
     def gradient(q):
         return exact.energy_and_grad(torch.from_numpy(q)[None])[1][0].numpy()
