@@ -136,7 +136,9 @@ class StationaryPoints:
         )
 
     @classmethod
-    def empty(cls, ndim: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"):
+    def empty(
+        cls, ndim: int, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
+    ) -> StationaryPoints:
         """No rows, in ``ndim`` dimensions."""
         return cls.of(torch.empty(0, ndim, dtype=dtype, device=device), torch.empty(0, dtype=dtype, device=device))
 

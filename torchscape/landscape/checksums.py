@@ -17,7 +17,8 @@ from __future__ import annotations
 import functools
 import sqlite3
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 from zlib import crc32
 
 from torchscape.errors import DatabaseError
@@ -54,7 +55,7 @@ _STRANGE = {
 class Table:
     """The columns of one table, as ``PRAGMA table_info`` tells them."""
 
-    def __init__(self, name: str, columns: Sequence[tuple]) -> None:
+    def __init__(self, name: str, columns: Sequence[tuple[Any, ...]]) -> None:
         names = {column[1] for column in columns}
         own = [column for column in columns if column[1] != SUM and column[1] not in BLOBS.values()]
         self.name = name
@@ -92,7 +93,7 @@ class Table:
         return total
 
     @functools.cached_property
-    def _pack(self):
+    def _pack(self) -> Callable[..., bytes]:
         kinds = ("d" if self._kinds.get(column) == "REAL" else "q" for column in self._numbers)
         return struct.Struct("<" + "".join(kinds)).pack
 
@@ -192,7 +193,7 @@ _NAMED = 4  # damaged rows that a message names
 _SEARCHED = 1 << 28  # bytes
 
 
-def damaged_rows(path: object, table: Table, keys: Sequence[tuple]) -> str:
+def damaged_rows(path: object, table: Table, keys: Sequence[tuple[Any, ...]]) -> str:
     """What to say of rows that are not as they were written.
 
     Example:

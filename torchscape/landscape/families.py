@@ -119,7 +119,8 @@ def known_zero_modes(potential: Potential, points: StationaryPoints) -> Int[Tens
     if not bool((points.n_zero > 0).any()):
         return torch.zeros(len(points), dtype=torch.int64)
     modes = potential.symmetry.zero_modes(points.x.to(potential.device, potential.dtype))
-    return (modes.norm(dim=2) > 0.5).sum(1).cpu()
+    n_modes: Tensor = (modes.norm(dim=2) > 0.5).sum(1)
+    return n_modes.cpu()
 
 
 def doubtful(points: StationaryPoints, n_flat: Int[Tensor, "B"], length_scale: float) -> Bool[Tensor, "B"]:

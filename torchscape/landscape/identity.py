@@ -85,7 +85,8 @@ def stored_dtype(store: Store) -> torch.dtype:
     rows = store.execute("SELECT value FROM meta WHERE key = 'dtype'")
     if not rows:
         raise DatabaseError(f"{store.path} does not say whose landscape it is: its tables were tampered with")
-    return getattr(torch, rows[0][0])
+    dtype: torch.dtype = getattr(torch, rows[0][0])
+    return dtype
 
 
 def readable_settings(value: object) -> dict[str, str]:

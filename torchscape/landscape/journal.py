@@ -70,7 +70,7 @@ class Journal:
             self._store.execute(
                 "INSERT INTO run(seed, settings, versions, started, status) VALUES (?, ?, ?, ?, 'running')", row
             )
-            run = self._store.execute("SELECT MAX(id) FROM run")[0][0]
+            run = int(self._store.execute("SELECT MAX(id) FROM run")[0][0])
         self._run = run
         return run
 
@@ -125,11 +125,11 @@ class Journal:
     def n_tasks(self, kind: str | None = None) -> int:
         """How many tasks are recorded, of one kind or of all."""
         where, values = ("", ()) if kind is None else (" WHERE kind = ?", (kind,))
-        return self._store.execute(f"SELECT COUNT(*) FROM task{where}", values)[0][0]
+        return int(self._store.execute(f"SELECT COUNT(*) FROM task{where}", values)[0][0])
 
     def n_evaluations(self) -> int:
         """Energy-and-gradient evaluations spent by all recorded tasks."""
-        return self._store.execute("SELECT COALESCE(SUM(n_evaluations), 0) FROM task")[0][0]
+        return int(self._store.execute("SELECT COALESCE(SUM(n_evaluations), 0) FROM task")[0][0])
 
     def _is_settled(self, task: str | None) -> bool:
         """Whether the task was recorded before the transaction in progress: then its points are in already."""

@@ -52,7 +52,7 @@ class Provisional(Annotations):
 
     def next_minimum_id(self) -> int:
         """The id that the next new minimum will get."""
-        return self._store.execute("SELECT COALESCE(MAX(id), -1) + 1 FROM minimum")[0][0]
+        return int(self._store.execute("SELECT COALESCE(MAX(id), -1) + 1 FROM minimum")[0][0])
 
     def _is_referred_to(self, first: int) -> bool:
         """Whether a transition state, a pair, a property or another minimum speaks of ids from ``first`` on."""

@@ -67,7 +67,7 @@ class Reading(Journal):
     @property
     def fingerprint(self) -> str:
         """Which potential the file belongs to."""
-        return self._meta("fingerprint")
+        return str(self._meta("fingerprint"))
 
     @property
     def ndim(self) -> int:
@@ -81,7 +81,7 @@ class Reading(Journal):
         # Asked for often: ids have no gaps, so that nothing needs to be counted one by one.
         total = "(SELECT COALESCE(MAX(id) + 1, 0) FROM minimum)"
         others = "(SELECT COUNT(*) FROM minimum WHERE idx > 0) - (SELECT COUNT(*) FROM minimum WHERE family != id)"
-        return self._store.execute(f"SELECT {total} - {others}")[0][0]
+        return int(self._store.execute(f"SELECT {total} - {others}")[0][0])
 
     @property
     def n_transition_states(self) -> int:

@@ -129,7 +129,8 @@ CREATE TABLE state_array(
 
 def is_empty(connection: sqlite3.Connection) -> bool:
     """Whether the file holds no table at all, as one does whose creation was cut short."""
-    return connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] == 0
+    ((n_tables,),) = connection.execute("SELECT COUNT(*) FROM sqlite_master")
+    return bool(n_tables == 0)
 
 
 def create(connection: sqlite3.Connection) -> None:
@@ -146,7 +147,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 
 
 @functools.cache
-def own() -> tuple[dict[str, Table], frozenset]:
+def own() -> tuple[dict[str, Table], frozenset[tuple[Any, ...]]]:
     """The tables of this schema, and what SQLite has on record of a file with them."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         _make_tables(connection)
@@ -155,7 +156,8 @@ def own() -> tuple[dict[str, Table], frozenset]:
 
 def has_sums(connection: sqlite3.Connection) -> bool:
     """Whether its rows carry checksums: those of files before schema 4 do not."""
-    return connection.execute("PRAGMA user_version").fetchone()[0] >= 4
+    ((version,),) = connection.execute("PRAGMA user_version")
+    return bool(version >= 4)
 
 
 def upgrade(connection: sqlite3.Connection) -> None:
@@ -190,7 +192,7 @@ def _copy_tables(connection: sqlite3.Connection, known: dict[str, Table]) -> Non
         connection.execute(f"DROP TABLE without_sums_{name}")
 
 
-def _recorded(connection: sqlite3.Connection) -> frozenset:
+def _recorded(connection: sqlite3.Connection) -> frozenset[tuple[Any, ...]]:
     found = connection.execute(
         "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'sqlite_stat%'"
     )

@@ -166,7 +166,7 @@ class Store:
             raise DatabaseError("this landscape is closed: open it again")
         return self._connection
 
-    def execute(self, sql: str, values: Iterable[Any] = ()) -> list[tuple]:
+    def execute(self, sql: str, values: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return all its rows."""
         with self._explained():
             if names := _named(sql):
@@ -184,7 +184,7 @@ class Store:
         if self.has_sums:
             checksums.expect_blobs(self.path, schema.own()[0][table], ids, blobs, sums)
 
-    def executemany(self, sql: str, rows: Sequence[tuple]) -> None:
+    def executemany(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
         """Run one statement for every row of values, in this or a new transaction."""
         if not rows:
             return

@@ -212,7 +212,7 @@ class PointTable:
     ) -> None:
         if len(new) == 0:
             return
-        columns: dict[str, Sequence] = {
+        columns: dict[str, Sequence[object]] = {
             "id": ids.tolist(),
             "energy": new.energy.tolist(),
             "grad_rms": new.grad_rms.tolist(),
@@ -263,7 +263,7 @@ class PointTable:
         n_zero = [None if n < 0 else n for n in points.n_zero.tolist()]
         flat = (points.n_zero.cpu() - known_zero_modes(self.potential, points)).clamp(min=0)
         n_flat = [None if n is None else m for n, m in zip(n_zero, flat.tolist(), strict=True)]
-        columns: tuple[list, ...] = (hits.tolist(), index, points.log_det.tolist(), n_zero, n_flat)
+        columns: tuple[Sequence[object], ...] = (hits.tolist(), index, points.log_det.tolist(), n_zero, n_flat)
         columns = (*columns, lowest.tolist(), spectra)
         also = ""
         if self.name == "minimum":

@@ -216,7 +216,7 @@ def _unjoined(store: Store, network: Network, flat: Int[Tensor, "N"]) -> int:
 class _Columns:
     """The rows of a query, column by column as tensors."""
 
-    def __init__(self, found: list[tuple], n_columns: int) -> None:
+    def __init__(self, found: list[tuple[Any, ...]], n_columns: int) -> None:
         self._n = len(found)
         self._columns = list(zip(*found, strict=True)) if found else [()] * n_columns
 

@@ -283,19 +283,28 @@ class Band:
     def _lbfgs(self) -> LBFGS:
         return LBFGS(memory=self.memory, rescale=None)
 
-    def _unit(self, x, energy, n_images) -> tuple[Float[Tensor, "P"], Float[Tensor, "P"]]:
+    def _unit(
+        self, x: Float[Tensor, "P I D"], energy: Float[Tensor, "P I"], n_images: Int[Tensor, "P"]
+    ) -> tuple[Float[Tensor, "P"], Float[Tensor, "P"]]:
         """Energy range over path length, and that over the spacing."""
         length = (x[:, 1:] - x[:, :-1]).norm(dim=2).sum(1).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
         force = (energy.amax(1) - energy.amin(1)) / length
         return force, force * (n_images - 1) / length
 
-    def _capped(self, potential, move, force, plain) -> Float[Tensor, "P J D"]:
+    def _capped(
+        self,
+        potential: Potential,
+        move: Float[Tensor, "P J D"],
+        force: Float[Tensor, "P J D"],
+        plain: Bool[Tensor, "P"],
+    ) -> Float[Tensor, "P J D"]:
         """No image moves further than ``max_step``; without a memory, the first trial is a tenth of that."""
         cap = self.max_step * potential.length_scale
         tiny = torch.finfo(move.dtype).tiny ** 0.5
         largest = force.norm(dim=2).amax(1)[:, None, None].clamp(min=tiny)
         move = torch.where(plain[:, None, None], 0.1 * cap * force / largest, move)
-        return move * (cap / move.norm(dim=2, keepdim=True).clamp(min=tiny)).clamp(max=1.0)
+        part: Tensor = (cap / move.norm(dim=2, keepdim=True).clamp(min=tiny)).clamp(max=1.0)
+        return move * part
 
 
 def interior(n_images: Int[Tensor, "P"], i: int) -> Bool[Tensor, "P I"]:

@@ -49,7 +49,7 @@ class Bifurcation:
         """How far along v each branch of a fold is from x at another value: (2 |slope| |dp| / |bend|)^(1/2)."""
         if self.bend == 0.0:
             return float("inf")
-        return (2 * abs(self.slope * (value - self.value) / self.bend)) ** 0.5
+        return float((2 * abs(self.slope * (value - self.value) / self.bend)) ** 0.5)
 
 
 def locate_fold(
@@ -155,7 +155,15 @@ class _Extended:
     hv_xx: Float[Tensor, "D"]
 
     @classmethod
-    def of(cls, at, p, x, v, width, limits) -> _Extended | None:
+    def of(
+        cls,
+        at: Callable[[float], Potential],
+        p: float,
+        x: Float[Tensor, "D"],
+        v: Float[Tensor, "D"],
+        width: float,
+        limits: tuple[float, float],
+    ) -> _Extended | None:
         u = at(p)
         energy, grad = u.energy_and_grad(x[None])
         h = _lifted(u, x[None])
@@ -307,7 +315,8 @@ def locate_crossing(
 
 def spectra(potential: Potential, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D D"]]:
     """Hessian eigenvalues, ascending, and eigenvectors in columns; known zero modes stand at the upper end."""
-    return torch.linalg.eigh(_lifted(potential, x))
+    values, vectors = torch.linalg.eigh(_lifted(potential, x))
+    return values, vectors
 
 
 def softest_modes(

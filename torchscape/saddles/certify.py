@@ -332,7 +332,7 @@ class _Judging:
         if self.potential.bounds is not None:
             probes = self.potential.bounds.clamp(probes)
         energy = self.potential.energy_and_grad(probes.flatten(0, 1))[0].reshape(len(x), -1)
-        rise = (energy - points.energy[:, None]).abs().amax(1)
+        rise: Tensor = (energy - points.energy[:, None]).abs().amax(1)
         return rise <= self._noise(points.energy)
 
     def _move(self, rows: Int[Tensor, "K"], steps: tuple[Float[Tensor, "K D"], ...]) -> None:

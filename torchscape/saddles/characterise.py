@@ -126,7 +126,13 @@ class _Curved:
     mode: Float[Tensor, "B D"]
 
 
-def _dense(potential, points, projector, slack, zero_tol) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
+def _dense(
+    potential: Potential,
+    points: StationaryPoints,
+    projector: Projector,
+    slack: Float[Tensor, "B D"],
+    zero_tol: float,
+) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
     """From the full spectrum. What was projected out sits at the upper end and is relabelled."""
     d = points.ndim
     values, vectors, finite = dense_spectrum(potential.hessian(points.x), projector)
@@ -183,7 +189,14 @@ def _floor(
 
 
 def _iterative(
-    potential, points, projector, slack, zero_tol, n_probes, seed, first
+    potential: Potential,
+    points: StationaryPoints,
+    projector: Projector,
+    slack: Float[Tensor, "B D"],
+    zero_tol: float,
+    n_probes: int,
+    seed: int,
+    first: int,
 ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
     """From the lowest eigenpairs, as many as are negative or flat and one more, and a quadrature for the rest."""
     x = points.x
@@ -220,4 +233,5 @@ def _lowest_pairs(
         return lowest_eigenpairs(potential, x[rows], k, projector=there, seed=seed, tol=1e-7, rel_tol=certain)
 
     what = f"lowest eigenpairs {k} {seed} {certain} {x.dtype}"
-    return remembered(what, Eigenpairs, (x,), lowest, len(x))
+    pairs: Eigenpairs = remembered(what, Eigenpairs, (x,), lowest, len(x))
+    return pairs

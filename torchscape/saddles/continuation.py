@@ -124,7 +124,16 @@ def continue_points(
 class _Walk:
     """Rows on their way from ``start`` to ``stop``, each with its own value and step."""
 
-    def __init__(self, at, points, start, stop, velocity, between, options) -> None:
+    def __init__(
+        self,
+        at: Callable[[float], Potential],
+        points: StationaryPoints,
+        start: float,
+        stop: float,
+        velocity: Float[Tensor, "B D"] | None,
+        between: bool,
+        options: Continuation,
+    ) -> None:
         self.at, self.stop, self.between, self.options = at, stop, between, options
         n = len(points)
         copies = [points.replace(eigenvalues=None)[torch.arange(n, device=points.x.device)] for _ in range(3)]

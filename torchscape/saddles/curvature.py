@@ -278,7 +278,15 @@ class Krylov(Curvature):
             None,
         )
 
-    def _space(self, potential, x, grad, mode, projector):
+    def _space(
+        self,
+        potential: Potential,
+        x: Float[Tensor, "B D"],
+        grad: Float[Tensor, "B D"],
+        mode: Float[Tensor, "B D"] | None,
+        projector: Projector,
+    ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K D"]]:
+        """Curvatures and directions from a Krylov space for each row, as large as it needs."""
         cap = min(self.max_dim, x.shape[1])
         start = grad[:, None] if mode is None else torch.stack([grad, mode], 1)
         products = potential.products_at(x)
@@ -304,7 +312,15 @@ class Krylov(Curvature):
         values[active], vectors[active] = _model(space, cap)
         return values, vectors
 
-    def _space_unasked(self, potential, x, grad, mode, projector, room):
+    def _space_unasked(
+        self,
+        potential: Potential,
+        x: Float[Tensor, "B D"],
+        grad: Float[Tensor, "B D"],
+        mode: Float[Tensor, "B D"] | None,
+        projector: Projector,
+        room: int,
+    ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B K D"], Bool[Tensor, "B"]]:
         """The same on a device, where no row can tell the host that it has settled: all go on to ``room`` vectors.
 
         Those that have settled before are given no more, so that their models are those of the host. The others

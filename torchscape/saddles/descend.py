@@ -181,7 +181,8 @@ def _followed(
     stepper: Descent | Flow | ImplicitDescent,
 ) -> Ends:
     """Ends of the paths, and their course."""
-    return run_pool(stepper, potential, starts)
+    ends: Ends = run_pool(stepper, potential, starts)
+    return ends
 
 
 def _finished(

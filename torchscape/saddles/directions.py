@@ -41,7 +41,9 @@ class RandomDirections:
     def __post_init__(self) -> None:
         check_fields(self, count=COUNT, size=POSITIVE)
 
-    def directions(self, potential, x, keys, number):
+    def directions(
+        self, potential: Potential, x: Float[Tensor, "B D"], keys: Int[Tensor, "B"], number: Int[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B K"]]:
         keys = random.fold(keys[:, None], torch.arange(self.count, device=x.device)).flatten()
         v = random.normal(keys, x.shape[1], x.dtype).reshape(len(x), self.count, x.shape[1])
         v = Projector.at(potential, x).apply(v)
@@ -58,7 +60,9 @@ class SoftModes:
     def __post_init__(self) -> None:
         check_fields(self, count=COUNT, size=POSITIVE)
 
-    def directions(self, potential, x, keys, number):
+    def directions(
+        self, potential: Potential, x: Float[Tensor, "B D"], keys: Int[Tensor, "B"], number: Int[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B K"]]:
         v = softest_modes(potential, x, self.count)
         v = torch.cat([v, -v], 1)
         return v, v.new_full(v.shape[:2], self.size)
@@ -85,7 +89,9 @@ class ModesAndRandom:
     def __post_init__(self) -> None:
         check_fields(self, modes=COUNT_OR_ZERO, mode_size=POSITIVE, size=POSITIVE)
 
-    def directions(self, potential, x, keys, number):
+    def directions(
+        self, potential: Potential, x: Float[Tensor, "B D"], keys: Int[Tensor, "B"], number: Int[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B K D"], Float[Tensor, "B K"]]:
         v, size = RandomDirections(1, self.size).directions(potential, x, keys, number)
         along = (number % 2 == 0) & (number // 4 < min(self.modes, x.shape[1]))
         rows = torch.nonzero(along)[:, 0]

@@ -125,7 +125,18 @@ def lowest_eigenpairs(
     return _together(parts, [everyone]) if parts else lowest(everyone)
 
 
-def _lowest(potential, x, k, guess, tol, rel_tol, cap, max_hvps, projector, seed) -> Eigenpairs:
+def _lowest(
+    potential: Potential,
+    x: Float[Tensor, "B D"],
+    k: int,
+    guess: Float[Tensor, "B G D"] | None,
+    tol: float,
+    rel_tol: float,
+    cap: int,
+    max_hvps: int,
+    projector: Projector,
+    seed: int,
+) -> Eigenpairs:
     """:func:`lowest_eigenpairs` of as many rows as there is memory for, with search spaces of ``cap`` vectors."""
     b, d = x.shape
     block = k + 1
@@ -374,6 +385,7 @@ def dense_spectrum(
     """
     size = _DECOMPOSED.most((h.device, h.dtype, h.shape[1]), len(h))
     if size == len(h):
+        found: tuple[Tensor, Tensor, Tensor]
         fits, found = attempt(_spectrum, h, projector)
         if fits:
             return found

@@ -158,7 +158,8 @@ def shared_directions(
     _, flat, vectors = spectrum(potential, x, n_zero)
     projectors = torch.bmm((vectors * flat[:, :, None]).mT, vectors * flat[:, :, None])
     mu, v = torch.linalg.eigh(projectors.mean(0))
-    return v.T[mu > 1 - tol]
+    shared: Tensor = v.T[mu > 1 - tol]
+    return shared
 
 
 def _together(potential: Potential, x: Float[Tensor, "P D"], walk: FamilyWalk) -> int:

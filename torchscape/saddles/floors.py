@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -70,17 +71,21 @@ class DenseFloors:
         self.mu, self.flat, self.v = spectrum(potential, x, n_zero)
         self.spent = torch.zeros_like(n_zero)
 
-    def look(self, x, rows):
+    def look(self, x: Float[Tensor, "B D"], rows: Int[Tensor, "B"]) -> None:
         fresh = spectrum(self.potential, x, self.n_zero[rows])
         for kept, new in zip((self.mu, self.flat, self.v), fresh, strict=True):
             kept[rows] = new
 
-    def along(self, x, u, rows, least):
+    def along(
+        self, x: Float[Tensor, "B D"], u: Float[Tensor, "B D"], rows: Int[Tensor, "B"], least: Float[Tensor, "B"]
+    ) -> Float[Tensor, "B D"]:
         v = self.v[rows]
         part = torch.where(self.flat[rows], torch.bmm(v, u[:, :, None])[:, :, 0], 0.0)
         return torch.bmm(v.mT, part[:, :, None])[:, :, 0]
 
-    def settled(self, x, y, rows):
+    def settled(
+        self, x: Float[Tensor, "B D"], y: Float[Tensor, "B D"], rows: Int[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         """By Newton's method with the Hessian of x."""
         mu, flat, v = self.mu[rows], self.flat[rows], self.v[rows]
         size = torch.where(flat, torch.inf, mu.abs()).clamp(min=torch.finfo(x.dtype).tiny)
@@ -93,11 +98,11 @@ class DenseFloors:
             y, last = y - change, change.norm(dim=1)
         return y, last
 
-    def bent(self, x, c, rows):
+    def bent(self, x: Float[Tensor, "B D"], c: Float[Tensor, "B D"], rows: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         across = torch.bmm(self.v[rows], c[:, :, None])[:, :, 0]
         return (torch.where(self.flat[rows], 0.0, self.mu[rows].abs()) * across.square()).sum(1)
 
-    def stiffness(self, rows):
+    def stiffness(self, rows: Int[Tensor, "B"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
         mu, flat = self.mu[rows].abs(), self.flat[rows]
         softest = torch.where(flat, torch.inf, mu).amin(1).nan_to_num(posinf=0.0)
         return softest, torch.where(flat, 0.0, mu).amax(1)
@@ -113,42 +118,39 @@ class KrylovFloors:
 
     def __init__(self, potential: Potential, x: Float[Tensor, "P D"], cg_steps: int) -> None:
         self.potential, self.cg_steps = potential, cg_steps
-        products = potential.products_at(x)
-
-        def apply(p: Float[Tensor, "P D"]) -> Float[Tensor, "P D"]:
-            return products(p[:, None])[:, 0]
-
+        apply = _one_by_one(potential.products_at(x))
         # H z has no flat part, so that no Ritz value is that of a flat direction.
         b = apply(random.normal(random.fold(_SEED, torch.zeros_like(x[:, 0]).long()), x.shape[1], x.dtype))
-        little = _RESOLVED * b.norm(dim=1)
-        found = conjugate_gradients(apply, b, cg_steps, lambda _, r: r.norm(dim=1) <= little)
+        found = conjugate_gradients(apply, b, cg_steps, _left(_RESOLVED * b.norm(dim=1)))
         self.spent = found.n_products + 1
         self._stiffness = tuple(value.nan_to_num(nan=0.0) for value in found.extremes())
 
-    def look(self, x, rows):
+    def look(self, x: Float[Tensor, "B D"], rows: Int[Tensor, "B"]) -> None:
         pass
 
-    def along(self, x, u, rows, least):
-        products, slope = self.potential.products_at(x), self.potential.energy_and_grad(x)[1].norm(dim=1)
+    def along(
+        self, x: Float[Tensor, "B D"], u: Float[Tensor, "B D"], rows: Int[Tensor, "B"], least: Float[Tensor, "B"]
+    ) -> Float[Tensor, "B D"]:
+        apply, slope = _one_by_one(self.potential.products_at(x)), self.potential.energy_and_grad(x)[1].norm(dim=1)
         short, stiffest, eps = least * u.norm(dim=1), self._stiffness[1][rows], torch.finfo(x.dtype).eps
         # Curvature that counts as none, as where minima are characterised; and the rounding of products.
         none = torch.maximum(eps ** (2 / 3) * stiffest, SLOPE_MARGIN * slope / self.potential.length_scale)
         rounding = 16 * eps * stiffest * u.norm(dim=1)
 
-        def apply(p: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-            return products(p[:, None])[:, 0]
-
         def enough(s: Float[Tensor, "B D"], r: Float[Tensor, "B D"]) -> Bool[Tensor, "B"]:
             left = u - s  # = F u + e, with H e = r: |e| is at least e.r / |r|
             size, across = left.norm(dim=1), (left * r).sum(1).clamp(min=0)
-            done = (size <= short) | (across <= _FLATNESS * size * r.norm(dim=1))
-            return done | (across <= none * size.square()) | (r.norm(dim=1) <= rounding)
+            done: Tensor = (size <= short) | (across <= _FLATNESS * size * r.norm(dim=1))
+            done |= (across <= none * size.square()) | (r.norm(dim=1) <= rounding)
+            return done
 
         found = conjugate_gradients(apply, apply(u), self.cg_steps, enough)
         self.spent[rows] += found.n_products + 1
         return u - found.x
 
-    def settled(self, x, y, rows):
+    def settled(
+        self, x: Float[Tensor, "B D"], y: Float[Tensor, "B D"], rows: Int[Tensor, "B"]
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B"]]:
         potential = self.potential
         length = (y - x).norm(dim=1)
         y, last = y.clone(), torch.full_like(length, torch.inf)
@@ -156,16 +158,8 @@ class KrylovFloors:
         for _ in range(_CORRECTIONS):
             there = y[open_]
             grad, free = free_gradient(potential, there)
-            products = potential.products_at(there)
-            goal = _SHARE * grad.norm(dim=1)
-
-            def apply(p, products=products, free=free):
-                return products(p[:, None])[:, 0] * free
-
-            def enough(_, r, goal=goal):
-                return r.norm(dim=1) <= goal
-
-            found = conjugate_gradients(apply, -grad, self.cg_steps, enough)
+            apply = _one_by_one(potential.products_at(there), free)
+            found = conjugate_gradients(apply, -grad, self.cg_steps, _left(_SHARE * grad.norm(dim=1)))
             self.spent[rows[open_]] += found.n_products + 1
             y[open_], last[open_] = there + found.x, found.x.norm(dim=1)
             # What has left the neighbourhood does not come back: such a step is not taken.
@@ -175,9 +169,30 @@ class KrylovFloors:
                 break
         return y, last
 
-    def bent(self, x, c, rows):
+    def bent(self, x: Float[Tensor, "B D"], c: Float[Tensor, "B D"], rows: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
         self.spent[rows] += 1
-        return (c * self.potential.hvp(x, c)).sum(1).abs()
+        bend: Tensor = (c * self.potential.hvp(x, c)).sum(1).abs()
+        return bend
 
-    def stiffness(self, rows):
+    def stiffness(self, rows: Int[Tensor, "B"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
         return self._stiffness[0][rows], self._stiffness[1][rows]
+
+
+def _one_by_one(products: Callable[[Tensor], Tensor], free: Tensor | None = None) -> Callable[[Tensor], Tensor]:
+    """Products of the Hessians with one vector a row, in the ``free`` coordinates only."""
+
+    def product(p: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        one: Tensor = products(p[:, None])[:, 0]
+        return one if free is None else one * free
+
+    return product
+
+
+def _left(size: Float[Tensor, "B"]) -> Callable[[Tensor, Tensor], Tensor]:
+    """Conjugate gradients have come to their end where the residual is as small as that."""
+
+    def enough(_: Float[Tensor, "B D"], residual: Float[Tensor, "B D"]) -> Bool[Tensor, "B"]:
+        small: Tensor = residual.norm(dim=1) <= size
+        return small
+
+    return enough

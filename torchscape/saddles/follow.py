@@ -203,7 +203,14 @@ class Follow(ModelSearch[Following]):
             part=torch.where(state.model.age > 0, 0.5, 0.3),
         )
 
-    def _propose(self, x, grad, mode, model: Quadratic, radius):
+    def _propose(
+        self,
+        x: Float[Tensor, "B D"],
+        grad: Float[Tensor, "B D"],
+        mode: Float[Tensor, "B D"],
+        model: Quadratic,
+        radius: Float[Tensor, "B"],
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"], Float[Tensor, "B"], Float[Tensor, "B"]]:
         """The followed mode, the next trial point, and what the model expects of it."""
         slope = model.along(grad)
         overlap = model.along(mode).abs()
@@ -248,7 +255,7 @@ def follow(
     if len(starts) == 0:
         none = StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
         return Followed(none, directions)
-    ended = _run(potential, starts, directions, options, pool_size)
+    ended: Followed = _run(potential, starts, directions, options, pool_size)
     other = dataclasses.replace(options, keep_mode=not options.keep_mode)
     closer = dataclasses.replace(options, first_step=0.3 * options.first_step, max_step=0.3 * options.max_step)
     status = ended.points.status.to(HOST)
@@ -283,4 +290,5 @@ def _run(
     pool_size: int | None,
 ) -> Followed:
     """All searches through one pool, in the order of the starts."""
-    return run_pool(options, potential, Uphill(starts, directions), size=pool_size)
+    found: Followed = run_pool(options, potential, Uphill(starts, directions), size=pool_size)
+    return found

@@ -32,7 +32,8 @@ def improved_tangent(x: Float[Tensor, "P I D"], energy: Float[Tensor, "P I"]) ->
     mixed = torch.where(level, ahead + behind, mixed)
     tangent = torch.where(uphill, ahead, torch.where(downhill, behind, mixed))
     tangent[:, 0], tangent[:, -1] = ahead[:, 0], behind[:, -1]
-    return tangent / tangent.norm(dim=2, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
+    length: Tensor = tangent.norm(dim=2, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
+    return tangent / length
 
 
 def nudged_force(

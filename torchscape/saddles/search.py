@@ -293,7 +293,17 @@ def confirm(
     return _told(u, rows, outcome, rows, checked)
 
 
-def _refined(u: Metered, owner, x, mode, enters, refine, descent, tol, known=None) -> SaddleSearch:
+def _refined(
+    u: Metered,
+    owner: Int[Tensor, "C"],
+    x: Float[Tensor, "C D"],
+    mode: Float[Tensor, "C D"],
+    enters: Bool[Tensor, "C"],
+    refine: Follow | None,
+    descent: Descent | ImplicitDescent | Quench | None,
+    tol: float | None,
+    known: Float[Tensor, "K D"] | None = None,
+) -> SaddleSearch:
     """Follow the candidates that enter refinement, verify them, and tell what became of each."""
     refine, descent = refine or Follow(), descent or choose_descent(u)
     if tol is not None:
@@ -304,7 +314,14 @@ def _refined(u: Metered, owner, x, mode, enters, refine, descent, tol, known=Non
     return _told(u, owner, outcome, enters, _verified(u, found.points, found.mode, refine, descent, known))
 
 
-def _verified(u: Metered, points, mode, refine: Follow, descent, known) -> Verified:
+def _verified(
+    u: Metered,
+    points: StationaryPoints,
+    mode: Float[Tensor, "R D"] | None,
+    refine: Follow,
+    descent: Descent | ImplicitDescent | Quench,
+    known: Float[Tensor, "K D"] | None,
+) -> Verified:
     """What verification says of the points; ``mode`` None where their unstable modes are not known.
 
     In float32 neither which saddle a point is nor where its paths end is certain: the last steps are in float64.
@@ -331,7 +348,13 @@ def _is_near(status: Int[Tensor, "C"]) -> Bool[Tensor, "C"]:
     return (status == Status.CONVERGED) | (status == Status.STALLED)
 
 
-def _told(u: Metered, owner, outcome, enters: Int[Tensor, "R"], checked: Verified) -> SaddleSearch:
+def _told(
+    u: Metered,
+    owner: Int[Tensor, "C"],
+    outcome: Int[Tensor, "C"],
+    enters: Int[Tensor, "R"],
+    checked: Verified,
+) -> SaddleSearch:
     """What became of every candidate, those included that did not enter verification."""
     outcome[enters] = checked.outcome
     candidate_ts = torch.full_like(owner, -1)

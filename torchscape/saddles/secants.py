@@ -110,7 +110,7 @@ class Secants:
         preconditioner: Preconditioner | None,
     ) -> Float[Tensor, "B C D"]:
         """Steps -(H + shift)^-1 r for C pairs of a residual and a shift, from two passes over the memory."""
-        unit = residuals.norm(dim=2, keepdim=True).clamp(min=torch.finfo(residuals.dtype).tiny)
+        unit: Tensor = residuals.norm(dim=2, keepdim=True).clamp(min=torch.finfo(residuals.dtype).tiny)
         r = residuals / unit
         n = r.shape[1]
         pr = torch.stack(_preconditioned(preconditioner, *r.unbind(1)), 1)
@@ -124,12 +124,14 @@ class Secants:
         along = _by_slot(torch.stack(weights, 1), self.count).flatten(2).to(self.pairs)
         sums = torch.bmm(along, self.pairs[:, :-1].flatten(1, 2)).to(r).unflatten(1, (n, 2))
         left = _preconditioned(preconditioner, *(r - sums[:, :, 1]).unbind(1))
-        return -unit * (torch.stack(factors, 1) * torch.stack(left, 1) + sums[:, :, 0])
+        steps: Tensor = torch.stack(factors, 1) * torch.stack(left, 1) + sums[:, :, 0]
+        return -unit * steps
 
     def _products(self, vectors: Float[Tensor, "B D C"]) -> Float[Tensor, "B M 2 C"]:
         """Of every s and y with the vectors, slot by slot."""
         product = torch.bmm(self.pairs[:, :-1].flatten(1, 2), vectors.to(self.pairs))
-        return product.to(vectors).unflatten(1, (-1, 2))
+        by_pair: Tensor = product.to(vectors).unflatten(1, (-1, 2))
+        return by_pair
 
     def _weights(
         self, products: Float[Tensor, "B M 2 2"], shift: Float[Tensor, "B 1"]

@@ -99,7 +99,14 @@ def stochastic_log_det(
     return LogDet(estimates.mean(0), error)
 
 
-def _probe(potential, x, projector, key, n_steps, zero_tol) -> Float[Tensor, "B"]:
+def _probe(
+    potential: Potential,
+    x: Float[Tensor, "B D"],
+    projector: Projector,
+    key: Int[Tensor, "B"],
+    n_steps: int,
+    zero_tol: float | None,
+) -> Float[Tensor, "B"]:
     """z^T ln|P H P| z for one vector z of random signs per row."""
     signs = torch.where(random.uniform(key, x.shape[1], x.dtype) < 0.5, -1.0, 1.0).to(x)
     z = projector.apply(signs[:, None])

@@ -49,7 +49,8 @@ def saddle_step(
     uphill = torch.arange(slope.shape[1], device=slope.device) == followed[:, None]
     c = torch.where(uphill, -c, c)
     length = c.norm(dim=1, keepdim=True)
-    return c * (limit / length.clamp(min=tiny)).clamp(max=1.0)
+    step: Tensor = c * (limit / length.clamp(min=tiny)).clamp(max=1.0)
+    return step
 
 
 def gradient_step(
