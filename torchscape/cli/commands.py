@@ -80,7 +80,7 @@ def merge(arguments: argparse.Namespace) -> int:
     """Make one landscape file of several."""
     from torchscape.cli.spec import choose
     from torchscape.landscape import merge as merged_into
-    from torchscape.landscape.reading import expect_new
+    from torchscape.landscape.files import expect_new
 
     output = expect_new(arguments.output)
     potential = choose(arguments.spec).potential

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from torchscape.landscape.description import families_told, invariances_told, told_unfinished
+from torchscape.landscape.summary import describe_families, describe_invariances, describe_unfinished
 
 __all__ = ["ExploreReport", "families_advice"]
 
@@ -57,9 +57,9 @@ class ExploreReport:
             f"{self.n_quenches} quenches, {self.n_evaluations} evaluations in {self.seconds:.1f} s"
         )
         if self.n_families:
-            told += f"; {families_told(list(self.flat_directions))}"
+            told += f"; {describe_families(list(self.flat_directions))}"
         if self.unfinished:
-            told += f"; in an unfinished round {told_unfinished(self.unfinished)}"
+            told += f"; in an unfinished round {describe_unfinished(self.unfinished)}"
         if self.advice:
             told += f"; {self.advice}"
         most_first = sorted(self.outcomes.items(), key=lambda item: (-item[1], item[0]))
@@ -69,9 +69,9 @@ class ExploreReport:
 
 def families_advice(report: ExploreReport, found: Mapping[str, Any]) -> str:
     """What to do about minima that are no points."""
-    told = families_told(list(report.flat_directions))
+    told = describe_families(list(report.flat_directions))
     if found:
-        return f"{told}; {invariances_told(found)}"
+        return f"{told}; {describe_invariances(found)}"
     return (
         f"{told}: regularise what lies along them (l2), declare the symmetry or the periods "
         "(symmetry=, periods=), or count each family as one minimum, as is done here; analysis gives it no volume"

@@ -25,7 +25,7 @@ from torchscape.explore.strategy import Round, Strategy, state_keys
 from torchscape.explore.tasks import Found
 from torchscape.interrupts import interruptible
 from torchscape.landscape import Landscape
-from torchscape.landscape.description import NO_MINIMUM, UP_TO_FAMILIES, nothing_found
+from torchscape.landscape.summary import NO_MINIMUM, UP_TO_FAMILIES, nothing_found
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential, hash_settings
 from torchscape.potentials.probe import probe

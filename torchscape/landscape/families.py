@@ -8,7 +8,6 @@ import torch
 
 from torchscape.landscape import rows
 from torchscape.landscape.codec import to_blobs
-from torchscape.landscape.reading import Reading
 from torchscape.landscape.store import Store
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
@@ -21,14 +20,17 @@ _DOUBT = (
 )
 
 
-class Families(Reading):
-    """The part of a landscape that knows of families.
+class Families:
+    """Which minima of a file are members of a family, and which of them stands for it.
 
     Where the Hessian of a minimum has more zero eigenvalues than the declared symmetry explains, minima may form
     a continuous family: a ring, the orbit of a symmetry that nobody declared. One member, the first found, stands
     for its family; the others stay in the file under their ids, but no longer count. Their hits are those of the
     representative, and transition states end in it.
     """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
 
     def represented(self, ids: Int[Tensor, "K"]) -> Int[Tensor, "K"]:
         """The minimum that counts in place of each: itself, or the representative of its family. -1 stays -1."""
@@ -45,7 +47,7 @@ class Families(Reading):
         """Number of flat directions that no declared symmetry explains, of minima in the order of :meth:`minima`;
         0 where the curvature is unknown.
         """
-        ids = self.minimum_ids() if ids is None else ids.cpu()
+        ids = rows.minimum_ids(self._store) if ids is None else ids.cpu()
         return rows.column(self._store, "minimum", "COALESCE(n_flat, 0)", ids).nan_to_num(0.0).long()
 
     @property

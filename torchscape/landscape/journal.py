@@ -1,4 +1,4 @@
-"""What was tried: runs, tasks, pairs of minima, and the states of strategies."""
+"""What was tried: runs, tasks, pairs of minima, states of strategies, and rounds that are not finished."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import platform
 import sqlite3
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -17,6 +18,8 @@ from torchscape.landscape.store import Store
 from torchscape.types import Int, Tensor
 
 __all__ = ["Journal", "TriedPairs"]
+
+_PROVISIONAL = "provisional"  # key of the state that says which minima are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Journal:
 
     A run loop writes the points of a task and the record of the task in one transaction; a task that was cut
     short left nothing, and one that is recorded is never repeated.
+
+    Ids of minima count in the order of discovery, which is that of a round's starts and not of the clock. What a
+    round has found when it is cut short is in the file under the next free ids, and without hits; when the round
+    is resumed these give way to its proper results, so that a run which was stopped numbers its minima, and all
+    that follows from the numbers, like one that was not. Once something else refers to one of them they stay.
     """
 
     def __init__(self, store: Store) -> None:
@@ -131,7 +139,7 @@ class Journal:
         """Energy-and-gradient evaluations spent by all recorded tasks."""
         return int(self._store.execute("SELECT COALESCE(SUM(n_evaluations), 0) FROM task")[0][0])
 
-    def _is_settled(self, task: str | None) -> bool:
+    def is_settled(self, task: str | None) -> bool:
         """Whether the task was recorded before the transaction in progress: then its points are in already."""
         return task is not None and task not in self._fresh and self.task_done(task)
 
@@ -185,6 +193,15 @@ class Journal:
                 self._store.executemany("DELETE FROM state_array WHERE key = ?", keys)
                 self._store.executemany("DELETE FROM state WHERE key = ?", keys)
 
+    def load_state(self, key: str) -> dict[str, object] | None:
+        """What was last saved under ``key``, None if nothing was."""
+        with self._store.snapshot():
+            rows = self._store.execute("SELECT value FROM state WHERE key = ?", (key,))
+            arrays = self._store.execute("SELECT name, dtype, shape, data FROM state_array WHERE key = ?", (key,))
+        return codec.unpack(rows[0][0], arrays) if rows else None
+
+    # --- rounds that are not finished ---------------------------------------------------------------------
+
     def kept(self) -> dict[str, int]:
         """What has ended of a round that is not finished, and waits to be used when it is resumed: how many rows
         of each kind, "quenches" say.
@@ -198,12 +215,50 @@ class Journal:
                 counts[told["kind"]] = counts.get(told["kind"], 0) + int(told["n"])
         return counts
 
-    def load_state(self, key: str) -> dict[str, object] | None:
-        """What was last saved under ``key``, None if nothing was."""
-        with self._store.snapshot():
-            rows = self._store.execute("SELECT value FROM state WHERE key = ?", (key,))
-            arrays = self._store.execute("SELECT name, dtype, shape, data FROM state_array WHERE key = ?", (key,))
-        return codec.unpack(rows[0][0], arrays) if rows else None
+    @property
+    def provisional(self) -> str | None:
+        """The round whose minima are provisional, None where all are final."""
+        told = self.load_state(_PROVISIONAL)
+        return None if told is None else str(told["round"])
+
+    def mark_provisional(self, round: str, first: int) -> None:
+        """The minima from id ``first`` on are those of an unfinished round."""
+        self.save_state(_PROVISIONAL, {"round": round, "first": first, "stop": self.next_minimum_id()})
+
+    def settle(self) -> None:
+        """What was provisional stays as it is."""
+        self.drop_states(_PROVISIONAL)
+
+    def withdraw(self, round: str) -> bool:
+        """Take provisional minima of that round out again; False where something refers to them, and they stay."""
+        told: dict[str, Any] | None = self.load_state(_PROVISIONAL)
+        if told is None:
+            return True
+        with self._store.transaction():
+            self.settle()
+            first = int(told["first"])
+            if told["round"] != round or told["stop"] != self.next_minimum_id() or self._is_referred_to(first):
+                return False
+            self._store.execute("DELETE FROM minimum WHERE id >= ?", (first,))
+            self._store.execute("DELETE FROM refusal WHERE task = ?", (told["round"],))
+        for forget in self._store.on_rollback:
+            forget()
+        return True
+
+    def next_minimum_id(self) -> int:
+        """The id that the next new minimum will get."""
+        return int(self._store.execute("SELECT COALESCE(MAX(id), -1) + 1 FROM minimum")[0][0])
+
+    def _is_referred_to(self, first: int) -> bool:
+        """Whether a transition state, a pair, a property or another minimum speaks of ids from ``first`` on."""
+        asked = (
+            "SELECT 1 FROM transition_state WHERE minus >= ? OR plus >= ?",
+            "SELECT 1 FROM pair WHERE b >= ?",
+            "SELECT 1 FROM property WHERE minimum >= ?",
+            "SELECT 1 FROM minimum WHERE id < ? AND family >= ?",
+            "SELECT 1 FROM minimum WHERE id >= ? AND hits > 0",
+        )
+        return any(self._store.execute(f"{one} LIMIT 1", (first,) * one.count("?")) for one in asked)
 
 
 def _now() -> str:

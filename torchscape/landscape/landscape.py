@@ -3,33 +3,50 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal, NoReturn
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import torch
 
 from torchscape.devices import HOST
-from torchscape.errors import DatabaseError, TorchscapeError
-from torchscape.landscape import identity, rows
+from torchscape.errors import DatabaseError
+from torchscape.landscape import identity
+from torchscape.landscape.admission import Admission
+from torchscape.landscape.annotations import Values, write_paths, write_property
+from torchscape.landscape.families import Families
+from torchscape.landscape.journal import Journal
 from torchscape.landscape.matching import Matching
-from torchscape.landscape.provisional import Provisional
-from torchscape.landscape.screening import REASONS, screen
 from torchscape.landscape.store import Store
-from torchscape.landscape.table import Origin, PointTable
+from torchscape.landscape.summary import describe, summarise
+from torchscape.landscape.view import View
 from torchscape.network import Network
-from torchscape.points import StationaryPoints, Status
+from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.potentials.expected import expect_potential
-from torchscape.saddles.certify import Certificate, certify_minima, with_rows
-from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.types import Float, Int, Tensor
 
 __all__ = ["Landscape"]
 
+P = ParamSpec("P")
+R = TypeVar("R")
 
-class Landscape(Provisional):
+
+def _forwarded(part: str, method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Landscape, P], R]:
+    """A method of a part of a landscape, as one of the landscape's own."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    def own(self: Landscape, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        done: R = getattr(getattr(self, part), name)(*args, **kwargs)
+        return done
+
+    return own
+
+
+class Landscape:
     """Minima, the transition states between them, and how they were found: one file for one potential.
 
     Adding is idempotent: a point that is already there (see :class:`Matching`) has its hit count raised. Hits
@@ -57,12 +74,13 @@ class Landscape(Provisional):
     """
 
     def __init__(self, store: Store, potential: Potential | None, matching: Matching) -> None:
-        super().__init__(store, potential)
+        self.potential = potential
         self.matching = matching
-        if potential is not None:
-            self._minima = PointTable(store, "minimum", potential, matching)
-            self._saddles = PointTable(store, "transition_state", potential, matching)
-            self._higher = PointTable(store, "higher_saddle", potential, matching)
+        self._store = store
+        self._view = View(store, potential)
+        self._journal = Journal(store)
+        self._families = Families(store)
+        self._admission = None if potential is None else Admission(store, self._journal, potential, matching)
 
     # --- opening and closing ----------------------------------------------------------------------------
 
@@ -181,7 +199,7 @@ class Landscape(Provisional):
         with self._store.transaction():
             yield
 
-    # --- adding -----------------------------------------------------------------------------------------
+    # --- adding, see admission.py ---------------------------------------------------------------------
 
     def add(
         self,
@@ -212,190 +230,90 @@ class Landscape(Provisional):
             )
         return ids
 
-    def add_minima(
-        self,
-        points: StationaryPoints,
-        *,
-        hits: Int[Tensor, "B"] | None = None,
-        task: str | None = None,
-        start: Int[Tensor, "B"] | None = None,
-        certify: Certificate | None = None,
-        known: Int[Tensor, "B"] | None = None,
-    ) -> Int[Tensor, "B"]:
-        """Offer minima; returns the id of each, -1 for the refused (see :meth:`refusals`).
+    add_minima = _forwarded("_entrance", Admission.add_minima)
+    certified = _forwarded("_entrance", Admission.certified)
+    add_transition_states = _forwarded("_entrance", Admission.add_transition_states)
+    add_higher_saddles = _forwarded("_entrance", Admission.add_higher_saddles)
+    find = _forwarded("_entrance", Admission.find)
+    set_curvature = _forwarded("_entrance", Admission.set_curvature)
 
-        Refused are rows that are not finite, did not converge, have a known index other than 0, or lie on a wall
-        of the potential's box (unless its bounds say ``keep_walls``).
-
-        Args:
-            points: the candidates.
-            hits: searches that each row stands for, one by default; 0 for a minimum that no search was after.
-            task: key of the task they come from; if that task is recorded already, nothing changes.
-            start: which start of the task each row grew from (default: its position).
-            certify: how :func:`torchscape.saddles.certify_minima` looks first at what is new: at every row that
-                says to have converged or stalled, is no minimum that is stored, and represents what is near it. It
-                polishes what falls short, and refuses what is no minimum with its reason. What counts as near is
-                this landscape's :class:`Matching`. None believes the rows; ``explore`` never does.
-            known: with rows that :meth:`certified` has looked at: the ids of those that are stored already.
-        """
-        points = self._checked(points)
-        with self.transaction():
-            if self._is_settled(task):
-                return self.find(points)
-            if certify is not None:
-                points, known = self.certified(points, certify)
-            code = screen(points, index=0, inside=self._inside(points))
-            ids = torch.full((len(points),), -1)
-            good = (code == 0).nonzero()[:, 0]
-            start = torch.arange(len(points)) if start is None else start.cpu()
-            chosen = points[good]
-            hits = None if hits is None else hits.cpu()[good]
-            known = None if known is None else known[good]
-            ids[good] = self._minima.offer(chosen, start[good], self._origin(task), hits=hits, known=known)
-            code = _unless_countable(code, ids)
-            ids, turned_out = self._without_saddles(ids)
-            self._refuse("minimum", torch.where(turned_out, REASONS.index("wrong index"), code), task)
-        return ids
-
-    def certified(
-        self,
-        points: StationaryPoints,
-        certificate: Certificate | None = None,
-        *,
-        certify: Callable[[Potential, StationaryPoints, Certificate], StationaryPoints] = certify_minima,
-    ) -> tuple[StationaryPoints, Int[Tensor, "B"]]:
-        """Candidates as :meth:`add_minima` would certify them, and the ids of those that are stored already (else
-        -1). Changes nothing; the look may take long, and needs no transaction.
-
-        What is near a new point (as near as two points may be that count as one) shares its fate. ``certify`` does
-        what :func:`~torchscape.saddles.certify_minima` does, wherever it likes.
-        """
-        points, certificate = self._checked(points), certificate or Certificate()
-        assert self.potential is not None
-        status = points.status.cpu()
-        tried = ((status == Status.CONVERGED) | (status == Status.STALLED)) & points.energy.isfinite().cpu()
-        rows_ = (tried & (points.index.cpu() <= 0)).nonzero()[:, 0]
-        known = torch.full((len(points),), -1)
-        ids, heads, place = self._minima.novel(points[rows_.to(points.x.device)])
-        known[rows_] = ids
-        converged = torch.where((known >= 0).to(points.status.device), int(Status.CONVERGED), points.status)
-        points = points.replace(status=converged)
-        if len(heads) == 0:
-            return points, known
-        matching = self.matching
-        limits = dataclasses.replace(certificate, distance=matching.distance_tol, energy=matching.energy_tol)
-        judged = certify(self.potential, points[rows_[heads].to(points.x.device)], limits)
-        new = place >= 0
-        shared = judged[place[new].to(judged.x.device)]
-        at = rows_[new].to(points.x.device)
-        shared = shared.replace(n_evaluations=points.n_evaluations[at])
-        return with_rows(points, at, shared), known
-
-    def add_transition_states(
-        self,
-        points: StationaryPoints,
-        minus_ids: Int[Tensor, "E"],
-        plus_ids: Int[Tensor, "E"],
-        *,
-        leaves: Bool[Tensor, "E 2"] | None = None,
-        lowest: Float[Tensor, "E"] | None = None,
-        hits: Int[Tensor, "E"] | None = None,
-        task: str | None = None,
-        start: Int[Tensor, "E"] | None = None,
-    ) -> Int[Tensor, "E"]:
-        """Offer verified transition states with the minima at both ends; returns ids, -1 for the refused.
-
-        Refused are rows that are not finite, did not converge, are not known to have index 1, lack a known
-        minimum at an end, or lie below one of their minima. Both ends may be the same minimum (a degenerate
-        rearrangement). A path that leaves the box has no minimum at its end; its transition state is kept, but
-        is no edge. A known transition state that comes with other ends keeps the first ones; such
-        inconsistencies are counted.
-
-        Args:
-            points: the candidates.
-            minus_ids, plus_ids: ids of the minima that the two downhill paths end in.
-            leaves: whether each of the two paths (minus, plus) leaves the box instead, so that its id is -1.
-            lowest: the negative Hessian eigenvalue, needed for rates; by default from ``points.eigenvalues``.
-            hits, task, start: as in :meth:`add_minima`.
-        """
-        points = self._checked(points)
-        with self.transaction():
-            if self._is_settled(task):
-                return self._saddles.match(points)
-            ends = torch.stack([minus_ids.cpu(), plus_ids.cpu()], 1)
-            minima = self._without_saddles(ends.reshape(-1))[0]
-            energy = rows.column(self._store, "minimum", "energy", minima).reshape(-1, 2)
-            top = energy.nan_to_num(-torch.inf).max(1).values
-            floor = top - self.matching.window(top, points.energy.dtype)
-            known = energy.isfinite() if leaves is None else energy.isfinite() | leaves.cpu()
-            code = screen(points, index=1, ends_known=known.all(1), floor=floor, inside=self._inside(points))
-            ids = torch.full((len(points),), -1)
-            good = (code == 0).nonzero()[:, 0]
-            start = torch.arange(len(points)) if start is None else start.cpu()
-            ids[good] = self._saddles.offer(
-                points[good],
-                start[good],
-                self._origin(task),
-                lowest=None if lowest is None else lowest.cpu().double()[good],
-                ends=ends[good],
-                hits=None if hits is None else hits.cpu()[good],
+    @property
+    def _entrance(self) -> Admission:
+        if self._admission is None:
+            raise DatabaseError(
+                "this landscape was opened for reading, without its potential: "
+                "open it as Landscape.open(path, potential)"
             )
-            self._refuse("transition state", _unless_countable(code, ids), task)
-        return ids
+        return self._admission
 
-    def add_higher_saddles(
-        self,
-        points: StationaryPoints,
-        *,
-        hits: Int[Tensor, "B"] | None = None,
-        task: str | None = None,
-        start: Int[Tensor, "B"] | None = None,
-    ) -> Int[Tensor, "B"]:
-        """Offer stationary points of index 2 or more; returns ids, -1 for the refused.
+    # --- what is known, see view.py -------------------------------------------------------------------
 
-        They are no part of the network; see :meth:`stationary_points`. Refused are rows that are not finite, did
-        not converge, are not known to have such an index, or lie on a wall. Arguments as in :meth:`add_minima`.
+    copy = _forwarded("_view", View.copy)
+    minimum_ids = _forwarded("_view", View.minimum_ids)
+    transition_state_ids = _forwarded("_view", View.transition_state_ids)
+    uncharacterised = _forwarded("_view", View.uncharacterised)
+    minima = _forwarded("_view", View.minima)
+    transition_states = _forwarded("_view", View.transition_states)
+    stationary_points = _forwarded("_view", View.stationary_points)
+    counts_by_index = _forwarded("_view", View.counts_by_index)
+    ends = _forwarded("_view", View.ends)
+    paths = _forwarded("_view", View.paths)
+    network = _forwarded("_view", View.network)
+    properties = _forwarded("_view", View.properties)
+    refusals = _forwarded("_view", View.refusals)
+
+    @property
+    def path(self) -> Path | None:
+        return self._view.path
+
+    @property
+    def lacks_log(self) -> bool:
+        """Whether the log beside the file, with what was committed last, is gone: a copy was made without it."""
+        return self._view.lacks_log
+
+    @property
+    def fingerprint(self) -> str:
+        """Which potential the file belongs to."""
+        return self._view.fingerprint
+
+    @property
+    def ndim(self) -> int:
+        return self._view.ndim
+
+    @property
+    def n_minima(self) -> int:
+        return self._view.n_minima
+
+    @property
+    def n_transition_states(self) -> int:
+        """All of them, degenerate rearrangements included."""
+        return self._view.n_transition_states
+
+    def summary(self) -> dict[str, Any]:
+        """What there is, as plain numbers: the content of ``torchscape info --json``.
+
+        Minima are numbered as in ``energies`` (ascending, the numbering of :meth:`network`); ``database_ids``
+        translates. ``connections`` are the distinct pairs of minima that transition states join,
+        ``n_connected_pairs`` is their number; ``connected_fraction`` is the share of the minima that are connected
+        with the lowest; ``ts_energies`` has all transition states, ascending. ``coverage`` estimates how complete
+        both are (see :func:`torchscape.analysis.coverage`; NaN where nothing was hit). ``complete`` says whether
+        the last run had nothing left to do, and found no families: ``n_families`` of the minima are no points, but
+        continuous families with so many ``flat_directions`` that no declared symmetry explains;
+        ``n_unjoined_families`` of them share their energy with another. ``invariances`` are shifts that leave U
+        unchanged and that nobody declared: ``directions``, and ``periods`` by coordinate. ``lacks_log`` says that
+        the file is a copy without the log that belongs to it, so that what was found last is missing, and
+        ``unfinished`` what :meth:`kept` tells.
         """
-        points = self._checked(points)
-        with self.transaction():
-            if self._is_settled(task):
-                return self._higher.match(points)
-            index = points.index
-            capped = points.replace(index=torch.where(index <= points.ndim, index.clamp(max=2), -1))
-            code = screen(capped, index=2, inside=self._inside(points))
-            ids = torch.full((len(points),), -1)
-            good = (code == 0).nonzero()[:, 0]
-            start = torch.arange(len(points)) if start is None else start.cpu()
-            ids[good] = self._higher.offer(
-                points[good],
-                start[good],
-                self._origin(task),
-                hits=None if hits is None else hits.cpu()[good],
-            )
-            self._refuse("higher saddle", _unless_countable(code, ids), task)
-        return ids
+        with self._store.snapshot():
+            found = self._journal.load_state("invariances") or {}
+            told = summarise(self._store, self.network(coords=False), self.runs(), self.refusals(), found)
+            kept = self.kept()
+        told["unfinished"] = kept
+        return {**told, "complete": told["complete"] and not self.lacks_log, "lacks_log": self.lacks_log}
 
-    def find(self, points: StationaryPoints) -> Int[Tensor, "B"]:
-        """The ids of the minima that these points are, -1 where there is none. Changes nothing."""
-        points = self._checked(points)
-        return self._without_saddles(self._minima.match(points))[0]
-
-    def set_curvature(
-        self,
-        ids: Int[Tensor, "K"],
-        points: StationaryPoints,
-        *,
-        of: Literal["minima", "transition_states"] = "minima",
-        lowest: Float[Tensor, "K"] | None = None,
-    ) -> None:
-        """Fill in index, log_det, number of zero modes and spectrum of stored points, where still unknown.
-
-        A minimum whose index turns out not to be 0 stays in the file under its id but no longer counts as one.
-        """
-        points = self._checked(points)
-        table = self._minima if of == "minima" else self._saddles
-        with self.transaction():
-            table.set_curvature(ids.cpu(), points, lowest)
+    def describe(self) -> str:
+        """Counts, energies, connectivity, coverage and work in a few lines: what ``torchscape info`` prints."""
+        return describe(self.summary())
 
     def __repr__(self) -> str:
         where = "in memory" if self.path is None else str(self.path)
@@ -403,42 +321,70 @@ class Landscape(Provisional):
             return f"Landscape({where}, closed)"
         return f"Landscape({where}, {self.n_minima} minima, {self.n_transition_states} transition states)"
 
-    # --- helpers ----------------------------------------------------------------------------------------
+    # --- what is attached to points, see annotations.py -----------------------------------------------
 
-    def _checked(self, points: StationaryPoints) -> StationaryPoints:
-        """The points on the host, where all of this is done."""
-        if self.potential is None:
-            raise DatabaseError(
-                "this landscape was opened for reading, without its potential: "
-                "open it as Landscape.open(path, potential)"
-            )
-        if points.ndim != self.potential.ndim:
-            raise TorchscapeError(
-                f"points have {points.ndim} coordinates, the potential {self.potential.ndim}: give rows of its own"
-            )
-        return points.to(HOST)
+    def set_property(self, name: str, values: Values) -> None:
+        """Attach a named number to minima: by id, or one for each minimum in the order of :meth:`minima`.
 
-    def _inside(self, points: StationaryPoints) -> Bool[Tensor, "B"] | None:
-        bounds = None if self.potential is None else self.potential.bounds
-        return None if bounds is None or bounds.keep_walls else bounds.to(HOST).interior(points.x)
+        Example: ``landscape.set_property("accuracy", accuracy_of(landscape.minima().x))``.
 
-    def _origin(self, task: str | None) -> Origin:
-        return self.current_run, task
+        Raises:
+            TorchscapeError: if there is not one value per minimum, or an id is unknown.
+        """
+        write_property(self._store, name, values)
 
-    def _without_saddles(self, ids: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], Tensor]:
-        """-1 in place of "minima" that turned out to be saddles, and where that happened; members of a family by
-        their representative."""
-        found = self._store.execute("SELECT id FROM minimum WHERE idx > 0")
-        turned_out = torch.isin(ids, rows.ints([row[0] for row in found]))
-        return torch.where(turned_out, -1, self.represented(ids)), turned_out
+    def set_paths(self, ids: Int[Tensor, "K"], arc: Float[Tensor, "K I"], energy: Float[Tensor, "K I"]) -> None:
+        """Store integrated paths over transition states: arc lengths and energies, from ``minus`` to ``plus``.
 
-    def _refuse(self, kind: str, code: Int[Tensor, "B"], task: str | None) -> None:
-        run, task = self._origin(task)
-        counts = code.bincount(minlength=len(REASONS)).tolist()
-        refused = [(run, task, kind, reason, n) for reason, n in zip(REASONS[1:], counts[1:], strict=True) if n]
-        self._store.executemany("INSERT INTO refusal(run, task, kind, reason, n) VALUES (?, ?, ?, ?, ?)", refused)
+        :meth:`network` then carries them as ``ts_path``, and ``plots.profile`` draws them. All paths of a
+        landscape have the same number of points. See :func:`torchscape.explore.integrate_paths`, which makes them.
 
+        Raises:
+            TorchscapeError: if the numbers of points differ, values are not finite, or an id is unknown.
+        """
+        write_paths(self._store, ids.cpu(), arc.cpu(), energy.cpu())
 
-def _unless_countable(code: Int[Tensor, "B"], ids: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
-    """The codes, with their own for rows that passed, but have infinitely many images: they got no id."""
-    return torch.where((code == 0) & (ids < 0), REASONS.index("degeneracy not finite"), code)
+    # --- families of minima, see families.py ----------------------------------------------------------
+
+    represented = _forwarded("_families", Families.represented)
+    without_family = _forwarded("_families", Families.without_family)
+    flat_directions = _forwarded("_families", Families.flat_directions)
+    members = _forwarded("_families", Families.members)
+    set_families = _forwarded("_families", Families.set_families)
+    set_flat_directions = _forwarded("_families", Families.set_flat_directions)
+
+    @property
+    def n_families(self) -> int:
+        """Minima that are no points: continuous families."""
+        return self._families.n_families
+
+    # --- what was tried, see journal.py ---------------------------------------------------------------
+
+    begin_run = _forwarded("_journal", Journal.begin_run)
+    finish_run = _forwarded("_journal", Journal.finish_run)
+    runs = _forwarded("_journal", Journal.runs)
+    record_task = _forwarded("_journal", Journal.record_task)
+    task_done = _forwarded("_journal", Journal.task_done)
+    n_tasks = _forwarded("_journal", Journal.n_tasks)
+    n_evaluations = _forwarded("_journal", Journal.n_evaluations)
+    record_pairs = _forwarded("_journal", Journal.record_pairs)
+    tried_pairs = _forwarded("_journal", Journal.tried_pairs)
+    save_state = _forwarded("_journal", Journal.save_state)
+    state_keys = _forwarded("_journal", Journal.state_keys)
+    drop_states = _forwarded("_journal", Journal.drop_states)
+    kept = _forwarded("_journal", Journal.kept)
+    load_state = _forwarded("_journal", Journal.load_state)
+    mark_provisional = _forwarded("_journal", Journal.mark_provisional)
+    settle = _forwarded("_journal", Journal.settle)
+    withdraw = _forwarded("_journal", Journal.withdraw)
+    next_minimum_id = _forwarded("_journal", Journal.next_minimum_id)
+
+    @property
+    def current_run(self) -> int | None:
+        """The run that was begun here and is not finished."""
+        return self._journal.current_run
+
+    @property
+    def provisional(self) -> str | None:
+        """The round whose minima are provisional, None where all are final."""
+        return self._journal.provisional

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.errors import DatabaseError
-from torchscape.landscape import identity, rows, view
+from torchscape.landscape import identity, rows
 from torchscape.landscape.landscape import Landscape
 from torchscape.types import Int, Tensor
 
@@ -119,9 +119,9 @@ def _transition_states(landscape: Landscape, other: Landscape, minima: Int[Tenso
 def _higher(landscape: Landscape, other: Landscape) -> int:
     """Offer the other's stationary points of higher index; how many were refused."""
     n_refused = 0
-    for ids in view.higher_saddle_ids(other._store).split(_BLOCK):
+    for ids in rows.higher_saddle_ids(other._store).split(_BLOCK):
         hits = rows.column(other._store, "higher_saddle", "hits", ids).long()
-        added = landscape.add_higher_saddles(other._points("higher_saddle", ids), hits=hits)
+        added = landscape.add_higher_saddles(other._view.points("higher_saddle", ids), hits=hits)
         n_refused += int((added < 0).sum())
     return n_refused
 

@@ -1,10 +1,10 @@
-"""Reading points back from their table."""
+"""Rows of the tables of points: which of them count, their columns, and the points that they are."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,11 +15,58 @@ from torchscape.landscape.store import Store
 from torchscape.points import StationaryPoints, Status
 from torchscape.types import Float, Int, Tensor
 
-__all__ = ["TableName", "column", "coordinates", "floats", "ints", "points", "positions"]
+__all__ = [
+    "IS_MINIMUM",
+    "IS_TRANSITION_STATE",
+    "Columns",
+    "TableName",
+    "column",
+    "coordinates",
+    "counts_by_index",
+    "floats",
+    "higher_saddle_ids",
+    "ints",
+    "minimum_ids",
+    "points",
+    "positions",
+    "transition_state_ids",
+]
 
 TableName = Literal["minimum", "transition_state", "higher_saddle"]
 
 _WANTED = "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+
+
+IS_MINIMUM = "COALESCE(idx, 0) = 0 AND COALESCE(family, id) = id"
+IS_TRANSITION_STATE = (
+    "COALESCE(minus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0) "
+    "AND COALESCE(plus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0)"
+)
+
+
+def minimum_ids(store: Store) -> Int[Tensor, "N"]:
+    """Ids of the minima by ascending energy, the earlier found first where energies are equal."""
+    found = store.execute(f"SELECT id FROM minimum WHERE {IS_MINIMUM} ORDER BY energy, id")
+    return ints([row[0] for row in found])
+
+
+def transition_state_ids(store: Store) -> Int[Tensor, "E"]:
+    """Ids of the transition states by ascending energy, degenerate rearrangements included."""
+    found = store.execute(f"SELECT id FROM transition_state WHERE {IS_TRANSITION_STATE} ORDER BY energy, id")
+    return ints([row[0] for row in found])
+
+
+def higher_saddle_ids(store: Store) -> Int[Tensor, "K"]:
+    """Ids of the stationary points of index 2 and more by ascending energy."""
+    return ints([row[0] for row in store.execute("SELECT id FROM higher_saddle ORDER BY energy, id")])
+
+
+def counts_by_index(store: Store) -> list[int]:
+    """Numbers of stationary points of index 0, 1, 2, ..., up to the highest there is."""
+    ((n_minima,),) = store.execute(f"SELECT COUNT(*) FROM minimum WHERE {IS_MINIMUM}")
+    ((n_saddles,),) = store.execute(f"SELECT COUNT(*) FROM transition_state WHERE {IS_TRANSITION_STATE}")
+    higher = dict(store.execute("SELECT idx, COUNT(*) FROM higher_saddle GROUP BY idx"))
+    return [n_minima, n_saddles, *(higher.get(k, 0) for k in range(2, max(higher, default=1) + 1))]
 
 
 def column(store: Store, table: TableName, expression: str, ids: Int[Tensor, "K"]) -> Float[Tensor, "K"]:
@@ -103,3 +150,20 @@ def floats(values: Sequence[float | int | None]) -> Float[Tensor, "B"]:
 def ints(values: Sequence[int]) -> Int[Tensor, "B"]:
     """A column without NULLs as a tensor."""
     return torch.from_numpy(np.array(values, dtype=np.int64))
+
+
+class Columns:
+    """The rows of a query, column by column as tensors."""
+
+    def __init__(self, found: list[tuple[Any, ...]], n_columns: int) -> None:
+        self._n = len(found)
+        self._columns = list(zip(*found, strict=True)) if found else [()] * n_columns
+
+    def __len__(self) -> int:
+        return self._n
+
+    def floats(self, column: int) -> Float[Tensor, "N"]:
+        return floats(self._columns[column])
+
+    def ints(self, column: int) -> Int[Tensor, "N"]:
+        return ints(self._columns[column])

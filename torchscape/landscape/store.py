@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 import re
 import sqlite3
 import time
@@ -14,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from torchscape.errors import DatabaseError
-from torchscape.landscape import checksums, schema
+from torchscape.landscape import checksums, files, schema
 from torchscape.landscape.lock import WriterLock
 
 __all__ = ["Store"]
 
-_MAGIC = b"SQLite format 3\x00"
-_TIMEOUT = 30.0  # seconds to wait for a reader that is in the middle of a checkpoint
 _AT_CLOSING = 1000  # milliseconds to wait for readers then: whoever was asked to end must not wait for them
 _FOLDED_EVERY = 60.0  # seconds
 _WORTHWHILE = 1 << 25  # bytes that may be unused
@@ -60,7 +57,7 @@ class Store:
         self._lock: WriterLock | None = None
         self._connection: sqlite3.Connection | None = None
         if path is not None:
-            _expect_openable(path, create=create and not readonly)
+            files.expect_openable(path, create=create and not readonly)
             self._lock = None if readonly else WriterLock(path)
         try:
             self.is_new = self._open()
@@ -69,9 +66,9 @@ class Store:
             raise
 
     def _open(self) -> bool:
-        has_log = self.path is not None and _log_of(self.path).exists()
+        has_log = self.path is not None and files.log_of(self.path).exists()
         with self._explained():
-            self._connection = connection = _connect(self.path, self.readonly)
+            self._connection = connection = files.connect(self.path, self.readonly)
             weakref.finalize(self, _let_go, connection)
             connection.execute("PRAGMA foreign_keys = ON")
             if schema.is_empty(connection):
@@ -99,7 +96,7 @@ class Store:
             return
         try:
             if not has_log:
-                self.lacks_log = _logs_ahead(path)
+                self.lacks_log = files.logs_ahead(path)
             elif not self.connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
                     self.connection.execute("PRAGMA query_only = OFF")
@@ -312,7 +309,7 @@ class Store:
         try:
             yield
         except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter of names in damaged tables of contents
-            raise DatabaseError(_explain(error, self.path or Path("the landscape in memory"))) from error
+            raise DatabaseError(files.explain(error, self.path or Path("the landscape in memory"))) from error
 
 
 @functools.lru_cache(maxsize=256)
@@ -331,84 +328,3 @@ def _close_log(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA busy_timeout = {_AT_CLOSING}")
     connection.execute(_CLOSED)
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-
-def _log_of(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
-
-
-def _logs_ahead(path: Path) -> bool:
-    """Whether the file was last written with a log beside it; its header says so."""
-    with path.open("rb") as file:
-        return file.read(20)[18:] == b"\x02\x02"
-
-
-def _connect(path: Path | None, readonly: bool) -> sqlite3.Connection:
-    if path is None:
-        return sqlite3.connect(":memory:", isolation_level=None)
-    if not readonly:
-        uri = path.absolute().as_uri() + "?mode=rwc"
-    elif os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK):
-        # A connection that may write can clear away the log after a killed writer; query_only keeps it a reader.
-        uri = path.absolute().as_uri() + "?mode=rw"
-    else:
-        uri = path.absolute().as_uri() + ("?mode=ro" if _log_of(path).exists() else "?mode=ro&immutable=1")
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_TIMEOUT)
-    if readonly:
-        connection.execute("PRAGMA query_only = ON")
-    return connection
-
-
-def _expect_openable(path: Path, *, create: bool) -> None:
-    """What can be said before SQLite is asked, in plainer words than SQLite's."""
-    if path.is_dir():
-        raise DatabaseError(f"{path} is a directory: name a file in it, such as {path / 'landscape.db'}")
-    if not path.exists():
-        if not create:
-            raise DatabaseError(f"there is no file {path}: check the path, or explore a potential into it first")
-        parent = path.absolute().parent
-        if not parent.is_dir():
-            raise DatabaseError(f"cannot create {path}: there is no directory {parent}; make it first")
-        if not os.access(parent, os.W_OK):
-            raise DatabaseError(f"cannot create {path}: you may not write in {parent}; choose another directory")
-        return
-    try:
-        with path.open("rb") as file:
-            head = file.read(100)
-    except OSError as error:
-        raise DatabaseError(f"cannot read {path}: {(error.strerror or str(error)).lower()}") from error
-    if head and not head.startswith(_MAGIC[: len(head)]):
-        raise DatabaseError(f"{path} is not a landscape (not an SQLite file at all): choose another file name")
-    if 0 < len(head) < 100:
-        raise DatabaseError(_damaged(path, "only the first bytes are there"))
-    if create and not os.access(path, os.W_OK):
-        raise DatabaseError(f"you may not write {path}: change its permissions, or open it with readonly=True")
-
-
-def _explain(error: Exception, path: Path) -> str:
-    reason = str(error) if isinstance(error, sqlite3.Error) else f"malformed text: {error}"
-    reason = ascii(reason)[1:-1]
-    if "full" in reason:
-        return (
-            f"no space left for {path} ({reason}); everything committed so far is safe: free some space and "
-            "run again, it resumes from there"
-        )
-    if "disk I/O" in reason:
-        return (
-            f"the disk refused to read or write {path} ({reason}): it may be full, over quota, or gone; "
-            "everything committed so far is safe, run again when it is back"
-        )
-    if "malformed" in reason or "not a database" in reason or "corrupt" in reason:
-        return _damaged(path, reason)
-    if "readonly" in reason or "unable to open" in reason:
-        return f"cannot open or write {path} ({reason}): check the permissions of the file and of its directory"
-    if "locked" in reason or "busy" in reason:
-        return f"{path} is locked by another program ({reason}): close that program, then try again"
-    return f"{path}: {reason}"
-
-
-def _damaged(path: Path, reason: str) -> str:
-    return (
-        f"{path} is truncated or damaged ({reason}): restore a copy, or rescue what is left with "
-        f"sqlite3 {path} .recover | sqlite3 rescued.db"
-    )

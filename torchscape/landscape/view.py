@@ -1,113 +1,243 @@
-"""What a landscape file shows: the ``Network`` and the summary. Reading only; no potential is needed."""
+"""What a landscape file shows: points, network, properties. Reading only; no potential is needed."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import os
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from torchscape.landscape import rows
-from torchscape.landscape.matching import Matching
-from torchscape.landscape.paths import read_paths
+from torchscape.devices import HOST
+from torchscape.errors import TorchscapeError
+from torchscape.landscape import files, identity, rows
+from torchscape.landscape.annotations import read_paths, read_properties
 from torchscape.landscape.store import Store
 from torchscape.network import Network
+from torchscape.outputs import whole_file
+from torchscape.points import StationaryPoints
+from torchscape.potentials.base import Potential
 from torchscape.types import Float, Int, Tensor
 
-__all__ = [
-    "counts_by_index",
-    "higher_saddle_ids",
-    "minimum_ids",
-    "read_network",
-    "read_properties",
-    "summarise",
-    "transition_state_ids",
-]
+__all__ = ["View"]
 
 _COORDS_AUTO = 10_000_000  # numbers (80 MB) that coords="auto" still carries along
 
-_IS_MINIMUM = "COALESCE(idx, 0) = 0 AND COALESCE(family, id) = id"
-_IS_TRANSITION_STATE = (
-    "COALESCE(minus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0) "
-    "AND COALESCE(plus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0)"
-)
 
+class View:
+    """What a :class:`~torchscape.landscape.Landscape` shows, with or without its potential."""
 
-def minimum_ids(store: Store) -> Int[Tensor, "N"]:
-    """Ids of the minima by ascending energy, the earlier found first where energies are equal."""
-    found = store.execute(f"SELECT id FROM minimum WHERE {_IS_MINIMUM} ORDER BY energy, id")
-    return rows.ints([row[0] for row in found])
+    def __init__(self, store: Store, potential: Potential | None) -> None:
+        self._store = store
+        self._potential = potential
 
+    @property
+    def path(self) -> Path | None:
+        return self._store.path
 
-def transition_state_ids(store: Store) -> Int[Tensor, "E"]:
-    """Ids of the transition states by ascending energy, degenerate rearrangements included."""
-    found = store.execute(f"SELECT id FROM transition_state WHERE {_IS_TRANSITION_STATE} ORDER BY energy, id")
-    return rows.ints([row[0] for row in found])
+    @property
+    def lacks_log(self) -> bool:
+        """Whether the log beside the file, with what was committed last, is gone: a copy was made without it."""
+        return self._store.lacks_log
 
+    def copy(self, path: str | os.PathLike[str]) -> Path:
+        """Write everything that is committed into a new file; also while somebody else is exploring, and of a
+        landscape in memory. Returns its path.
 
-def higher_saddle_ids(store: Store) -> Int[Tensor, "K"]:
-    """Ids of the stationary points of index 2 and more by ascending energy."""
-    return rows.ints([row[0] for row in store.execute("SELECT id FROM higher_saddle ORDER BY energy, id")])
+        Copying the file by other means misses what is still in the log beside it, or catches both in the middle of
+        a change.
 
+        Raises:
+            DatabaseError: if there is such a file already, or it cannot be written.
 
-def counts_by_index(store: Store) -> list[int]:
-    """Numbers of stationary points of index 0, 1, 2, ..., up to the highest there is."""
-    ((n_minima,),) = store.execute(f"SELECT COUNT(*) FROM minimum WHERE {_IS_MINIMUM}")
-    ((n_saddles,),) = store.execute(f"SELECT COUNT(*) FROM transition_state WHERE {_IS_TRANSITION_STATE}")
-    higher = dict(store.execute("SELECT idx, COUNT(*) FROM higher_saddle GROUP BY idx"))
-    return [n_minima, n_saddles, *(higher.get(k, 0) for k in range(2, max(higher, default=1) + 1))]
+        Example:
+            >>> import tempfile
+            >>> import torchscape as tsc
+            >>> surface = tsc.FunctionPotential(lambda x: (x[0]**2 - 1)**2 + x[1]**2, 2)
+            >>> with tempfile.TemporaryDirectory() as folder, tsc.Landscape.in_memory(surface) as landscape:
+            ...     landscape.copy(f"{folder}/kept.db").name
+            'kept.db'
+        """
+        path = files.expect_new(path)
+        with whole_file(path) as beside:
+            self._store.copy(beside)
+        return path
 
+    @property
+    def fingerprint(self) -> str:
+        """Which potential the file belongs to."""
+        return str(self._meta("fingerprint"))
 
-def read_network(store: Store, *, coords: bool | Literal["auto"] = "auto") -> Network:
-    """The network of the last commit; see :meth:`torchscape.landscape.Landscape.network`."""
-    with store.snapshot():
-        (ndim,) = store.execute("SELECT value FROM meta WHERE key = 'ndim'")[0]
-        minima = _Columns(
-            store.execute(
-                "SELECT id, energy, log_det, log_degeneracy, COALESCE(n_zero, 0), hits, COALESCE(n_flat, 0) "
-                f"FROM minimum WHERE {_IS_MINIMUM} ORDER BY energy, id"
-            ),
-            7,
-        )
-        saddles = _Columns(
-            store.execute(
-                "SELECT id, energy, log_det, log_degeneracy, COALESCE(n_zero, 0), hits, minus, plus, lowest "
-                f"FROM transition_state WHERE minus != plus AND {_IS_TRANSITION_STATE} ORDER BY energy, id"
-            ),
-            9,
-        )
-        loose = store.execute(
-            "SELECT hits, COALESCE(minus = plus, 0) FROM transition_state "
-            f"WHERE COALESCE(minus = plus, 1) AND {_IS_TRANSITION_STATE} ORDER BY energy, id"
-        )
-        ids = minima.ints(0)
-        if coords == "auto":
-            coords = (len(ids) + len(saddles)) * ndim <= _COORDS_AUTO
-        return Network(
-            energy=minima.floats(1),
-            log_det=minima.floats(2),
-            log_degeneracy=minima.floats(3),
-            edges=rows.positions(ids, torch.stack([saddles.ints(6), saddles.ints(7)])),
-            ts_energy=saddles.floats(1),
-            # a transition state's log_det runs over its negative eigenvalue too
-            ts_log_det=saddles.floats(2) - saddles.floats(8).abs().log(),
-            ts_log_degeneracy=saddles.floats(3),
-            n_modes=ndim - minima.ints(4),
-            ts_n_modes=ndim - 1 - saddles.ints(4),
-            hits=minima.ints(5),
-            n_flat=minima.ints(6) if any(minima.ints(6).tolist()) else None,
-            ts_hits=saddles.ints(5),
-            ids=ids,
-            ts_ids=saddles.ints(0),
-            n_degenerate_rearrangements=sum(row[1] for row in loose),
-            loose_ts_hits=torch.tensor([row[0] for row in loose], dtype=torch.int64),
-            coords=rows.coordinates(store, "minimum", ids, ndim) if coords else None,
-            ts_coords=rows.coordinates(store, "transition_state", saddles.ints(0), ndim) if coords else None,
-            ts_path=read_paths(store, saddles.ints(0)),
-            properties=read_properties(store, ids),
-            energy_tol=_energy_tol(store, minima.floats(1), saddles.floats(1)),
-        ).validated()
+    @property
+    def ndim(self) -> int:
+        return int(self._meta("ndim"))
+
+    def _meta(self, key: str) -> Any:
+        return self._store.execute("SELECT value FROM meta WHERE key = ?", (key,))[0][0]
+
+    @property
+    def n_minima(self) -> int:
+        # Asked for often: ids have no gaps, so that nothing needs to be counted one by one.
+        total = "(SELECT COALESCE(MAX(id) + 1, 0) FROM minimum)"
+        others = "(SELECT COUNT(*) FROM minimum WHERE idx > 0) - (SELECT COUNT(*) FROM minimum WHERE family != id)"
+        return int(self._store.execute(f"SELECT {total} - {others}")[0][0])
+
+    @property
+    def n_transition_states(self) -> int:
+        """All of them, degenerate rearrangements included."""
+        return len(rows.transition_state_ids(self._store))
+
+    def minimum_ids(self) -> Int[Tensor, "N"]:
+        """Ids of all minima by ascending energy: the order of :meth:`minima` and :meth:`network`."""
+        return rows.minimum_ids(self._store)
+
+    def transition_state_ids(self) -> Int[Tensor, "E"]:
+        """Ids of all transition states by ascending energy: the order of :meth:`transition_states`."""
+        return rows.transition_state_ids(self._store)
+
+    def uncharacterised(self, of: Literal["minima", "transition_states"] = "minima") -> Int[Tensor, "K"]:
+        """Ids of the points whose curvature is unknown; see :meth:`Landscape.set_curvature`."""
+        known = self.minimum_ids() if of == "minima" else self.transition_state_ids()
+        log_det = rows.column(self._store, "minimum" if of == "minima" else "transition_state", "log_det", known)
+        return known[log_det.isnan()].sort().values
+
+    def minima(
+        self, ids: Int[Tensor, "K"] | None = None, *, device: torch.device | str | None = None
+    ) -> StationaryPoints:
+        """All minima by ascending energy, or those with ``ids``, in that order, in the potential's own dtype.
+
+        They lie on the potential's device, unless another ``device`` is asked for."""
+        with self._store.snapshot():
+            return self.points("minimum", self.minimum_ids() if ids is None else ids, device)
+
+    def transition_states(
+        self, ids: Int[Tensor, "K"] | None = None, *, device: torch.device | str | None = None
+    ) -> StationaryPoints:
+        """All transition states by ascending energy, or those with ``ids``, in that order; see :meth:`minima`."""
+        with self._store.snapshot():
+            return self.points("transition_state", self.transition_state_ids() if ids is None else ids, device)
+
+    def stationary_points(self) -> StationaryPoints:
+        """All stationary points of every index by ascending energy: minima, transition states, higher saddles.
+
+        A minimum whose curvature is unknown has index -1.
+        """
+        with self._store.snapshot():
+            higher = self.points("higher_saddle", rows.higher_saddle_ids(self._store))
+            points = StationaryPoints.cat([self.minima(), self.transition_states(), higher])
+        return points[points.energy.sort(stable=True).indices]
+
+    def counts_by_index(self) -> list[int]:
+        """How many stationary points of index 0, 1, 2, ... are known.
+
+        Where they are complete and none is degenerate, their alternating sum is the Euler characteristic of the
+        domain (Morse theory): 2 for a sphere of even dimension, 0 for one of odd dimension, 1 for a box with the
+        gradient pointing out of every wall.
+        """
+        return rows.counts_by_index(self._store)
+
+    def ends(self, ids: Int[Tensor, "K"] | None = None) -> Int[Tensor, "K 2"]:
+        """The two minima (ids) of every transition state, in the order of :meth:`transition_states`; -1 where a
+        path leaves the box."""
+        ids = self.transition_state_ids() if ids is None else ids.cpu()
+        expressions = ("COALESCE(minus, -1)", "COALESCE(plus, -1)")
+        minus, plus = (rows.column(self._store, "transition_state", end, ids) for end in expressions)
+        if bool(minus.isnan().any()):
+            raise TorchscapeError("the landscape has no transition state with some of these ids")
+        return torch.stack([minus, plus], 1).long()
+
+    def paths(self) -> Float[Tensor, "E I 2"] | None:
+        """Arc length and energy along the integrated path of every transition state, in the order of
+        :meth:`transition_states`; NaN where a path was not integrated, None where none was.
+        """
+        with self._store.snapshot():
+            return read_paths(self._store, self.transition_state_ids())
+
+    def network(self, *, coords: bool | Literal["auto"] = "auto") -> Network:
+        """All minima and transition states of the last commit as arrays, by ascending energy.
+
+        ``ids`` are those of this file, parallel edges are kept, degenerate rearrangements are counted but are no
+        edges, properties and integrated paths come along.
+
+        Args:
+            coords: whether to carry coordinates; "auto" does up to ten million numbers.
+        """
+        with self._store.snapshot():
+            (ndim,) = self._store.execute("SELECT value FROM meta WHERE key = 'ndim'")[0]
+            minima = rows.Columns(
+                self._store.execute(
+                    "SELECT id, energy, log_det, log_degeneracy, COALESCE(n_zero, 0), hits, COALESCE(n_flat, 0) "
+                    f"FROM minimum WHERE {rows.IS_MINIMUM} ORDER BY energy, id"
+                ),
+                7,
+            )
+            saddles = rows.Columns(
+                self._store.execute(
+                    "SELECT id, energy, log_det, log_degeneracy, COALESCE(n_zero, 0), hits, minus, plus, lowest "
+                    f"FROM transition_state WHERE minus != plus AND {rows.IS_TRANSITION_STATE} ORDER BY energy, id"
+                ),
+                9,
+            )
+            loose = self._store.execute(
+                "SELECT hits, COALESCE(minus = plus, 0) FROM transition_state "
+                f"WHERE COALESCE(minus = plus, 1) AND {rows.IS_TRANSITION_STATE} ORDER BY energy, id"
+            )
+            ids = minima.ints(0)
+            if coords == "auto":
+                coords = (len(ids) + len(saddles)) * ndim <= _COORDS_AUTO
+            return Network(
+                energy=minima.floats(1),
+                log_det=minima.floats(2),
+                log_degeneracy=minima.floats(3),
+                edges=rows.positions(ids, torch.stack([saddles.ints(6), saddles.ints(7)])),
+                ts_energy=saddles.floats(1),
+                # a transition state's log_det runs over its negative eigenvalue too
+                ts_log_det=saddles.floats(2) - saddles.floats(8).abs().log(),
+                ts_log_degeneracy=saddles.floats(3),
+                n_modes=ndim - minima.ints(4),
+                ts_n_modes=ndim - 1 - saddles.ints(4),
+                hits=minima.ints(5),
+                n_flat=minima.ints(6) if any(minima.ints(6).tolist()) else None,
+                ts_hits=saddles.ints(5),
+                ids=ids,
+                ts_ids=saddles.ints(0),
+                n_degenerate_rearrangements=sum(row[1] for row in loose),
+                loose_ts_hits=torch.tensor([row[0] for row in loose], dtype=torch.int64),
+                coords=rows.coordinates(self._store, "minimum", ids, ndim) if coords else None,
+                ts_coords=rows.coordinates(self._store, "transition_state", saddles.ints(0), ndim)
+                if coords
+                else None,
+                ts_path=read_paths(self._store, saddles.ints(0)),
+                properties=read_properties(self._store, ids),
+                energy_tol=_energy_tol(self._store, minima.floats(1), saddles.floats(1)),
+            ).validated()
+
+    def properties(self) -> dict[str, Float[Tensor, "N"]]:
+        """Every named property in the order of :meth:`minima`; NaN where a minimum has none."""
+        with self._store.snapshot():
+            return read_properties(self._store, self.minimum_ids())
+
+    def refusals(self) -> dict[str, int]:
+        """How many candidates were refused, by "kind: reason"."""
+        found = self._store.execute("SELECT kind, reason, SUM(n) FROM refusal GROUP BY kind, reason ORDER BY 1, 2")
+        return {f"{kind}: {reason}": n for kind, reason, n in found}
+
+    def points(
+        self, table: rows.TableName, ids: Int[Tensor, "K"], device: torch.device | str | None = None
+    ) -> StationaryPoints:
+        """Points of one table, in the potential's own dtype."""
+        points = rows.points(self._store, table, ids.cpu(), self.ndim)
+        dtype = identity.stored_dtype(self._store)
+        if device is None:
+            device = HOST if self._potential is None else self._potential.device
+        floats = {
+            field.name: column.to(dtype)
+            for field in dataclasses.fields(points)
+            if (column := getattr(points, field.name)) is not None and column.dtype.is_floating_point
+        }
+        return points.replace(**floats).to(device)
 
 
 _SHARE_OF_RANGE = 1e-6
@@ -132,99 +262,3 @@ def _energy_tol(store: Store, minima: Float[Tensor, "N"], saddles: Float[Tensor,
         tol = min(tol, _SHARE_OF_RANGE * float(torch.cat([minima, above]).max() - minima.min()))
         size = max(size, float(above.abs().median()) if len(saddles) else 0.0)
     return tol + 1e3 * torch.finfo(getattr(torch, found["dtype"])).eps * size
-
-
-def read_properties(store: Store, ids: Int[Tensor, "N"]) -> dict[str, Float[Tensor, "N"]]:
-    """Every named property at the minima ``ids``; NaN where it was not given."""
-    found = store.execute("SELECT name, minimum, value FROM property ORDER BY name, minimum")
-    names = sorted({row[0] for row in found})
-    properties = {name: torch.full((len(ids),), torch.nan, dtype=torch.float64) for name in names}
-    for name in names:
-        own = _Columns([row for row in found if row[0] == name], 3)
-        position = rows.positions(ids, own.ints(1))
-        kept = position >= 0
-        properties[name][position[kept]] = own.floats(2)[kept]
-    return properties
-
-
-def summarise(
-    store: Store,
-    network: Network,
-    runs: Sequence[Mapping[str, Any]],
-    refused: Mapping[str, int],
-    invariances: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Plain numbers for people and for JSON; see :meth:`torchscape.landscape.Landscape.summary`."""
-    from torchscape.analysis import coverage  # needed here only, and slow to import
-
-    meta = dict(store.execute("SELECT key, value FROM meta WHERE key IN ('fingerprint', 'kind', 'ndim')"))
-    saddles = store.execute(
-        f"SELECT energy, hits, conflicts FROM transition_state WHERE {_IS_TRANSITION_STATE} ORDER BY energy, id"
-    )
-    n_tasks, n_evaluations = store.execute("SELECT COUNT(*), COALESCE(SUM(n_evaluations), 0) FROM task")[0]
-    ((n_leaving,),) = store.execute("SELECT COUNT(*) FROM transition_state WHERE minus IS NULL OR plus IS NULL")
-    pairs = network.edges.sort(0).values.unique(dim=1).T.tolist() if network.n_edges else []
-    energies = network.energy.tolist()
-    flat = rows.column(store, "minimum", "COALESCE(n_flat, 0)", network.ids).long()
-    return {
-        "n_minima": network.n_minima,
-        "n_families": int((flat > 0).sum()),
-        "flat_directions": flat.tolist(),
-        "n_unjoined_families": _unjoined(store, network, flat),
-        "invariances": dict(invariances),
-        "n_transition_states": len(saddles),
-        "counts_by_index": counts_by_index(store),
-        "n_connected_pairs": len(pairs),
-        "n_components": network.n_components,
-        "connected_fraction": network.connected_fraction,
-        "n_leaving_the_box": n_leaving,
-        "n_degenerate_rearrangements": network.n_degenerate_rearrangements,
-        "lowest_energy": energies[0] if energies else None,
-        "energies": energies,
-        "ts_energies": [row[0] for row in saddles],
-        "connections": pairs,
-        "database_ids": network.ids.tolist(),
-        "hits": network.hits.tolist(),
-        "ts_hits": [row[1] for row in saddles],
-        "coverage": coverage(network).summary(),
-        "n_inconsistent_ends": sum(row[2] for row in saddles),
-        "n_turned_out_saddles": store.execute("SELECT COUNT(*) FROM minimum WHERE idx > 0")[0][0],
-        "refused": dict(refused),
-        "properties": sorted(network.properties),
-        "n_tasks": n_tasks,
-        "n_evaluations": n_evaluations,
-        "runs": list(runs),
-        "complete": bool(runs) and runs[-1]["status"] == "complete",
-        **meta,
-    }
-
-
-def _unjoined(store: Store, network: Network, flat: Int[Tensor, "N"]) -> int:
-    """Families that share their energy with another of as many flat directions: no walk has joined them."""
-    matching = Matching(**json.loads(store.execute("SELECT value FROM meta WHERE key = 'matching'")[0][0]))
-    flat, energy = flat[flat > 0], network.energy[flat > 0]
-    order = energy.argsort(stable=True)
-    order = order[flat[order].argsort(stable=True)]  # by flat directions, and by energy among those of as many
-    flat, energy = flat[order], energy[order]
-    window = matching.window(energy, energy.dtype)
-    near, alike = energy.diff(), flat.diff() == 0
-    with_next, with_last = alike & (near <= window[:-1]), alike & (near <= window[1:])
-    none = torch.zeros(1, dtype=torch.bool)
-    return int((torch.cat([with_next, none]) | torch.cat([none, with_last])).sum())
-
-
-class _Columns:
-    """The rows of a query, column by column as tensors."""
-
-    def __init__(self, found: list[tuple[Any, ...]], n_columns: int) -> None:
-        self._n = len(found)
-        self._columns = list(zip(*found, strict=True)) if found else [()] * n_columns
-
-    def __len__(self) -> int:
-        return self._n
-
-    def floats(self, column: int) -> Float[Tensor, "N"]:
-        return rows.floats(self._columns[column])
-
-    def ints(self, column: int) -> Int[Tensor, "N"]:
-        return rows.ints(self._columns[column])

@@ -10,7 +10,7 @@ from torchscape.analysis.family import Family, FamilyEvent
 from torchscape.explore.family.branches import Crossing, Sweeps
 from torchscape.explore.family.endings import Ending
 from torchscape.explore.family.members import DOWN, UP, Member
-from torchscape.landscape.description import nothing_found
+from torchscape.landscape.summary import nothing_found
 from torchscape.saddles.bifurcations import Bifurcation, softest_modes
 from torchscape.types import Bool, Tensor
 

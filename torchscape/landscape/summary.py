@@ -1,21 +1,30 @@
-"""A landscape in words."""
+"""A landscape in numbers and in words."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
+from torchscape.landscape import rows
+from torchscape.landscape.matching import Matching
+from torchscape.landscape.store import Store
+from torchscape.network import Network
 from torchscape.saddles.characterise import MOST_FLAT
+from torchscape.types import Int, Tensor
 
 __all__ = [
     "NO_MINIMUM",
     "UP_TO_FAMILIES",
-    "described",
-    "families_told",
-    "invariances_told",
+    "describe",
+    "describe_families",
+    "describe_invariances",
+    "describe_unfinished",
     "nothing_found",
-    "told_unfinished",
+    "summarise",
 ]
 
 _UNFINISHED = "unfinished "
@@ -28,7 +37,74 @@ UP_TO_FAMILIES = "complete up to families"
 """Status of a run that had nothing left to do, in a landscape whose minima are no points."""
 
 
-def described(summary: dict[str, Any]) -> str:
+def summarise(
+    store: Store,
+    network: Network,
+    runs: Sequence[Mapping[str, Any]],
+    refused: Mapping[str, int],
+    invariances: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Plain numbers for people and for JSON; see :meth:`torchscape.landscape.Landscape.summary`."""
+    from torchscape.analysis import coverage  # needed here only, and slow to import
+
+    meta = dict(store.execute("SELECT key, value FROM meta WHERE key IN ('fingerprint', 'kind', 'ndim')"))
+    saddles = store.execute(
+        "SELECT energy, hits, conflicts FROM transition_state "
+        f"WHERE {rows.IS_TRANSITION_STATE} ORDER BY energy, id"
+    )
+    n_tasks, n_evaluations = store.execute("SELECT COUNT(*), COALESCE(SUM(n_evaluations), 0) FROM task")[0]
+    ((n_leaving,),) = store.execute("SELECT COUNT(*) FROM transition_state WHERE minus IS NULL OR plus IS NULL")
+    pairs = network.edges.sort(0).values.unique(dim=1).T.tolist() if network.n_edges else []
+    energies = network.energy.tolist()
+    flat = rows.column(store, "minimum", "COALESCE(n_flat, 0)", network.ids).long()
+    return {
+        "n_minima": network.n_minima,
+        "n_families": int((flat > 0).sum()),
+        "flat_directions": flat.tolist(),
+        "n_unjoined_families": _unjoined(store, network, flat),
+        "invariances": dict(invariances),
+        "n_transition_states": len(saddles),
+        "counts_by_index": rows.counts_by_index(store),
+        "n_connected_pairs": len(pairs),
+        "n_components": network.n_components,
+        "connected_fraction": network.connected_fraction,
+        "n_leaving_the_box": n_leaving,
+        "n_degenerate_rearrangements": network.n_degenerate_rearrangements,
+        "lowest_energy": energies[0] if energies else None,
+        "energies": energies,
+        "ts_energies": [row[0] for row in saddles],
+        "connections": pairs,
+        "database_ids": network.ids.tolist(),
+        "hits": network.hits.tolist(),
+        "ts_hits": [row[1] for row in saddles],
+        "coverage": coverage(network).summary(),
+        "n_inconsistent_ends": sum(row[2] for row in saddles),
+        "n_turned_out_saddles": store.execute("SELECT COUNT(*) FROM minimum WHERE idx > 0")[0][0],
+        "refused": dict(refused),
+        "properties": sorted(network.properties),
+        "n_tasks": n_tasks,
+        "n_evaluations": n_evaluations,
+        "runs": list(runs),
+        "complete": bool(runs) and runs[-1]["status"] == "complete",
+        **meta,
+    }
+
+
+def _unjoined(store: Store, network: Network, flat: Int[Tensor, "N"]) -> int:
+    """Families that share their energy with another of as many flat directions: no walk has joined them."""
+    matching = Matching(**json.loads(store.execute("SELECT value FROM meta WHERE key = 'matching'")[0][0]))
+    flat, energy = flat[flat > 0], network.energy[flat > 0]
+    order = energy.argsort(stable=True)
+    order = order[flat[order].argsort(stable=True)]  # by flat directions, and by energy among those of as many
+    flat, energy = flat[order], energy[order]
+    window = matching.window(energy, energy.dtype)
+    near, alike = energy.diff(), flat.diff() == 0
+    with_next, with_last = alike & (near <= window[:-1]), alike & (near <= window[1:])
+    none = torch.zeros(1, dtype=torch.bool)
+    return int((torch.cat([with_next, none]) | torch.cat([none, with_last])).sum())
+
+
+def describe(summary: dict[str, Any]) -> str:
     """The summary of a landscape for people: a name and what it is in every line."""
     lowest, saddles = summary["lowest_energy"], summary["ts_energies"]
     share, pairs = f"{summary['connected_fraction']:.1%}", summary["n_connected_pairs"]
@@ -43,7 +119,7 @@ def described(summary: dict[str, Any]) -> str:
     if summary["n_families"]:
         lines["families"] = _families(summary)
     if summary["invariances"]:
-        lines["undeclared"] = invariances_told(summary["invariances"])
+        lines["undeclared"] = describe_invariances(summary["invariances"])
     hit = summary["coverage"]["minima"]
     if hit["n_hits"] and not summary["unfinished"] and (others := hit["n_known"] - hit["n_found"]):
         lines["minima without a hit"] = f"{others}, known only as ends of downhill paths"
@@ -62,7 +138,7 @@ def described(summary: dict[str, Any]) -> str:
     )
     if summary["unfinished"]:
         lines["unfinished round"] = (
-            f"{told_unfinished(summary['unfinished'])}; its minima are numbered when it ends"
+            f"{describe_unfinished(summary['unfinished'])}; its minima are numbered when it ends"
         )
     if summary["lacks_log"]:
         lines["log missing"] = (
@@ -86,19 +162,19 @@ def printable(value: object) -> str:
 
 def _families(summary: dict[str, Any]) -> str:
     """How many of the minima are no points, and along how many directions U is flat there."""
-    told = families_told(summary["flat_directions"])
+    told = describe_families(summary["flat_directions"])
     if n := summary["n_unjoined_families"]:
         told += f"; {n} of them have the energy of another, and no path that joins them was found"
     return told
 
 
-def told_unfinished(kept: Mapping[str, int]) -> str:
+def describe_unfinished(kept: Mapping[str, int]) -> str:
     """What is in the file of a round that was cut short, in words.
 
     Example:
-        >>> told_unfinished({"quenches": 16, "unfinished quenches": 32})
+        >>> describe_unfinished({"quenches": 16, "unfinished quenches": 32})
         '16 quenches have ended and are kept, 32 quenches go on from where they are'
-        >>> told_unfinished({"quenches": 1})
+        >>> describe_unfinished({"quenches": 1})
         '1 quench has ended and is kept'
     """
     going = {what: n for what, n in kept.items() if what.startswith(_UNFINISHED)}
@@ -124,13 +200,13 @@ def _counted(kinds: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {one(what) if n == 1 else what}" for what, n in kinds.items())
 
 
-def families_told(flat_directions: list[int]) -> str:
+def describe_families(flat_directions: list[int]) -> str:
     """Families in words.
 
     Example:
-        >>> families_told([1, 0, 3])
+        >>> describe_families([1, 0, 3])
         '2 of 3 minima are continuous families, with 1 to 3 flat directions that no declared symmetry explains'
-        >>> families_told([32])
+        >>> describe_families([32])
         'the minimum is a continuous family, with 32 or more flat directions that no declared symmetry explains'
     """
     flat = sorted(n for n in flat_directions if n)
@@ -147,11 +223,11 @@ def families_told(flat_directions: list[int]) -> str:
     return f"{which}, with {span} flat direction{'s' * (flat[-1] > 1)} that no declared symmetry explains"
 
 
-def invariances_told(found: Mapping[str, Any]) -> str:
+def describe_invariances(found: Mapping[str, Any]) -> str:
     """Undeclared invariances in words, with the way to declare them.
 
     Example:
-        >>> invariances_told({"periods": [2.0, None]})
+        >>> describe_invariances({"periods": [2.0, None]})
         'U(x + p e_i) = U(x), with p = 2 for coordinate 0: declare periods=[2, None]'
     """
     told, remedy = [], []
