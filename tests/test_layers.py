@@ -22,7 +22,7 @@ LAYERS = {
     "points": 1, "network": 1, "layout": 1, "symmetry": 1, "potentials": 1, "metrics": 1,
     "optimise": 2, "saddles": 2, "sampling": 2, "analysis": 2,
     "landscape": 3, "problems": 3,
-    "explore": 4, "learning": 4,
+    "explore": 4, "families": 4, "learning": 4,
     "plots": 5, "export": 5, "cli": 5,
     "__main__": 6, "__init__": 6,
 }  # fmt: skip
@@ -49,6 +49,7 @@ SIDEWAYS = {
     ("saddles", "optimise"),
     ("sampling", "optimise"),
     ("sampling", "saddles"),
+    ("families", "explore"),
     ("cli", "plots"),
     ("cli", "export"),
 }
@@ -248,6 +249,38 @@ def test_the_walker_sees_cycles(tmp_path):
     (root / "saddles" / "__init__.py").write_text("from torchscape.saddles.a import f")
     (root / "saddles" / "a.py").write_text("def f():\n    from torchscape.saddles import g")
     assert set(cycle(*imports(root))) == {"torchscape.saddles", "torchscape.saddles.a"}
+
+
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 400, 80
+LONGER = {"potentials/module.py"}
+
+
+def lengths(source: str) -> tuple[int, dict[str, int]]:
+    """Lines of a module, and of each function in it, docstring included."""
+    functions = {
+        f"{node.name}, line {node.lineno}": (node.end_lineno or node.lineno) - node.lineno + 1
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    return len(source.splitlines()), functions
+
+
+def test_files_and_functions_stay_short():
+    """One subject a file, one named algorithm a function: what is longer has parts that want names."""
+    long_files, long_functions = set(), []
+    for path in PACKAGE.rglob("*.py"):
+        name = str(path.relative_to(PACKAGE))
+        lines, functions = lengths(path.read_text(encoding="utf-8"))
+        if lines > MOST_LINES:
+            long_files.add(name)
+        long_functions += [f"{name}: {f}" for f, n in functions.items() if n > MOST_LINES_OF_A_FUNCTION]
+    assert long_functions == []
+    assert long_files <= LONGER
+
+
+def test_lengths_are_counted_with_docstrings_and_in_classes():
+    method = 'class A:\n    def f(self):\n        """What it does."""\n        return 1\n'
+    assert lengths(method + "\nasync def g(): ...\n") == (6, {"f, line 2": 3, "g, line 6": 1})
 
 
 def test_test_modules_have_names_of_their_own():

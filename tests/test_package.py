@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import shutil
 import subprocess
 import sys
@@ -133,6 +134,30 @@ def test_what_has_moved_answers_to_its_old_name_for_one_minor_version():
     with pytest.raises(AttributeError, match="no attribute 'rocc'"):
         _ = analysis.rocc
     assert torchscape.__version__.startswith("0.1."), "the old names go with this version"
+
+
+RENAMED = {
+    "torchscape.analysis.Saturation": "torchscape.analysis.RarefactionCurve",
+    "torchscape.analysis.saturation": "torchscape.analysis.rarefaction_curve",
+    "torchscape.explore.explore_family": "torchscape.families.explore_family",
+    "torchscape.optimise.verdict": "torchscape.optimise.termination.termination_test",
+    "torchscape.saddles.Bifurcation": "torchscape.families.Bifurcation",
+    "torchscape.saddles.Continuation": "torchscape.families.Continuation",
+    "torchscape.saddles.Continued": "torchscape.families.Continued",
+    "torchscape.saddles.continue_points": "torchscape.families.continue_points",
+    "torchscape.saddles.locate_fold": "torchscape.families.locate_fold",
+}
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_is_what_the_new_one_is(old):
+    (room, name), (home, there) = old.rsplit(".", 1), RENAMED[old].rsplit(".", 1)
+    with pytest.warns(
+        DeprecationWarning, match=rf"{re.escape(old)} is {re.escape(RENAMED[old])} now; version 0\.2"
+    ):
+        found = getattr(importlib.import_module(room), name)
+    assert found is getattr(importlib.import_module(home), there)
+    assert name not in importlib.import_module(room).__all__
 
 
 def test_the_warning_of_an_old_name_points_to_who_uses_it():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
         analysis,
         errors,
         export,
+        families,
         learning,
         metrics,
         optimise,
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
         StationarySearch,
         TemperedBasinHopping,
         explore,
-        explore_family,
     )
+    from torchscape.families import explore_family
     from torchscape.landscape import Landscape
     from torchscape.network import Network
     from torchscape.optimise.relaxation import relax
@@ -64,6 +65,7 @@ __all__ = [
     "explore",
     "explore_family",
     "export",
+    "families",
     "learning",
     "metrics",
     "optimise",
@@ -81,8 +83,8 @@ __all__ = [
 _FROM = {
     "explore": (
         "BasinHopping", "Budget", "ClimbFromMinima", "ConnectMinima", "StationarySearch", "TemperedBasinHopping",
-        "explore_family",
     ),
+    "families": ("explore_family",),
     "landscape": ("Landscape",),
     "network": ("Network",),
     "optimise.relaxation": ("relax",),

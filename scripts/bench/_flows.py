@@ -11,7 +11,7 @@ from scipy.integrate import LSODA
 from torchscape import Potential
 from torchscape.potentials import ModulePotential
 from torchscape.problems.regression import NonlinearRegression
-from torchscape.saddles.eigen import dense_spectrum
+from torchscape.saddles.decomposition import dense_spectrum
 from torchscape.saddles.projector import Projector
 
 __all__ = ["at_rest", "ended", "flow_end", "in_numpy"]

@@ -55,10 +55,11 @@ from torchscape.saddles import (
     descend,
     find_stationary,
     follow,
-    locate_fold,
 )
 from torchscape.sampling.basins import assign
 from torchscape.types import Tensor
+
+locate_fold = getattr(tsc, "families", tsc.saddles).locate_fold  # the other commit may have it there
 
 Found = dict[str, Any]
 

@@ -50,7 +50,7 @@ def growth(hits: torch.Tensor) -> tuple[float, float]:
     n = int(hits.sum())
     if n < 2:
         return 0.0, float((hits > 0).sum())
-    curve = analysis.saturation(hits, [n // 2, n])
+    curve = analysis.rarefaction_curve(hits, [n // 2, n])
     return float(curve.found[0]), float(curve.found[1])
 
 

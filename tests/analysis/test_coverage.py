@@ -65,7 +65,7 @@ def test_rarefaction_is_the_average_over_all_subsets():
     searches = [point for point, k in enumerate(hits) for _ in range(k)]
     for m in range(1, len(searches) + 1):
         found = [len(set(subset)) for subset in itertools.combinations(searches, m)]
-        curve = analysis.saturation(torch.tensor(hits), [m])
+        curve = analysis.rarefaction_curve(torch.tensor(hits), [m])
         assert float(curve.found) == pytest.approx(np.mean(found), abs=1e-12)
 
 
@@ -74,7 +74,7 @@ def test_rarefaction_of_many_searches_is_hypergeometric():
     n = int(hits.sum())
     m = np.array([1, 10, 1000, n // 2, n - 1, n])
     expected = [(1 - hypergeom.pmf(0, n, hits, k)).sum() for k in m]
-    curve = analysis.saturation(torch.as_tensor(hits), torch.as_tensor(m))
+    curve = analysis.rarefaction_curve(torch.as_tensor(hits), torch.as_tensor(m))
     np.testing.assert_allclose(curve.found.numpy(), expected, rtol=1e-7)
 
 
@@ -88,7 +88,7 @@ def test_the_variance_beyond_is_that_of_the_delta_method(further):
     (gradient,) = torch.autograd.grad(found, f)
     covariance = torch.diag(f) - torch.outer(f, f) / (f.sum() + f0)
     sigma = (gradient @ covariance @ gradient).item() ** 0.5
-    curve = analysis.saturation(SPIDERS, [n + further], level=0.6827)
+    curve = analysis.rarefaction_curve(SPIDERS, [n + further], level=0.6827)
     assert float(curve.found) == pytest.approx(found.item(), rel=1e-12)
     assert float(curve.upper - curve.found) == pytest.approx(1.0000217 * sigma, rel=1e-5)
 
@@ -97,7 +97,7 @@ def test_the_variance_beyond_is_that_of_the_delta_method(further):
 def test_curves_rise_through_what_was_found_to_the_richness(hits):
     estimate = analysis.completeness(hits)
     n = estimate.n_hits
-    curve = analysis.saturation(hits, [1, *range(1, 3 * n + 1), 10_000 * n])
+    curve = analysis.rarefaction_curve(hits, [1, *range(1, 3 * n + 1), 10_000 * n])
     found = curve.found.numpy()
     assert found[0] == pytest.approx(1.0)
     assert found[n] == pytest.approx(estimate.n_found)
@@ -191,7 +191,7 @@ def test_curves_foretell_what_more_searches_find(name):
     share, n = SAMPLINGS[name]
     m = np.array([n // 2, n, 3 * n // 2])
     truth = torch.as_tensor([(1 - (1 - share) ** k).sum() for k in m])
-    curves = [analysis.saturation(hits, torch.as_tensor(m)) for hits in simulated(share, n)]
+    curves = [analysis.rarefaction_curve(hits, torch.as_tensor(m)) for hits in simulated(share, n)]
     held = torch.stack([(c.lower <= truth) & (truth <= c.upper) for c in curves]).double().mean(0)
     assert bool((held > 0.85).all())
     mean = torch.stack([c.found for c in curves]).mean(0)
@@ -306,17 +306,17 @@ def test_nothing_hit_is_nothing_known():
         assert math.isnan(kind.expected_new(5))
         assert math.isnan(kind.n_missing)
     with pytest.raises(TorchscapeError, match="at least one hit"):
-        analysis.saturation(network.hits)
+        analysis.rarefaction_curve(network.hits)
 
 
 def test_levels_and_sizes_that_make_no_sense():
     with pytest.raises(TorchscapeError, match="between 0 and 1"):
         analysis.completeness(COUNTS, level=95.0)
     with pytest.raises(TorchscapeError, match=">= 1"):
-        analysis.saturation(COUNTS, [0, 5])
+        analysis.rarefaction_curve(COUNTS, [0, 5])
 
 
 def test_hits_may_lie_on_any_device(device):
     assert analysis.completeness(COUNTS.to(device)) == analysis.completeness(COUNTS)
-    curve = analysis.saturation(COUNTS.to(device))
-    assert torch.equal(curve.found, analysis.saturation(COUNTS).found)
+    curve = analysis.rarefaction_curve(COUNTS.to(device))
+    assert torch.equal(curve.found, analysis.rarefaction_curve(COUNTS).found)

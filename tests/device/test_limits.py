@@ -14,7 +14,7 @@ from torchscape.errors import MemoryWarning
 from torchscape.memory import available_memory, rows_that_fit
 from torchscape.optimise import LBFGS, relax
 from torchscape.potentials import ModulePotential, Potential
-from torchscape.saddles.eigen import rows_within
+from torchscape.saddles.decomposition import rows_within
 from torchscape.sampling import BAOAB, diagnose, sample
 
 pytestmark = pytest.mark.standin

@@ -36,7 +36,7 @@ def test_curves_and_estimates_are_those_of_the_analysis():
     expected = analysis.coverage(BOTH, level=0.9)
     assert picture.estimates == {"minima": expected.minima, "transition states": expected.transition_states}
     solid = picture.axes.get_lines()[0].get_xydata()
-    curve = analysis.saturation(BOTH.hits, level=0.9)
+    curve = analysis.rarefaction_curve(BOTH.hits, level=0.9)
     assert solid[-1].tolist() == [81.0, 9.0]
     assert torch.equal(torch.as_tensor(solid[:, 1].copy()), curve.found[curve.searches <= 81])
     texts = [text.get_text() for text in picture.axes.get_legend().get_texts()]

@@ -10,7 +10,8 @@ from saddles.known import Form
 
 from torchscape.potentials import LennardJones, Potential
 from torchscape.saddles import eigen
-from torchscape.saddles.eigen import dense_spectrum, lowest_eigenpairs, orthonormalised
+from torchscape.saddles.decomposition import dense_spectrum
+from torchscape.saddles.eigen import lowest_eigenpairs, orthonormalised
 from torchscape.saddles.projector import Projector
 
 

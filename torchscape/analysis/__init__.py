@@ -7,10 +7,11 @@ them; all of them are names of this package, too.
 from typing import TYPE_CHECKING
 
 from torchscape.analysis import graph, kinetics, thermodynamics, topology
-from torchscape.analysis.discovery import Completeness, Coverage, Saturation, completeness, coverage, saturation
+from torchscape.analysis.discovery import Completeness, Coverage, completeness, coverage
 from torchscape.analysis.family import Family, FamilyEvent
 from torchscape.analysis.graph import *
 from torchscape.analysis.kinetics import *
+from torchscape.analysis.rarefaction import RarefactionCurve, rarefaction_curve
 from torchscape.analysis.thermodynamics import *
 from torchscape.analysis.topology import *
 from torchscape.deprecation import moved
@@ -20,10 +21,10 @@ __all__ = [
     "Coverage",
     "Family",
     "FamilyEvent",
-    "Saturation",
+    "RarefactionCurve",
     "completeness",
     "coverage",
-    "saturation",
+    "rarefaction_curve",
 ]
 __all__ += graph.__all__
 __all__ += kinetics.__all__
@@ -78,4 +79,9 @@ if not TYPE_CHECKING:  # a type checker shall know the old names no longer
         "stacking_weights",
         "vote",
     )
-    __getattr__ = moved(__name__, {name: f"torchscape.metrics.{name}" for name in _IN_METRICS}, until="0.2")
+    _RENAMED = {
+        "Saturation": "torchscape.analysis.RarefactionCurve",
+        "saturation": "torchscape.analysis.rarefaction_curve",
+    }
+    _IN_METRICS_NOW = {name: f"torchscape.metrics.{name}" for name in _IN_METRICS}
+    __getattr__ = moved(__name__, _IN_METRICS_NOW | _RENAMED, until="0.2")

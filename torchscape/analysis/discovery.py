@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from torchscape.errors import TorchscapeError
+from torchscape.analysis.rarefaction import RarefactionCurve, rarefaction_curve
+from torchscape.analysis.unseen import (
+    Unseen,
+    coverage_interval,
+    frequencies,
+    quantile,
+    richness_interval,
+    turing_coverage,
+)
 from torchscape.network import Network
-from torchscape.types import Float, Int, Tensor
+from torchscape.types import Int, Tensor
 from torchscape.validation import PART
 
-__all__ = ["Completeness", "Coverage", "HasNetwork", "Saturation", "completeness", "coverage", "saturation"]
-
-_POINTS = 120  # of a saturation curve, where no sizes are asked for
+__all__ = ["Completeness", "Coverage", "HasNetwork", "completeness", "coverage"]
 
 
 @runtime_checkable
@@ -25,26 +29,6 @@ class HasNetwork(Protocol):
     """Anything that hands out its network, as a :class:`~torchscape.landscape.Landscape` does."""
 
     def network(self) -> Network: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Saturation:
-    """Number of distinct points found against number of searches: rarefied up to what was done, extrapolated on.
-
-    Attributes:
-        searches: m [T].
-        found: expected number of distinct points that m searches find, S(m).
-        lower, upper: confidence limits of S(m), for searches made anew.
-        n_searches: n, the searches that were made; larger m are extrapolated.
-        level: of the confidence limits.
-    """
-
-    searches: Int[Tensor, "T"]
-    found: Float[Tensor, "T"]
-    lower: Float[Tensor, "T"]
-    upper: Float[Tensor, "T"]
-    n_searches: int
-    level: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +84,7 @@ class Completeness:
         """
         if not self.n_hits:
             return math.nan
-        unseen = _Unseen.of(self.n_once, self.n_twice)
+        unseen = Unseen.of(self.n_once, self.n_twice)
         return float(unseen.emerging(self.n_hits, torch.tensor([searches], dtype=torch.float64)))
 
     def summary(self) -> dict[str, Any]:
@@ -156,10 +140,12 @@ class Coverage:
         both = {"minima": self.minima, "transition states": self.transition_states}
         return {name: estimate for name, estimate in both.items() if estimate.n_hits}
 
-    def curves(self) -> dict[str, Saturation]:
-        """The saturation curve of each kind of point that was hit at all, at the level of the estimates."""
+    def curves(self) -> dict[str, RarefactionCurve]:
+        """The rarefaction curve of each kind of point that was hit at all, at the level of the estimates."""
         hits = {"minima": self.minima_hits, "transition states": self.transition_state_hits}
-        return {name: saturation(hits[name], level=estimate.level) for name, estimate in self.found().items()}
+        return {
+            name: rarefaction_curve(hits[name], level=estimate.level) for name, estimate in self.found().items()
+        }
 
     def summary(self) -> dict[str, dict[str, Any]]:
         """Everything as plain numbers."""
@@ -195,7 +181,7 @@ def coverage(network: Network | HasNetwork, *, level: float = 0.95) -> Coverage:
         level: of the confidence limits.
 
     References: Good (1953), doi 10.1093/biomet/40.3-4.237; Chao (1987), doi 10.2307/2531532; Chao & Jost (2012),
-    doi 10.1890/11-1952.1; the equations are with :func:`completeness` and :func:`saturation`.
+    doi 10.1890/11-1952.1; the equations are with :func:`completeness` and :func:`rarefaction_curve`.
 
     Example:
         >>> network = Network.of([0.0, 0.1, 0.2], [(0, 1), (1, 2)], [1.0, 1.1], hits=[7, 2, 1], ts_hits=[3, 0])
@@ -239,166 +225,18 @@ def completeness(hits: Int[Tensor, "N"], *, level: float = 0.95) -> Completeness
         (9.75, [9.07, 17.45])
     """
     PART.check("completeness", level=level)
-    z = _z(level)
-    n, s, f1, f2 = _frequencies(hits)
+    z = quantile(level)
+    n, s, f1, f2 = frequencies(hits)
     known = (len(hits), s, n, f1, f2)
     if n == 0:
         nothing = (math.nan, math.nan)
         return Completeness(*known, math.nan, nothing, math.nan, nothing, level)
-    unseen = _Unseen.of(f1, f2)
+    unseen = Unseen.of(f1, f2)
     return Completeness(
         *known,
-        coverage=_coverage(n, f1, f2),
-        coverage_interval=_coverage_interval(n, f1, f2, z),
+        coverage=turing_coverage(n, f1, f2),
+        coverage_interval=coverage_interval(n, f1, f2, z),
         richness=s + unseen.f0,
-        richness_interval=_richness_interval(n, s, unseen, z),
+        richness_interval=richness_interval(n, s, unseen, z),
         level=level,
     )
-
-
-def saturation(
-    hits: Int[Tensor, "N"],
-    searches: Sequence[int] | Int[Tensor, "T"] | None = None,
-    *,
-    level: float = 0.95,
-) -> Saturation:
-    """The number of distinct points against the number of searches, with confidence limits.
-
-    For m up to the n searches that were made, what m of them drawn at random would have found (rarefaction),
-
-        S(m) = S - sum_k f_k C(n - k, m) / C(n, m),
-
-    beyond, what m - n more are expected to add, S(m) = S + f0 [1 - (1 - f1 / (n f0 + f1))^(m - n)], which tends
-    to the Chao1 richness S + f0. The limits are S(m) -+ z sigma(m), with the variance of a repeated experiment.
-    Trust extrapolation to about 2 n.
-
-    Args:
-        hits: searches that ended in each point.
-        searches: the numbers m; by default from 1 to 2 n, more of them early, with n among them.
-        level: of the confidence limits.
-
-    Raises:
-        TorchscapeError: if nothing was hit, or some m is below 1.
-
-    Reference: Colwell et al. (2012), doi 10.1093/jpe/rtr044, eqs. 4, 5, 9 and 10.
-
-    Example:
-        >>> curve = saturation(torch.tensor([3, 1, 1]), [1, 5, 10])
-        >>> [round(s, 4) for s in curve.found.tolist()]
-        [1.0, 3.0, 3.8141]
-    """
-    PART.check("saturation", level=level)
-    z = _z(level)
-    n, s, f1, f2 = _frequencies(hits)
-    if n == 0:
-        raise TorchscapeError("no search has hit anything: a saturation curve needs at least one hit")
-    if searches is None:
-        evenly = torch.linspace(1, max(2 * n, 2), _POINTS, dtype=torch.float64)
-        early = torch.logspace(0, math.log10(n), _POINTS // 3, dtype=torch.float64)
-        m = torch.cat([evenly, early, evenly.new_tensor([n])]).round().long().unique()
-    else:
-        m = torch.as_tensor(searches, dtype=torch.int64, device="cpu").reshape(-1)
-    if bool((m < 1).any()):
-        raise TorchscapeError("a saturation curve begins with one search: give numbers of searches >= 1")
-    unseen = _Unseen.of(f1, f2)
-    counts, f = hits[hits > 0].cpu().unique(return_counts=True)
-    inside, variance_inside = _rarefied(m.clamp(max=n), counts, f.double(), n, s + unseen.f0)
-    further = (m - n).clamp(min=0).double()
-    beyond, variance_beyond = unseen.emerging(n, further), unseen.variance(n, s, further)
-    sigma = torch.where(m <= n, variance_inside, variance_beyond).clamp(min=0).sqrt()
-    found = inside + beyond
-    return Saturation(m, found, (found - z * sigma).clamp(min=0), found + z * sigma, n, level)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Unseen:
-    """Chao1's number f0 of points without a hit, and its derivatives by f1 and f2."""
-
-    f1: int
-    f2: int
-    f0: float
-    d1: float
-    d2: float
-
-    @classmethod
-    def of(cls, f1: int, f2: int) -> _Unseen:
-        f0 = f1 * (f1 - 1) / (2 * (f2 + 1))
-        return cls(f1, f2, f0, (2 * f1 - 1) / (2 * (f2 + 1)) if f1 else 0.0, -f0 / (f2 + 1))
-
-    def emerging(self, n: int, m: Float[Tensor, "T"]) -> Float[Tensor, "T"]:
-        """How many of the f0 come up in m further searches."""
-        return self.f0 * -torch.expm1(m * self._log_missed(n))
-
-    def variance(self, n: int, s: int, m: Float[Tensor, "T"]) -> Float[Tensor, "T"]:
-        """Variance of S + :meth:`emerging` by the delta method, for multinomial f_k around S + f0 points."""
-        share = -torch.expm1(m * self._log_missed(n))
-        # emerging = f0 (1 - (1 - u)^m) with u = f1 / (n f0 + f1)
-        by_u = self.f0 * m * torch.exp((m - 1) * self._log_missed(n)) if self.f0 else 0 * m
-        scale = n / (n * self.f0 + self.f1) ** 2 if self.f1 else 0.0
-        g1 = 1 + self.d1 * share + by_u * scale * (self.f0 - self.f1 * self.d1)
-        g2 = 1 + self.d2 * share - by_u * scale * self.f1 * self.d2
-        square = (s - self.f1 - self.f2) + self.f1 * g1**2 + self.f2 * g2**2
-        mean = (s - self.f1 - self.f2) + self.f1 * g1 + self.f2 * g2
-        return square - mean**2 / (s + self.f0)
-
-    def _log_missed(self, n: int) -> float:
-        """ln(1 - u): a point that is still unseen stays so in one more search."""
-        return math.log1p(-self.f1 / (n * self.f0 + self.f1)) if self.f0 else 0.0
-
-
-def _frequencies(hits: Int[Tensor, "N"]) -> tuple[int, int, int, int]:
-    """n, S, f1, f2."""
-    return tuple(int(x) for x in (hits.sum(), (hits > 0).sum(), (hits == 1).sum(), (hits == 2).sum()))  # type: ignore[return-value]
-
-
-def _z(level: float) -> float:
-    if not 0 < level < 1:
-        raise TorchscapeError(f"level={level} is no probability: give one between 0 and 1, such as 0.95")
-    return NormalDist().inv_cdf((1 + level) / 2)
-
-
-def _coverage(n: int, f1: int, f2: int) -> float:
-    if f1 == 0:
-        return 1.0
-    others = (n - 1) * f1 / ((n - 1) * f1 + 2 * f2) if f2 else 1.0
-    if f2 == 0 and f1 > 1:
-        others = (n - 1) * (f1 - 1) / ((n - 1) * (f1 - 1) + 2)
-    return 1 - f1 / n * others
-
-
-def _coverage_interval(n: int, f1: int, f2: int, z: float) -> tuple[float, float]:
-    # (1 + z^2/n) e^2 - (2 f1 + z^2) e + f1^2 - 2 z^2 f2 = 0
-    a, b, c = 1 + z * z / n, 2 * f1 + z * z, f1 * f1 - 2 * z * z * f2
-    root = math.sqrt(max(b * b - 4 * a * c, 0.0))
-    low, high = (b - root) / (2 * a), (b + root) / (2 * a)
-    middle = _coverage(n, f1, f2)  # corrected, so that it may leave the limits of f1 / n where n is tiny
-    return min(max(1 - high / n, 0.0), middle), max(min(1 - low / n, 1.0), middle)
-
-
-def _richness_interval(n: int, s: int, unseen: _Unseen, z: float) -> tuple[float, float]:
-    f0, f1, f2 = unseen.f0, unseen.f1, unseen.f2
-    if f0 == 0:  # as if all points were alike: each is missed with probability exp(-n/S)
-        missed = math.exp(-n / s)
-        middle, half = s / (1 - missed), z * math.sqrt(s * missed * (1 - missed)) / (1 - missed)
-        return max(float(s), middle - half), middle + half
-    variance = f0 + f1 * unseen.d1**2 + f2 * unseen.d2**2
-    if f2 == 0:
-        variance -= f1**4 / (4 * (s + f0))
-    spread = math.exp(z * math.sqrt(math.log1p(variance / f0**2)))
-    return s + f0 / spread, s + f0 * spread
-
-
-def _rarefied(
-    m: Int[Tensor, "T"], counts: Int[Tensor, "K"], f: Float[Tensor, "K"], n: int, richness: float
-) -> tuple[Float[Tensor, "T"], Float[Tensor, "T"]]:
-    """S(m) and its unconditional variance, where f points were hit ``counts`` times each."""
-    left = n - counts - m[:, None]
-    log_missed = (
-        torch.lgamma((n - counts + 1).double())
-        - torch.lgamma((left.clamp(min=0) + 1).double())
-        - math.lgamma(n + 1)
-        + torch.lgamma((n - m + 1).double())[:, None]
-    )
-    missed = torch.where(left >= 0, log_missed.exp(), 0.0)
-    found = ((1 - missed) * f).sum(1)
-    return found, ((1 - missed) ** 2 * f).sum(1) - found**2 / richness

@@ -125,7 +125,14 @@ def _explore(commands) -> None:
         help="at the end, integrate the paths over the transition states (for profiles)",
     )
 
-    where = parser.add_argument_group("how to compute")
+    _how_to_compute(parser.add_argument_group("how to compute"))
+    _budget(
+        parser.add_argument_group("budget", "Stop, with everything saved, when the first of these is used up.")
+    )
+    _strategies(parser.add_argument_group("strategies", "Defaults come from the problem, where it suggests any."))
+
+
+def _how_to_compute(where: argparse._ArgumentGroup) -> None:
     where.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
     where.add_argument(
         "--device", metavar="NAME", help="cpu, cuda, cuda:1 ... (default: as the potential is built)"
@@ -140,14 +147,14 @@ def _explore(commands) -> None:
         help="who runs the searches: in-process (default), processes (one for each core), processes:N",
     )
 
-    budget = parser.add_argument_group(
-        "budget", "Stop, with everything saved, when the first of these is used up."
-    )
+
+def _budget(budget: argparse._ArgumentGroup) -> None:
     budget.add_argument("--max-time", type=_positive(float), metavar="SECONDS", help="wall time of this command")
     budget.add_argument("--max-quenches", type=_positive(int), metavar="N", help="local minimisations")
     budget.add_argument("--max-evaluations", type=_positive(int), metavar="N", help="energy-and-gradient calls")
 
-    how = parser.add_argument_group("strategies", "Defaults come from the problem, where it suggests any.")
+
+def _strategies(how: argparse._ArgumentGroup) -> None:
     how.add_argument(
         "--strategy",
         type=_names("basin-hopping", "connect", "climb", "stationary"),

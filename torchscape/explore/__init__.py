@@ -7,7 +7,9 @@ The room bears the name of its main function, and may be called for it: ``torchs
 import inspect
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING
 
+from torchscape.deprecation import moved
 from torchscape.explore.barriers import LowerBarriers
 from torchscape.explore.basin_hopping import BasinHopping
 from torchscape.explore.budget import Budget
@@ -15,7 +17,6 @@ from torchscape.explore.climb import ClimbFromMinima
 from torchscape.explore.connect import ConnectMinima
 from torchscape.explore.contract import check_executor, check_strategy
 from torchscape.explore.executors import Executor, InProcess
-from torchscape.explore.family import explore_family
 from torchscape.explore.moves import Gaussian, Mixture, Move, PerLayer, Restart, Uniform
 from torchscape.explore.paths import integrate_paths
 from torchscape.explore.processes import Processes
@@ -53,9 +54,11 @@ __all__ = [
     "check_strategy",
     "exchange_probability",
     "explore",
-    "explore_family",
     "integrate_paths",
 ]
+
+if not TYPE_CHECKING:  # which type checkers would take for any name at all
+    __getattr__ = moved(__name__, {"explore_family": "torchscape.families.explore_family"}, until="0.2")
 
 
 class _CallableRoom(ModuleType):

@@ -16,7 +16,7 @@ from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles import characterise
 from torchscape.saddles.certify import exact_twin, in_dtype, with_rows
-from torchscape.saddles.eigen import finite_rows, rows_within
+from torchscape.saddles.decomposition import finite_rows, rows_within
 from torchscape.saddles.families import FamilyWalk, extends, joined
 from torchscape.sparse import links
 from torchscape.types import Bool, Float, Int, Tensor

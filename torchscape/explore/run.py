@@ -52,21 +52,16 @@ def explore(
 
     Each round of tasks is committed at once, with everything needed to go on from there. Calling ``explore`` again
     on the same file, with the same seed and strategies, goes on where the last call stopped, however it stopped;
-    with more hops, or another strategy appended, it does what is missing.
-
-    Within a round, every quench, band and climb that has ended is stored about every ten seconds, and so are those
-    that still run; a round that was cut short is finished as it was begun, from there, and the landscape becomes
-    that of a run which was never stopped. Until then minima among the quenches that have ended are provisional:
-    they are there, without hits, and get their final ids when the round ends.
+    with more hops, or another strategy appended, it does what is missing. A round that was cut short is finished
+    as it was begun: what has ended and what still runs is stored about every ten seconds, and the landscape
+    becomes that of a run which was never stopped. Until then its minima are there, without hits and final ids.
 
     A turn ends when its strategy has nothing left to try; a later one may then find minima that give an earlier
     one something to do again.
 
-    Ctrl-C (KeyboardInterrupt) ends the exploration after the evaluation at hand, keeps everything that has ended
-    and returns a report whose status is "interrupted"; pressed twice, it ends at once. SIGTERM, as schedulers send
-    it, and SIGHUP do the same, and then end the process with the exit code 128 + signal (``SystemExit``; see
-    :func:`torchscape.interrupts.interruptible`). After every round the file itself holds everything, without the
-    log beside it.
+    Ctrl-C ends the exploration after the evaluation at hand, keeps everything that has ended and returns a report
+    whose status is "interrupted"; pressed twice, it ends at once. SIGTERM and SIGHUP do the same, and then end
+    the process with the exit code 128 + signal (see :func:`torchscape.interrupts.interruptible`).
 
     Args:
         landscape: the database, opened for this potential.
@@ -107,31 +102,9 @@ def explore(
     with interruptible(), choose_executor(executor) as runs:
         if check:
             probe(potential)
-        loop = _Loop(landscape, potential, seed, budget or Budget(), runs, progress)
-        run = landscape.begin_run(seed, {"strategies": [repr(s) for s in chosen], "budget": repr(budget)})
-        found: Mapping[str, Any] = {}
-        try:
-            with stopwatch.running(loop.watch):
-                status = loop.run(chosen)
-            if status != "budget: seconds":
-                found = find_invariances(landscape, potential)
-        except (KeyboardInterrupt, Stopped) as stop:
-            by_hand = isinstance(stop, KeyboardInterrupt) or loop.watch.signal is not None
-            status = "interrupted" if by_hand else "budget: seconds"
-        except BaseException:
-            with contextlib.suppress(DatabaseError):  # after a full disk: what is being raised says more
-                landscape.finish_run(run, "failed")
-            landscape.fold()
-            raise
-        landscape.finish_run(run, status)
-        landscape.fold()
-        if status == "complete":
-            landscape.compact()
-        report = loop.report(status)
-    if report.n_families:
-        warnings.warn(families_advice(report, found), stacklevel=2)
-    if report.advice:
-        warnings.warn(report.advice, stacklevel=2)
+        report, advice = _Loop(landscape, potential, seed, budget or Budget(), runs, progress).call(chosen)
+    for message in advice:
+        warnings.warn(message, stacklevel=2)
     return report
 
 
@@ -152,6 +125,32 @@ class _Loop:
         self.watch, self.pace, self.shared = Stopwatch(budget.seconds), Pace(), Shared(executor)
         self.n_quenches = self.n_evaluations = 0
         self.outcomes: dict[str, int] = {}
+
+    def call(self, strategies: Sequence[Strategy]) -> tuple[ExploreReport, list[str]]:
+        """The run as the file knows it, from its beginning to its status; the report, and what to warn of."""
+        landscape, found = self.landscape, dict[str, Any]()
+        names = {"strategies": [repr(s) for s in strategies], "budget": repr(self.budget)}
+        run = landscape.begin_run(self.seed, names)
+        try:
+            with stopwatch.running(self.watch):
+                status = self.run(strategies)
+            if status != "budget: seconds":
+                found = find_invariances(landscape, self.potential)
+        except (KeyboardInterrupt, Stopped) as stop:
+            by_hand = isinstance(stop, KeyboardInterrupt) or self.watch.signal is not None
+            status = "interrupted" if by_hand else "budget: seconds"
+        except BaseException:
+            with contextlib.suppress(DatabaseError):  # after a full disk: what is being raised says more
+                landscape.finish_run(run, "failed")
+            landscape.fold()
+            raise
+        landscape.finish_run(run, status)
+        landscape.fold()
+        if status == "complete":
+            landscape.compact()
+        report = self.report(status)
+        advice = [families_advice(report, found)] if report.n_families else []
+        return report, advice + [report.advice] * bool(report.advice)
 
     def run(self, strategies: Sequence[Strategy]) -> str:
         """Turn after turn, until nobody has anything left to try or a budget runs out; the status.

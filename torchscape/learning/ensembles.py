@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -87,8 +88,8 @@ def ensemble_report(
     what remains against the control is owed to the landscape. ``size`` of them taken as they come are
     "trained independently".
 
-    Selections that the landscape does not offer (no peak, fewer than two communities or funnels) are left out.
-    Where there are fewer groups than members, groups hand over their second lowest minima too.
+    Selections that the landscape does not offer (no peak, fewer than two communities or funnels) are left out;
+    where there are fewer groups than members, groups hand over their second lowest minima too.
 
     Args:
         potential: the model, whose outputs are class scores.
@@ -121,11 +122,41 @@ def ensemble_report(
     x = network.coords.to(potential.device, potential.dtype)
     network = network.to(x.device)
     known, unknown = (held_out(potential, x, *data) for data in (validation, test))
-    labels = _labels(known)
     k = min(size, network.n_minima)
-    p, q = known.probability, unknown.probability
-    members = _selections(network, known, k)
-    lowest, everyone = members["lowest"], torch.arange(network.n_minima, device=x.device)
+    draws = metrics.select_at_random(network.n_minima, k, n_draws=n_draws, seed=seed).to(x.device)
+    members, weights, temperature, predictions = _of_landscape(network, known, unknown, draws, temperature)
+    if independent is None:
+        independent = _trained(potential, network.n_minima, seed, progress)
+    others, n_others = _independent(potential, independent.to(x), validation, test, k), len(independent)
+    control = {
+        name: f"{name}{_INDEPENDENT}" if f"{name}{_INDEPENDENT}" in others else "trained independently"
+        for name in predictions
+    }
+    predictions |= others
+    compare = functools.partial(metrics.compare_ensembles, n_bootstrap=n_bootstrap, seed=seed)
+    truth = _labels(unknown)
+    comparison = compare(predictions, truth, baseline="lowest minimum")
+    remains = {}
+    for name, other in control.items():
+        found = compare({other: predictions[other], name: predictions[name]}, truth, baseline=other)
+        remains[name] = (float(found.loss_gain[1]), float(found.loss_gain_error[1]))
+    return EnsembleReport(comparison, members, weights, temperature, predictions, control, remains, n_others)
+
+
+_INDEPENDENT = " (independent)"
+
+
+def _of_landscape(
+    network: Network,
+    known: HeldOut,
+    unknown: HeldOut,
+    draws: Int[Tensor, "R K"],
+    temperature: float | None,
+) -> tuple[dict[str, Tensor], dict[str, Tensor], float, dict[str, Tensor]]:
+    """The ensembles of minima: members and weights by name, the temperature of the latter, and predictions."""
+    labels, p, q = _labels(known), known.probability, unknown.probability
+    members = _selections(network, known, draws.shape[1])
+    lowest, everyone = members["lowest"], torch.arange(network.n_minima, device=q.device)
     if temperature is None:
         temperature = _best_temperature(network, lowest, p, labels)
     weights = {
@@ -136,37 +167,19 @@ def ensemble_report(
     best = known.loss.nan_to_num(nan=torch.inf).argmin()
     predictions = {"lowest minimum": q[network.global_minimum], "best on validation": q[best]}
     predictions |= {name: metrics.mean_probability(q[chosen]) for name, chosen in members.items()}
-    draws = metrics.select_at_random(network.n_minima, k, n_draws=n_draws, seed=seed).to(x.device)
     predictions["random"] = torch.stack([metrics.mean_probability(q[chosen]) for chosen in draws])
     predictions["lowest, vote"] = metrics.vote(q[lowest])
     members |= {"lowest, vote": lowest, "lowest, Boltzmann": lowest, "lowest, stacked": lowest}
     members |= {"all": everyone, "all, stacked": everyone}
     predictions["all"] = metrics.mean_probability(q)
     predictions |= {name: metrics.mean_probability(q[members[name]], w) for name, w in weights.items()}
-    if independent is None:
-        starts = potential.sample(network.n_minima, int(random.fold(seed, 1)))
-        independent = relax(potential, starts, progress=progress).x
-    others = _independent(potential, independent.to(x), validation, test, k)
-    control = {
-        name: f"{name}{_INDEPENDENT}" if f"{name}{_INDEPENDENT}" in others else "trained independently"
-        for name in predictions
-    }
-    predictions |= others
-    truth = _labels(unknown)
-    comparison = metrics.compare_ensembles(
-        predictions, truth, n_bootstrap=n_bootstrap, seed=seed, baseline="lowest minimum"
-    )
-    remains = {}
-    for name, other in control.items():
-        pair = {other: predictions[other], name: predictions[name]}
-        found = metrics.compare_ensembles(pair, truth, n_bootstrap=n_bootstrap, seed=seed, baseline=other)
-        remains[name] = (float(found.loss_gain[1]), float(found.loss_gain_error[1]))
-    return EnsembleReport(
-        comparison, members, weights, temperature, predictions, control, remains, len(independent)
-    )
+    return members, weights, temperature, predictions
 
 
-_INDEPENDENT = " (independent)"
+def _trained(potential: ModulePotential, n: int, seed: int, progress: bool) -> Float[Tensor, "M D"]:
+    """Parameters of as many networks, trained from random starts."""
+    starts = potential.sample(n, int(random.fold(seed, 1)))
+    return relax(potential, starts, progress=progress).x
 
 
 def _independent(

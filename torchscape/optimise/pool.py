@@ -12,8 +12,8 @@ from torchscape import stopwatch
 from torchscape.devices import is_host
 from torchscape.memory import available_memory
 from torchscape.optimise.flight import Flight
-from torchscape.optimise.ledger import kept_source
 from torchscape.optimise.protocols import Sized, Source, Stepper, Tended
+from torchscape.optimise.recall import kept_source
 from torchscape.optimise.rows import columns_of, map_rows, n_rows, take_rows
 from torchscape.potentials.base import Potential
 from torchscape.types import Int, Tensor

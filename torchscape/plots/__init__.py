@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from torchscape.plots.peak_trees import *
     from torchscape.plots.planes import *
     from torchscape.plots.predictions import *
+    from torchscape.plots.rarefaction import *
     from torchscape.plots.regression import *
-    from torchscape.plots.saturation import *
 else:
     __all__ = list(faces())
 

@@ -120,35 +120,45 @@ def disconnectivity(
     energy = network.levels.double().cpu().numpy()
     thresholds = _thresholds(levels, energy[minima], gap)
     layout = tree_layout(energy[minima], gap, thresholds)
-    joined = np.isfinite(gap)
-    tree_of_leaf = np.concatenate([[0], (~joined).cumsum()])  # by connection, not by the last threshold
+    top = _top(levels, thresholds, energy[minima].max())
+    axes = axes_of(ax, size=(7.5, 5.5))
+    segments = _draw_trees(axes, layout, thresholds, top, minima, gap, colours, linewidth)
+    _frame(axes, layout, thresholds, top, unit)
+    _note(axes, len(minima), network.n_minima, lowest, min_barrier)
+    colours.explain(axes)
+    drawn = np.argsort(layout.x[: len(minima)])
+    labelled = _write_labels(axes, layout, segments, minima, _texts(network, labels))
+    shown = (minima[drawn], layout.x[drawn], thresholds, colours, len(layout.roots), labelled)
+    return DisconnectivityPlot(figure_of(axes), axes, *shown)
+
+
+def _top(levels: int | Sequence[float] | None, thresholds: np.ndarray, highest: float) -> float:
+    """Where the picture ends: a threshold above the last one, or above all minima."""
     # A minimum that nothing connects may lie above every merger: thresholds of one's own may cut it off.
     own = levels is not None and not isinstance(levels, int)
-    top = thresholds[-1] if own else max(thresholds[-1], energy[minima].max())
-    top += thresholds[-1] - thresholds[-2]
+    top = thresholds[-1] if own else max(thresholds[-1], highest)
+    return float(top + (thresholds[-1] - thresholds[-2]))
 
-    axes = axes_of(ax, size=(7.5, 5.5))
+
+def _draw_trees(
+    axes: Axes,
+    layout: TreeLayout,
+    thresholds: np.ndarray,
+    top: float,
+    minima: np.ndarray,
+    gap: np.ndarray,
+    colours: Colouring,
+    linewidth: float | None,
+) -> np.ndarray:
+    """Branches, their tips, and a stem for each tree; returns the branches."""
+    tree_of_leaf = np.concatenate([[0], (~np.isfinite(gap)).cumsum()])  # by connection, not by the last threshold
     width = linewidth if linewidth is not None else float(np.clip(20.0 / len(minima) ** 0.5, 0.3, 1.4))
     segments, owner = _branches(layout, thresholds)
     shade = _shades(layout, minima, colours)
     axes.add_collection(LineCollection(list(segments), colors=shade[owner], lw=width))
     _tips(axes, layout, minima, colours)
     _stems(axes, layout, thresholds, top, tree_of_leaf, width, shade[layout.roots])
-    _frame(axes, layout, thresholds, top, unit)
-    _note(axes, len(minima), network.n_minima, lowest, min_barrier)
-    colours.explain(axes)
-    drawn = np.argsort(layout.x[: len(minima)])
-    labelled = _write_labels(axes, layout, segments, minima, _texts(network, labels))
-    return DisconnectivityPlot(
-        figure=figure_of(axes),
-        axes=axes,
-        minima=minima[drawn],
-        x=layout.x[drawn],
-        levels=thresholds,
-        colouring=colours,
-        n_trees=len(layout.roots),
-        labelled=labelled,
-    )
+    return segments
 
 
 def _legible_barrier(tree: MergeTree) -> float:

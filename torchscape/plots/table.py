@@ -123,7 +123,7 @@ PLOTS = [
     Plot("branches", ".family", "BranchPlot"),
     Plot("calibration", ".calibration_page", "CalibrationPage"),
     Plot("correlations", ".generalisation", "CorrelationPlot"),
-    Plot("coverage", ".saturation", "CoveragePlot", shell=True),
+    Plot("coverage", ".rarefaction", "CoveragePlot", shell=True),
     Plot("degree_distribution", ".distributions", "DegreePlot", shell=True),
     Plot(
         "disconnectivity",

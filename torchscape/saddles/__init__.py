@@ -1,10 +1,11 @@
 """To a transition state: bands, eigenvector-following, lowest eigenpairs, verification."""
 
+from typing import TYPE_CHECKING
+
+from torchscape.deprecation import moved
 from torchscape.saddles.band import Band
-from torchscape.saddles.bifurcations import Bifurcation, locate_fold
 from torchscape.saddles.certify import Certificate, certify_minima
 from torchscape.saddles.characterise import characterise
-from torchscape.saddles.continuation import Continuation, Continued, continue_points
 from torchscape.saddles.curvature import Dense, Krylov
 from torchscape.saddles.descend import Descent, ImplicitDescent, Quench, choose_descent, descend
 from torchscape.saddles.directions import ModesAndRandom, RandomDirections, SoftModes
@@ -17,10 +18,7 @@ from torchscape.saddles.verify import Outcome
 
 __all__ = [
     "Band",
-    "Bifurcation",
     "Certificate",
-    "Continuation",
-    "Continued",
     "Dense",
     "Descent",
     "Eigenpairs",
@@ -41,11 +39,13 @@ __all__ = [
     "climb",
     "confirm",
     "connect",
-    "continue_points",
     "descend",
     "find_stationary",
     "follow",
-    "locate_fold",
     "lowest_eigenpairs",
     "stochastic_log_det",
 ]
+
+if not TYPE_CHECKING:  # which type checkers would take for any name at all
+    _IN_FAMILIES = ("Bifurcation", "Continuation", "Continued", "continue_points", "locate_fold")
+    __getattr__ = moved(__name__, {name: f"torchscape.families.{name}" for name in _IN_FAMILIES}, until="0.2")

@@ -22,7 +22,7 @@ from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.characterise import SLOPE_MARGIN, relabelled
-from torchscape.saddles.eigen import dense_spectrum, rows_within
+from torchscape.saddles.decomposition import dense_spectrum, rows_within
 from torchscape.saddles.projector import Projector
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor

@@ -12,7 +12,8 @@ from torchscape.optimise.ledger import remembered
 from torchscape.optimise.rows import map_rows
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
-from torchscape.saddles.eigen import Eigenpairs, dense_spectrum, lowest_eigenpairs, rows_within
+from torchscape.saddles.decomposition import dense_spectrum, rows_within
+from torchscape.saddles.eigen import Eigenpairs, lowest_eigenpairs
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.spectral import stochastic_log_det
 from torchscape.types import Bool, Float, Int, Tensor

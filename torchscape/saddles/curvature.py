@@ -14,7 +14,8 @@ from torchscape.devices import asking_is_free
 from torchscape.numerics import DENSE_PATHS
 from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
-from torchscape.saddles.eigen import Subspace, dense_spectrum, rows_within
+from torchscape.saddles.decomposition import dense_spectrum, rows_within
+from torchscape.saddles.eigen import Subspace
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import saddle_step
 from torchscape.types import Bool, Float, Int, Tensor

@@ -12,8 +12,8 @@ from torchscape.optimise import LBFGS, relax, run_pool
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
+from torchscape.saddles.decomposition import dense_spectrum, rows_within
 from torchscape.saddles.divides import Course, Ends, to_divides
-from torchscape.saddles.eigen import dense_spectrum, rows_within
 from torchscape.saddles.flow import Flow
 from torchscape.saddles.implicit import ImplicitDescent
 from torchscape.saddles.projector import Projector

@@ -10,7 +10,8 @@ import torch
 from torchscape import random
 from torchscape.numerics import DENSE_STEPS
 from torchscape.potentials.base import Potential
-from torchscape.saddles.eigen import dense_spectrum, lowest_eigenpairs, rows_within
+from torchscape.saddles.decomposition import dense_spectrum, rows_within
+from torchscape.saddles.eigen import lowest_eigenpairs
 from torchscape.saddles.projector import Projector
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, check_fields

@@ -1,4 +1,4 @@
-"""Lowest eigenpairs of batches of Hessians: dense where D is small, by Hessian-vector products beyond."""
+"""Lowest eigenpairs of batches of Hessians by Hessian-vector products."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 
 from torchscape import random, stopwatch
 from torchscape.devices import HOST, asking_is_free, is_host
-from torchscape.memory import Limits, attempt, available_memory, in_parts, limits_of, rows_that_fit
+from torchscape.memory import available_memory, in_parts, limits_of
 from torchscape.optimise.columns import built, leaves
 from torchscape.optimise.resumable import resumable
 from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
+from torchscape.saddles.decomposition import finite_rows
 from torchscape.saddles.projector import Projector
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
@@ -22,13 +23,9 @@ from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, SEED
 __all__ = [
     "Eigenpairs",
     "Subspace",
-    "dense_spectrum",
-    "finite_rows",
     "lowest_eigenpairs",
-    "rows_within",
 ]
 
-_DENSE_BYTES = 1 << 29  # of Hessians decomposed at once on a CPU
 _SPACE_BYTES = 1 << 28  # of the search space of one row
 _SPACES_BYTES = 1 << 32  # of all of them at once on a CPU
 _MOST_VECTORS = 300
@@ -374,52 +371,3 @@ def orthonormalised(
             alive[:, j : j + 1] &= (left > floor) & torch.isfinite(left)
             out[:, j : j + 1] = torch.where(alive[:, j : j + 1], v / left, 0.0)
     return out, out.abs().amax(2) > 0
-
-
-def dense_spectrum(
-    h: Float[Tensor, "B D D"], projector: Projector
-) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D D"], Bool[Tensor, "B"]]:
-    """All eigenvalues (ascending) and eigenvectors (as rows) of P H P, and whether the row was finite.
-
-    Directions that were removed come last, with eigenvalues above all others.
-    """
-    size = _DECOMPOSED.most((h.device, h.dtype, h.shape[1]), len(h))
-    if size == len(h):
-        found: tuple[Tensor, Tensor, Tensor]
-        fits, found = attempt(_spectrum, h, projector)
-        if fits:
-            return found
-    everyone = torch.arange(len(h), device=h.device)
-    parts = in_parts(
-        lambda rows: _spectrum(h[rows], projector.take(rows)),
-        (everyone,),
-        limits=_DECOMPOSED,
-        key=(h.device, h.dtype, h.shape[1]),
-        what="Hessians decomposed",
-    )
-    values, vectors, finite = (torch.cat(column) for column in zip(*parts, strict=True))
-    return values, vectors, finite
-
-
-_DECOMPOSED = Limits()  # Hessians, by device, precision and size, for which there was no workspace
-
-
-def _spectrum(
-    h: Float[Tensor, "B D D"], projector: Projector
-) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D D"], Bool[Tensor, "B"]]:
-    h, finite = finite_rows(h)
-    shifted, _ = projector.shifted(h)
-    values, vectors = torch.linalg.eigh(shifted)
-    return values, vectors.mT, finite
-
-
-def finite_rows(h: Float[Tensor, "B m m"]) -> tuple[Float[Tensor, "B m m"], Bool[Tensor, "B"]]:
-    """Rows with NaN or infinity exchanged for the identity, which LAPACK would refuse; and which were fine."""
-    finite = torch.isfinite(h).all(2).all(1)
-    eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
-    return torch.where(finite[:, None, None], h, eye), finite
-
-
-def rows_within(ndim: int, dtype: torch.dtype, device: torch.device) -> int:
-    """How many dense Hessians to decompose at once: with its workspace, each takes six times its own size."""
-    return rows_that_fit(ndim**2, device, on_host=_DENSE_BYTES // (6 * dtype.itemsize))

@@ -16,7 +16,7 @@ from torchscape.memory import rows_that_fit
 from torchscape.numerics import DENSE_STEPS
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
-from torchscape.saddles.eigen import rows_within
+from torchscape.saddles.decomposition import rows_within
 from torchscape.saddles.floors import DenseFloors, Floors, KrylovFloors, spectrum
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Bool, Float, Int, Tensor

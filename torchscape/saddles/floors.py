@@ -12,7 +12,7 @@ from torchscape.optimise.conjugate import conjugate_gradients
 from torchscape.optimise.newton import free_gradient
 from torchscape.potentials.base import Potential
 from torchscape.saddles.characterise import SLOPE_MARGIN
-from torchscape.saddles.eigen import finite_rows
+from torchscape.saddles.decomposition import finite_rows
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["DenseFloors", "Floors", "KrylovFloors", "spectrum"]

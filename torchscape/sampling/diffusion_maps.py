@@ -216,23 +216,36 @@ def diffusion_map(
         >>> found.eigenvalues.round(decimals=1).tolist()  # k^2 on a circle, twice each
         [1.0, 1.0, 4.0, 4.0]
     """
-
-    import scipy.sparse
-
     COUNT.check("diffusion_map", n_functions=n_functions)
     COUNT.or_none.check("diffusion_map", n_neighbours=n_neighbours)
     FINITE.or_none.check("diffusion_map", alpha=alpha)
     SEED.check("diffusion_map", seed=seed)
     if alpha is not None and log_target is not None:
         raise TorchscapeError("a target measure replaces alpha: give only one of the two")
-    given = isinstance(points, Neighbours)
-    if isinstance(points, Neighbours):
-        near = points
-    else:
-        near = nearest_neighbours(points, n_neighbours or _enough(len(points)))
+    near = points
+    if not isinstance(near, Neighbours):
+        near = nearest_neighbours(near, n_neighbours or _enough(len(near)))
     if len(near) < 3:
         raise TorchscapeError(f"{len(near)} points are too few for a map")
     fitted = (kernel or VariableBandwidth()).fit(near)
+    like = near.distance if isinstance(points, Neighbours) else points
+    given = None if isinstance(points, Neighbours) else points.detach()
+    return _mapped(near, fitted, alpha, log_target, n_functions, seed, like, given)
+
+
+def _mapped(
+    near: Neighbours,
+    fitted: FittedKernel,
+    alpha: float | None,
+    log_target: Float[Tensor, "N"] | None,
+    n_functions: int,
+    seed: int,
+    like: Tensor,
+    points: Float[Tensor, "N D"] | None,
+) -> DiffusionMap:
+    """The walk of the kernel, and its slow functions, in the dtype and on the device of ``like``."""
+    import scipy.sparse
+
     value = kernel_values(fitted, near, fitted.rho)
     matrix = _symmetric(near.index, value)
     rho = fitted.rho.cpu().numpy()
@@ -242,8 +255,6 @@ def diffusion_map(
     joint = (walk @ matrix @ walk).tocsr()  # reversible: P is this, with rows divided by their sums
     measure = fitted.epsilon * rho**2 * joint.sum(1)
     rates, functions = slowest(joint, measure, n_functions, seed)
-    like = near.distance if given else points
-    assert isinstance(like, Tensor)
     as_given = lambda values: torch.as_tensor(values).to(like)  # noqa: E731
     return DiffusionMap(
         eigenvalues=as_given(rates),
@@ -255,7 +266,7 @@ def diffusion_map(
         alpha=alpha,
         drift_power=power,
         truncation=0.0 if near.index.shape[1] == len(near) else float(value[:, -1].median()),
-        _points=None if given else like.detach(),
+        _points=points,
         _near=near,
         _fitted=fitted,
         _weight=torch.as_tensor(weight).to(value),

@@ -164,6 +164,21 @@ def sample(
     else:
         state = sampler.init(potential, starts, temperature=temperature, seed=seed, chains=chains)
     recorder = _Recorder(potential, sampler, observables or {}, keep_positions, laplacian, steps // thin)
+    return _drawn(potential, sampler, state, recorder, steps, burn_in, thin, batch_size, progress)
+
+
+def _drawn(
+    potential: Potential,
+    sampler: Sampler,
+    state: Chains,
+    recorder: _Recorder,
+    steps: int,
+    burn_in: int,
+    thin: int,
+    batch_size: int | None,
+    progress: bool,
+) -> Samples:
+    """What the recorder has of the steps after those of the burn-in."""
     acceptance, n, interrupted = torch.zeros_like(state.energy), 0, False
     with progress_bar(show=progress, total=burn_in + steps, desc="sample", unit="step") as bar:
         try:

@@ -142,10 +142,7 @@ def free_energy(
     s, *others = (_as_chains(one) for one in (series, slope, log_weights))
     assert s is not None
     weight = _weights(s, *others)
-    k, b = s.shape
-    length = block_length or _block_length(s)
-    length = min(length, k)
-    blocks = (torch.arange(k, device=s.device) // length)[:, None] * b + torch.arange(b, device=s.device)
+    blocks, length = _blocks(s, block_length)
     n_blocks = int(blocks[-1, -1]) + 1
     if n_blocks < 2:
         raise TorchscapeError("an error bar needs two blocks or more: sample longer, or several chains")
@@ -155,15 +152,13 @@ def free_energy(
             SamplingWarning,
             stacklevel=2,
         )
-    grid, sums = (
-        _binned(s, weight, blocks, n_blocks, bins)
-        if width is None
-        else _smoothed(s, weight, blocks, n_blocks, bins, width)
-    )
     total = weight.new_zeros(n_blocks).index_add_(0, blocks.reshape(-1), weight.reshape(-1))
-    spacing = torch.ones_like(grid)
     if width is None:
+        grid, sums = _binned(s, weight, blocks, n_blocks, bins)
         spacing = _edges(s, bins).diff()
+    else:
+        grid, sums = _smoothed(s, weight, blocks, n_blocks, bins, width)
+        spacing = torch.ones_like(grid)
     density = sums.sum(0) / total.sum() / spacing
     replicates = _bootstrap(sums, total, n_replicates, seed) / spacing
     seen = density > 0
@@ -186,6 +181,14 @@ def _weights(
     if not bool((torch.isfinite(s) & torch.isfinite(weight)).all()):
         raise TorchscapeError("a sample or weight is NaN or infinite: leave such samples out")
     return weight
+
+
+def _blocks(s: Float[Tensor, "K B"], length: int | None) -> tuple[Int[Tensor, "K B"], int]:
+    """The number of the block of every draw, and the draws in a block."""
+    k, b = s.shape
+    length = min(length or _block_length(s), k)
+    blocks = (torch.arange(k, device=s.device) // length)[:, None] * b + torch.arange(b, device=s.device)
+    return blocks, length
 
 
 def _block_length(s: Float[Tensor, "K B"]) -> int:

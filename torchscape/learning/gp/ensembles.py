@@ -135,9 +135,31 @@ def gp_ensemble_report(
     landscape = hyperparameter_landscape(
         potential, inputs, minima=minima, n_starts=n_starts, n_draws=n_draws, noisy=noisy, seed=seed
     )
-    x = landscape.basins.centres
     if samples is None:
         samples = hyperparameter_hmc(potential, landscape=landscape, seed=seed, progress=progress)
+    predictions, members = _of_landscape(potential, landscape, validation, noisy)
+    members[_SAMPLED] = thinned(samples.points, 8 * n_draws).to(landscape.basins.centres.device)
+    predictions[_SAMPLED] = NormalMixture.of(*potential.predict(members[_SAMPLED], inputs, noisy=noisy))
+    return GPEnsembleReport(
+        comparison=metrics.compare_regression(
+            predictions, targets.to(potential.device), levels=levels, n_bootstrap=n_bootstrap, seed=seed
+        ),
+        landscape=landscape,
+        predictions=predictions,
+        samples=samples,
+        diagnosis=diagnose(samples, warn=False),
+        members=members,
+    )
+
+
+def _of_landscape(
+    potential: GaussianProcessPotential,
+    landscape: HyperparameterLandscape,
+    validation: tuple[Float[Tensor, "v d"], Float[Tensor, "v"]] | None,
+    noisy: bool,
+) -> tuple[dict[str, NormalMixture], dict[str, Float[Tensor, "_ D"]]]:
+    """What needs no chain: predictions, and the hyperparameters that make them, by name."""
+    x = landscape.basins.centres
     seen = landscape.predictions
     apart = seen["minima"]
     predictions = {_BASELINE: seen["best"], "minima, equal": NormalMixture.of(apart.means, apart.variances)}
@@ -153,18 +175,7 @@ def gp_ensemble_report(
         "harmonic basins": landscape.members["basins"],
         "basins, reweighted": landscape.members["reweighted"],
     }
-    members[_SAMPLED] = thinned(samples.points, 8 * n_draws).to(x.device)
-    predictions[_SAMPLED] = NormalMixture.of(*potential.predict(members[_SAMPLED], inputs, noisy=noisy))
-    return GPEnsembleReport(
-        comparison=metrics.compare_regression(
-            predictions, targets.to(potential.device), levels=levels, n_bootstrap=n_bootstrap, seed=seed
-        ),
-        landscape=landscape,
-        predictions=predictions,
-        samples=samples,
-        diagnosis=diagnose(samples, warn=False),
-        members=members,
-    )
+    return predictions, members
 
 
 @dataclasses.dataclass(frozen=True)

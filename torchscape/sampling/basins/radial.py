@@ -134,17 +134,23 @@ def radial_volume(
     key = random.fold(seed, torch.arange(n_rays, device=minimum.device))
     if not bool(oracle.member(potential, minimum[None], minimum[None], key[:1])[0]):
         raise TorchscapeError("the minimum itself is not inside: raise the threshold, or relax the point first")
-    radii, open_rays, spent = [], 0, 0
+    radii, n_open, spent = [], 0, 0
     for part in key.split(rows_that_fit(d, minimum.device, on_host=_NUMBERS)):
         rays = _Rays(potential, oracle, minimum, scale, part)
-        radius, n_open = rays.boundary(begin, longest * begin, growth, n_bisections)
+        radius, more = rays.boundary(begin, longest * begin, growth, n_bisections)
         radii.append(radius)
-        open_rays, spent = open_rays + n_open, spent + rays.n_evaluations
-    radius = torch.cat(radii)
-    log_power = d * radius.double().log()
+        n_open, spent = n_open + more, spent + rays.n_evaluations
+    return _averaged(torch.cat(radii), d, scale, n_open, spent)
+
+
+def _averaged(
+    radius: Float[Tensor, "R"], d: int, scale: Tensor | None, n_open: int, n_evaluations: int
+) -> RadialVolume:
+    """The volume from the radii along all rays."""
+    log_power, n_rays = d * radius.double().log(), len(radius)
     constant = log_ball(d) + _log_det(scale)
     ess = float(torch.exp(2 * log_power.logsumexp(0) - (2 * log_power).logsumexp(0)))
-    for message in _complaints(ess, n_rays, open_rays):
+    for message in _complaints(ess, n_rays, n_open):
         warnings.warn(message, SamplingWarning)
     return RadialVolume(
         log_volume=constant + float(log_power.logsumexp(0)) - math.log(n_rays),
@@ -152,8 +158,8 @@ def radial_volume(
         log_typical=constant + float(log_power.mean()),
         radius=radius,
         ess=ess,
-        n_open=open_rays,
-        n_evaluations=spent,
+        n_open=n_open,
+        n_evaluations=n_evaluations,
     )
 
 

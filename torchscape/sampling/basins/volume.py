@@ -128,17 +128,33 @@ def basin_volumes(
     top, is_found, spent = stiffest(potential, oracle, minima, inside, random.fold(key, _START))
     reference = random.fold(key, _REFERENCE)
     fraction, more = gaussian_fraction(potential, oracle, minima, top, n_draws, reference)
-    nodes, weight, coarse = (part.to(minima) for part in _rule(n_springs))
+    nodes = _rule(n_springs)[0].to(minima)
     spring = top[:, None] / _RANGE * torch.expm1(nodes * math.log1p(_RANGE))
     walks = tied_walks(
         potential, oracle, minima, spring,
         n_ladders=n_ladders, steps=steps, burn_in=burn_in, key=key, progress=progress,
     )  # fmt: skip
+    log_reference = 0.5 * potential.ndim * (2 * math.pi / top).log() + fraction.log()
+    n_evaluations = walks.n_evaluations + spent + more
+    return _integrated(walks, spring, top, fraction, log_reference, is_found, n_draws, n_evaluations)
+
+
+def _integrated(
+    walks: Walks,
+    spring: Float[Tensor, "N K"],
+    top: Float[Tensor, "N"],
+    fraction: Float[Tensor, "N"],
+    log_reference: Float[Tensor, "N"],
+    is_found: Bool[Tensor, "N"],
+    n_draws: int,
+    n_evaluations: int,
+) -> BasinVolumes:
+    """The integral over the springs from what the walks have measured, and its errors."""
+    _, weight, coarse = (part.to(spring) for part in _rule(spring.shape[1]))
     slope = math.log1p(_RANGE) * (spring + top[:, None] / _RANGE)  # dk / d(node)
     integral, sampling, ess = mean_and_error(_summed(walks.square, 0.5 * weight * slope))
     difference, noise, _ = mean_and_error(_summed(walks.square, 0.5 * (weight - coarse) * slope))
     quadrature = (difference.square() - noise.square()).clamp(min=0.0).sqrt()
-    log_reference = 0.5 * potential.ndim * (2 * math.pi / top).log() + fraction.log()
     reference_error = ((1 - fraction).clamp(min=1 / n_draws) / (fraction * n_draws)).sqrt()
     missing = torch.where(is_found, 0.0, torch.nan)
     mean, mean_error, _ = mean_and_error(walks.square.transpose(1, 2))
@@ -155,8 +171,8 @@ def basin_volumes(
         ess=ess,
         is_found=is_found,
         walks=walks,
-        n_quenches=walks.n_quenches + len(minima) * n_draws,
-        n_evaluations=walks.n_evaluations + spent + more,
+        n_quenches=walks.n_quenches + len(spring) * n_draws,
+        n_evaluations=n_evaluations,
     )
 
 

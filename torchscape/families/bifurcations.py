@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import torch
 
+from torchscape.families.continuation import Continuation, correct
 from torchscape.optimise import default_tol
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
-from torchscape.saddles.continuation import Continuation, correct
 from torchscape.saddles.projector import Projector
 from torchscape.types import Float, Tensor
 from torchscape.validation import COUNT

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import torch
 
-from torchscape.explore.family.exits import Exit, locate_exit
+from torchscape.families.bifurcations import Bifurcation, locate_crossing, seek_fold, softest_modes
+from torchscape.families.continuation import Continuation, Continued, continue_points, correct
+from torchscape.families.exits import Exit, locate_exit
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.bifurcations import Bifurcation, locate_crossing, seek_fold, softest_modes
-from torchscape.saddles.continuation import Continuation, Continued, continue_points, correct
 from torchscape.types import Float, Tensor
 
 __all__ = ["Ending", "ending_of"]

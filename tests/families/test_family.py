@@ -11,16 +11,17 @@ import torch
 import torchscape as tsc
 from torchscape import problems
 from torchscape.errors import FingerprintMismatch, PotentialError, TorchscapeError
+from torchscape.families import Continuation, continue_points, locate_fold
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.closed_form import ClosedForm
-from torchscape.saddles import continue_points, find_stationary, locate_fold
+from torchscape.saddles import find_stationary
 from torchscape.symmetry.base import Symmetry
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "gp_schwefel_2d_n60.csv"
 BOTH = [tsc.BasinHopping(walkers=6, hops=0), tsc.ConnectMinima(neighbours=1)]
 MINIMA = [tsc.BasinHopping(walkers=6, hops=0)]
-COARSE = tsc.saddles.Continuation(least_part=2**-5)  # enough where the place of an event is not at issue
+COARSE = Continuation(least_part=2**-5)  # enough where the place of an event is not at issue
 
 
 class Cusp(ClosedForm):
@@ -479,7 +480,7 @@ def test_continuation_stops_at_the_fold_and_nowhere_else():
 def test_continuation_beyond_dense_hessians():
     """The same branches by minimising and eigenvector-following, as for many coordinates."""
     points = find_stationary(Cusp(1.5, 0.05), torch.tensor([[-1.4], [0.1]], dtype=torch.float64))
-    options = tsc.saddles.Continuation(dense_limit=0)
+    options = Continuation(dense_limit=0)
     done = continue_points(lambda b: Cusp(1.5, b), points, 0.05, 0.5, options=options)
     dense = continue_points(lambda b: Cusp(1.5, b), points, 0.05, 0.5)
     assert done.arrived.all()

@@ -7,11 +7,11 @@ import dataclasses
 import torch
 
 from torchscape.analysis.family import Family, FamilyEvent
-from torchscape.explore.family.branches import Crossing, Sweeps
-from torchscape.explore.family.endings import Ending
-from torchscape.explore.family.members import DOWN, UP, Member
+from torchscape.families.bifurcations import Bifurcation, softest_modes
+from torchscape.families.branches import Crossing, Sweeps
+from torchscape.families.endings import Ending
+from torchscape.families.members import DOWN, UP, Member
 from torchscape.landscape.summary import nothing_found
-from torchscape.saddles.bifurcations import Bifurcation, softest_modes
 from torchscape.types import Bool, Tensor
 
 __all__ = ["assemble"]

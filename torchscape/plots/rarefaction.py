@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from torchscape import analysis
-from torchscape.analysis import Completeness, Coverage, Saturation
+from torchscape.analysis import Completeness, Coverage, RarefactionCurve
 from torchscape.analysis.discovery import HasNetwork
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
@@ -27,7 +27,7 @@ _LOG_FROM = 10  # kinds whose numbers of searches differ by more than this facto
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class CoveragePlot(Picture):
-    """Saturation curves on one set of axes.
+    """Rarefaction curves on one set of axes.
 
     Attributes:
         figure, axes: where they were drawn.
@@ -37,7 +37,7 @@ class CoveragePlot(Picture):
 
     figure: Figure
     axes: Axes
-    curves: Mapping[str, Saturation]
+    curves: Mapping[str, RarefactionCurve]
     estimates: Mapping[str, Completeness]
 
     @property
@@ -48,7 +48,7 @@ class CoveragePlot(Picture):
 def coverage(
     network: Network | HasNetwork | Coverage, *, level: float | None = None, ax: Axes | None = None
 ) -> CoveragePlot:
-    """Saturation curves of minima and transition states, with confidence bands and their asymptotes.
+    """Rarefaction curves of minima and transition states, with confidence bands and their asymptotes.
 
     Solid up to the searches that were made (marked; each kind has its own), dashed where extrapolated: distinct
     points that searches ended in. The horizontal line is a lower bound of the number of points that there are,
@@ -102,7 +102,7 @@ def coverage(
 
 
 def _draw_curve(
-    axes: Axes, curve: Saturation, estimate: Completeness, name: str, colour: str, marker: str
+    axes: Axes, curve: RarefactionCurve, estimate: Completeness, name: str, colour: str, marker: str
 ) -> None:
     x, y = curve.searches.numpy(), curve.found.numpy()
     done, further = x <= curve.n_searches, x >= curve.n_searches
@@ -113,7 +113,7 @@ def _draw_curve(
     axes.plot([curve.n_searches], [estimate.n_found], marker, ms=6, color=colour, label=label)
 
 
-def _draw_asymptote(axes: Axes, curve: Saturation, estimate: Completeness, colour: str, x: float) -> None:
+def _draw_asymptote(axes: Axes, curve: RarefactionCurve, estimate: Completeness, colour: str, x: float) -> None:
     """The lower bound as a line, and its interval as a bar beside the axes (at the fraction x of their width)."""
     bound = estimate.at_least
     low, high = (max(limit, estimate.n_known) for limit in estimate.richness_interval)
@@ -126,7 +126,7 @@ def _draw_asymptote(axes: Axes, curve: Saturation, estimate: Completeness, colou
     axes.plot([x], [bound], ".", ms=6, **beside)
 
 
-def _top(curves: Mapping[str, Saturation], estimates: Mapping[str, Completeness]) -> float:
+def _top(curves: Mapping[str, RarefactionCurve], estimates: Mapping[str, Completeness]) -> float:
     """Above all curves and asymptotes. An interval that reaches far beyond is cut, so as not to flatten them."""
     curve = max(float(curve.upper.max()) for curve in curves.values())
     bound = max(estimate.at_least for estimate in estimates.values())

@@ -7,23 +7,23 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from torchscape.errors import PotentialError
 from torchscape.explore.budget import Budget
 from torchscape.explore.executors import Executor, choose_executor
-from torchscape.explore.family.branches import Sweeps
-from torchscape.explore.family.members import Member, seed_minima
-from torchscape.explore.family.refine import middles
 from torchscape.explore.run import explore
 from torchscape.explore.strategy import Strategy
+from torchscape.families.branches import Sweeps
+from torchscape.families.continuation import Continuation
+from torchscape.families.members import Member, seed_minima
+from torchscape.families.refine import middles
 from torchscape.interrupts import interruptible
 from torchscape.landscape import Landscape, Matching
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
-from torchscape.saddles.continuation import Continuation
 
 if TYPE_CHECKING:
     from torchscape.analysis.family import Family
@@ -49,21 +49,10 @@ def explore_family(
 ) -> Family:
     """Explore a landscape at each value of a control parameter p, and follow its minima and transition states.
 
-    Every member is explored by itself. Then each stationary point is followed to both neighbouring values,
-    grad U(x(p); p) = 0, all points of one step as one batch (:func:`~torchscape.saddles.continue_points`). Where
-    it arrives at a point that the neighbour knows, up to symmetry, the two are one branch; where the neighbour
-    does not know it, it is added there. Where a branch ends it is asked why:
-
-    - *fold*: it meets a branch whose index differs by one, and an eigenvalue vanishes, mu^2 ~ p* - p. Located with
-      the extended system of Moore and Spence; the other branch, if no search had found it, is followed back;
-    - *pitchfork*: it ends on a branch that goes on and changes its index, mu ~ p* - p (or *transcritical*: it
-      goes on beyond that branch, with the other index);
-    - *left the box*: it reaches a wall of the potential's bounds;
-    - *lost*, with the reason.
-
-    Branches that are born and die between two values leave no trace at either. With ``halvings`` the middle of
-    every gap is explored too, and then, as often as said, the middles of those gaps that remain in doubt: in which
-    a branch is lost for no located reason, or beside a middle with a branch that neither neighbour has.
+    Every member is explored by itself; then its stationary points are followed to both neighbouring values, and
+    where a branch ends it is asked why (see :mod:`torchscape.families` and
+    :class:`~torchscape.analysis.family.FamilyEvent`). Members with different numbers of coordinates are explored,
+    but share no branch; the result says so.
 
     Args:
         potentials: a function of p, or one potential for each value.
@@ -78,22 +67,16 @@ def explore_family(
         halvings: rounds of refinement, each of which may halve gaps once; their middles are members of the
             family, too.
         continuation: how branches are followed.
-        folder: where each member has its database file, named after the value; a second call goes on with them.
-            By default nothing is kept but the result.
+        folder: where each member has its database file, named after the value; a second call goes on with them,
+            after Ctrl-C or a signal too. By default nothing is kept but the result.
         matching: when points are the same.
         progress: show progress bars.
-
-    Ctrl-C, SIGTERM and SIGHUP end it, and the message says which member is incomplete and which were not begun;
-    with a ``folder`` everything found so far stays there, and the same call goes on with it.
-
-    Members with different numbers of coordinates are explored, but share no branch; the result says so. Beyond
-    ``continuation.dense_limit`` coordinates branches are followed, but folds and pitchforks are not located.
 
     Raises:
         PotentialError: if there is not one potential for each value, values repeat or are not finite,
             ``potentials`` gives anything but potentials, or there are no values in between to be added.
         FingerprintMismatch: if ``folder`` holds another family.
-        KeyboardInterrupt: after Ctrl-C.
+        KeyboardInterrupt: after Ctrl-C; the message says which member is incomplete and which were not begun.
         SystemExit: after SIGTERM or SIGHUP, as :func:`~torchscape.explore.explore` does.
 
     Example:
@@ -107,55 +90,73 @@ def explore_family(
         >>> [(event.kind, round(event.value, 9)) for event in family.events]  # 2 (a / 3)^(3/2) at a = 1.5
         [('fold', 0.707106781)]
     """
-    from torchscape.explore.family.assemble import assemble
-
     at, ordered, between = _prepared(potentials, values, continuous)
     if halvings and not between:
         raise PotentialError(
             "halvings need values in between: give a function of the value, and values that are not all whole "
             "numbers (or continuous=True)"
         )
-    options = continuation or Continuation()
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(interruptible())
-        runs = stack.enter_context(choose_executor(executor))
-        bar = stack.enter_context(progress_bar(show=progress, desc="members", total=len(ordered), unit=""))
-        landscapes: dict[float, Landscape] = {}
+    how = {"strategies": strategies, "seed": seed, "budget": budget, "progress": progress}
+    with (
+        interruptible(),
+        choose_executor(executor) as runs,
+        contextlib.ExitStack() as files,
+        progress_bar(show=progress, desc="members", total=len(ordered), unit="") as bar,
+    ):
+        visits = _Visits(at, folder, matching, seed_from_neighbour, {**how, "executor": runs}, files, bar)
+        return visits.family(ordered, between, halvings, continuation or Continuation())
 
-        def visit(values: Sequence[float]) -> Sweeps:
-            """Explore there, and follow the branches through all members so far."""
-            for value in values:
-                landscape = stack.enter_context(_opened(folder, value, at(value), matching))
-                if seed_from_neighbour:
-                    _seed(landscape, at(value), landscapes, value)
-                status = _explored(
-                    landscape,
-                    at(value),
-                    strategies=strategies,
-                    seed=seed,
-                    budget=budget,
-                    executor=runs,
-                    progress=progress,
-                )
-                if status == "interrupted":
-                    raise KeyboardInterrupt(_incomplete(value, [v for v in values if v > value], folder))
-                landscapes[value] = landscape
-                bar.update()
-            members = [Member(value, at(value), landscapes[value]) for value in sorted(landscapes)]
-            sweeps = Sweeps(at, members, between=between, options=options, progress=progress)
-            sweeps.run()
-            return sweeps
 
-        sweeps, fresh = visit(ordered), list[float]()
+class _Visits:
+    """The members that were explored so far, whose files stay open."""
+
+    def __init__(
+        self,
+        at: Callable[[float], Potential],
+        folder: str | os.PathLike[str] | None,
+        matching: Matching | None,
+        seeded: bool,
+        how: Mapping[str, Any],
+        files: contextlib.ExitStack,
+        bar: Any,
+    ) -> None:
+        self.at, self.folder, self.matching, self.seeded = at, folder, matching, seeded
+        self.how, self.files, self.bar = how, files, bar
+        self.landscapes: dict[float, Landscape] = {}
+
+    def family(self, values: Sequence[float], between: bool, halvings: int, options: Continuation) -> Family:
+        """Explore at the values, and in the middle of the gaps that remain in doubt, so often."""
+        from torchscape.families.assemble import assemble
+
+        sweeps, fresh = self._swept(values, between, options), list[float]()
         for _ in range(halvings):
             fresh = middles(sweeps, fresh)
             if not fresh:
                 break
-            sweeps = visit(fresh)
+            sweeps = self._swept(fresh, between, options)
         return assemble(sweeps)
 
+    def _swept(self, values: Sequence[float], between: bool, options: Continuation) -> Sweeps:
+        """Explore there, and follow the branches through all members so far."""
+        for value in values:
+            self._explore(value, values)
+        members = [Member(value, self.at(value), self.landscapes[value]) for value in sorted(self.landscapes)]
+        sweeps = Sweeps(self.at, members, between=between, options=options, progress=self.how["progress"])
+        sweeps.run()
+        return sweeps
 
-def _explored(landscape: Landscape, potential: Potential, **options) -> str:
+    def _explore(self, value: float, values: Sequence[float]) -> None:
+        potential = self.at(value)
+        landscape = self.files.enter_context(_opened(self.folder, value, potential, self.matching))
+        if self.seeded:
+            _seed(landscape, potential, self.landscapes, value)
+        if _explored(landscape, potential, **self.how) == "interrupted":
+            raise KeyboardInterrupt(_incomplete(value, [v for v in values if v > value], self.folder))
+        self.landscapes[value] = landscape
+        self.bar.update()
+
+
+def _explored(landscape: Landscape, potential: Potential, **options: Any) -> str:
     """Explore one member, and return the status of that.
 
     That it has no minima is a finding here, whose reason the result's notes give.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from torchscape.explore.family.branches import Sweeps
-from torchscape.explore.family.members import DOWN, UP
+from torchscape.families.branches import Sweeps
+from torchscape.families.members import DOWN, UP
 
 __all__ = ["middles"]
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from torchscape.explore.family.endings import Ending, ending_of
-from torchscape.explore.family.members import DOWN, UP, Member
+from torchscape.families.bifurcations import Bifurcation, locate_crossing
+from torchscape.families.continuation import Continuation, Continued, continue_points, correct
+from torchscape.families.endings import Ending, ending_of
+from torchscape.families.members import DOWN, UP, Member
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
-from torchscape.saddles.bifurcations import Bifurcation, locate_crossing
-from torchscape.saddles.continuation import Continuation, Continued, continue_points, correct
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["Crossing", "Sweeps"]
