@@ -631,4 +631,4 @@ def test_communities_that_would_take_long_are_left_out(monkeypatch):
     monkeypatch.setattr(told, "_PLAIN", 2)
     left = told.analysed(network, [0.5, 1.0], n_random=0)
     assert left["communities"] is None
-    assert "communities: left out" in told.told(left)
+    assert "communities: left out" in told.describe(left)

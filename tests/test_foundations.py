@@ -120,7 +120,7 @@ def test_projected_gradient_vanishes_exactly_at_a_constrained_minimum():
     box, at = Bounds.of(BOX), torch.tensor([[2.0, 0.0, 0.0], [2.0, 1.0, 0.0]], dtype=torch.float64)
     grad = 2 * (at - torch.tensor([5.0, -3.0, 0.0], dtype=torch.float64))
     assert box.project_grad(at, grad).tolist() == [[0.0, 0.0, 0.0], [0.0, 8.0, 0.0]]
-    assert box.blocked(at, -grad).any().item() is False
+    assert box.active_set(at, -grad).any().item() is False
     assert box.interior(at).tolist() == [False, False]
     assert box.interior(torch.tensor([[1.9, 0.2, 9.0]], dtype=torch.float64), margin=0.05).tolist() == [False]
     assert box.interior(torch.tensor([[1.8, 0.2, 9.0]], dtype=torch.float64), margin=0.05).tolist() == [True]

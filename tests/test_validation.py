@@ -70,7 +70,7 @@ OPTIONS = [
     ),
     (saddles.Follow, ["max_step", "first_step", "tol", "max_evaluations", "accept_error", "max_convex"]),
     (saddles.Descent, ["path_tol", "remeasure", "max_step", "tol", "max_evaluations"]),
-    (saddles.Newton, ["max_step", "first_step", "tol", "max_evaluations", "accept", "max_lost"]),
+    (saddles.NewtonSearch, ["max_step", "first_step", "tol", "max_evaluations", "accept", "max_lost"]),
     (sampling.HMC, ["step_size", "n_leapfrog", "jitter", "target"]),
     (sampling.BAOAB, ["step_size", "friction"]),
     (sampling.AdaptiveLangevin, ["step_size", "friction", "inertia"]),
@@ -100,7 +100,7 @@ def test_options_of_strategies_and_steppers(options, name, bad):
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda u, x: tsc.relax(u, x, max_steps=0),
+        lambda u, x: tsc.relax(u, x, max_evaluations=0),
         lambda u, x: tsc.relax(u, x, tol=NAN),
         lambda u, x: tsc.relax(u, x, pool_size=-1),
         lambda u, x: u.sample(3, seed=2**63),

@@ -7,10 +7,10 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["moved"]
+__all__ = ["old_names"]
 
 
-def moved(package: str, places: Mapping[str, str], *, until: str) -> Callable[[str], Any]:
+def old_names(package: str, places: Mapping[str, str], *, until: str) -> Callable[[str], Any]:
     """A ``__getattr__`` for a package of which some names live elsewhere now.
 
     Args:
@@ -23,7 +23,7 @@ def moved(package: str, places: Mapping[str, str], *, until: str) -> Callable[[s
         other, it raises AttributeError.
 
     Example:
-        >>> old = moved("torchscape.analysis", {"mean": "statistics.fmean"}, until="0.2")
+        >>> old = old_names("torchscape.analysis", {"mean": "statistics.fmean"}, until="0.2")
         >>> with warnings.catch_warnings(record=True) as said:
         ...     warnings.simplefilter("always")
         ...     old("mean")([1, 2])

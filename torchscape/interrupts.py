@@ -53,7 +53,7 @@ def interruptible(*, leave: bool = True) -> Iterator[Watch]:
 
     Where a :class:`~torchscape.stopwatch.Stopwatch` runs, these signals and Ctrl-C stop it first, so that work
     ends at its next question, with everything kept that has ended. They raise at the second signal, or where
-    nobody has asked for two seconds.
+    no loop has asked for two seconds.
 
     Whoever catches the interrupt brings things in order. Then, unless ``leave`` is False, the outermost of these
     blocks ends the process as it was asked to, by ``SystemExit(128 + signal)``, whether the interrupt arrives
@@ -113,6 +113,6 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _remind(asked: Stopwatch, number: int) -> None:
-    """The signal once more, if nobody has noticed the first."""
+    """The signal once more, if no loop has noticed the first."""
     if not asked.is_answered:
         _thread.interrupt_main(signal.Signals(number))

@@ -220,7 +220,7 @@ def halving(n_rows: int, what: str, *, graph: bool = False) -> Callable[[Callabl
                 return method(self, *tensors, *args[n_rows:], **options)
 
             key = (name, _place(args))
-            return _joined(in_parts(part, args[:n_rows], limits=limits_of(self), key=key, what=what))
+            return _join(in_parts(part, args[:n_rows], limits=limits_of(self), key=key, what=what))
 
         careful.__halving__ = True  # type: ignore[attr-defined]
         return careful
@@ -242,7 +242,7 @@ def _divisible(rows: Sequence[Any], n_rows: int, graph: bool) -> bool:
     return not (graph and torch.is_grad_enabled() and any(x.requires_grad for x in rows))
 
 
-def _joined(parts: list[Any]) -> Any:
+def _join(parts: list[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
     if isinstance(parts[0], tuple):

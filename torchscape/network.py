@@ -377,7 +377,7 @@ def _lowest_of_level(energy: np.ndarray, tol: float) -> np.ndarray:
     ascending = energy[order]
     with np.errstate(invalid="ignore"):
         step = np.diff(ascending)
-    cut = ~(step <= tol)  # a NaN is nobody's equal
+    cut = ~(step <= tol)  # a NaN equals no number
     while True:
         first = np.flatnonzero(np.concatenate([[True], cut]))
         last = np.append(first[1:], len(order)) - 1

@@ -39,7 +39,7 @@ class Status(IntEnum):
 _MESSAGES = {
     Status.RUNNING: "still running",
     Status.CONVERGED: "converged: the RMS gradient is below the tolerance",
-    Status.MAX_STEPS: "not converged within max_steps: raise max_steps, or loosen tol",
+    Status.MAX_STEPS: "not converged within max_evaluations: raise max_evaluations, or loosen tol",
     Status.STALLED: "no step lowers the energy any more: the gradient is at the rounding error of the energy, "
     "or not the derivative of it; loosen tol, or use dtype=torch.float64",
     Status.NOT_FINITE: "the energy or its gradient is NaN or infinite here: start elsewhere, shrink the steps, "

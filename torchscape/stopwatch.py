@@ -24,12 +24,12 @@ class Stopwatch:
 
     Attributes:
         seconds: after which the time is up; None for never.
-        on_look: called whenever somebody looks at what has ended, for instance to store it.
+        on_look: called whenever a loop looks at what has ended, for instance to store it.
         on_ended: called with the kind of work (the class of a stepper) and how many rows of it have ended.
         began: when it was started, on ``clock``.
         clock: seconds on a clock that never goes back.
         signal: the signal that asked for the end, if one did.
-        is_answered: whether somebody was told that it is over, or it is not running any more.
+        is_answered: whether a loop was told that it is over, or it is not running any more.
     """
 
     seconds: float | int | None = None
@@ -64,7 +64,7 @@ class Stopwatch:
         return True
 
     def look(self) -> None:
-        """Somebody has looked at what has ended."""
+        """A loop has looked at what has ended."""
         if self.on_look is not None:
             self.on_look()
 
@@ -103,7 +103,7 @@ def running(watch: Stopwatch) -> Iterator[Stopwatch]:
 
 
 def look() -> None:
-    """Say that somebody has looked at what has ended."""
+    """Say that a loop has looked at what has ended."""
     watch = _current.get()
     if watch is not None:
         watch.look()

@@ -45,7 +45,7 @@ from torchscape import Landscape, Potential, StationaryPoints, problems
 from torchscape.optimise import relax
 from torchscape.potentials.counted import Metered
 from torchscape.saddles import Outcome, RandomDirections, climb, confirm
-from torchscape.saddles.characterise import characterise_with_modes
+from torchscape.saddles.characterisation import characterise_with_modes
 from torchscape.saddles.distinct import first_of_each
 
 

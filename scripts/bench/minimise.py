@@ -115,10 +115,10 @@ def overhead(name: str, potential: Potential, walkers: int, optimiser=None, max_
     The potential's preconditioner is made before the clock starts."""
     optimiser = optimiser or choose_optimiser(potential)
     starts = potential.sample(4 * walkers, seed=1)
-    relax(potential, starts[:walkers], max_steps=5)  # warm-up
+    relax(potential, starts[:walkers], max_evaluations=5)  # warm-up
     timed = Timed(potential)
     began, cpu = time.perf_counter(), time.process_time()
-    points = relax(timed, starts, optimiser=optimiser, tol=1e-6, max_steps=max_steps, pool_size=walkers)
+    points = relax(timed, starts, optimiser=optimiser, tol=1e-6, max_evaluations=max_steps, pool_size=walkers)
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
     row = {
         "problem": name,

@@ -166,7 +166,7 @@ HEADER = (
 
 def show(row: dict) -> None:
     per = row["per_verified"]
-    entered = row["candidates"] - row["outcomes"].get("KINK", 0)
+    entered = row["candidates"] - row["outcomes"].get("SPURIOUS_MAXIMUM", 0)
     print(
         f"{row['problem'] + ', ' + row['way']:40}{row['tries']:>6}{entered:>9}{row['verified']:>10}"
         f"{row['success']:>9.3f}{per['gradients']:>25.0f}{per['hessians']:>10.1f}{per['hvps']:>8.1f}"

@@ -38,7 +38,7 @@ from _commits import worktree
 import torchscape as tsc
 from torchscape import problems, random
 from torchscape.explore import StationarySearch
-from torchscape.optimise import BFGS, LBFGS, polish, relax
+from torchscape.optimise import BFGS, LBFGS, choose_optimiser, polish, relax
 from torchscape.saddles import (
     Band,
     Dense,
@@ -46,7 +46,6 @@ from torchscape.saddles import (
     Follow,
     ImplicitDescent,
     Krylov,
-    Newton,
     Quench,
     RandomDirections,
     climb,
@@ -59,6 +58,7 @@ from torchscape.saddles import (
 from torchscape.sampling.basins import assign
 from torchscape.types import Tensor
 
+NewtonSearch = getattr(tsc.saddles, "NewtonSearch", None) or tsc.saddles.Newton  # and under other names
 locate_fold = getattr(tsc, "families", tsc.saddles).locate_fold  # the other commit may have it there
 
 Found = dict[str, Any]
@@ -75,6 +75,11 @@ def explored(potential: tsc.Potential, strategies: Sequence[tsc.Strategy], seed:
             "ends": landscape.ends(),
             "pairs": landscape.tried_pairs(),
         }
+
+
+def within(potential: tsc.Potential, evaluations: int) -> BFGS | LBFGS:
+    """The minimiser of a potential, with so many evaluations for each row."""
+    return dataclasses.replace(choose_optimiser(potential), max_evaluations=evaluations)
 
 
 def digits() -> Found:
@@ -134,7 +139,7 @@ def relaxed() -> Found:
         "dense": relax(fit, fit.sample(200, seed=1)),
         "limited": relax(lj, lj.sample(32, seed=1), optimiser=LBFGS(memory=20)),
         "limited, plain": relax(lj, lj.sample(16, seed=3), optimiser=LBFGS(memory=5, rescale=None, pairs=None)),
-        "network": relax(net, net.sample(32, seed=1), max_steps=300),
+        "network": relax(net, net.sample(32, seed=1), optimiser=within(net, 300)),
         "renewed": relax(fit, fit.sample(50, seed=4), optimiser=BFGS(renew_after=3)),
         "single": relax(single, single.sample(16, seed=1)),
         "camel": relax(camel, camel.sample(50, seed=1)),
@@ -171,7 +176,7 @@ def connected() -> Found:
 def descended() -> Found:
     lj = problems.get("lj", n=7).potential
     net = problems.get("trimer-network").potential
-    starts, weights = relax(lj, lj.sample(6, seed=3), max_steps=20).x, net.sample(2, seed=3)
+    starts, weights = relax(lj, lj.sample(6, seed=3), optimiser=within(lj, 20)).x, net.sample(2, seed=3)
     products = Descent(curvature=Krylov(max_dim=12), max_evaluations=60, n_again=1)
     implicit = ImplicitDescent(max_evaluations=200, n_again=1)
     return {
@@ -192,7 +197,7 @@ def located() -> Found:
     saddles = climb(lj, relax(lj, starts[:4]).x, seed=3).ts
     return {
         "of any index": find_stationary(lj, starts, target=target),
-        "with products": find_stationary(lj, starts[:6], options=Newton(curvature=Krylov())),
+        "with products": find_stationary(lj, starts[:6], options=NewtonSearch(curvature=Krylov())),
         "in a box": find_stationary(fit, fit.sample(60, seed=2)),
         "basins": assign(camel, camel.sample(300, seed=1)),
         "fold": fold,

@@ -86,7 +86,7 @@ def peaks(device: str, walkers: int) -> list[dict]:
     rows = []
     for name, f in (
         ("gradient", lambda: u.energy_and_grad(x)),
-        ("50 steps of a quench", lambda: relax(u, x, max_steps=50)),
+        ("50 steps of a quench", lambda: relax(u, x, max_evaluations=50)),
         ("Hessians of 16 points", lambda: u.hessian(x[:16])),
     ):
         torch.cuda.empty_cache()

@@ -25,7 +25,7 @@ def _carry_out(run: Run, page: Page) -> None:
         for size in sizes:
             problem = tsc.problems.get("student-teacher", teacher=teacher, size=size, n=n, device=run.device)
             u = problem.potential
-            ends = tsc.relax(u, u.sample(starts, seed=0), tol=1e-6, max_steps=evaluations)
+            ends = tsc.relax(u, u.sample(starts, seed=0), tol=1e-6, max_evaluations=evaluations)
             losses[size] = ends.energy.sort().values.cpu()
             ended[size] = (
                 f"{int(ends.converged.sum())} of {starts} converged, RMS gradient at most "

@@ -28,7 +28,7 @@ def random_network(n: int, m: int, seed: int = 0, distinct: bool = True) -> Netw
     return Network.of(energy, torch.as_tensor(np.stack([i, j])), np.maximum(energy[i], energy[j]) + climb)
 
 
-def relabelled(network: Network, order: np.ndarray) -> Network:
+def relabel(network: Network, order: np.ndarray) -> Network:
     """The same landscape with its minima in another order, its edges shuffled and turned round."""
     shuffled = network.subset(torch.as_tensor(order))
     keep = torch.as_tensor(np.random.default_rng(len(order)).permutation(network.n_edges))

@@ -202,7 +202,7 @@ def test_curves_foretell_what_more_searches_find(name):
 
 
 def quenched(potential, n: int, seed: int) -> tsc.StationaryPoints:
-    return relax(potential, potential.sample(n, seed=seed), max_steps=60)
+    return relax(potential, potential.sample(n, seed=seed), max_evaluations=60)
 
 
 def test_minima_of_double_wells():

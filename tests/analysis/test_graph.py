@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from landscapes import networks, random_network, relabelled
+from landscapes import networks, random_network, relabel
 from scipy import stats
 
 from torchscape import Network, analysis
@@ -66,7 +66,7 @@ def test_global_numbers_are_those_of_networkx(seed):
 
 def test_relabelling_changes_no_graph_number():
     network = random_network(40, 80, 1)
-    other = relabelled(network, np.random.default_rng(2).permutation(40))
+    other = relabel(network, np.random.default_rng(2).permutation(40))
     here, there = (analysis.graph_statistics(each, n_random=0) for each in (network, other))
     for name in ("path_length", "diameter", "clustering", "transitivity", "assortativity"):
         assert getattr(here, name).value == pytest.approx(getattr(there, name).value, rel=1e-12)

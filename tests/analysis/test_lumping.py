@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from landscapes import networks, random_network, relabelled
+from landscapes import networks, random_network, relabel
 
 from torchscape import Network, analysis, export
 from torchscape.errors import TorchscapeError
@@ -80,7 +80,7 @@ def test_relabelling_changes_no_state():
     network = random_network(25, 60, 4)
     order = np.random.default_rng(0).permutation(25)
     here = analysis.kinetic_lumping(network, 0.1, n_states=6)
-    there = analysis.kinetic_lumping(relabelled(network, order), 0.1, n_states=6)
+    there = analysis.kinetic_lumping(relabel(network, order), 0.1, n_states=6)
     assert torch.equal(there.label, here.label[order])
 
 

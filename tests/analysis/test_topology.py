@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from landscapes import minimax_by_enumeration, networks, random_network, relabelled
+from landscapes import minimax_by_enumeration, networks, random_network, relabel
 from scipy.cluster.hierarchy import cophenet, linkage
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
@@ -49,7 +49,7 @@ def test_it_is_single_linkage_on_transition_state_energies():
 def test_relabelling_minima_changes_nothing(network, random):
     order = list(range(network.n_minima))
     random.shuffle(order)
-    other = relabelled(network, np.asarray(order))
+    other = relabel(network, np.asarray(order))
     assert torch.equal(analysis.persistence(other), analysis.persistence(network)[order])
     here, there = analysis.monotonic_basins(network), analysis.monotonic_basins(other)
     assert torch.equal(torch.as_tensor(order)[there.bottom], here.bottom[order])

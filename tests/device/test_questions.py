@@ -25,10 +25,9 @@ from torchscape.potentials import FunctionPotential
 from torchscape.saddles import Band, Descent, Follow
 from torchscape.saddles.band import Images
 from torchscape.saddles.curvature import Dense, Krylov
+from torchscape.saddles.eigenvector_following import Uphill
 from torchscape.saddles.flow import Flow
-from torchscape.saddles.follow import Uphill
-from torchscape.saddles.stationary import Aimed
-from torchscape.saddles.stationary import Newton as StationarySearch
+from torchscape.saddles.stationary import Aimed, NewtonSearch
 from torchscape.sampling.basins.flow import Downhill, SteepestDescent
 
 pytestmark = pytest.mark.standin
@@ -96,8 +95,8 @@ STEPPERS = {
     "follow, Krylov": (Follow(curvature=Krylov(max_dim=8)), directed),
     "descent": (Descent(curvature=Dense()), starts),
     "descent, Krylov": (Descent(curvature=Krylov(max_dim=8)), starts),
-    "stationary": (StationarySearch(), aimed),
-    "stationary, Krylov": (StationarySearch(curvature=Krylov(max_dim=8)), aimed),
+    "stationary": (NewtonSearch(), aimed),
+    "stationary, Krylov": (NewtonSearch(curvature=Krylov(max_dim=8)), aimed),
     "flow": (Flow(1e-3), starts),
     "steepest descent": (SteepestDescent(), untested),
 }

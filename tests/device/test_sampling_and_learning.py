@@ -129,7 +129,7 @@ def volumes(device):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sampling.SamplingWarning)  # so few steps do not settle
         found = basins.basin_volumes(
-            potential, minima(potential)[:1], n_springs=4, n_ladders=2, steps=8, burn_in=0, n_draws=4
+            potential, minima(potential)[:1], n_force_constants=4, n_ladders=2, steps=8, burn_in=0, n_draws=4
         )
     return found.log_volume
 
@@ -143,8 +143,8 @@ def radial(device):
         ).log_volume
 
 
-def free_energy(device):
-    return sampling.free_energy(cloud(device)[:, 0], bins=5, n_replicates=5)
+def free_energy_profile(device):
+    return sampling.free_energy_profile(cloud(device)[:, 0], bins=5, n_replicates=5)
 
 
 def superposition(device):
@@ -162,7 +162,7 @@ WHAT = {
     "neighbours": lambda device: sampling.nearest_neighbours(cloud(device), 4),
     "principal directions": lambda device: sampling.principal_directions(cloud(device)).variances,
     "diagnosis": lambda device: sampling.r_hat(cloud(device).reshape(10, 4, 2)),
-    "free energy": free_energy,
+    "free energy": free_energy_profile,
     "superposition": superposition,
     "volumes": volumes,
     "radial volume": radial,

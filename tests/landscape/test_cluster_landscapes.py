@@ -1,4 +1,4 @@
-"""Rotated, reflected, translated and relabelled clusters are the points they came from."""
+"""Rotated, reflected, translated and relabel clusters are the points they came from."""
 
 from __future__ import annotations
 

@@ -38,27 +38,27 @@ def steps(n: int, b: int, device):
     for k in range(n):
         s = normal(100 + k, b, device)
         y = s * torch.linspace(0.5, 3.0, D, device=device) + 0.1 * s.sum(1, keepdim=True)
-        forget = torch.zeros(b, dtype=torch.bool, device=device)
+        reset = torch.zeros(b, dtype=torch.bool, device=device)
         if k in (2, 9):
-            forget[2] = True
+            reset[2] = True
         if k == 7:
-            forget[1] = True
-        push = torch.ones(b, dtype=torch.bool, device=device)
-        push[0] = k != 4
-        yield s, y, normal(200 + k, b, device), push & ~forget, forget
+            reset[1] = True
+        keep = torch.ones(b, dtype=torch.bool, device=device)
+        keep[0] = k != 4
+        yield s, y, normal(200 + k, b, device), keep & ~reset, reset
 
 
 def test_direction_is_that_of_the_two_loop_recursion(device):
     optimiser = LBFGS(memory=4, pairs=None, rescale=None)
     b = 3
-    memory = optimiser.fresh(torch.zeros(b, D, dtype=torch.float64, device=device))
+    memory = optimiser.init_memory(torch.zeros(b, D, dtype=torch.float64, device=device))
     kept: list[list] = [[] for _ in range(b)]
-    for s, y, grad, push, forget in steps(14, b, device):
-        memory, direction = optimiser.update(memory, s, y, grad, push, forget)
+    for s, y, grad, keep, reset in steps(14, b, device):
+        memory, direction = optimiser.update(memory, s, y, grad, keep, reset)
         for row in range(b):
-            if forget[row]:
+            if reset[row]:
                 kept[row].clear()
-            if push[row]:
+            if keep[row]:
                 kept[row] = [*kept[row], (s[row].cpu(), y[row].cpu())][-4:]
             torch.testing.assert_close(
                 direction[row].cpu(), two_loops(kept[row], grad[row].cpu()), rtol=1e-9, atol=1e-12
@@ -69,7 +69,7 @@ def test_direction_is_that_of_the_two_loop_recursion(device):
 def test_rescaling_knows_nothing_of_forgotten_pairs(everyone, device):
     optimiser, flat = LBFGS(memory=8, pairs=None), Quadratic([1.0] * D, device=device)
     x = torch.zeros(3, D, dtype=torch.float64, device=device)
-    memory, fresh = optimiser.fresh(x), optimiser.fresh(x)
+    memory, fresh = optimiser.init_memory(x), optimiser.init_memory(x)
     rows = torch.arange(3, device=device) if everyone else torch.tensor([0, 2], device=device)
     for k, (s, y, grad, _, _) in enumerate(steps(15, 3, device)):
         always = torch.ones(3, dtype=torch.bool, device=device)

@@ -88,7 +88,7 @@ def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion(start):
     optimiser = LBFGS(memory=10, pairs=None)
     p = torch.randn(d, d, generator=generator, dtype=torch.float64)
     known = Known(p @ p.T + torch.eye(d)) if start == "preconditioned" else None
-    memory = optimiser.fresh(torch.zeros(b, d, dtype=torch.float64), known)
+    memory = optimiser.init_memory(torch.zeros(b, d, dtype=torch.float64), known)
     a = torch.randn(d, d, generator=generator, dtype=torch.float64)
     a = a @ a.T + torch.eye(d)
     yes, no = torch.ones(b, dtype=torch.bool), torch.zeros(b, dtype=torch.bool)
@@ -142,7 +142,7 @@ def test_lbfgs_drops_its_oldest_pairs_and_keeps_the_rest():
     grad = torch.randn(1, d, generator=generator, dtype=torch.float64)
 
     def direction(used):
-        memory = optimiser.fresh(torch.zeros(1, d, dtype=torch.float64))
+        memory = optimiser.init_memory(torch.zeros(1, d, dtype=torch.float64))
         for s in used:
             memory, result = optimiser.update(memory, s, s @ a, grad, yes, no)
         return result
@@ -157,7 +157,7 @@ def test_bfgs_update_is_the_textbook_formula(preconditioned):
     p = torch.randn(d, d, generator=generator, dtype=torch.float64)
     h = p @ p.T + torch.eye(d) if preconditioned else torch.eye(d, dtype=torch.float64)
     optimiser = BFGS(rescale=float("inf"))
-    memory = optimiser.fresh(torch.zeros(1, d, dtype=torch.float64), Known(h) if preconditioned else None)
+    memory = optimiser.init_memory(torch.zeros(1, d, dtype=torch.float64), Known(h) if preconditioned else None)
     memory = dataclasses.replace(memory, scale=memory.scale + 1)  # H = P, not to be rescaled
     yes, no = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.bool)
     for _ in range(4):
@@ -194,7 +194,7 @@ def test_a_forgotten_row_starts_over_from_the_preconditioner():
     grad = torch.ones(2, 4, dtype=torch.float64)
     none = torch.zeros(2, dtype=torch.bool)
     for optimiser in (BFGS(), LBFGS(memory=5)):
-        memory = optimiser.fresh(torch.zeros(2, 4, dtype=torch.float64), Known(p))
+        memory = optimiser.init_memory(torch.zeros(2, 4, dtype=torch.float64), Known(p))
         memory, _ = optimiser.update(memory, 0 * grad, 0 * grad, 0 * grad, none, none)
         memory, bent = optimiser.update(memory, grad.cumsum(1), grad, grad, ~none, none)
         memory, direction = optimiser.update(memory, 0 * grad, 0 * grad, grad, none, torch.tensor([True, False]))
@@ -319,7 +319,7 @@ def test_what_falls_for_ever_is_known_soon(optimiser, scale):
             return scale * (x[:, 0] ** 2 + f) + 0 * x[:, 2]
 
     start = torch.tensor([[0.5, 0.8, k] for k in range(3)] + [[-1.0, -0.3, k] for k in range(3)]).double()
-    done = relax(Falling(), start, optimiser=optimiser, max_steps=1000)
+    done = relax(Falling(), start, optimiser=optimiser, max_evaluations=1000)
     assert done.status.tolist() == [Status.UNBOUNDED, Status.UNBOUNDED, Status.CONVERGED] * 2
     torch.testing.assert_close(done.x[2::3, 1], torch.full((2,), 1e5, dtype=torch.float64))
 
@@ -339,10 +339,10 @@ def test_statuses_say_what_happened():
             return energy, -grad
 
     one = torch.ones(1, 1, dtype=torch.float64)
-    assert relax(Downhill(), one, max_steps=200, optimiser=BFGS(max_step=1e7)).status.tolist() == [
+    assert relax(Downhill(), one, max_evaluations=200, optimiser=BFGS(max_step=1e7)).status.tolist() == [
         Status.UNBOUNDED
     ]
-    assert relax(Rosenbrock(2), -torch.ones(1, 2, dtype=torch.float64), max_steps=5).status.tolist() == [
+    assert relax(Rosenbrock(2), -torch.ones(1, 2, dtype=torch.float64), max_evaluations=5).status.tolist() == [
         Status.MAX_STEPS
     ]
     wrong = relax(Wrong(1), 2 * one)

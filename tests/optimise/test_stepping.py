@@ -17,10 +17,10 @@ from torchscape.points import Status
 from torchscape.potentials import FunctionPotential
 from torchscape.saddles import Band, Dense, Descent, Follow, ImplicitDescent, Krylov
 from torchscape.saddles.band import Images
+from torchscape.saddles.eigenvector_following import Uphill
 from torchscape.saddles.flow import Flow
-from torchscape.saddles.follow import Uphill
 from torchscape.saddles.modelled import ModelSearch
-from torchscape.saddles.stationary import Aimed, Newton
+from torchscape.saddles.stationary import Aimed, NewtonSearch
 from torchscape.sampling.basins.flow import Downhill, SteepestDescent
 
 
@@ -51,7 +51,7 @@ STEPPERS = {
     "L-BFGS": (LBFGS(memory=3), points),
     "follow": (Follow(), uphill),
     "follow, products": (Follow(curvature=Krylov(max_dim=3)), uphill),
-    "stationary": (Newton(), lambda u: Aimed(points(u), torch.arange(5) % 3 - 1)),
+    "stationary": (NewtonSearch(), lambda u: Aimed(points(u), torch.arange(5) % 3 - 1)),
     "descent": (Descent(curvature=Dense(refresh=3)), points),
     "flow": (Flow(1e-3), points),
     "implicit": (ImplicitDescent(), points),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.plots.basins import spring_integrand, volume_distribution
+from torchscape.plots.basins import restraint_integrand, volume_distribution
 from torchscape.sampling.basins import GeneralisedNormal
 
 
@@ -32,9 +32,9 @@ def test_both_distributions_are_normalised_and_differ_by_the_volume():
 
 def test_the_integrand_is_drawn_with_its_errors():
     k = torch.tensor([[0.0, 0.1, 1.0, 10.0]]).double()
-    picture = spring_integrand(k, 2 / (k + 1), 0.1 / (k + 1), ndim=2, names=["left"])
+    picture = restraint_integrand(k, 2 / (k + 1), 0.1 / (k + 1), ndim=2, names=["left"])
     assert picture.value[0].tolist() == (2 / (k + 1))[0].tolist()
     low, high = picture.axes.get_ylim()
     assert low < 2 / 11 < 2 < high
     with pytest.raises(TorchscapeError, match="one name"):
-        spring_integrand(k, k, k, ndim=2, names=["a", "b"])
+        restraint_integrand(k, k, k, ndim=2, names=["a", "b"])

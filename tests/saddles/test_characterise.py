@@ -11,7 +11,7 @@ from saddles.known import Form, Wells
 from torchscape import Bounds, Potential, StationaryPoints
 from torchscape.potentials import FunctionPotential, LennardJones
 from torchscape.saddles import characterise, stochastic_log_det
-from torchscape.saddles.characterise import characterise_with_modes
+from torchscape.saddles.characterisation import characterise_with_modes
 from torchscape.saddles.projector import Projector
 
 

@@ -10,7 +10,7 @@ import torch
 
 import torchscape as tsc
 from torchscape import StationaryPoints
-from torchscape.saddles.families import FamilyWalk, extends, joined, shared_directions
+from torchscape.saddles.families import FamilyWalk, are_joined, extends, shared_directions
 
 
 def potential(f, ndim: int, **more) -> tsc.FunctionPotential:
@@ -48,7 +48,7 @@ class TestJoined:
         """Also the antipode, towards which no flat direction leads."""
         u = potential(lambda x: scale * ring(x), 2)
         p = points(u, on_circles([0.0, angle]), 1)
-        assert joined(u, p[:1], p[1:], 0.1, walk=walk).all()
+        assert are_joined(u, p[:1], p[1:], 0.1, walk=walk).all()
 
     @pytest.mark.parametrize("outer", [1.3, 3.0])
     def test_concentric_rings_of_equal_energy_are_two(self, walk, outer):
@@ -58,7 +58,7 @@ class TestJoined:
         a, b = points(u, on_circles(angles), 1), points(u, on_circles(angles + 0.4, outer), 1)
         others = torch.tensor([3, 4, 5, 6, 0, 1, 2])
         starts, goals = StationaryPoints.cat([a, a, b]), StationaryPoints.cat([b, a[others], b[others]])
-        assert joined(u, starts, goals, 0.1, walk=walk).tolist() == [False] * 7 + [True] * 14
+        assert are_joined(u, starts, goals, 0.1, walk=walk).tolist() == [False] * 7 + [True] * 14
 
     def test_disjoint_rings_of_equal_energy_are_two(self, walk):
         def f(x):
@@ -68,14 +68,14 @@ class TestJoined:
         u = potential(f, 2)
         a = points(u, on_circles([0.0, 1.0, 3.0], centre=(-2.0, 0.0)), 1)
         b = points(u, on_circles([3.0, 1.0, 0.0], centre=(2.0, 0.0)), 1)
-        assert not joined(u, a, b, 0.1, walk=walk).any()
+        assert not are_joined(u, a, b, 0.1, walk=walk).any()
 
     def test_a_torus(self, walk):
         u = potential(lambda x: ((x[:, :2].norm(dim=1) - 2) ** 2 + x[:, 2] ** 2 - 0.25) ** 2, 3)
         s, t = 2 * math.pi * torch.rand(2, 24, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         r = 2 + 0.5 * t.cos()
         p = points(u, torch.stack([r * s.cos(), r * s.sin(), 0.5 * t.sin()], 1), 2)
-        assert joined(u, p[:12], p[12:], 0.1, walk=walk).all()
+        assert are_joined(u, p[:12], p[12:], 0.1, walk=walk).all()
 
     def test_orbits_of_rotations_and_reflections(self):
         """U(B, A) = |B A - M|^2 + l2 (|A|^2 + |B|^2) is unchanged by (B R, R^T A) for R in O(2): its minima are
@@ -99,23 +99,23 @@ class TestJoined:
         proper = points(u, torch.stack([image(t, 1.0) for t in (0.5, 1.7, 3.0, 4.5)]), 1)
         improper = points(u, torch.stack([image(t, -1.0) for t in (0.2, 2.0, 3.3, 5.0)]), 1)
         start = points(u, lowest.expand(4, -1), 1)
-        assert joined(u, start, proper, 0.1).all()
-        assert not joined(u, start, improper, 0.1).any()
+        assert are_joined(u, start, proper, 0.1).all()
+        assert not are_joined(u, start, improper, 0.1).any()
 
     def test_an_unbounded_family_has_two_branches(self, walk):
         """Rescalings: x y = 1, with no end."""
         u = potential(lambda x: (x[:, 0] * x[:, 1] - 1) ** 2, 2)
         x = torch.tensor([[1.0, 1.0], [0.1, 10.0], [3.0, 1 / 3], [-1.0, -1.0]], dtype=torch.float64)
         p = points(u, x, 1)
-        assert joined(u, p[torch.tensor([0, 1, 0])], p[1:], 0.1, walk=walk).tolist() == [True, True, False]
+        assert are_joined(u, p[torch.tensor([0, 1, 0])], p[1:], 0.1, walk=walk).tolist() == [True, True, False]
 
     def test_rows_do_not_notice_each_other(self, walk):
         u = potential(two_rings(1.0, 1.5), 2)
         a = points(u, on_circles([0.0, 1.0, 2.0, 3.0]), 1)
         b = points(u, torch.cat([on_circles([1.0, 2.0]), on_circles([1.0, 2.0], 1.5)]), 1)
         walk = dataclasses.replace(walk, tries=1)
-        alone = torch.cat([joined(u, a[i : i + 1], b[i : i + 1], 0.1, walk=walk) for i in range(4)])
-        assert torch.equal(joined(u, a, b, 0.1, walk=walk), alone)
+        alone = torch.cat([are_joined(u, a[i : i + 1], b[i : i + 1], 0.1, walk=walk) for i in range(4)])
+        assert torch.equal(are_joined(u, a, b, 0.1, walk=walk), alone)
 
 
 class TestManyCoordinates:
@@ -150,15 +150,15 @@ class TestManyCoordinates:
         monkeypatch.setattr(u, "hessian", None)  # products with it are all that is used
         start = points(u, lowest.expand(4, -1), 3)
         walk = FamilyWalk(tries=3)
-        assert joined(u, start, goals, 0.1, walk=walk).tolist() == [True, True, False, False]
+        assert are_joined(u, start, goals, 0.1, walk=walk).tolist() == [True, True, False, False]
         assert extends(u, start[:1], 0.2).all()
 
     def test_no_pair_takes_more_products_than_allowed(self, monkeypatch):
         u = self.bottleneck()
         lowest = tsc.relax(u, u.sample(1), tol=1e-9).x[0]
         p = points(u, self.images(lowest, torch.eye(3), torch.diag(torch.tensor([-1.0, -1.0, 1.0]))), 3)
-        assert joined(u, p[:1], p[1:], 0.1).all()
-        assert not joined(u, p[:1], p[1:], 0.1, walk=FamilyWalk(max_products=20)).any()
+        assert are_joined(u, p[:1], p[1:], 0.1).all()
+        assert not are_joined(u, p[:1], p[1:], 0.1, walk=FamilyWalk(max_products=20)).any()
 
 
 class TestExtends:

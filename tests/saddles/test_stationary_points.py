@@ -12,7 +12,7 @@ from torchscape.errors import PotentialError
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.lennard_jones import LennardJones
 from torchscape.potentials.separable import DoubleWell
-from torchscape.saddles import Newton, Outcome, confirm, find_stationary
+from torchscape.saddles import NewtonSearch, Outcome, confirm, find_stationary
 from torchscape.saddles.distinct import first_of_each
 from torchscape.saddles.steps import gradient_step, index_step
 
@@ -177,7 +177,7 @@ def test_requests_that_make_no_sense_are_refused():
     with pytest.raises(PotentialError, match="one index each"):
         find_stationary(u, u.sample(3), target=torch.zeros(2).long())
     assert len(find_stationary(u, u.sample(0))) == 0
-    spent = find_stationary(u, u.sample(20), options=Newton(max_evaluations=2))
+    spent = find_stationary(u, u.sample(20), options=NewtonSearch(max_evaluations=2))
     assert (spent.n_evaluations <= 2).all()
 
 

@@ -61,13 +61,19 @@ def half_boxes(ndim: int) -> tuple[DoubleWell, torch.Tensor, Region, float]:
 
 
 @pytest.mark.parametrize(
-    ("ndim", "n_springs", "n_ladders", "steps"), [(2, 6, 8, 50), (5, 7, 8, 30), (8, 7, 8, 30)]
+    ("ndim", "n_force_constants", "n_ladders", "steps"), [(2, 6, 8, 50), (5, 7, 8, 30), (8, 7, 8, 30)]
 )
-def test_two_hundred_small_runs_scatter_as_their_errors_say(ndim, n_springs, n_ladders, steps):
+def test_two_hundred_small_runs_scatter_as_their_errors_say(ndim, n_force_constants, n_ladders, steps):
     u, minimum, inside, exact = half_boxes(ndim)
     n = 200
     found = basin_volumes(
-        u, minimum.repeat(n, 1), oracle=inside, n_springs=n_springs, n_ladders=n_ladders, steps=steps, burn_in=32
+        u,
+        minimum.repeat(n, 1),
+        oracle=inside,
+        n_force_constants=n_force_constants,
+        n_ladders=n_ladders,
+        steps=steps,
+        burn_in=32,
     )
     z = (found.log_volume - exact) / found.error
     assert 0.85 < float(z.std()) < 1.16
@@ -79,7 +85,14 @@ def test_errors_of_mbar_are_honest_too():
     pytest.importorskip("pymbar")
     u, minimum, inside, exact = half_boxes(3)
     found = basin_volumes(
-        u, minimum.repeat(60, 1), oracle=inside, n_springs=4, n_ladders=8, steps=12, burn_in=32, n_draws=300
+        u,
+        minimum.repeat(60, 1),
+        oracle=inside,
+        n_force_constants=4,
+        n_ladders=8,
+        steps=12,
+        burn_in=32,
+        n_draws=300,
     )
     value, error = mbar_volumes(found)
     z = (value - exact) / error

@@ -68,10 +68,10 @@ def check_boxes(ndim: int, n: int, oracle=None, largest: float = 0.2, **options)
     return found
 
 
-@pytest.mark.parametrize(("ndim", "n_springs"), [(2, 6), (5, 7), (10, 8), (20, 9)])
-def test_volumes_of_boxes(ndim, n_springs):
+@pytest.mark.parametrize(("ndim", "n_force_constants"), [(2, 6), (5, 7), (10, 8), (20, 9)])
+def test_volumes_of_boxes(ndim, n_force_constants):
     """From a burn-in that is long enough in two dimensions; in twenty it leaves r^2 15 % too small."""
-    found = check_boxes(ndim, 6, n_springs=n_springs, n_ladders=32, steps=50, burn_in=32)
+    found = check_boxes(ndim, 6, n_force_constants=n_force_constants, n_ladders=32, steps=50, burn_in=32)
     assert (found.walks.burn_in >= 6 * ndim).all()
 
 
@@ -80,7 +80,7 @@ def test_volumes_of_boxes_tested_by_quenches():
         2,
         2,
         Quenched(SteepestDescent(tol=0.05), capture=0.5),
-        n_springs=5,
+        n_force_constants=5,
         n_ladders=32,
         steps=12,
         burn_in=32,
@@ -89,21 +89,27 @@ def test_volumes_of_boxes_tested_by_quenches():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("ndim", "n", "n_springs", "n_ladders"), [(10, 3, 8, 16), (20, 1, 9, 32)])
-def test_volumes_of_boxes_tested_by_quenches_in_many_dimensions(ndim, n, n_springs, n_ladders):
+@pytest.mark.parametrize(("ndim", "n", "n_force_constants", "n_ladders"), [(10, 3, 8, 16), (20, 1, 9, 32)])
+def test_volumes_of_boxes_tested_by_quenches_in_many_dimensions(ndim, n, n_force_constants, n_ladders):
     """Every move followed downhill: 7 10^4 descents in ten dimensions (15 s of CPU), 1.5 10^5 in twenty."""
-    options = {"n_springs": n_springs, "n_ladders": n_ladders, "steps": 40, "burn_in": 32, "n_draws": 200}
+    options = {
+        "n_force_constants": n_force_constants,
+        "n_ladders": n_ladders,
+        "steps": 40,
+        "burn_in": 32,
+        "n_draws": 200,
+    }
     found = check_boxes(ndim, n, Quenched(capture=1.0), largest=0.4, **options)
     assert found.n_evaluations > 10 * found.n_quenches
 
 
 def test_mean_squares_are_those_of_truncated_normals(device):
-    """At every spring constant, against the closed form of a normal law cut off at the walls of its box."""
+    """At every force constant, against the closed form of a normal law cut off at the walls of its box."""
     u, minima, box = wells_of(3, 1, device)
     repeated = minima.expand(30, 3).contiguous()
-    found = basin_volumes(u, repeated, oracle=same_side(u), n_springs=6, n_ladders=8, steps=60)
+    found = basin_volumes(u, repeated, oracle=same_side(u), n_force_constants=6, n_ladders=8, steps=60)
     a, b = (box[0, :, i] - minima[0].cpu() for i in (0, 1))
-    exact, share = truncated_normal(found.spring.cpu()[..., None], a, b)
+    exact, share = truncated_normal(found.force_constant.cpu()[..., None], a, b)
     off = (found.mean_square.cpu() / exact.sum(2)).log()
     assert (off.mean(0).abs() < 3.5 * off.std(0) / 30**0.5).all()
     assert (off.std(0) < 0.15).all()
@@ -155,7 +161,7 @@ def gridded(name: str, n: int, device="cpu"):
 def test_areas_of_curved_basins_by_counting_cells(name, device):
     """The walks see the very cells that are counted, so that nothing but their own error is left."""
     u, minima, areas, cells = gridded(name, 60, device)
-    found = basin_volumes(u, minima, oracle=cells, n_springs=12, n_ladders=32, steps=200)
+    found = basin_volumes(u, minima, oracle=cells, n_force_constants=12, n_ladders=32, steps=200)
     z = (found.log_volume - areas.log()) / found.error
     assert z.abs().max() < 3.5
     assert (found.error < 0.05).all()
@@ -171,7 +177,7 @@ def test_volume_of_a_noisy_basin_is_the_integral_of_its_probability():
         Noisy(0.8, 0.02, 10, then=Quenched(SteepestDescent(tol=0.05), capture=0.5)),
     )
     minima = torch.tensor([[x for x, _ in u.wells(0)]]).double().T.contiguous()
-    found = basin_volumes(u, minima, oracle=oracle, n_springs=5, n_ladders=48, steps=12, burn_in=32)
+    found = basin_volumes(u, minima, oracle=oracle, n_force_constants=5, n_ladders=48, steps=12, burn_in=32)
     x = u.sample(8000, seed=9)
     member, _ = oracle.member(u, x, minima[:1].expand_as(x), torch.arange(len(x)))
     p = member.double().mean()
@@ -233,7 +239,7 @@ def by_quenches(u: Staircase) -> Quenched:
 
 @pytest.mark.parametrize(("ndim", "n_basins"), [(3, 60), (6, 150)])
 def test_minima_of_a_product_are_counted_by_walked_volumes(ndim, n_basins):
-    count = check_count(ndim, n_basins, same_interval, n_springs=7, n_ladders=6, steps=60, burn_in=32)
+    count = check_count(ndim, n_basins, same_interval, n_force_constants=7, n_ladders=6, steps=60, burn_in=32)
     assert count.log_omega_error < 0.2
 
 
@@ -241,7 +247,7 @@ def test_minima_of_a_product_are_counted_by_walked_volumes(ndim, n_basins):
 @pytest.mark.parametrize(("ndim", "n_basins"), [(3, 40), (6, 60)])
 def test_minima_of_a_product_are_counted_by_quenches(ndim, n_basins):
     """A thousand, and a million of them: 5 10^5 descents, 100 s of CPU, ln Omega to 0.13."""
-    options = {"n_springs": 6, "n_ladders": 6, "steps": 40, "burn_in": 32, "n_draws": 100}
+    options = {"n_force_constants": 6, "n_ladders": 6, "steps": 40, "burn_in": 32, "n_draws": 100}
     count = check_count(ndim, n_basins, by_quenches, **options)
     assert count.log_omega_error < 0.3
 
@@ -251,7 +257,14 @@ def test_minima_of_a_product_are_counted_by_quenches(ndim, n_basins):
 
 def test_a_basin_does_not_notice_the_others():
     u, minima, _ = wells_of(8, 5)
-    options = {"oracle": same_side(u), "n_springs": 5, "n_ladders": 8, "steps": 20, "burn_in": 32, "n_draws": 50}
+    options = {
+        "oracle": same_side(u),
+        "n_force_constants": 5,
+        "n_ladders": 8,
+        "steps": 20,
+        "burn_in": 32,
+        "n_draws": 50,
+    }
     together = basin_volumes(u, minima, **options)
     assert len(together.walks.burn_in.unique()) > 1  # some burn in longer than others
     for rows in ([1], [4, 0], [2, 3, 1]):
@@ -275,7 +288,7 @@ def test_quenches_do_not_notice_one_another(oracle):
 
 def test_seeds_decide_everything():
     u, minima, _ = wells_of(2, 3)
-    options = {"oracle": same_side(u), "n_springs": 4, "n_ladders": 2, "steps": 10, "n_draws": 50}
+    options = {"oracle": same_side(u), "n_force_constants": 4, "n_ladders": 2, "steps": 10, "n_draws": 50}
     first, again, other = (basin_volumes(u, minima, seed=seed, **options) for seed in (3, 3, 4))
     assert (first.walks.square == again.walks.square).all()
     assert (first.log_volume == again.log_volume).all()
@@ -289,20 +302,24 @@ def test_a_point_that_is_no_minimum_has_no_volume():
     u, minima, _ = wells_of(2, 1)
     points = torch.cat([minima, torch.zeros(1, 2).double()])
     around = Sublevel(u.energy(minima)[0].item() + 0.3)  # the barrier at 0 lies above it
-    found = basin_volumes(u, points, oracle=around, n_springs=4, n_ladders=4, steps=20, n_draws=50)
+    found = basin_volumes(u, points, oracle=around, n_force_constants=4, n_ladders=4, steps=20, n_draws=50)
     assert found.is_found.tolist() == [True, False]
     assert found.log_volume.isnan().tolist() == [False, True]
     assert found.error.isnan().tolist() == [False, True]
-    value, error = mbar_volumes(basin_volumes(u, minima, oracle=around, n_springs=4, n_ladders=8, steps=60))
+    value, error = mbar_volumes(
+        basin_volumes(u, minima, oracle=around, n_force_constants=4, n_ladders=8, steps=60)
+    )
     assert abs(value - found.log_volume[0]) < 4 * (error**2 + found.error[0] ** 2).sqrt()
 
 
 def test_an_open_basin_is_complained_of(monkeypatch):
-    """A strip that goes on for ever: without a spring the walk never settles."""
+    """A strip that goes on for ever: without a force constant the walk never settles."""
     monkeypatch.setattr(walks, "_DOUBLINGS", 3)
     u, strip = Quadratic([1.0, 1.0]), Region(lambda x, minimum: x[:, 0].abs() < 1)
     with pytest.warns(SamplingWarning, match="box if they are open"):
-        basin_volumes(u, torch.zeros(1, 2).double(), oracle=strip, n_springs=4, n_ladders=2, steps=10, burn_in=0)
+        basin_volumes(
+            u, torch.zeros(1, 2).double(), oracle=strip, n_force_constants=4, n_ladders=2, steps=10, burn_in=0
+        )
 
 
 def test_what_makes_no_sense_is_refused():
@@ -310,8 +327,8 @@ def test_what_makes_no_sense_is_refused():
     for wrong in (minima[:, :1], minima[:0]):
         with pytest.raises(PotentialError, match=r"\[N, 2\]"):
             basin_volumes(u, wrong)
-    for option in ({"n_springs": 3}, {"n_ladders": 1}, {"steps": 4}, {"burn_in": -1}, {"inside": 1.0}):
-        with pytest.raises(TorchscapeError, match="4 springs, 2 ladders, 8 steps"):
+    for option in ({"n_force_constants": 3}, {"n_ladders": 1}, {"steps": 4}, {"burn_in": -1}, {"inside": 1.0}):
+        with pytest.raises(TorchscapeError, match="4 force constants, 2 ladders, 8 steps"):
             basin_volumes(u, minima, **option)
     with pytest.raises(TorchscapeError, match="NaN"):
         basin_volumes(u, minima * math.nan)

@@ -12,7 +12,7 @@ import torch
 
 from torchscape.errors import TorchscapeError
 from torchscape.sampling import (
-    Gaussian,
+    FixedBandwidth,
     Neighbours,
     VariableBandwidth,
     diffusion_map,
@@ -56,7 +56,7 @@ def quantiles(n: int) -> torch.Tensor:
 
 
 def test_circle_has_squares_for_eigenvalues(device):
-    found = diffusion_map(even(1200, device), kernel=Gaussian(2e-4), alpha=1.0, n_functions=8)
+    found = diffusion_map(even(1200, device), kernel=FixedBandwidth(2e-4), alpha=1.0, n_functions=8)
     expected = torch.tensor([1.0, 1, 4, 4, 9, 9, 16, 16], dtype=torch.float64, device=device)
     # The first error of (1 - e^(-e k^2)) / e, and of chords for arcs, is e times k^4.
     torch.testing.assert_close(found.eigenvalues, expected, rtol=4e-3, atol=0)
@@ -66,7 +66,9 @@ def test_circle_has_squares_for_eigenvalues(device):
 
 def test_error_on_the_circle_falls_with_epsilon():
     errors = [
-        abs(float(diffusion_map(even(1200), kernel=Gaussian(e), alpha=1.0, n_functions=4).eigenvalues[2]) - 4)
+        abs(
+            float(diffusion_map(even(1200), kernel=FixedBandwidth(e), alpha=1.0, n_functions=4).eigenvalues[2]) - 4
+        )
         for e in (1.6e-3, 8e-4, 4e-4)
     ]
     ratios = [errors[0] / errors[1], errors[1] / errors[2]]
@@ -75,7 +77,7 @@ def test_error_on_the_circle_falls_with_epsilon():
 
 def test_functions_on_the_circle_are_cosines():
     n = 600
-    found = diffusion_map(even(n), kernel=Gaussian(1e-3), alpha=1.0, n_functions=6)
+    found = diffusion_map(even(n), kernel=FixedBandwidth(1e-3), alpha=1.0, n_functions=6)
     angle = np.arange(n) * 2 * np.pi / n
     for k in (1, 2, 3):
         wave = np.stack([np.cos(k * angle), np.sin(k * angle)], 1) * np.sqrt(2)
@@ -88,7 +90,7 @@ def test_functions_on_the_circle_are_cosines():
     torch.testing.assert_close(square, torch.full_like(square, 2.0), rtol=2e-3, atol=0)
 
 
-@pytest.mark.parametrize("kernel", [Gaussian(1e-3), VariableBandwidth(dimension=1, epsilon=1e-3)])
+@pytest.mark.parametrize("kernel", [FixedBandwidth(1e-3), VariableBandwidth(dimension=1, epsilon=1e-3)])
 def test_nystrom_on_the_circle(kernel):
     points = even(600)
     found = diffusion_map(points, kernel=kernel, n_functions=4)
@@ -111,7 +113,7 @@ def test_alpha_one_does_not_see_the_density():
     points = circle(angle)
     assert float(angle.diff().max() / angle.diff().min()) == pytest.approx(3.0, rel=0.01)
     squares = torch.tensor([1.0, 1, 4, 4, 9, 9], dtype=torch.float64)
-    kernel = Gaussian(3e-4)
+    kernel = FixedBandwidth(3e-4)
     found = diffusion_map(points, kernel=kernel, alpha=1.0, n_functions=6)
     torch.testing.assert_close(found.eigenvalues, squares, rtol=5e-3, atol=0)
     biased = diffusion_map(points, kernel=kernel, alpha=0.0, n_functions=6)
@@ -143,7 +145,7 @@ def test_rates_do_not_feel_the_width_of_the_kernel_where_its_eigenvalues_do(epsi
     angle = torch.arange(700, dtype=torch.float64) * (2 * math.pi / 700)
     arc = (angle[:, None] - angle).abs()
     near = Neighbours.of_distances(torch.minimum(arc, 2 * math.pi - arc))
-    found = diffusion_map(near, kernel=Gaussian(epsilon), alpha=1.0, n_functions=6)
+    found = diffusion_map(near, kernel=FixedBandwidth(epsilon), alpha=1.0, n_functions=6)
     squares = torch.tensor([1.0, 1, 4, 4, 9, 9], dtype=torch.float64)
     torch.testing.assert_close(found.rates(random=False), squares, rtol=1e-8, atol=0)
     torch.testing.assert_close(found.time_scales, 1 / found.rates(), rtol=1e-12, atol=0)
@@ -155,7 +157,7 @@ def test_the_own_value_of_a_point_is_left_out_of_rates_from_samples():
     with its clock run faster by the share of the diagonal. To first order in that share, about a tenth here."""
     u = torch.rand(250, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     points, epsilon = circle(2 * math.pi * u), 4e-3
-    found = diffusion_map(points, kernel=Gaussian(epsilon), alpha=1.0, n_functions=4, n_neighbours=250)
+    found = diffusion_map(points, kernel=FixedBandwidth(epsilon), alpha=1.0, n_functions=4, n_neighbours=250)
     kernel = torch.exp(-torch.cdist(points, points).square() / (4 * epsilon)).numpy()
     weight = 1 / kernel.sum(1)
     joint = weight[:, None] * kernel * weight
@@ -186,13 +188,13 @@ def test_rates_from_random_samples_with_nothing_chosen_by_hand():
 
 def test_an_outlier_is_told_from_a_slow_coordinate():
     points = torch.cat([even(300), torch.tensor([[1.3, 0.0]]).double()])
-    found = diffusion_map(points, kernel=Gaussian(2.5e-3), alpha=1.0, n_functions=3, n_neighbours=301)
+    found = diffusion_map(points, kernel=FixedBandwidth(2.5e-3), alpha=1.0, n_functions=3, n_neighbours=301)
     lonely = found.concentration.argmax()
     assert float(found.functions[:, lonely].abs().argmax()) == 300
     assert float(found.concentration[lonely]) > 0.5
     others = [k for k in range(3) if k != lonely]
     assert float(found.concentration[others].max()) < 0.05
-    assert float(diffusion_map(even(300), kernel=Gaussian(2.5e-3), alpha=1.0).concentration.max()) < 0.01
+    assert float(diffusion_map(even(300), kernel=FixedBandwidth(2.5e-3), alpha=1.0).concentration.max()) < 0.01
 
 
 def test_rates_of_two_thousand_samples_on_a_line():
@@ -206,7 +208,7 @@ def test_target_measure_gives_the_double_well_whatever_the_samples():
     grid, rates, functions = fine_generator(-2.2, 2.2)
     x = torch.linspace(-2.2, 2.2, 2000, dtype=torch.float64)
     found = diffusion_map(
-        x[:, None], kernel=Gaussian(2e-4), log_target=-double_well(x), n_functions=3, n_neighbours=128
+        x[:, None], kernel=FixedBandwidth(2e-4), log_target=-double_well(x), n_functions=3, n_neighbours=128
     )
     np.testing.assert_allclose(found.eigenvalues.numpy(), rates[:3], rtol=0.01)
     bulk = double_well(x).numpy() < 6.0
@@ -227,7 +229,9 @@ def test_gaussian_kernel_against_pydiffmap(alpha):
     pydiffmap = pytest.importorskip("pydiffmap.diffusion_map")
     x = np.random.default_rng(1).uniform(-1, 1, (400, 2))
     theirs = pydiffmap.DiffusionMap.from_sklearn(alpha=alpha, k=60, epsilon=0.01, n_evecs=4).fit(x)
-    mine = diffusion_map(torch.as_tensor(x), kernel=Gaussian(0.01), alpha=alpha, n_functions=4, n_neighbours=60)
+    mine = diffusion_map(
+        torch.as_tensor(x), kernel=FixedBandwidth(0.01), alpha=alpha, n_functions=4, n_neighbours=60
+    )
     np.testing.assert_allclose(mine.eigenvalues.numpy(), -theirs.evals, rtol=1e-8)
     overlap = np.abs((mine.functions.numpy() * theirs.evecs).sum(0))
     norms = np.linalg.norm(mine.functions.numpy(), axis=0) * np.linalg.norm(theirs.evecs, axis=0)
@@ -252,7 +256,7 @@ def test_variable_bandwidth_and_target_against_pydiffmap():
         alpha=1.0, k=400, epsilon=0.05, n_evecs=4, change_of_measure=lambda y: np.exp(-0.5 * (y**2).sum())
     ).fit(x)
     mine = diffusion_map(
-        torch.as_tensor(x), kernel=Gaussian(0.05), log_target=torch.as_tensor(log_target), n_functions=4,
+        torch.as_tensor(x), kernel=FixedBandwidth(0.05), log_target=torch.as_tensor(log_target), n_functions=4,
         n_neighbours=400,
     )  # fmt: skip
     np.testing.assert_allclose(mine.eigenvalues.numpy(), -theirs.evals, rtol=1e-8)
@@ -306,10 +310,10 @@ def test_log_sum_tells_the_dimension(ndim):
 def test_what_does_not_hold_together_is_refused():
     apart = torch.cat([torch.randn(50, 1), torch.randn(50, 1) + 1e4]).double()
     with pytest.raises(TorchscapeError, match="2 groups"):
-        diffusion_map(apart, kernel=Gaussian(0.5), n_neighbours=100)
+        diffusion_map(apart, kernel=FixedBandwidth(0.5), n_neighbours=100)
     with pytest.raises(TorchscapeError, match="only one of the two"):
         diffusion_map(apart, alpha=1.0, log_target=apart[:, 0])
     with pytest.raises(TorchscapeError, match="far from all points"):
-        diffusion_map(even(100), kernel=Gaussian(0.01)).extend(torch.tensor([[1e6, 0.0]]).double())
+        diffusion_map(even(100), kernel=FixedBandwidth(0.01)).extend(torch.tensor([[1e6, 0.0]]).double())
     with pytest.raises(TorchscapeError, match="NaN or infinite"):
         diffusion_map(torch.full((10, 2), torch.nan).double())

@@ -14,7 +14,7 @@ from torchscape.analysis.kinetics import *
 from torchscape.analysis.rarefaction import RarefactionCurve, rarefaction_curve
 from torchscape.analysis.thermodynamics import *
 from torchscape.analysis.topology import *
-from torchscape.deprecation import moved
+from torchscape.deprecation import old_names
 
 __all__ = [
     "Completeness",
@@ -84,4 +84,4 @@ if not TYPE_CHECKING:  # a type checker shall know the old names no longer
         "saturation": "torchscape.analysis.rarefaction_curve",
     }
     _IN_METRICS_NOW = {name: f"torchscape.metrics.{name}" for name in _IN_METRICS}
-    __getattr__ = moved(__name__, _IN_METRICS_NOW | _RENAMED, until="0.2")
+    __getattr__ = old_names(__name__, _IN_METRICS_NOW | _RENAMED, until="0.2")

@@ -49,10 +49,10 @@ class FamilyEvent:
     reason: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind} at {self.value:.8g} +- {self.uncertainty:.1g}: {self._told} ({self.reason})"
+        return f"{self.kind} at {self.value:.8g} +- {self.uncertainty:.1g}: {self._sentence} ({self.reason})"
 
     @property
-    def _told(self) -> str:
+    def _sentence(self) -> str:
         """What happens to whom."""
         several = len(self.branches) > 1
         who = f"branch{'es' * several} {', '.join(map(str, self.branches))}"

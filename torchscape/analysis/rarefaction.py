@@ -84,7 +84,7 @@ def rarefaction_curve(
         raise TorchscapeError("a rarefaction curve begins with one search: give numbers of searches >= 1")
     unseen = Unseen.of(f1, f2)
     counts, f = hits[hits > 0].cpu().unique(return_counts=True)
-    inside, variance_inside = _rarefied(m.clamp(max=n), counts, f.double(), n, s + unseen.f0)
+    inside, variance_inside = _rarefy(m.clamp(max=n), counts, f.double(), n, s + unseen.f0)
     further = (m - n).clamp(min=0).double()
     beyond, variance_beyond = unseen.emerging(n, further), unseen.variance(n, s, further)
     sigma = torch.where(m <= n, variance_inside, variance_beyond).clamp(min=0).sqrt()
@@ -92,7 +92,7 @@ def rarefaction_curve(
     return RarefactionCurve(m, found, (found - z * sigma).clamp(min=0), found + z * sigma, n, level)
 
 
-def _rarefied(
+def _rarefy(
     m: Int[Tensor, "T"], counts: Int[Tensor, "K"], f: Float[Tensor, "K"], n: int, richness: float
 ) -> tuple[Float[Tensor, "T"], Float[Tensor, "T"]]:
     """S(m) and its unconditional variance, where f points were hit ``counts`` times each."""

@@ -13,7 +13,7 @@ from torchscape import analysis
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 
-__all__ = ["analysed", "told"]
+__all__ = ["analysed", "describe"]
 
 
 def analysed(
@@ -178,7 +178,7 @@ def _kinetics(network: Network, temperature: float, a: Sequence[int], b: Sequenc
 # --- in words ---------------------------------------------------------------------------------------------
 
 
-def told(result: dict[str, Any]) -> str:
+def describe(result: dict[str, Any]) -> str:
     """The result for people: a line per temperature, then what does not depend on it."""
     parts = [_table(result)]
     if result["peaks"]:

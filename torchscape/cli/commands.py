@@ -70,7 +70,7 @@ def info(arguments: argparse.Namespace) -> int:
 
 
 def copy(arguments: argparse.Namespace) -> int:
-    """Copy a landscape file, whether or not somebody is writing it."""
+    """Copy a landscape file, whether or not it is being written."""
     with _reading(arguments.db) as landscape:
         print(landscape.copy(arguments.output))
     return 0
@@ -149,7 +149,7 @@ def analyse(arguments: argparse.Namespace) -> int:
         n_random=arguments.random,
         seed=arguments.seed,
     )
-    print(_json(result) if arguments.json else analysis.told(result))
+    print(_json(result) if arguments.json else analysis.describe(result))
     return 0
 
 

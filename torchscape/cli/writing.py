@@ -71,7 +71,7 @@ def _pyg(network: Network, output: Path, coords: bool) -> list[Path]:
 
 
 def _is_pyg(path: Path) -> bool:
-    """Whether a file holds a ``Data`` of PyTorch Geometric, not the weights of somebody's model."""
+    """Whether a file holds a ``Data`` of PyTorch Geometric, not the weights of a model."""
     try:
         with zipfile.ZipFile(path) as archive:
             pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]

@@ -9,7 +9,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from torchscape.deprecation import moved
+from torchscape.deprecation import old_names
 from torchscape.explore.barriers import LowerBarriers
 from torchscape.explore.basin_hopping import BasinHopping
 from torchscape.explore.budget import Budget
@@ -58,7 +58,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # which type checkers would take for any name at all
-    __getattr__ = moved(__name__, {"explore_family": "torchscape.families.explore_family"}, until="0.2")
+    __getattr__ = old_names(__name__, {"explore_family": "torchscape.families.explore_family"}, until="0.2")
 
 
 class _CallableRoom(ModuleType):

@@ -217,7 +217,7 @@ class _Walk:
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether nobody will jump again, whoever comes back."""
+        """Whether no walker will jump again, whichever comes back."""
         return len(self.ready) == 0 and bool((self.hop >= self.until - 1).all())
 
     def give(self, walkers: Int[Tensor, "K"], points: StationaryPoints) -> None:

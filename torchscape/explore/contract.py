@@ -48,7 +48,7 @@ def check_strategy(
         >>> check_strategy(tsc.BasinHopping(walkers=8, hops=2, round_hops=1), tsc.potentials.Himmelblau())
     """
     strategies, name = [*before, strategy], type(strategy).__name__
-    whole, n_rounds = _explored(potential, strategies, InProcess(), seed)
+    whole, n_rounds = _explore(potential, strategies, InProcess(), seed)
     if n_rounds == 0:
         raise TorchscapeError(
             f"{name} proposes nothing: give a potential, or strategies before it, with work for it"
@@ -69,7 +69,7 @@ def check_strategy(
                 "must remember belongs into the state that absorb returns"
             )
         explore(landscape, potential, executor=_None(), **options)
-    parts, _ = _explored(potential, strategies, _Parts(), seed)
+    parts, _ = _explore(potential, strategies, _Parts(), seed)
     if told := _difference(parts, whole, exact=False):
         raise TorchscapeError(
             f"the tasks of {name}, cut into parts, find other {told}: rows must not depend on their numbers in a "
@@ -97,8 +97,8 @@ def check_executor(executor: Executor, potential: Potential | None = None, *, se
     name = type(executor).__name__
     potential = Himmelblau() if potential is None else potential
     strategies = [BasinHopping(walkers=16, hops=2), ConnectMinima()]
-    whole, _ = _explored(potential, strategies, InProcess(), seed)
-    there, _ = _explored(potential, strategies, executor, seed)
+    whole, _ = _explore(potential, strategies, InProcess(), seed)
+    there, _ = _explore(potential, strategies, executor, seed)
     if told := _difference(there, whole, exact=False):
         raise TorchscapeError(f"with {name} an exploration finds other {told} than in one process")
     numbers = [one.n_quenches for one in executor.run(potential, [_Numbered(n) for n in range(5)])]
@@ -175,7 +175,7 @@ class _Failing:
         raise ArithmeticError("on purpose")
 
 
-def _explored(
+def _explore(
     potential: Potential, strategies: Sequence[Strategy], executor: Executor, seed: int
 ) -> tuple[dict[str, Tensor], int]:
     """What an exploration finds, and in how many rounds of the last strategy."""

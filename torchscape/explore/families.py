@@ -17,7 +17,7 @@ from torchscape.potentials.base import Potential
 from torchscape.saddles import characterise
 from torchscape.saddles.certify import exact_twin, in_dtype, with_rows
 from torchscape.saddles.decomposition import finite_rows, rows_within
-from torchscape.saddles.families import FamilyWalk, extends, joined
+from torchscape.saddles.families import FamilyWalk, are_joined, extends
 from torchscape.sparse import links
 from torchscape.types import Bool, Float, Int, Tensor
 
@@ -57,7 +57,7 @@ def merge_families(landscape: Landscape, potential: Potential, *, walk: FamilyWa
     if bool(flat.any()):
         rows = flat.nonzero()[:, 0]
         before, after = _labels(landscape, potential, ids[rows], points[rows.to(points.x.device)], radius, walk)
-        # Who has met nobody may be a minimum of fourth order, whose eigenvalue is zero as well.
+        # What has met no other may be a minimum of fourth order, whose eigenvalue is zero as well.
         met = torch.isin(ids, torch.cat([before[before != after], after[before != after]]))
         alone = (flat & ~met).nonzero()[:, 0]
         flat[alone] = extends(potential, points[alone.to(points.x.device)], 2 * radius, walk=walk).cpu()
@@ -105,7 +105,7 @@ def _labels(
         a, b = (nodes[end.to(nodes.x.device)] for end in pairs.T)
         # The straight way first, for everybody: what is joined then needs no wandering.
         way = dataclasses.replace(walk, tries=2) if number < 2 else walk
-        met = joined(potential, a, b, radius, walk=way, seed=number).cpu()
+        met = are_joined(potential, a, b, radius, walk=way, seed=number).cpu()
         same, refused = torch.cat([same, pairs[met]]), torch.cat([refused, pairs[~met]])
     component = _components(label, same)
     least = torch.full((int(component.max()) + 1,), torch.iinfo(torch.int64).max)

@@ -23,7 +23,7 @@ _USUAL = (2 * math.pi, math.pi, 4 * math.pi, 1.0, 2.0, 180.0, 360.0)
 
 
 def find_invariances(landscape: Landscape, potential: Potential) -> dict[str, Any]:
-    """Directions along which U is constant, and periods of single coordinates, that nobody declared.
+    """Directions along which U is constant, and periods of single coordinates, that are not declared.
 
     Looked for where minima have flat directions or share their energy, and only where
     :class:`~torchscape.symmetry.Translations` can declare what is found. Candidates are directions that are flat
@@ -36,13 +36,13 @@ def find_invariances(landscape: Landscape, potential: Potential) -> dict[str, An
     """
     found: dict[str, Any] = {}
     if type(potential.symmetry) in (Symmetry, Translations) and potential.ndim <= _MOST_COORDINATES:
-        found = _found(landscape, potential)
+        found = _find(landscape, potential)
     if found or landscape.load_state("invariances"):
         landscape.save_state("invariances", found)
     return found
 
 
-def _found(landscape: Landscape, potential: Potential) -> dict[str, Any]:
+def _find(landscape: Landscape, potential: Potential) -> dict[str, Any]:
     ids = landscape.minimum_ids()
     flat = landscape.flat_directions(ids)
     energy = landscape.minima(ids[:0]).energy if not len(ids) else landscape.minima(ids).energy.cpu()

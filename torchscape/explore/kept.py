@@ -44,7 +44,7 @@ class Pace:
 class Kept:
     """The ledger of one round (or of the curvatures), and its part of the file.
 
-    Entries are written whenever somebody looks and eight seconds have passed, so that a killed process loses no
+    Entries are written whenever a loop looks and eight seconds have passed, so that a killed process loses no
     more than that; short rounds write nothing. Landscapes in memory die with the process: they are written to when
     the round is cut short.
     """
@@ -119,7 +119,7 @@ class Kept:
         return [(f"{first + n:06d}", entry) for n, entry in enumerate(entries)]
 
     def drop(self) -> None:
-        """The round has ended: nobody will ask again."""
+        """The round has ended: it is not asked for again."""
         self.landscape.drop_states(self.prefix)
 
     def show(self) -> None:

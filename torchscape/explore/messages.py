@@ -83,7 +83,7 @@ def send(connection: Connection, data: bytes) -> None:
     """Bytes of an object, as :func:`packed` makes them.
 
     Raises:
-        Closed: if nobody listens.
+        Closed: if the other end does not listen.
     """
     try:
         connection.send_bytes(data)
@@ -95,7 +95,7 @@ def receive(connection: Connection) -> Any:
     """The next object.
 
     Raises:
-        Closed: if nobody will send one.
+        Closed: if the other end will send none.
     """
     try:
         data = connection.recv_bytes()

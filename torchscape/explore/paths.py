@@ -9,7 +9,7 @@ from torchscape.interrupts import interruptible
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
-from torchscape.saddles.descend import Descent
+from torchscape.saddles.downhill_paths import Descent
 from torchscape.saddles.pathway import pathways
 from torchscape.types import Int, Tensor
 
@@ -77,7 +77,7 @@ def _integrate(
 ) -> int:
     found = pathways(potential, landscape.transition_states(ids), n_points=n_points, options=options)
     arc, energy = found.arc.cpu(), found.energy.cpu()
-    reached = torch.stack([_known(landscape, found.minus), _known(landscape, found.plus)], 1)
+    reached = torch.stack([_ids_of(landscape, found.minus), _ids_of(landscape, found.plus)], 1)
     ends = landscape.ends(ids)
     turned = (reached == ends.flip(1)).all(1) & ~(reached == ends).all(1)
     arc = torch.where(turned[:, None], arc[:, -1:] - arc.flip(1), arc)
@@ -87,6 +87,6 @@ def _integrate(
     return int(good.sum())
 
 
-def _known(landscape: Landscape, points) -> Int[Tensor, "K"]:
-    """Ids of the minima that paths ended in; -1 where they did not converge or nobody knows the minimum."""
+def _ids_of(landscape: Landscape, points) -> Int[Tensor, "K"]:
+    """Ids of the minima that paths ended in; -1 where they did not converge or the minimum is not known."""
     return torch.where(points.converged.cpu(), landscape.find(points), -1)

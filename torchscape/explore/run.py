@@ -25,7 +25,7 @@ from torchscape.explore.strategy import Round, Strategy, state_keys
 from torchscape.explore.tasks import Found
 from torchscape.interrupts import interruptible
 from torchscape.landscape import Landscape
-from torchscape.landscape.summary import NO_MINIMUM, UP_TO_FAMILIES, nothing_found
+from torchscape.landscape.summary import NO_MINIMUM, UP_TO_FAMILIES, explain_no_minima
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential, hash_settings
 from torchscape.potentials.probe import probe
@@ -153,7 +153,7 @@ class _Loop:
         return report, advice + [report.advice] * bool(report.advice)
 
     def run(self, strategies: Sequence[Strategy]) -> str:
-        """Turn after turn, until nobody has anything left to try or a budget runs out; the status.
+        """Turn after turn, until none has anything left to try or a budget runs out; the status.
 
         Whose turn it is gets stored: a strategy that has had its turn is not asked again before its time when
         a killed run resumes, although the landscape has changed since.
@@ -196,7 +196,7 @@ class _Loop:
         state: Any = stored
         with contextlib.ExitStack() as stack:
             bar = None
-            while (round := self._proposed(strategy, f"{key}/{n_rounds + 1}", state)) is not None:
+            while (round := self._propose(strategy, f"{key}/{n_rounds + 1}", state)) is not None:
                 if limit := self._exceeded():
                     return n_rounds - first, limit
                 if bar is None:
@@ -213,7 +213,7 @@ class _Loop:
                 bar.show(state)
         return n_rounds - first, None
 
-    def _proposed(self, strategy: Strategy, name: str, state: Any) -> Round | None:
+    def _propose(self, strategy: Strategy, name: str, state: Any) -> Round | None:
         """The next round; where it was begun before and cut short, the same as then."""
         if self.landscape.provisional != name:
             return strategy.propose(self.landscape, self.potential, state)
@@ -235,7 +235,7 @@ class _Loop:
     ) -> Any:
         """Points, pairs, the record of the tasks and the next state: all of it or nothing."""
         self.landscape.withdraw(kept.name)
-        judged = self._judged(results)
+        judged = self._judge(results)
         with self.landscape.transaction():
             ids = []
             for number, (task, found) in enumerate(zip(round.tasks, results, strict=True)):
@@ -255,7 +255,7 @@ class _Loop:
                 for outcome, n in found.saddles.outcomes.items():
                     self.outcomes[outcome] = self.outcomes.get(outcome, 0) + n
 
-    def _judged(self, results: list[Found]) -> dict[str, tuple[StationaryPoints, Int[Tensor, "_"]]]:
+    def _judge(self, results: list[Found]) -> dict[str, tuple[StationaryPoints, Int[Tensor, "_"]]]:
         """Minima (or else ends of paths) with their certificates, where nothing that is written first can matter.
 
         To certify them may take long; outside of the transaction it can be cut short, and is not begun anew.
@@ -264,12 +264,12 @@ class _Loop:
             return {}
         found, certificate = results[0], Certificate(dense_limit=curvatures.FEW)
         if len(found.minima):
-            return {"minima": self._certified(found.minima, certificate)}
+            return {"minima": self._certify(found.minima, certificate)}
         if found.saddles is None:
             return {}
-        return {"ends": self._certified(_ends(found.saddles), certificate)}
+        return {"ends": self._certify(_ends(found.saddles), certificate)}
 
-    def _certified(
+    def _certify(
         self, points: StationaryPoints, certificate: Certificate
     ) -> tuple[StationaryPoints, Int[Tensor, "_"]]:
         return self.landscape.certified(points, certificate, certify=self.shared.certify)
@@ -346,7 +346,7 @@ class _Loop:
             return ""
         idle = status == NO_MINIMUM and self.n_evaluations == 0
         remedy = "no quench was made: put BasinHopping() among the strategies" if idle else ""
-        return nothing_found(self.landscape.refusals()) or remedy
+        return explain_no_minima(self.landscape.refusals()) or remedy
 
     def report(self, status: str) -> ExploreReport:
         return ExploreReport(

@@ -14,7 +14,7 @@ from torchscape.explore.tasks import Found, blocks, joined_saddles
 from torchscape.landscape import Landscape
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
-from torchscape.saddles import Newton, confirm, find_stationary
+from torchscape.saddles import NewtonSearch, confirm, find_stationary
 from torchscape.types import Bool, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
@@ -26,8 +26,8 @@ class StationarySearch(Strategy):
     """Searches for stationary points of every index from random starts.
 
     Every other search goes to whatever is near, the rest aims in turn for every index that is known to occur and
-    for the next one (see :class:`~torchscape.saddles.Newton`): the former finds more where points are many, the
-    latter where they are few.
+    for the next one (see :class:`~torchscape.saddles.NewtonSearch`): the former finds more where points are many,
+    the latter where they are few.
 
     Minima are added as minima; points of index 1 become transition states once their downhill paths are
     followed; the others are kept beside the network (``landscape.stationary_points()``,
@@ -57,7 +57,7 @@ class StationarySearch(Strategy):
     starts: int = 5000
     patience: int | None = 1000
     round_starts: int = 512
-    search: Newton = dataclasses.field(default_factory=Newton)
+    search: NewtonSearch = dataclasses.field(default_factory=NewtonSearch)
     tol: float | None = None
     name = "stationary"
     any_time = ("starts", "patience")
@@ -105,7 +105,7 @@ class Searches:
     first: int
     stop: int
     n_aims: int
-    search: Newton
+    search: NewtonSearch
     kind = "stationary"
 
     @property

@@ -79,7 +79,7 @@ def _settings(strategy: Strategy) -> dict[str, Any]:
 
 
 def state_keys(strategies: Sequence[Strategy], seed: int) -> list[str]:
-    """Under which name the state of each strategy is stored: what it is, and the how-manieth of its kind."""
+    """The name under which each strategy is stored: what it is, and its number among those of its kind."""
     keys: list[str] = []
     for strategy in strategies:
         # The address of an object without a repr of its own would be another one in the next process.

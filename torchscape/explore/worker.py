@@ -97,7 +97,7 @@ class Worker:
         except Stopped:
             answer = ("stopped", number)
         except Exception as error:
-            answer = ("failed", number, *_told(error))
+            answer = ("failed", number, *_describe_error(error))
         send(self.connection, pickle.dumps(answer))
 
     def look(self, every: float = _EVERY) -> None:
@@ -125,7 +125,7 @@ class Worker:
             self.counts, self.counted = {}, now
 
 
-def _told(error: Exception) -> tuple[bytes, str]:
+def _describe_error(error: Exception) -> tuple[bytes, str]:
     """An error as bytes, with where it was raised."""
     where = "".join(traceback.format_exception(error))
     try:

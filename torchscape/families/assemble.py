@@ -11,7 +11,7 @@ from torchscape.families.bifurcations import Bifurcation, softest_modes
 from torchscape.families.branches import Crossing, Sweeps
 from torchscape.families.endings import Ending
 from torchscape.families.members import DOWN, UP, Member
-from torchscape.landscape.summary import nothing_found
+from torchscape.landscape.summary import explain_no_minima
 from torchscape.types import Bool, Tensor
 
 __all__ = ["assemble"]
@@ -231,7 +231,9 @@ def _event(group: _Group) -> FamilyEvent:
 
 def _notes(members, followed: Bool[Tensor, "G"]) -> tuple[str, ...]:
     """Which members have no minima, and between which of them nothing could be followed; and why."""
-    bare = [(member.value, nothing_found(member.landscape.refusals())) for member in members if not len(member)]
+    bare = [
+        (member.value, explain_no_minima(member.landscape.refusals())) for member in members if not len(member)
+    ]
     apart = [
         f"{a.potential.ndim} coordinates at {a.value:g}, {b.potential.ndim} at {b.value:g}: "
         "no branch can be followed from one to the other"

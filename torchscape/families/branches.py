@@ -148,7 +148,7 @@ class Sweeps:
         for n, (row, target) in enumerate(zip(rows.tolist(), targets.tolist(), strict=True)):
             arrival = arrivals[n : n + 1]
             if int(to.link[target, 1 - way]) >= 0:
-                self.endings[k, row, way] = self._taken(member, row, to)
+                self.endings[k, row, way] = self._take(member, row, to)
                 continue
             member.link[row, way], to.link[target, 1 - way] = target, row
             to.points.x[target] = arrival.x[0]  # the image that continues the branch
@@ -162,7 +162,7 @@ class Sweeps:
                     lower = (k, row) if way == UP else (k - 1, target)
                     self.crossings.append(Crossing(*lower, found))
 
-    def _taken(self, member: Member, row: int, to: Member) -> Ending:
+    def _take(self, member: Member, row: int, to: Member) -> Ending:
         middle, half = 0.5 * (member.value + to.value), 0.5 * abs(to.value - member.value)
         reason = "arrived where another branch had arrived before"
         point = member.points[row : row + 1]

@@ -12,10 +12,10 @@ from torchscape.optimise import relax
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.characterise import characterise
+from torchscape.saddles.characterisation import characterise
 from torchscape.saddles.eigen import lowest_eigenpairs
-from torchscape.saddles.follow import follow
-from torchscape.saddles.stationary import Newton, find_stationary
+from torchscape.saddles.eigenvector_following import follow
+from torchscape.saddles.stationary import NewtonSearch, find_stationary
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, POSITIVE, Range, check_fields
 
@@ -34,7 +34,7 @@ class Continuation:
         dense_limit: coordinates up to which Hessians are formed.
     """
 
-    newton: Newton = dataclasses.field(default_factory=lambda: Newton(first_step=0.3))
+    newton: NewtonSearch = dataclasses.field(default_factory=lambda: NewtonSearch(first_step=0.3))
     max_jump: float = 2.0
     least_part: float = 2.0**-8
     dense_limit: int = DENSE_BRANCHES

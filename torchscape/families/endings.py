@@ -131,12 +131,12 @@ class _Loss:
             return None
         hit = min(max(hit, min(self.low, self.high)), max(self.low, self.high))
         x = self.x + self.velocity * (hit - self.low)
-        return self._told("left the box", hit, uncertainty, reason, x=bounds.clamp(x))
+        return self._event("left the box", hit, uncertainty, reason, x=bounds.clamp(x))
 
     def _left(self, found: Exit) -> Ending:
         """On the wall, the coordinate in the place of the control parameter."""
         reason = f"coordinate {found.coordinate} reaches its bound {float(found.x[found.coordinate]):.6g}"
-        ending = self._told("left the box", found.value, found.uncertainty, reason, x=found.x)
+        ending = self._event("left the box", found.value, found.uncertainty, reason, x=found.x)
         return dataclasses.replace(ending, energy=found.energy)
 
     def _hit(self, value: float, x: Float[Tensor, "D"], velocity: Float[Tensor, "D"]) -> tuple[float, int]:
@@ -179,7 +179,7 @@ class _Loss:
         reason = "the square of the softest eigenvalue extrapolates to zero"
         near, far = abs(self.low - root) ** 0.5, abs(value - root) ** 0.5
         goal = self.x + (self.x - x) * near / (far - near)  # x goes like the root, too
-        return self._told("unmet fold", root, 0.5 * abs(self.high - self.low), reason, x=goal)
+        return self._event("unmet fold", root, 0.5 * abs(self.high - self.low), reason, x=goal)
 
     def unknown(self) -> Ending:
         landed = Status(int(self.landed.status[0]))
@@ -187,9 +187,9 @@ class _Loss:
             reason = f"beyond, the search falls on another branch (index {int(self.landed.index[0])})"
         else:
             reason = f"beyond, no stationary point near by: {landed.name.lower().replace('_', ' ')}"
-        return self._told("lost", 0.5 * (self.low + self.high), 0.5 * abs(self.high - self.low), reason)
+        return self._event("lost", 0.5 * (self.low + self.high), 0.5 * abs(self.high - self.low), reason)
 
-    def _told(self, kind: str, value: float, uncertainty: float, reason: str, x: Tensor | None = None) -> Ending:
+    def _event(self, kind: str, value: float, uncertainty: float, reason: str, x: Tensor | None = None) -> Ending:
         energy = float(self.point.energy[0])
         nowhere = float("nan")
         x, index = self.x if x is None else x, int(self.point.index[0])

@@ -90,7 +90,7 @@ def explore_family(
         >>> [(event.kind, round(event.value, 9)) for event in family.events]  # 2 (a / 3)^(3/2) at a = 1.5
         [('fold', 0.707106781)]
     """
-    at, ordered, between = _prepared(potentials, values, continuous)
+    at, ordered, between = _prepare(potentials, values, continuous)
     if halvings and not between:
         raise PotentialError(
             "halvings need values in between: give a function of the value, and values that are not all whole "
@@ -128,15 +128,15 @@ class _Visits:
         """Explore at the values, and in the middle of the gaps that remain in doubt, so often."""
         from torchscape.families.assemble import assemble
 
-        sweeps, fresh = self._swept(values, between, options), list[float]()
+        sweeps, fresh = self._sweep(values, between, options), list[float]()
         for _ in range(halvings):
             fresh = middles(sweeps, fresh)
             if not fresh:
                 break
-            sweeps = self._swept(fresh, between, options)
+            sweeps = self._sweep(fresh, between, options)
         return assemble(sweeps)
 
-    def _swept(self, values: Sequence[float], between: bool, options: Continuation) -> Sweeps:
+    def _sweep(self, values: Sequence[float], between: bool, options: Continuation) -> Sweeps:
         """Explore there, and follow the branches through all members so far."""
         for value in values:
             self._explore(value, values)
@@ -147,16 +147,16 @@ class _Visits:
 
     def _explore(self, value: float, values: Sequence[float]) -> None:
         potential = self.at(value)
-        landscape = self.files.enter_context(_opened(self.folder, value, potential, self.matching))
+        landscape = self.files.enter_context(_open(self.folder, value, potential, self.matching))
         if self.seeded:
             _seed(landscape, potential, self.landscapes, value)
-        if _explored(landscape, potential, **self.how) == "interrupted":
+        if _explore_member(landscape, potential, **self.how) == "interrupted":
             raise KeyboardInterrupt(_incomplete(value, [v for v in values if v > value], self.folder))
         self.landscapes[value] = landscape
         self.bar.update()
 
 
-def _explored(landscape: Landscape, potential: Potential, **options: Any) -> str:
+def _explore_member(landscape: Landscape, potential: Potential, **options: Any) -> str:
     """Explore one member, and return the status of that.
 
     That it has no minima is a finding here, whose reason the result's notes give.
@@ -170,7 +170,7 @@ def _incomplete(value: float, left: Sequence[float], folder: str | os.PathLike[s
     """What an interrupted family has, in words."""
     told = f"interrupted: the member at {value:.12g} is incomplete"
     if left:
-        told += f", and {len(left)} {'were' if len(left) > 1 else 'was'} not begun ({_shown(left)})"
+        told += f", and {len(left)} {'were' if len(left) > 1 else 'was'} not begun ({_list(left)})"
     if folder is None:
         return (
             f"{told}; nothing is kept without a folder: give one, and a second call goes on where this one stopped"
@@ -178,7 +178,7 @@ def _incomplete(value: float, left: Sequence[float], folder: str | os.PathLike[s
     return f"{told}; everything found so far is in {folder}, and the same call goes on from there"
 
 
-def _shown(values: Sequence[float]) -> str:
+def _list(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.12g}" for value in values[:5]) + ", ..." * (len(values) > 5)
 
 
@@ -189,7 +189,7 @@ def _seed(landscape: Landscape, potential: Potential, landscapes: Mapping[float,
         seed_minima(landscape, potential, landscapes[max(behind)])
 
 
-def _prepared(
+def _prepare(
     potentials: Callable[[float], Potential] | Sequence[Potential],
     values: Sequence[float] | Sequence[int],
     continuous: bool | None,
@@ -233,7 +233,7 @@ def _finite(value: float) -> bool:
     return bool(torch.isfinite(torch.tensor(value, dtype=torch.float64)))
 
 
-def _opened(
+def _open(
     folder: str | os.PathLike[str] | None, value: float, potential: Potential, matching: Matching | None
 ) -> Landscape:
     if folder is None:

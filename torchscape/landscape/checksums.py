@@ -1,10 +1,10 @@
-"""A checksum per row: finds what changed on the disk without SQLite noticing, and values that nobody here wrote.
+"""A checksum per row: finds what changed on the disk without SQLite noticing, and values of other programs.
 
 SQLite notices damage to the order of its pages, not to the numbers in them: one flipped bit gives another
 energy. So every row carries the CRC-32 of what it holds, kept in step by triggers that a writing connection has
 (the file holds none, so nothing in it is executed), and compared when a table is first looked at. The
-coordinates and spectra of points have sums of their own, which are compared when they are read, so that nobody
-waits for what he does not ask.
+coordinates and spectra of points have sums of their own, which are compared when they are read, so that no
+reader waits for what it does not ask.
 
 The sum of a row runs over its columns in their order, without those that are summed by themselves: first all
 INTEGER (8 bytes, two's complement) and REAL (IEEE, 8 bytes), little-endian, NULL as -(2^63 - 1) and as
@@ -131,7 +131,7 @@ class Table:
             )
 
     def strange(self, ndim: int, *, summed: bool) -> str:
-        """SQL for rows that hold what nobody here wrote: another sum, or without sums values of another type."""
+        """SQL for rows of other programs: they have another sum, or without sums values of another type."""
         if summed:
             wrong = f"{SUM} IS NOT {self.sum_of()}"
         else:

@@ -24,7 +24,7 @@ class Families:
     """Which minima of a file are members of a family, and which of them stands for it.
 
     Where the Hessian of a minimum has more zero eigenvalues than the declared symmetry explains, minima may form
-    a continuous family: a ring, the orbit of a symmetry that nobody declared. One member, the first found, stands
+    a continuous family: a ring, the orbit of an undeclared symmetry. One member, the first found, stands
     for its family; the others stay in the file under their ids, but no longer count. Their hits are those of the
     representative, and transition states end in it.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torchscape.errors import DatabaseError
 
-__all__ = ["connect", "expect_new", "expect_openable", "explain", "log_of", "logs_ahead"]
+__all__ = ["expect_new", "expect_openable", "explain", "log_of", "logs_ahead", "open_connection"]
 
 _MAGIC = b"SQLite format 3\x00"
 _TIMEOUT = 30.0  # seconds to wait for a reader that is in the middle of a checkpoint
@@ -57,7 +57,7 @@ def expect_new(path: str | os.PathLike[str]) -> Path:
     return path
 
 
-def connect(path: Path | None, readonly: bool) -> sqlite3.Connection:
+def open_connection(path: Path | None, readonly: bool) -> sqlite3.Connection:
     if path is None:
         return sqlite3.connect(":memory:", isolation_level=None)
     if not readonly:

@@ -20,7 +20,7 @@ from torchscape.landscape.families import Families
 from torchscape.landscape.journal import Journal
 from torchscape.landscape.matching import Matching
 from torchscape.landscape.store import Store
-from torchscape.landscape.summary import describe, summarise
+from torchscape.landscape.summary import in_words, summarise
 from torchscape.landscape.view import View
 from torchscape.network import Network
 from torchscape.points import StationaryPoints
@@ -34,7 +34,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _forwarded(part: str, method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Landscape, P], R]:
+def _forward(part: str, method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Landscape, P], R]:
     """A method of a part of a landscape, as one of the landscape's own."""
     name = method.__name__
 
@@ -105,7 +105,7 @@ class Landscape:
 
         Raises:
             DatabaseError: if the file is missing, truncated, foreign, of another schema, may not be written, or
-                is being written by somebody else.
+                is being written by another process.
             FingerprintMismatch: if it belongs to another potential.
         """
         if not isinstance(path, str | os.PathLike):
@@ -230,12 +230,12 @@ class Landscape:
             )
         return ids
 
-    add_minima = _forwarded("_entrance", Admission.add_minima)
-    certified = _forwarded("_entrance", Admission.certified)
-    add_transition_states = _forwarded("_entrance", Admission.add_transition_states)
-    add_higher_saddles = _forwarded("_entrance", Admission.add_higher_saddles)
-    find = _forwarded("_entrance", Admission.find)
-    set_curvature = _forwarded("_entrance", Admission.set_curvature)
+    add_minima = _forward("_entrance", Admission.add_minima)
+    certified = _forward("_entrance", Admission.certified)
+    add_transition_states = _forward("_entrance", Admission.add_transition_states)
+    add_higher_saddles = _forward("_entrance", Admission.add_higher_saddles)
+    find = _forward("_entrance", Admission.find)
+    set_curvature = _forward("_entrance", Admission.set_curvature)
 
     @property
     def _entrance(self) -> Admission:
@@ -248,19 +248,19 @@ class Landscape:
 
     # --- what is known, see view.py -------------------------------------------------------------------
 
-    copy = _forwarded("_view", View.copy)
-    minimum_ids = _forwarded("_view", View.minimum_ids)
-    transition_state_ids = _forwarded("_view", View.transition_state_ids)
-    uncharacterised = _forwarded("_view", View.uncharacterised)
-    minima = _forwarded("_view", View.minima)
-    transition_states = _forwarded("_view", View.transition_states)
-    stationary_points = _forwarded("_view", View.stationary_points)
-    counts_by_index = _forwarded("_view", View.counts_by_index)
-    ends = _forwarded("_view", View.ends)
-    paths = _forwarded("_view", View.paths)
-    network = _forwarded("_view", View.network)
-    properties = _forwarded("_view", View.properties)
-    refusals = _forwarded("_view", View.refusals)
+    copy = _forward("_view", View.copy)
+    minimum_ids = _forward("_view", View.minimum_ids)
+    transition_state_ids = _forward("_view", View.transition_state_ids)
+    uncharacterised = _forward("_view", View.uncharacterised)
+    minima = _forward("_view", View.minima)
+    transition_states = _forward("_view", View.transition_states)
+    stationary_points = _forward("_view", View.stationary_points)
+    counts_by_index = _forward("_view", View.counts_by_index)
+    ends = _forward("_view", View.ends)
+    paths = _forward("_view", View.paths)
+    network = _forward("_view", View.network)
+    properties = _forward("_view", View.properties)
+    refusals = _forward("_view", View.refusals)
 
     @property
     def path(self) -> Path | None:
@@ -300,7 +300,7 @@ class Landscape:
         the last run had nothing left to do, and found no families: ``n_families`` of the minima are no points, but
         continuous families with so many ``flat_directions`` that no declared symmetry explains;
         ``n_unjoined_families`` of them share their energy with another. ``invariances`` are shifts that leave U
-        unchanged and that nobody declared: ``directions``, and ``periods`` by coordinate. ``lacks_log`` says that
+        unchanged and that are not declared: ``directions``, and ``periods`` by coordinate. ``lacks_log`` says that
         the file is a copy without the log that belongs to it, so that what was found last is missing, and
         ``unfinished`` what :meth:`kept` tells.
         """
@@ -313,7 +313,7 @@ class Landscape:
 
     def describe(self) -> str:
         """Counts, energies, connectivity, coverage and work in a few lines: what ``torchscape info`` prints."""
-        return describe(self.summary())
+        return in_words(self.summary())
 
     def __repr__(self) -> str:
         where = "in memory" if self.path is None else str(self.path)
@@ -346,12 +346,12 @@ class Landscape:
 
     # --- families of minima, see families.py ----------------------------------------------------------
 
-    represented = _forwarded("_families", Families.represented)
-    without_family = _forwarded("_families", Families.without_family)
-    flat_directions = _forwarded("_families", Families.flat_directions)
-    members = _forwarded("_families", Families.members)
-    set_families = _forwarded("_families", Families.set_families)
-    set_flat_directions = _forwarded("_families", Families.set_flat_directions)
+    represented = _forward("_families", Families.represented)
+    without_family = _forward("_families", Families.without_family)
+    flat_directions = _forward("_families", Families.flat_directions)
+    members = _forward("_families", Families.members)
+    set_families = _forward("_families", Families.set_families)
+    set_flat_directions = _forward("_families", Families.set_flat_directions)
 
     @property
     def n_families(self) -> int:
@@ -360,24 +360,24 @@ class Landscape:
 
     # --- what was tried, see journal.py ---------------------------------------------------------------
 
-    begin_run = _forwarded("_journal", Journal.begin_run)
-    finish_run = _forwarded("_journal", Journal.finish_run)
-    runs = _forwarded("_journal", Journal.runs)
-    record_task = _forwarded("_journal", Journal.record_task)
-    task_done = _forwarded("_journal", Journal.task_done)
-    n_tasks = _forwarded("_journal", Journal.n_tasks)
-    n_evaluations = _forwarded("_journal", Journal.n_evaluations)
-    record_pairs = _forwarded("_journal", Journal.record_pairs)
-    tried_pairs = _forwarded("_journal", Journal.tried_pairs)
-    save_state = _forwarded("_journal", Journal.save_state)
-    state_keys = _forwarded("_journal", Journal.state_keys)
-    drop_states = _forwarded("_journal", Journal.drop_states)
-    kept = _forwarded("_journal", Journal.kept)
-    load_state = _forwarded("_journal", Journal.load_state)
-    mark_provisional = _forwarded("_journal", Journal.mark_provisional)
-    settle = _forwarded("_journal", Journal.settle)
-    withdraw = _forwarded("_journal", Journal.withdraw)
-    next_minimum_id = _forwarded("_journal", Journal.next_minimum_id)
+    begin_run = _forward("_journal", Journal.begin_run)
+    finish_run = _forward("_journal", Journal.finish_run)
+    runs = _forward("_journal", Journal.runs)
+    record_task = _forward("_journal", Journal.record_task)
+    task_done = _forward("_journal", Journal.task_done)
+    n_tasks = _forward("_journal", Journal.n_tasks)
+    n_evaluations = _forward("_journal", Journal.n_evaluations)
+    record_pairs = _forward("_journal", Journal.record_pairs)
+    tried_pairs = _forward("_journal", Journal.tried_pairs)
+    save_state = _forward("_journal", Journal.save_state)
+    state_keys = _forward("_journal", Journal.state_keys)
+    drop_states = _forward("_journal", Journal.drop_states)
+    kept = _forward("_journal", Journal.kept)
+    load_state = _forward("_journal", Journal.load_state)
+    mark_provisional = _forward("_journal", Journal.mark_provisional)
+    settle = _forward("_journal", Journal.settle)
+    withdraw = _forward("_journal", Journal.withdraw)
+    next_minimum_id = _forward("_journal", Journal.next_minimum_id)
 
     @property
     def current_run(self) -> int | None:

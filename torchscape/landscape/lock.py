@@ -18,15 +18,15 @@ class WriterLock:
     """The right to write ``path``, held from construction to :meth:`release`.
 
     The operating system keeps the lock (``flock`` on ``path`` + ".lock"), so it vanishes with the process that
-    held it, however that process ended; a lock file that lies about afterwards blocks nobody. Readers need none.
-    A link in its place is not followed: what it leads to is somebody else's.
+    held it, however that process ended; a lock file that lies about afterwards blocks none. Readers need none.
+    A link in its place is not followed: what it leads to is not ours.
 
     Windows has no ``flock``, and is excluded. A library such as ``filelock`` would lock there, but a lock of
     Windows forbids others to read the bytes it covers, so that they could not learn who holds it, and an open file
     cannot be removed there. Nothing here has run on Windows, SQLite's log included.
 
     Raises:
-        DatabaseError: if somebody else is writing (named by process and host), or no lock file can be made.
+        DatabaseError: if another process is writing (named by process and host), or no lock file can be made.
     """
 
     def __init__(self, path: Path) -> None:

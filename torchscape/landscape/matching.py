@@ -183,7 +183,7 @@ def leaders(
     b = len(similar)
     similar = similar.tril(-1)
     numbers = torch.arange(b, device=similar.device)
-    leader = torch.full_like(numbers, b)  # b: nobody yet
+    leader = torch.full_like(numbers, b)  # b: none yet
     undecided = torch.ones_like(numbers, dtype=torch.bool)
     while bool(undecided.any()):
         waits_for = _first_true(similar & undecided)

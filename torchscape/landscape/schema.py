@@ -23,13 +23,13 @@ __all__ = [
     "APPLICATION_ID",
     "SCHEMA_VERSION",
     "create",
+    "expect_schema",
     "facts",
     "has_sums",
     "is_empty",
     "log_is_open",
     "own",
     "upgrade",
-    "verify",
 ]
 
 APPLICATION_ID = 0x74736370
@@ -205,7 +205,7 @@ def log_is_open(connection: sqlite3.Connection) -> bool:
     return row is not None and row[0] == "open"
 
 
-def verify(connection: sqlite3.Connection, path: Path | str) -> None:
+def expect_schema(connection: sqlite3.Connection, path: Path | str) -> None:
     """Itself a torchscape file, of this schema?
 
     Raises:

@@ -68,14 +68,14 @@ class Store:
     def _open(self) -> bool:
         has_log = self.path is not None and files.log_of(self.path).exists()
         with self._explained():
-            self._connection = connection = files.connect(self.path, self.readonly)
+            self._connection = connection = files.open_connection(self.path, self.readonly)
             weakref.finalize(self, _let_go, connection)
             connection.execute("PRAGMA foreign_keys = ON")
             if schema.is_empty(connection):
                 if self.readonly:
                     raise DatabaseError(f"{self.path} is empty: explore into it first, or check the path")
                 return True
-            schema.verify(connection, self.path or "memory")
+            schema.expect_schema(connection, self.path or "memory")
             checksums.teach(connection, schema.own()[0])
             self.has_sums = schema.has_sums(connection)
             self._expect_whole(frozenset({"meta"}))
@@ -92,7 +92,7 @@ class Store:
         """A writer is at work, or it was killed and its log is folded in here, or the log is gone."""
         try:
             lock = WriterLock(path)
-        except DatabaseError:  # somebody is writing, or nobody may: then the log is read where it is
+        except DatabaseError:  # another process is writing, or none may: then the log is read where it is
             return
         try:
             if not has_log:
@@ -119,7 +119,7 @@ class Store:
     def _expect_whole(self, names: frozenset[str]) -> None:
         """Were the rows of these tables written by this package, and have not changed since?
 
-        A writer asks once of each table, a reader again when somebody has committed: rows are checked when they
+        A writer asks once of each table, a reader again when a writer has committed: rows are checked when they
         are read, but not by whoever wrote them.
         """
         if self.path is None or self.is_new:
@@ -223,7 +223,7 @@ class Store:
     def fold(self) -> None:
         """Move what the log holds into the file, so that the file alone has everything that is committed.
 
-        What a reader is still looking at stays in the log until the next time; nobody is waited for.
+        What a reader is still looking at stays in the log until the next time; this waits for no reader.
         """
         if self._connection is None or self.path is None or self.readonly or self._connection.in_transaction:
             return
@@ -319,7 +319,7 @@ def _named(sql: str) -> frozenset[str]:
 
 
 def _let_go(connection: sqlite3.Connection) -> None:
-    """Of a landscape that was forgotten; Python 3.13 complains of connections that nobody closes."""
+    """Of a landscape that was forgotten; Python 3.13 complains of connections that stay open."""
     with contextlib.suppress(sqlite3.Error):  # one of another thread
         connection.close()
 

@@ -13,17 +13,17 @@ from torchscape.landscape import rows
 from torchscape.landscape.matching import Matching
 from torchscape.landscape.store import Store
 from torchscape.network import Network
-from torchscape.saddles.characterise import MOST_FLAT
+from torchscape.saddles.characterisation import MOST_FLAT
 from torchscape.types import Int, Tensor
 
 __all__ = [
     "NO_MINIMUM",
     "UP_TO_FAMILIES",
-    "describe",
     "describe_families",
     "describe_invariances",
     "describe_unfinished",
-    "nothing_found",
+    "explain_no_minima",
+    "in_words",
     "summarise",
 ]
 
@@ -104,7 +104,7 @@ def _unjoined(store: Store, network: Network, flat: Int[Tensor, "N"]) -> int:
     return int((torch.cat([with_next, none]) | torch.cat([none, with_last])).sum())
 
 
-def describe(summary: dict[str, Any]) -> str:
+def in_words(summary: dict[str, Any]) -> str:
     """The summary of a landscape for people: a name and what it is in every line."""
     lowest, saddles = summary["lowest_energy"], summary["ts_energies"]
     share, pairs = f"{summary['connected_fraction']:.1%}", summary["n_connected_pairs"]
@@ -114,7 +114,7 @@ def describe(summary: dict[str, Any]) -> str:
         "transition states": f"{summary['n_transition_states']}, joining {pairs} pairs of minima",
         "components": f"{summary['n_components']}, that of the lowest minimum with {share} of all minima",
     }
-    if not summary["n_minima"] and (why := nothing_found(summary["refused"])):
+    if not summary["n_minima"] and (why := explain_no_minima(summary["refused"])):
         lines["why no minima"] = why
     if summary["n_families"]:
         lines["families"] = _families(summary)
@@ -183,14 +183,14 @@ def describe_unfinished(kept: Mapping[str, int]) -> str:
     parts = []
     if ended:
         verb = "has ended and is" if list(ended.values()) == [1] else "have ended and are"
-        parts.append(f"{_counted(ended)} {verb} kept")
+        parts.append(f"{_count(ended)} {verb} kept")
     if rest:
         verb = "goes on from where it is" if list(rest.values()) == [1] else "go on from where they are"
-        parts.append(f"{_counted(rest)} {verb}")
+        parts.append(f"{_count(rest)} {verb}")
     return ", ".join(parts)
 
 
-def _counted(kinds: Mapping[str, int]) -> str:
+def _count(kinds: Mapping[str, int]) -> str:
     """How many of each kind; kinds are plurals such as "quenches", "probes of log-determinants"."""
 
     def one(what: str) -> str:
@@ -309,11 +309,11 @@ _REMEDIES = {
 }
 
 
-def nothing_found(refusals: Mapping[str, int]) -> str:
+def explain_no_minima(refusals: Mapping[str, int]) -> str:
     """Why no quench has ended in a minimum, and what to do about it; empty if none was tried.
 
     Example:
-        >>> nothing_found({"minimum: on the wall of the box": 8})
+        >>> explain_no_minima({"minimum: on the wall of the box": 8})
         'none of 8 quenches ended in a minimum (8 on the wall of the box): widen the bounds, or keep ...'
     """
     kind = "minimum: "

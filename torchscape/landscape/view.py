@@ -43,7 +43,7 @@ class View:
         return self._store.lacks_log
 
     def copy(self, path: str | os.PathLike[str]) -> Path:
-        """Write everything that is committed into a new file; also while somebody else is exploring, and of a
+        """Write everything that is committed into a new file; also while another process is exploring, and of a
         landscape in memory. Returns its path.
 
         Copying the file by other means misses what is still in the log beside it, or catches both in the middle of

@@ -126,7 +126,7 @@ def ensemble_report(
     draws = metrics.select_at_random(network.n_minima, k, n_draws=n_draws, seed=seed).to(x.device)
     members, weights, temperature, predictions = _of_landscape(network, known, unknown, draws, temperature)
     if independent is None:
-        independent = _trained(potential, network.n_minima, seed, progress)
+        independent = _train(potential, network.n_minima, seed, progress)
     others, n_others = _independent(potential, independent.to(x), validation, test, k), len(independent)
     control = {
         name: f"{name}{_INDEPENDENT}" if f"{name}{_INDEPENDENT}" in others else "trained independently"
@@ -176,7 +176,7 @@ def _of_landscape(
     return members, weights, temperature, predictions
 
 
-def _trained(potential: ModulePotential, n: int, seed: int, progress: bool) -> Float[Tensor, "M D"]:
+def _train(potential: ModulePotential, n: int, seed: int, progress: bool) -> Float[Tensor, "M D"]:
     """Parameters of as many networks, trained from random starts."""
     starts = potential.sample(n, int(random.fold(seed, 1)))
     return relax(potential, starts, progress=progress).x

@@ -14,7 +14,7 @@ from torchscape.memory import rows_that_fit
 from torchscape.numerics import DENSE_FLATNESS
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
-from torchscape.saddles.characterise import characterise
+from torchscape.saddles.characterisation import characterise
 from torchscape.saddles.eigen import lowest_eigenpairs
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.spectral import stochastic_log_det

@@ -105,7 +105,7 @@ def worst_case(
         if len(rows) == 0:
             break
         point = x[rows]
-        drawn = _drawn(point, n_starts * 2**turn, int(random.fold(seed, turn)))
+        drawn = _draw(point, n_starts * 2**turn, int(random.fold(seed, turn)))
         n_pairs, before = min(n_pairs + _EIGENVECTORS, x.shape[1]), n_pairs
         curved = _along_curvature(potential, point, n_pairs, norm, seed)[before:]
         total += len(drawn) + 2 * len(curved)
@@ -135,7 +135,7 @@ def worst_case_loss(
     return worst_case(potential, x, radius, norm=norm, **options).loss
 
 
-def _drawn(x: Float[Tensor, "N D"], n: int, seed: int) -> Float[Tensor, "S N D"]:
+def _draw(x: Float[Tensor, "N D"], n: int, seed: int) -> Float[Tensor, "S N D"]:
     """The same n random directions for every point."""
     key = random.fold(seed, torch.arange(n, device=x.device))
     return _unit(random.normal(key, x.shape[1], x.dtype))[:, None].expand(-1, len(x), -1)

@@ -1,6 +1,6 @@
 """To a minimum: batched quasi-Newton descents in an in-flight pool."""
 
-from torchscape.deprecation import moved
+from torchscape.deprecation import old_names
 from torchscape.optimise.bfgs import BFGS
 from torchscape.optimise.lbfgs import LBFGS
 from torchscape.optimise.newton import Newton, polish
@@ -27,4 +27,4 @@ __all__ = [
     "termination_test",
 ]
 
-__getattr__ = moved(__name__, {"verdict": "torchscape.optimise.termination.termination_test"}, until="0.2")
+__getattr__ = old_names(__name__, {"verdict": "torchscape.optimise.termination.termination_test"}, until="0.2")

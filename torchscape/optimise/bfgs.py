@@ -60,7 +60,9 @@ class BFGS(QuasiNewton):
         super().__post_init__()
         check_fields(self, rescale=POSITIVE.or_infinite, renew_after=COUNT)
 
-    def fresh(self, x: Float[Tensor, "B D"], preconditioner: Preconditioner | None = None) -> _InverseHessian:
+    def init_memory(
+        self, x: Float[Tensor, "B D"], preconditioner: Preconditioner | None = None
+    ) -> _InverseHessian:
         age = torch.zeros(len(x), dtype=torch.int64, device=x.device)
         eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         h = (eye if preconditioner is None else preconditioner(eye)).repeat(len(x), 1, 1)
@@ -69,7 +71,7 @@ class BFGS(QuasiNewton):
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         return (2 * ndim * ndim + 12 * ndim) * dtype.itemsize
 
-    def pair(self, y: Float[Tensor, "B D"], blocked: Bool[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    def pair(self, y: Float[Tensor, "B D"], active: Bool[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         return y  # H is that of all coordinates: what is held can be taken out exactly
 
     def update(
@@ -78,29 +80,29 @@ class BFGS(QuasiNewton):
         s: Float[Tensor, "B D"],
         y: Float[Tensor, "B D"],
         grad: Float[Tensor, "B D"],
-        push: Bool[Tensor, "B"],
-        forget: Bool[Tensor, "B"],
+        keep: Bool[Tensor, "B"],
+        reset: Bool[Tensor, "B"],
     ) -> tuple[_InverseHessian, Float[Tensor, "B D"]]:
         h = memory.h
-        sy = torch.where(push, (s * y).sum(1), 1.0)
+        sy = torch.where(keep, (s * y).sum(1), 1.0)
         py = y if memory.preconditioner is None else memory.preconditioner(y)
         gamma = sy / (y * py).sum(1).clamp(min=torch.finfo(y.dtype).tiny)
         # On a steep start the first curvatures are far above those of the valley, and so would be H's scale
         # in every direction not yet seen: while it is young, H starts over from the larger scale.
-        restart = push & (gamma > self.rescale * memory.scale) & (memory.age < h.shape[1])
+        restart = keep & (gamma > self.rescale * memory.scale) & (memory.age < h.shape[1])
         scale = torch.where(restart, gamma, memory.scale)
-        age = memory.age.masked_fill(restart, 0) + push
+        age = memory.age.masked_fill(restart, 0) + keep
         _reset(memory, restart, gamma)
 
-        skipped = ~push[:, None]
+        skipped = ~keep[:, None]
         s, y = s.masked_fill(skipped, 0.0), y.masked_fill(skipped, 0.0)
         # H - s w^T - u s^T with u = H y / s.y and w = u - a s
         u = _times(h, y) / sy[:, None]
         a = (1 + (y * u).sum(1)) / sy
         w = torch.addcmul(u, a[:, None], s, value=-1)
         h.addcmul_(s[:, :, None], w[:, None], value=-1).addcmul_(u[:, :, None], s[:, None], value=-1)
-        _reset(memory, forget, torch.ones_like(gamma))
-        memory = dataclasses.replace(memory, scale=scale.masked_fill(forget, 0.0), age=age.masked_fill(forget, 0))
+        _reset(memory, reset, torch.ones_like(gamma))
+        memory = dataclasses.replace(memory, scale=scale.masked_fill(reset, 0.0), age=age.masked_fill(reset, 0))
         return memory, _times(h, -grad)
 
     def wants(self, state: Minimisation, n_steps: int) -> Bool[Tensor, "B"]:
@@ -114,7 +116,7 @@ class BFGS(QuasiNewton):
         direction = _times(h, -part.grad)
         return put_rows(state, rows, self._renewed(potential, part, memory, direction))
 
-    def hold(
+    def on_active_set(
         self, memory: _InverseHessian, direction: Float[Tensor, "B D"], held: Bool[Tensor, "B D"]
     ) -> Float[Tensor, "B D"]:
         return _within(memory.h, direction, held)

@@ -12,7 +12,7 @@ import torch
 
 from torchscape.types import Tensor
 
-__all__ = ["built", "dataclass_of", "joined", "leaves", "name_of", "with_shared"]
+__all__ = ["build", "dataclass_of", "join", "leaves", "name_of", "with_shared"]
 
 
 def name_of(result: type) -> str:
@@ -49,14 +49,14 @@ def with_shared(state: Any, shared: Mapping[str, int], prefix: str = "") -> Any:
     return dataclasses.replace(state, **changed)
 
 
-def built(result: type, columns: Mapping[str, Tensor], prefix: str = "") -> Any:
+def build(result: type, columns: Mapping[str, Tensor], prefix: str = "") -> Any:
     """Results from their columns; what is missing was None."""
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(result)
     for field in dataclasses.fields(result):
         kind = dataclass_of(hints[field.name])
         if kind is not None:
-            values[field.name] = built(kind, columns, f"{prefix}{field.name}.")
+            values[field.name] = build(kind, columns, f"{prefix}{field.name}.")
         else:
             values[field.name] = columns.get(prefix + field.name)
     return result(**values)
@@ -68,8 +68,8 @@ def dataclass_of(hint: Any) -> type | None:
     return hint if isinstance(hint, type) and dataclasses.is_dataclass(hint) else None
 
 
-def joined(parts: list[Any]) -> Any:
+def join(parts: list[Any]) -> Any:
     """Results of several lots, one after the other; a column that some of them lack is left out."""
     columns = [leaves(part, Tensor) for part in parts]
     names = [name for name in columns[0] if all(name in one for one in columns)]
-    return built(type(parts[0]), {name: torch.cat([one[name] for one in columns]) for name in names})
+    return build(type(parts[0]), {name: torch.cat([one[name] for one in columns]) for name in names})

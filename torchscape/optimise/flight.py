@@ -21,7 +21,7 @@ from torchscape.types import Bool, Int, Tensor
 
 __all__ = ["Flight"]
 
-_BLIND = 0.5  # seconds of steps at most that a device is told to do at once, where somebody watches the time
+_BLIND = 0.5  # seconds of steps at most that a device is told to do at once, where a stopwatch runs
 
 
 @dataclasses.dataclass
@@ -70,7 +70,7 @@ class Flight:
             if fits:
                 self.ids, self.state = ids, self.resume(ids, state)
                 return True
-            half = self._halved(len(ids), "new rows", state)
+            half = self._halve(len(ids), "new rows", state)
             self._starts += [(ids[rows], take_rows(x, rows)) for rows in (slice(half, None), slice(half))]
 
     def advance(self, n_steps: int) -> Bool[Tensor, "B"]:
@@ -188,7 +188,7 @@ class Flight:
                 if len(self._born) == len(self.ids):
                     self._born[done[:n]] = self._n_steps
             else:
-                self._halved(len(self.ids) + 1, "rows in flight and newcomers", fresh)
+                self._halve(len(self.ids) + 1, "rows in flight and newcomers", fresh)
                 n = 0
         if n < len(ids):
             self._starts.append((ids[n:], take_rows(x, slice(n, None))))
@@ -209,7 +209,7 @@ class Flight:
         if fits:
             self.state = state
         else:  # the copy finds no room beside the original
-            self.state = take_rows(_moved(self.state, HOST), keep)
+            self.state = take_rows(_move(self.state, HOST), keep)
             self._return()
 
     # --- where there is none ------------------------------------------------------------------------------------
@@ -225,8 +225,8 @@ class Flight:
 
     def _park_half(self, said: str) -> None:
         """The second half of the rows waits on the host; the first is all that is left on the device."""
-        half = self._halved(len(self.ids), "rows in flight", said)
-        near, far = (_moved(self.state, HOST, rows) for rows in (slice(half), slice(half, None)))
+        half = self._halve(len(self.ids), "rows in flight", said)
+        near, far = (_move(self.state, HOST, rows) for rows in (slice(half), slice(half, None)))
         self.state = near
         self._parked.append((self.ids[half:], far))
         self.ids = self.ids[:half]
@@ -236,15 +236,15 @@ class Flight:
         """The state from the host to the device, as much of it as fits."""
         device = torch.device(self.potential.device)
         while True:
-            fits, state = attempt(_moved, self.state, device)
+            fits, state = attempt(_move, self.state, device)
             if fits:
                 self.state = state
                 return True
-            half = self._halved(len(self.ids), "rows that return from the host", state)
+            half = self._halve(len(self.ids), "rows that return from the host", state)
             self._parked.append((self.ids[half:], take_rows(self.state, slice(half, None))))
             self.ids, self.state = self.ids[:half], take_rows(self.state, slice(half))
 
-    def _halved(self, n: int, what: str, said: str) -> int:
+    def _halve(self, n: int, what: str, said: str) -> int:
         if n == 1:
             raise OutOfMemory(
                 f"not even one row of {type(self.stepper).__name__} fits into the memory of "
@@ -256,6 +256,6 @@ class Flight:
         return half
 
 
-def _moved(state: Any, device: torch.device, rows: slice = slice(None)) -> Any:
+def _move(state: Any, device: torch.device, rows: slice = slice(None)) -> Any:
     """Some rows of a state on another device; on their own, these are views."""
     return map_rows(lambda value: value[rows].to(device), state)

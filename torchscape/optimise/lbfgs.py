@@ -93,7 +93,7 @@ class LBFGS(QuasiNewton):
         pairs = 2 * self.memory * ndim * (self.pairs or dtype).itemsize
         return pairs + (2 * self.memory**2 + 14 * ndim) * dtype.itemsize
 
-    def fresh(self, x: Float[Tensor, "B D"], preconditioner: Preconditioner | None = None) -> _History:
+    def init_memory(self, x: Float[Tensor, "B D"], preconditioner: Preconditioner | None = None) -> _History:
         b, d = x.shape
         m = self.memory
         return _History(
@@ -115,22 +115,22 @@ class LBFGS(QuasiNewton):
         s: Float[Tensor, "B D"],
         y: Float[Tensor, "B D"],
         grad: Float[Tensor, "B D"],
-        push: Bool[Tensor, "B"],
-        forget: Bool[Tensor, "B"],
+        keep: Bool[Tensor, "B"],
+        reset: Bool[Tensor, "B"],
     ) -> tuple[_History, Float[Tensor, "B D"]]:
-        if may_hold(forget):
-            memory = _forgotten(memory, forget)
+        if may_hold(reset):
+            memory = _reset_rows(memory, reset)
         if memory.preconditioner is not None:
             steepest = memory.preconditioner(grad)
             py = steepest - memory.grad
-            memory, u, ytg = _append(dataclasses.replace(memory, grad=steepest), s, y, py, grad, push)
+            memory, u, ytg = _append(dataclasses.replace(memory, grad=steepest), s, y, py, grad, keep)
             return memory, _multiply(memory, steepest, u, ytg)
         if self.rescale is None:
-            memory, u, ytg = _append(memory, s, y, y, grad, push)
+            memory, u, ytg = _append(memory, s, y, y, grad, keep)
             return memory, _multiply(memory, grad, u, ytg)
         c = memory.scale
         grad, y = c * grad, c * y
-        memory, u, ytg = _append(memory, s / c, y, y, grad, push)
+        memory, u, ytg = _append(memory, s / c, y, y, grad, keep)
         return memory, c * _multiply(memory, grad, u, ytg)
 
     def wants(self, state: Minimisation, n_steps: int) -> Bool[Tensor, "B"] | None:
@@ -157,13 +157,13 @@ def _append(
     y: Float[Tensor, "B D"],
     py: Float[Tensor, "B D"],
     grad: Float[Tensor, "B D"],
-    push: Bool[Tensor, "B"],
+    keep: Bool[Tensor, "B"],
 ) -> tuple[_History, Float[Tensor, "B m"], Float[Tensor, "B m"]]:
-    """The pair (s, P y) in the place of the oldest, in the rows in ``push``; u, Y^T P grad from the same pass."""
+    """The pair (s, P y) in the place of the oldest, in the rows in ``keep``; u, Y^T P grad from the same pass."""
     spare = memory.pairs.shape[1] - 1
     m = min(memory.used + 1, spare)
     rows, slots = _range(len(s), s.device), _range(m, s.device)
-    slot = torch.where(push, memory.count % spare, spare)
+    slot = torch.where(keep, memory.count % spare, spare)
     newest, tiny = slots == slot[:, None], torch.finfo(s.dtype).tiny
     sy, yy = (s * y).sum(1), (y * py).sum(1).clamp(min=tiny)
     length = s.norm(dim=1, keepdim=True).clamp(min=tiny)
@@ -181,16 +181,16 @@ def _append(
     along = torch.where(newest, with_s[:, 1], 0.0).sum(1, keepdim=True)
     with_s = with_s.masked_fill_(newest[:, None], 0.0)
     column, u = torch.bmm(with_s, memory.inverse[:, :m, :m].mT).unbind(1)
-    diagonal = torch.where(push, length[:, 0].square() / sy, 1.0)[:, None]
+    diagonal = torch.where(keep, length[:, 0].square() / sy, 1.0)[:, None]
     column = torch.where(newest, diagonal, -diagonal * column)
-    u = slope * torch.where(push[:, None], u.masked_fill(newest, 0.0) + column * along, u)
+    u = slope * torch.where(keep[:, None], u.masked_fill(newest, 0.0) + column * along, u)
     yty, ytg = with_y.unbind(1)
     memory.inverse[rows, slot] = 0.0
     memory.inverse[rows, :m, slot] = column
     memory.yy[rows, :m, slot] = yty
     memory.yy[rows, slot, :m] = yty
-    gamma = torch.where(push, sy / yy, memory.gamma)
-    return dataclasses.replace(memory, gamma=gamma, count=memory.count + push, used=m), u, slope * ytg
+    gamma = torch.where(keep, sy / yy, memory.gamma)
+    return dataclasses.replace(memory, gamma=gamma, count=memory.count + keep, used=m), u, slope * ytg
 
 
 def _multiply(
@@ -266,11 +266,11 @@ def _slots(memory: _History, m: int) -> Float[Tensor, "B K D"]:
     return memory.pairs[:, :m].flatten(1, 2)
 
 
-def _forgotten(memory: _History, forget: Bool[Tensor, "B"]) -> _History:
-    """The rows in ``forget`` start over with steepest descent, in the coordinates that they have."""
+def _reset_rows(memory: _History, reset: Bool[Tensor, "B"]) -> _History:
+    """The rows in ``reset`` start over with steepest descent, in the coordinates that they have."""
     return dataclasses.replace(
         memory,
-        gamma=torch.where(forget, torch.ones_like(memory.gamma), memory.gamma),
-        count=torch.where(forget, torch.zeros_like(memory.count), memory.count),
+        gamma=torch.where(reset, torch.ones_like(memory.gamma), memory.gamma),
+        count=torch.where(reset, torch.zeros_like(memory.count), memory.count),
         stale=True,
     )

@@ -13,12 +13,12 @@ import torch
 
 from torchscape import stopwatch
 from torchscape.devices import HOST
-from torchscape.optimise.columns import built, joined, leaves, name_of
+from torchscape.optimise.columns import build, join, leaves, name_of
 from torchscape.optimise.rows import map_rows, take_rows
 from torchscape.transfer import moved
 from torchscape.types import Bool, Int, Tensor
 
-__all__ = ["Entry", "Ledger", "current_ledger", "digests", "keeping", "remembered"]
+__all__ = ["Entry", "Ledger", "compute_once", "current_ledger", "digests", "keeping"]
 
 _KEY = 16  # bytes of the digest that stands for an input row
 
@@ -70,7 +70,7 @@ class _InFlight(Protocol):
 class Ledger:
     """Results of pure functions of rows, by what the function is and the bytes of the row.
 
-    Inside :func:`keeping`, every pool notes the rows that have ended, and :func:`remembered` its parts. When the
+    Inside :func:`keeping`, every pool notes the rows that have ended, and :func:`compute_once` its parts. When the
     same work is begun again, with the entries of the time before, those rows are answered at once, to the last
     bit, and the others are computed. So a computation in many stages resumes in the middle of any of them, by
     being repeated from its beginning. As long as nothing is known, rows are not looked up.
@@ -142,7 +142,7 @@ class Ledger:
         del self._notes[: len(notes)], self._received[:]
         return fresh
 
-    def recalled(
+    def recall(
         self, what: str, result: type, starts: tuple[Tensor, ...]
     ) -> tuple[Bool[Tensor, "B"], Int[Tensor, "K"], Any]:
         """Which rows are known, their numbers in some order, and their results in that order (None for none)."""
@@ -158,13 +158,13 @@ class Ledger:
         for entry, pairs in found.items():
             number, row = torch.tensor(pairs).T
             columns = {name: column[row] for name, column in self.entries[entry].columns.items()}
-            parts.append(built(result, columns))
+            parts.append(build(result, columns))
             numbers.append(number)
         if not parts:
             return known, torch.empty(0, dtype=torch.int64), None
         order = torch.cat(numbers)
         known[order] = True
-        whole = parts[0] if len(parts) == 1 else joined(parts)
+        whole = parts[0] if len(parts) == 1 else join(parts)
         return known, order, moved(whole, starts[0].device)
 
 
@@ -186,7 +186,7 @@ def keeping(ledger: Ledger) -> Iterator[Ledger]:
         _current.reset(token)
 
 
-def remembered(
+def compute_once(
     what: str,
     result: type,
     rows: tuple[Tensor, ...],
@@ -203,14 +203,14 @@ def remembered(
         rows: what it is a function of, row by row.
         compute: the function, of numbers of rows.
         size: rows at once.
-        kind: what people call it, a plural; empty for what nobody asks for.
+        kind: what people call it, a plural; empty for what is not reported.
     """
     ledger = current_ledger()
     n, device = len(rows[0]), rows[0].device
     everyone = torch.arange(n)
     parts, numbers = [], []
     if ledger is not None:
-        known, order, results = ledger.recalled(what, result, rows)
+        known, order, results = ledger.recall(what, result, rows)
         if results is not None:
             parts.append(results)
             numbers.append(order)
@@ -229,7 +229,7 @@ def remembered(
         numbers.append(some)
     if len(parts) == 1 and len(numbers[0]) == n and bool((numbers[0] == torch.arange(n)).all()):
         return parts[0]
-    return take_rows(joined(parts), torch.cat(numbers).argsort().to(device))
+    return take_rows(join(parts), torch.cat(numbers).argsort().to(device))
 
 
 def _these(entry: Entry | None) -> tuple[Entry, ...]:

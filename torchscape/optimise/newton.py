@@ -157,7 +157,7 @@ def free_gradient(potential: Potential, x: Float[Tensor, "B D"]) -> tuple[Tensor
     grad = potential.energy_and_grad(x)[1]
     free = torch.ones_like(grad)
     if potential.bounds is not None:
-        free = (~potential.bounds.blocked(x, grad)).to(grad.dtype)
+        free = (~potential.bounds.active_set(x, grad)).to(grad.dtype)
     return potential.symmetry.project_out(x, grad * free), free
 
 

@@ -72,7 +72,7 @@ class QuasiNewton(Search[Minimisation]):
 
     # --- which way: a subclass writes these ---------------------------------------------------------------
 
-    def fresh(self, x: Float[Tensor, "B D"], preconditioner: Preconditioner | None = None) -> Any:
+    def init_memory(self, x: Float[Tensor, "B D"], preconditioner: Preconditioner | None = None) -> Any:
         """Empty memory for each row: H is a multiple of the preconditioner, or of the identity."""
         raise NotImplementedError
 
@@ -82,25 +82,25 @@ class QuasiNewton(Search[Minimisation]):
         s: Float[Tensor, "B D"],
         y: Float[Tensor, "B D"],
         grad: Float[Tensor, "B D"],
-        push: Bool[Tensor, "B"],
-        forget: Bool[Tensor, "B"],
+        keep: Bool[Tensor, "B"],
+        reset: Bool[Tensor, "B"],
     ) -> tuple[Any, Float[Tensor, "B D"]]:
-        """The memory after the pairs (s, y) of the rows in ``push``, and the direction -H grad.
+        """The memory after the curvature pairs (s, y) of the rows in ``keep``, and the direction -H grad.
 
-        ``forget`` rows start over; where a wall holds a coordinate, ``grad`` is zero. The memory's buffers may be
+        ``reset`` rows start over; where a bound is active, ``grad`` is zero. The memory's buffers may be
         reused: the old memory is given away.
         """
         raise NotImplementedError
 
-    def hold(
+    def on_active_set(
         self, memory: Any, direction: Float[Tensor, "B D"], held: Bool[Tensor, "B D"]
     ) -> Float[Tensor, "B D"]:
-        """The direction when walls hold some coordinates: by default that of the others as it is."""
+        """The direction off the active set of bounds: by default that of the free coordinates as it is."""
         return direction.masked_fill(held, 0.0)
 
-    def pair(self, y: Float[Tensor, "B D"], blocked: Bool[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    def pair(self, y: Float[Tensor, "B D"], active: Bool[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """What of the change of the gradient enters a pair: by default the free coordinates only."""
-        return y.masked_fill(blocked, 0.0)
+        return y.masked_fill(active, 0.0)
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         """Memory that one row of the batch takes."""
@@ -120,11 +120,11 @@ class QuasiNewton(Search[Minimisation]):
             mark=x.new_full((len(x), 2), torch.inf),
             n_idle=zero.clone(),
             # walls cut coordinates off, which a preconditioner mixes
-            memory=self.fresh(x, potential.preconditioner if potential.bounds is None else None),
+            memory=self.init_memory(x, potential.preconditioner if potential.bounds is None else None),
         )
 
     def evaluate(self, potential: Potential, state: Minimisation) -> Evaluation:
-        """In units of the energy scale (a power of two, unless somebody set it: exact)."""
+        """In units of the energy scale (a power of two, unless it was set: exact)."""
         energy, grad = potential.energy_and_grad(state.trial)
         unit = potential.energy_scale
         return (
@@ -144,30 +144,30 @@ class QuasiNewton(Search[Minimisation]):
         x, rejected = now.x, now.rejected
 
         y = now.grad - state.grad
-        blocked, held, curvature = None, now.grad, new_slope - slope
+        active, held, curvature = None, now.grad, new_slope - slope
         if bounds is not None:
-            blocked = bounds.blocked(x, now.grad)
-            held = now.grad.masked_fill(blocked, 0.0)
-            y = self.pair(y, blocked)
+            active = bounds.active_set(x, now.grad)
+            held = now.grad.masked_fill(active, 0.0)
+            y = self.pair(y, active)
             curvature = (s * y).sum(1)
-        push = now.moved & (curvature > torch.finfo(x.dtype).eps * y.square().sum(1))
-        forget = now.n_rejected == self.search.max_rejections
-        memory, direction = self.update(state.memory, s, y, held, push, forget)
+        keep = now.moved & (curvature > torch.finfo(x.dtype).eps * y.square().sum(1))
+        reset = now.n_rejected == self.search.max_rejections
+        memory, direction = self.update(state.memory, s, y, held, keep, reset)
 
         # A step that still runs downhill nearly as steeply as before was too short; lengthen the next one.
         short = now.moved & (new_slope < 0.9 * slope)
         stretch = torch.where(short, 2 * state.stretch, torch.ones_like(state.stretch))
         n_short = torch.where(short, state.n_short + 1, (state.n_short - 2).clamp(min=0))
-        fresh, shorter, some_rejected = now.accepted | forget, x, may_hold(rejected)
+        fresh, shorter, some_rejected = now.accepted | reset, x, may_hold(rejected)
         if some_rejected:
             factor = self.search.shrink(state.energy, slope, new.energy, new_slope)
             shorter = torch.addcmul(x, factor[:, None], s)
-        if blocked is None:
+        if active is None:
             trial = torch.addcmul(x, *self._capped(potential, direction, held, stretch, n_short))
             if some_rejected:
                 trial = torch.where(fresh[:, None], trial, shorter)
         else:
-            boxed = potential, memory, direction, x, now.grad, blocked, stretch, n_short, shorter, fresh
+            boxed = potential, memory, direction, x, now.grad, active, stretch, n_short, shorter, fresh
             trial = self._boxed(*boxed, first_retry=now.n_rejected == 1)
 
         rms = held.square().mean(1).sqrt()
@@ -222,8 +222,8 @@ class QuasiNewton(Search[Minimisation]):
         if potential.bounds is None:
             trial = torch.addcmul(x, *self._capped(potential, direction, grad, stretch, level))
         else:
-            blocked = potential.bounds.blocked(x, grad)
-            trial = self._boxed(potential, memory, direction, x, grad, blocked, stretch, level, x, fresh, ~fresh)
+            active = potential.bounds.active_set(x, grad)
+            trial = self._boxed(potential, memory, direction, x, grad, active, stretch, level, x, fresh, ~fresh)
         return dataclasses.replace(
             state,
             memory=memory,
@@ -262,7 +262,7 @@ class QuasiNewton(Search[Minimisation]):
         direction: Float[Tensor, "B D"],
         x: Float[Tensor, "B D"],
         grad: Float[Tensor, "B D"],
-        blocked: Bool[Tensor, "B D"],
+        active: Bool[Tensor, "B D"],
         stretch: Float[Tensor, "B"],
         n_short: Float[Tensor, "B"],
         shorter: Float[Tensor, "B D"],
@@ -273,21 +273,21 @@ class QuasiNewton(Search[Minimisation]):
         first wall on the way of the step that walls now leave."""
         bounds = potential.bounds
         assert bounds is not None
-        held = grad.masked_fill(blocked, 0.0)
+        held = grad.masked_fill(active, 0.0)
         step = torch.mul(*self._capped(potential, direction, held, stretch, n_short))
-        at_wall, landing = _at_the_wall(bounds, x, grad, step)
-        walls = blocked | at_wall
-        if may_hold(walls):
-            direction = self.hold(memory, direction, walls)
-            free = held.masked_fill(at_wall, 0.0)
+        reached, landing = _all_but_reached(bounds, x, grad, step)
+        held_set = active | reached
+        if may_hold(held_set):
+            direction = self.on_active_set(memory, direction, held_set)
+            free = held.masked_fill(reached, 0.0)
             step = torch.mul(*self._capped(potential, direction, free, stretch, n_short))
-            step = torch.where(at_wall, landing, step)
+            step = torch.where(reached, landing, step)
         trial = torch.where(fresh[:, None], x + step, shorter)
         inside = bounds.clamp(trial)
         if may_hold(inside != trial):
             inside = _downhill(bounds, x, held, trial, inside, fresh)
         if may_hold(first_retry):
-            inside = torch.where(first_retry[:, None], _to_the_wall(bounds, x, step, inside), inside)
+            inside = torch.where(first_retry[:, None], _to_the_bound(bounds, x, step, inside), inside)
         return inside
 
     def _progress(
@@ -318,7 +318,7 @@ def _downhill(
     return torch.where(spoilt[:, None], steepest, inside)
 
 
-def _at_the_wall(
+def _all_but_reached(
     bounds: Bounds, x: Float[Tensor, "B D"], grad: Float[Tensor, "B D"], step: Float[Tensor, "B D"]
 ) -> tuple[Bool[Tensor, "B D"], Float[Tensor, "B D"]]:
     """Coordinates so close before a wall that the step leads a thousand times beyond it, and their last bit of
@@ -333,7 +333,7 @@ def _at_the_wall(
     return close, room.masked_fill(room * grad >= 0, 0.0)
 
 
-def _to_the_wall(
+def _to_the_bound(
     bounds: Bounds, x: Float[Tensor, "B D"], step: Float[Tensor, "B D"], otherwise: Float[Tensor, "B D"]
 ) -> Float[Tensor, "B D"]:
     """The step as far as the first wall on its way; ``otherwise`` where it meets none, or stands before one.

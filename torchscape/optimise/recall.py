@@ -35,7 +35,7 @@ def kept_source(flight: Flight) -> Iterator[None]:
     before = None if ledger is None else ledger.source
     if ledger is not None:
         flight.source = ledger.source = kept = _Kept(ledger, flight)
-        flight.resume = kept.resumed
+        flight.resume = kept.resume
     try:
         yield
         if ledger is not None and ledger.source is not None:
@@ -77,7 +77,7 @@ class _Kept:
             return ids, x
         taken = [(ids, x)]
         while len(ids):
-            known, order, results = self.ledger.recalled(self.what, self.result, columns_of(x))
+            known, order, results = self.ledger.recall(self.what, self.result, columns_of(x))
             if results is None:
                 break
             rest = torch.nonzero(~known)[:, 0]
@@ -113,7 +113,7 @@ class _Kept:
         row, place = row[going], place[going]
         if not len(row):
             return None
-        order, starts = self._begun(place)
+        order, starts = self._starts_in(place)
         row = row[order]
         state = moved(take_rows(flight.state, row.to(flight.state.status.device)), HOST)
         what = f"running {self.what}"
@@ -126,19 +126,19 @@ class _Kept:
             leaves(state, int),
         )
 
-    def resumed(self, ids: Int[Tensor, "B"], state: Any) -> Any:
+    def resume(self, ids: Int[Tensor, "B"], state: Any) -> Any:
         """The state of rows that begin, but of those that were running when all was cut short what it was then."""
         for running in self.ledger.running:
             if running.what == f"running {self.what}":
-                state = self._resumed(running, ids, state)
+                state = self._resume(running, ids, state)
         return state
 
-    def _resumed(self, running: Entry, ids: Int[Tensor, "B"], state: Any) -> Any:
+    def _resume(self, running: Entry, ids: Int[Tensor, "B"], state: Any) -> Any:
         row, place = (self._ids == ids[:, None]).nonzero().T
         if not len(place):
             return state
         known = {bytes(key): number for number, key in enumerate(running.keys.numpy())}
-        order, starts = self._begun(place)
+        order, starts = self._starts_in(place)
         keys = [bytes(key) for key in digests(running.what, starts).numpy()]
         pairs = [(r, known[key]) for r, key in zip(row[order].tolist(), keys, strict=True) if key in known]
         if not pairs:
@@ -158,7 +158,7 @@ class _Kept:
         self._charge(self.flight.stepper.result(self.potential, take_rows(state, here.to(state.status.device))))
         return state
 
-    def _begun(self, place: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], tuple[Tensor, ...]]:
+    def _starts_in(self, place: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], tuple[Tensor, ...]]:
         """Starts of rows that were taken, in one copy on the host, and in which order of ``place`` they are."""
         lots = [(lot, (self._at[place, 0] == lot).nonzero()[:, 0]) for lot in self._lots(place)]
         starts = moved([self._starts[lot] for lot, _ in lots], HOST)
@@ -184,7 +184,7 @@ class _Kept:
         open_ = ~is_it.any(0)
         self._ids, self._at = self._ids[open_], self._at[open_]
         for lot in set(range(len(self._starts))) - set(self._at[:, 0].tolist()):
-            self._starts[lot] = ()  # nobody needs them any more
+            self._starts[lot] = ()  # not needed any more
 
     def _tell(self, n: int) -> None:
         watch = stopwatch.current()

@@ -47,7 +47,7 @@ def relax(
     *,
     optimiser: QuasiNewton | None = None,
     tol: float | None = None,
-    max_steps: int | None = None,
+    max_evaluations: int | None = None,
     pool_size: int | None = None,
     progress: bool = False,
 ) -> StationaryPoints:
@@ -58,7 +58,7 @@ def relax(
         starts: starting points [B D].
         optimiser: :class:`LBFGS` or :class:`BFGS`; None chooses by size.
         tol: RMS gradient |grad U| / sqrt(D) that counts as converged; None for 1e-8 in float64.
-        max_steps: evaluations a row may spend (default 10 000).
+        max_evaluations: those that a row may spend (default 10 000).
         pool_size: rows in flight; None for as many as memory allows.
         progress: show a progress bar of finished rows.
 
@@ -81,27 +81,26 @@ def relax(
     """
     expect_potential("relax", potential)
     NOT_NEGATIVE.or_none.check("relax", tol=tol)
-    COUNT.or_none.check("relax", max_steps=max_steps, pool_size=pool_size)
+    COUNT.or_none.check("relax", max_evaluations=max_evaluations, pool_size=pool_size)
     if starts.ndim != 2 or starts.shape[1] != potential.ndim:
         raise PotentialError(
             f"starts must be [B, {potential.ndim}] for this potential, not {list(starts.shape)}: "
             "give one row per starting point"
         )
     if len(starts) == 0:
-        none: StationaryPoints = StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
-        return none
+        return StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
     optimiser = choose_optimiser(potential) if optimiser is None else optimiser
-    changes = {"tol": tol, "max_evaluations": max_steps}
+    changes = {"tol": tol, "max_evaluations": max_evaluations}
     optimiser = dataclasses.replace(optimiser, **{k: v for k, v in changes.items() if v is not None})  # type: ignore[arg-type]
     starts = starts.to(potential.device, potential.dtype)
     with _bar(len(starts), progress) as bar:
         ends: StationaryPoints = run_pool(
             optimiser, potential, starts, size=pool_size, most=MOST_ROWS, on_finished=bar.to
         )
-    return _finished(potential, ends, optimiser.tol)
+    return _finish(potential, ends, optimiser.tol)
 
 
-def _finished(potential: Potential, points: StationaryPoints, tol: float | None) -> StationaryPoints:
+def _finish(potential: Potential, points: StationaryPoints, tol: float | None) -> StationaryPoints:
     """Newton steps for the rows that stalled at the rounding error of their energy: there, and only there, they
     pay (elsewhere a Hessian costs more than the evaluations it saves)."""
     stalled = torch.nonzero(points.status == Status.STALLED)[:, 0]

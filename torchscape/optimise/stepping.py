@@ -17,7 +17,7 @@ from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["Evaluation", "Outcome", "Search", "Searching", "Trying", "clamped", "resolve"]
+__all__ = ["Evaluation", "Search", "Searching", "StepOutcome", "Trying", "clamped", "resolve"]
 
 
 State = TypeVar("State", bound="Searching")
@@ -78,7 +78,7 @@ class Evaluation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class StepOutcome:
     """What has become of the new points.
 
     Attributes:
@@ -129,7 +129,7 @@ def resolve(
     acceptable: Bool[Tensor, "B"],
     going: Bool[Tensor, "B"],
     cost: Int[Tensor, "B"] | int | None = None,
-) -> Outcome:
+) -> StepOutcome:
     """Take the new point where it is acceptable, or the first; stay where it is not, or not finite.
 
     Args:
@@ -143,7 +143,7 @@ def resolve(
     finite = (new.energy + new.grad.sum(1)).abs() < torch.inf  # false of NaN too
     accepted = (first | acceptable) & (finite & going)
     take = accepted[:, None]
-    return Outcome(
+    return StepOutcome(
         x=torch.where(take, new.x, state.x),
         energy=torch.where(accepted, new.energy, state.energy),
         grad=torch.where(take, new.grad, state.grad),
@@ -193,7 +193,7 @@ class Search(Generic[State]):
         self,
         potential: Potential,
         state: Searching,
-        now: Outcome,
+        now: StepOutcome,
         rms: Float[Tensor, "B"],
         *,
         stalled: Bool[Tensor, "B"] | None = None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from torchscape.deprecation import old_names
 from torchscape.plots.table import faces
 
 if TYPE_CHECKING:
@@ -31,11 +32,15 @@ if TYPE_CHECKING:
 else:
     __all__ = list(faces())
 
+    _RENAMED = {
+        "SpringPlot": "torchscape.plots.RestraintPlot",
+        "spring_integrand": "torchscape.plots.restraint_integrand",
+    }
+    _old_name = old_names(__name__, _RENAMED, until="0.2")
+
     def __getattr__(name: str) -> Any:
         home = faces().get(name)
-        if home is None:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(home), name)
+        return _old_name(name) if home is None else getattr(importlib.import_module(home), name)
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *faces()})

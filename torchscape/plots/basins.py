@@ -15,7 +15,7 @@ from torchscape.errors import TorchscapeError
 from torchscape.plots.canvas import Picture, axes_of, figure_of, logarithmic
 from torchscape.types import Float, Tensor
 
-__all__ = ["SpringPlot", "VolumePlot", "spring_integrand", "volume_distribution"]
+__all__ = ["RestraintPlot", "VolumePlot", "restraint_integrand", "volume_distribution"]
 
 _SEEN, _TRUE = "#1f6fb4", "#c8382d"
 
@@ -110,41 +110,41 @@ def _draw_fit(axes: Axes, fit: _Density, edges: np.ndarray) -> None:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class SpringPlot(Picture):
-    """What is integrated over the springs.
+class RestraintPlot(Picture):
+    """What is integrated over the force constants.
 
     Attributes:
         figure, axes: where it was drawn.
-        spring, value, error: the points, one row per basin.
+        force_constant, value, error: the points, one row per basin.
     """
 
     figure: Figure
     axes: Axes
-    spring: np.ndarray
+    force_constant: np.ndarray
     value: np.ndarray
     error: np.ndarray
 
     @property
     def _content(self) -> str:
-        return f"{len(self.spring)} basins, {self.spring.shape[1]} springs"
+        return f"{len(self.force_constant)} basins, {self.force_constant.shape[1]} force constants"
 
 
-def spring_integrand(
-    spring: Float[Tensor, "N K"],
+def restraint_integrand(
+    force_constant: Float[Tensor, "N K"],
     mean_square: Float[Tensor, "N K"],
     error: Float[Tensor, "N K"],
     *,
     ndim: int,
     names: Sequence[str] = (),
     ax: Axes | None = None,
-) -> SpringPlot:
-    """<r^2>_k against the spring constant k, with error bars, as ``basin_volumes`` measured them.
+) -> RestraintPlot:
+    """<r^2>_k against the force constant k, with error bars, as ``basin_volumes`` measured them.
 
-    The first point of each curve is k = 0. The dotted line is D / k, where springs alone hold the walker: a curve
-    that has not come down to it shows how much of the stiffest Gaussian still reaches out of the basin.
+    The first point of each curve is k = 0. The dotted line is D / k, where the restraint alone holds the walker: a
+    curve that has not come down to it shows how much of the stiffest Gaussian still reaches out of the basin.
 
     Args:
-        spring, mean_square, error: of N basins at K spring constants.
+        force_constant, mean_square, error: of N basins at K force constants.
         ndim: D.
         names: of the basins, for a legend; none by default.
         ax: axes to draw on; a new figure by default.
@@ -152,15 +152,15 @@ def spring_integrand(
     Example:
         >>> from torchscape import plots
         >>> k = torch.tensor([[0.0, 1.0, 10.0]])
-        >>> picture = plots.spring_integrand(k, 2 / (k + 1), 0.1 / (k + 1), ndim=2)
+        >>> picture = plots.restraint_integrand(k, 2 / (k + 1), 0.1 / (k + 1), ndim=2)
         >>> picture.value.shape
         (1, 3)
         >>> import matplotlib.pyplot as plt
         >>> plt.close(picture.figure)
     """
-    if names and len(names) != len(spring):
-        raise TorchscapeError(f"give one name for each of the {len(spring)} basins, not {len(names)}")
-    k, value, bar = (part.detach().cpu().double().numpy() for part in (spring, mean_square, error))
+    if names and len(names) != len(force_constant):
+        raise TorchscapeError(f"give one name for each of the {len(force_constant)} basins, not {len(names)}")
+    k, value, bar = (part.detach().cpu().double().numpy() for part in (force_constant, mean_square, error))
     axes = axes_of(ax, size=(6.5, 4.2))
     positive = k[k > 0]
     linear = 10.0 ** np.ceil(
@@ -177,7 +177,7 @@ def spring_integrand(
     logarithmic(axes, low, high, vertical=True)
     axes.set_ylim(low, high)
     axes.set_xlim(left=0)
-    axes.set_xlabel("spring constant k")
+    axes.set_xlabel("force constant k")
     axes.set_ylabel(r"$\langle r^2 \rangle_k$")
     axes.legend(frameon=False)
-    return SpringPlot(figure_of(axes), axes, k, value, bar)
+    return RestraintPlot(figure_of(axes), axes, k, value, bar)

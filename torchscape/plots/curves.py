@@ -252,7 +252,7 @@ def frustration(
         expect_nothing_to_make("frustration", "analysis.frustration", temperatures=temperatures)
         result, grid = network, a_row(network.temperatures)
     else:
-        joined = _joined(network)
+        joined = _join(network)
         if joined.n_minima < network.n_minima:
             note = f"{joined.n_minima} of {network.n_minima} minima: those connected to the lowest"
         grid = temperature_grid(joined, temperatures)
@@ -269,7 +269,7 @@ def frustration(
     return CurvePlot(figure_of(axes), axes, curves)
 
 
-def _joined(network: Network) -> Network:
+def _join(network: Network) -> Network:
     """The minima that have a path to the lowest one."""
     if network.n_minima < 2:
         raise TorchscapeError("frustration compares minima with the lowest one: find at least two of them first")

@@ -111,7 +111,7 @@ def disconnectivity(
     tree = merge_tree(network)
     if min_barrier is None:
         min_barrier = _legible_barrier(tree) if lowest is None else 0.0
-    minima, gap = _kept(tree, lowest, min_barrier)
+    minima, gap = _keep(tree, lowest, min_barrier)
     if colour_unit is None and isinstance(colour, str) and colour == "energy":
         colour_unit = unit
     colours = colouring(
@@ -168,7 +168,7 @@ def _legible_barrier(tree: MergeTree) -> float:
     return float(tree.persistence.sort(descending=True).values[_MOST_BRANCHES - 1])
 
 
-def _kept(tree: MergeTree, lowest: int | None, min_barrier: float) -> tuple[np.ndarray, np.ndarray]:
+def _keep(tree: MergeTree, lowest: int | None, min_barrier: float) -> tuple[np.ndarray, np.ndarray]:
     """The minima to draw, in tree order, and the merger energies between them (maxima over those left out)."""
     leaves, gap = tree.leaves.cpu().numpy(), tree.gap.double().cpu().numpy()
     keep = (tree.persistence >= min_barrier).cpu().numpy()

@@ -162,7 +162,7 @@ PLOTS = [
     Plot("robustness", ".generalisation", "LinesPlot"),
     Plot("roc", ".predictions", "ROCPlot"),
     Plot("spectrum", ".diffusion", "SpectrumPlot"),
-    Plot("spring_integrand", ".basins", "SpringPlot"),
+    Plot("restraint_integrand", ".basins", "RestraintPlot"),
     Plot("volume_distribution", ".basins", "VolumePlot"),
     Plot("zooms", ".planes", "ZoomPlot"),
 ]

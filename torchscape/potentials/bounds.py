@@ -65,13 +65,13 @@ class Bounds:
         """The nearest point of the box."""
         return torch.clamp(x, self.lower, self.upper)
 
-    def blocked(self, x: Float[Tensor, "*S D"], grad: Float[Tensor, "*S D"]) -> Bool[Tensor, "*S D"]:
-        """Coordinates that sit on a wall with the downhill direction pointing out of the box."""
+    def active_set(self, x: Float[Tensor, "*S D"], grad: Float[Tensor, "*S D"]) -> Bool[Tensor, "*S D"]:
+        """Active bounds: coordinates that sit on a wall with the downhill direction pointing out of the box."""
         return ((x <= self.lower) & (grad > 0)) | ((x >= self.upper) & (grad < 0))
 
     def project_grad(self, x: Float[Tensor, "*S D"], grad: Float[Tensor, "*S D"]) -> Float[Tensor, "*S D"]:
-        """The gradient that is left once blocked coordinates are held: zero exactly at a constrained minimum."""
-        return torch.where(self.blocked(x, grad), torch.zeros_like(grad), grad)
+        """The gradient outside the active set, zero within: it vanishes exactly at a constrained minimum."""
+        return torch.where(self.active_set(x, grad), torch.zeros_like(grad), grad)
 
     def interior(self, x: Float[Tensor, "*S D"], margin: float = 0.0) -> Bool[Tensor, "*S"]:
         """Whether every coordinate is more than ``margin`` times the side away from its walls."""

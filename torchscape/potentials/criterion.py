@@ -67,9 +67,9 @@ def loss_name(loss: Loss) -> str:
         ('huber_loss(delta=2.0)', 'L1Loss()')
     """
     if isinstance(loss, functools.partial):
-        return f"{loss_name(loss.func)}({_shown(loss.keywords)})"
+        return f"{loss_name(loss.func)}({_show(loss.keywords)})"
     if isinstance(loss, nn.Module):
-        return f"{type(loss).__name__}({_shown({**vars(loss), **loss.state_dict()})})"
+        return f"{type(loss).__name__}({_show({**vars(loss), **loss.state_dict()})})"
     return getattr(loss, "__name__", type(loss).__name__)
 
 
@@ -125,7 +125,7 @@ def _setting(loss: Loss, name: str) -> Any:
     return None if parameter is None or parameter.default is parameter.empty else parameter.default
 
 
-def _shown(settings: dict[str, Any]) -> str:
+def _show(settings: dict[str, Any]) -> str:
     plain = {
         key: value.tolist() if isinstance(value, Tensor) else value
         for key, value in settings.items()

@@ -96,7 +96,7 @@ def input_preconditioner(
     Returns:
         None where no layer is of that kind.
     """
-    found = _found(objective, layout, point)
+    found = _measure(objective, layout, point)
     if not found:
         return None
     moments: dict[str, Tensor] = {}
@@ -118,7 +118,7 @@ def input_preconditioner(
     return _Inputs(moved(layers, point.device))
 
 
-def _found(objective: Objective, layout: ParameterLayout, point: Float[Tensor, "D"]) -> dict[str, str | None]:
+def _measure(objective: Objective, layout: ParameterLayout, point: Float[Tensor, "D"]) -> dict[str, str | None]:
     """Weight and bias of the layers whose inputs are the same at another point, and whose bias is their own."""
     few = objective
     if objective.samples.separable and objective.reduction != "whole":
@@ -147,7 +147,7 @@ def _recorded(
     """Inputs [n k] and bias of every linear layer that is called once, by the name of its weight."""
     values = layout.unflatten(point)
     recorder = _Recorder(values)
-    # The loss may differentiate itself, and then needs a graph although nobody else does.
+    # The loss may differentiate itself, and then needs a graph although nothing else does.
     with recorder, differentiable_twice(), torch.enable_grad():
         functional_call(objective, {f"module.{name}": value for name, value in values.items()}, (batch,))
     return {name: calls[0] for name, calls in recorder.calls.items() if len(calls) == 1}

@@ -15,7 +15,7 @@ __all__ = ["Known", "Problem"]
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """What others have found, distinct up to the symmetry of the potential; None or empty where nobody says.
+    """What others have found, distinct up to the symmetry of the potential; None or empty where no source says.
 
     Attributes:
         minima: energies of minima, ascending; complete if there are ``n_minima`` of them.

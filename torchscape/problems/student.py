@@ -60,7 +60,7 @@ def student_teacher(
     first, second = random.permutation(random.fold(seed, torch.arange(1)), len(y))[0][: 2 * n].split(n)
     varies = x[second].amax(0) > x[second].amin(0)
     x = x[:, varies]
-    wise = _trained(_network(x.shape[1], teacher, activation, seed), x[first], y[first], device)
+    wise = _train(_network(x.shape[1], teacher, activation, seed), x[first], y[first], device)
     with torch.no_grad():
         answers = wise(x)
     net = _network(x.shape[1], hidden, activation, seed + 1)
@@ -98,10 +98,10 @@ def _network(n_in: int, hidden: int, activation: str, seed: int) -> nn.Sequentia
     return nn.Sequential(*layers).double()
 
 
-def _trained(net: nn.Sequential, x: Float[Tensor, "n d"], y: Int[Tensor, "n"], device) -> nn.Sequential:
+def _train(net: nn.Sequential, x: Float[Tensor, "n d"], y: Int[Tensor, "n"], device) -> nn.Sequential:
     """The network at a nearby minimum of the cross-entropy, lightly regularised; what it learns is what counts."""
     u = ModulePotential(net, (x, y), nn.functional.cross_entropy, _TEACHER_L2, symmetry=None, device=device)
-    end = relax(u, u.initial, tol=1e-4, max_steps=2000)
+    end = relax(u, u.initial, tol=1e-4, max_evaluations=2000)
     u.load_into(net, end.x[0].cpu())
     return net
 

@@ -2,18 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-from torchscape.deprecation import moved
+from torchscape.deprecation import old_names
 from torchscape.saddles.band import Band
 from torchscape.saddles.certify import Certificate, certify_minima
-from torchscape.saddles.characterise import characterise
+from torchscape.saddles.characterisation import characterise
 from torchscape.saddles.curvature import Dense, Krylov
-from torchscape.saddles.descend import Descent, ImplicitDescent, Quench, choose_descent, descend
 from torchscape.saddles.directions import ModesAndRandom, RandomDirections, SoftModes
+from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, choose_descent, descend
 from torchscape.saddles.eigen import Eigenpairs, lowest_eigenpairs
-from torchscape.saddles.follow import Follow, follow
+from torchscape.saddles.eigenvector_following import Follow, follow
 from torchscape.saddles.search import SaddleSearch, climb, confirm, connect
 from torchscape.saddles.spectral import LogDet, stochastic_log_det
-from torchscape.saddles.stationary import Newton, find_stationary
+from torchscape.saddles.stationary import NewtonSearch, find_stationary
 from torchscape.saddles.verify import Outcome
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "Krylov",
     "LogDet",
     "ModesAndRandom",
-    "Newton",
+    "NewtonSearch",
     "Outcome",
     "Quench",
     "RandomDirections",
@@ -48,4 +48,5 @@ __all__ = [
 
 if not TYPE_CHECKING:  # which type checkers would take for any name at all
     _IN_FAMILIES = ("Bifurcation", "Continuation", "Continued", "continue_points", "locate_fold")
-    __getattr__ = moved(__name__, {name: f"torchscape.families.{name}" for name in _IN_FAMILIES}, until="0.2")
+    _NOW = {name: f"torchscape.families.{name}" for name in _IN_FAMILIES}
+    __getattr__ = old_names(__name__, _NOW | {"Newton": "torchscape.saddles.NewtonSearch"}, until="0.2")

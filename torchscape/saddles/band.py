@@ -196,7 +196,7 @@ class Band:
             rms=start.x.new_full((p,), torch.inf),
             n_steps=zero,
             status=torch.full_like(zero, Status.RUNNING),
-            memory=self._lbfgs.fresh(inner),
+            memory=self._lbfgs.init_memory(inner),
         )
 
     def step(self, potential: Potential, state: _Bands) -> _Bands:
@@ -247,10 +247,10 @@ class Band:
         first = n_steps <= 1
         y = torch.where(first[:, None], 0.0, state.force - force)
         sy = (state.step * y).sum(1)
-        push = running & ~first & (sy > 1e-3 * state.step.norm(dim=1) * y.norm(dim=1))
-        forget = running & ~first & ~push
-        memory, move = self._lbfgs.update(state.memory, state.step, y, -force, push, forget)
-        move = self._capped(potential, move.reshape(p, i - 2, d), force.reshape(p, i - 2, d), first | forget)
+        keep = running & ~first & (sy > 1e-3 * state.step.norm(dim=1) * y.norm(dim=1))
+        reset = running & ~first & ~keep
+        memory, move = self._lbfgs.update(state.memory, state.step, y, -force, keep, reset)
+        move = self._capped(potential, move.reshape(p, i - 2, d), force.reshape(p, i - 2, d), first | reset)
         moving = (status == Status.RUNNING)[:, None, None]
         x = state.x.clone()
         x[:, 1:-1] += torch.where(moving, move, 0.0)

@@ -13,15 +13,15 @@ from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.memory import rows_that_fit
 from torchscape.numerics import DENSE_STEPS, energy_noise
-from torchscape.optimise.columns import built, leaves
+from torchscape.optimise.columns import build, leaves
 from torchscape.optimise.kinks import at_kinks
-from torchscape.optimise.ledger import remembered
+from torchscape.optimise.ledger import compute_once
 from torchscape.optimise.newton import conjugate_step
 from torchscape.optimise.resumable import resumable
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.characterise import SLOPE_MARGIN, relabelled
+from torchscape.saddles.characterisation import SLOPE_MARGIN, relabel
 from torchscape.saddles.decomposition import dense_spectrum, rows_within
 from torchscape.saddles.projector import Projector
 from torchscape.transfer import moved
@@ -113,7 +113,7 @@ def certify_minima(
         size = rows_that_fit(potential.ndim, exact.device, on_host=_PRODUCT_NUMBERS)
     known_by = (open_points.x, open_points.status, open_points.n_evaluations)
     what = f"{certificate} {exact.dtype}"
-    return with_rows(points, rows, remembered(what, StationaryPoints, known_by, judged, size))
+    return with_rows(points, rows, compute_once(what, StationaryPoints, known_by, judged, size))
 
 
 def exact_twin(potential: Potential) -> Potential:
@@ -234,7 +234,7 @@ class _Judging:
         columns = moved(dict(stored), self.grad.device)
         for name in _COLUMNS:
             setattr(self, name, columns[name].clone())
-        self.points = built(StationaryPoints, columns, "points.")
+        self.points = build(StationaryPoints, columns, "points.")
         self.number, self.has_moved = int(stored["number"]), bool(stored["has_moved"])
 
     # --- Newton's steps -------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ class _Judging:
             top=top[:, 0],
             is_sure=sure,
             is_flat=~hard.any(1) & kept.any(1),
-            points=relabelled(points, values, zero, kept, n_known, n_held, finite),
+            points=relabel(points, values, zero, kept, n_known, n_held, finite),
         )
 
     def _iterative(self, rows: Int[Tensor, "B"], number: int) -> _Steps:

@@ -1,7 +1,7 @@
 """What the surface looks like from here: local quadratic models, dense or in a Krylov space.
 
 Both say the same things to the searches built on them: eigenvalues, eigenvectors and the gradient's
-components along them, all in one frozen :class:`Quadratic`.
+components along them, all in one frozen :class:`QuadraticModel`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from torchscape.saddles.steps import saddle_step
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, POSITIVE, check_fields
 
-__all__ = ["Curvature", "Dense", "Krylov", "Quadratic", "choose_curvature"]
+__all__ = ["Curvature", "Dense", "Krylov", "QuadraticModel", "choose_curvature"]
 
 _ROOM = 32  # vectors of a Krylov space on a device, until some row needs more
 
 
 @dataclasses.dataclass(frozen=True)
-class Quadratic:
+class QuadraticModel:
     """U(x + V^T c) = U(x) + slope . c + (1/2) sum_k mu_k c_k^2, and how much of it is known.
 
     Attributes:
@@ -57,7 +57,7 @@ class Quadratic:
         """``new``, but ``old`` in rows that wait."""
         return new if self.waits is None else torch.where(self.waits, old, new)
 
-    def roomier(self) -> Quadratic:
+    def roomier(self) -> QuadraticModel:
         """With twice the room: what a look at the rows does for those that wait."""
         return dataclasses.replace(self, room=2 * self.room)
 
@@ -77,18 +77,18 @@ class Quadratic:
 class Curvature:
     """How a search learns the curvature: :class:`Dense` or :class:`Krylov`."""
 
-    def init(self, x: Float[Tensor, "B D"]) -> Quadratic:
+    def init(self, x: Float[Tensor, "B D"]) -> QuadraticModel:
         """An empty model, stale everywhere."""
         raise NotImplementedError
 
     def update(
         self,
-        model: Quadratic,
+        model: QuadraticModel,
         s: Float[Tensor, "B D"],
         y: Float[Tensor, "B D"],
         moved: Bool[Tensor, "B"],
         inaccurate: Bool[Tensor, "B"],
-    ) -> Quadratic:
+    ) -> QuadraticModel:
         """After steps s that changed the gradient by y; ``inaccurate`` rows found their model wrong."""
         raise NotImplementedError
 
@@ -98,10 +98,10 @@ class Curvature:
         x: Float[Tensor, "B D"],
         grad: Float[Tensor, "B D"],
         mode: Float[Tensor, "B D"] | None,
-        model: Quadratic,
+        model: QuadraticModel,
         running: Bool[Tensor, "B"],
         projector: Projector,
-    ) -> Quadratic:
+    ) -> QuadraticModel:
         """The model at x, up to date for every running row; ``mode`` is a direction it must resolve."""
         raise NotImplementedError
 
@@ -130,24 +130,24 @@ class Dense(Curvature):
     def __post_init__(self) -> None:
         check_fields(self, refresh=COUNT)
 
-    def init(self, x: Float[Tensor, "B D"]) -> Quadratic:
+    def init(self, x: Float[Tensor, "B D"]) -> QuadraticModel:
         b, d = x.shape
         age = torch.zeros(b, dtype=torch.int64, device=x.device)
         stale = torch.ones(b, dtype=torch.bool, device=x.device)
         eye = torch.eye(d, dtype=x.dtype, device=x.device).repeat(b, 1, 1)
-        return Quadratic(x.new_ones(b, d), eye, age, stale, x.new_zeros(b, d, d))
+        return QuadraticModel(x.new_ones(b, d), eye, age, stale, x.new_zeros(b, d, d))
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         return 8 * ndim * ndim * dtype.itemsize
 
     def update(
         self,
-        model: Quadratic,
+        model: QuadraticModel,
         s: Float[Tensor, "B D"],
         y: Float[Tensor, "B D"],
         moved: Bool[Tensor, "B"],
         inaccurate: Bool[Tensor, "B"],
-    ) -> Quadratic:
+    ) -> QuadraticModel:
         if self.refresh <= 1:
             return dataclasses.replace(model, stale=model.stale | moved)
         assert model.h is not None
@@ -161,10 +161,10 @@ class Dense(Curvature):
         x: Float[Tensor, "B D"],
         grad: Float[Tensor, "B D"],
         mode: Float[Tensor, "B D"] | None,
-        model: Quadratic,
+        model: QuadraticModel,
         running: Bool[Tensor, "B"],
         projector: Projector,
-    ) -> Quadratic:
+    ) -> QuadraticModel:
         assert model.h is not None
         stale = model.stale & running
         if asking_is_free(stale):
@@ -174,10 +174,10 @@ class Dense(Curvature):
             h, age = torch.where(stale[:, None, None], h, model.h), torch.where(stale, age, model.age)
         values, vectors, _ = dense_spectrum(h, projector)
         stale = torch.zeros_like(model.stale)
-        return Quadratic(values, vectors, age, stale, h)
+        return QuadraticModel(values, vectors, age, stale, h)
 
     def _measured(
-        self, potential: Potential, x: Float[Tensor, "B D"], model: Quadratic, rows: Int[Tensor, "R"]
+        self, potential: Potential, x: Float[Tensor, "B D"], model: QuadraticModel, rows: Int[Tensor, "R"]
     ) -> tuple[Float[Tensor, "B D D"], Int[Tensor, "B"]]:
         """Hessians and ages of all rows, new in the given ones."""
         h, age = model.h, model.age
@@ -227,25 +227,25 @@ class Krylov(Curvature):
     def __post_init__(self) -> None:
         check_fields(self, max_dim=COUNT, settled=POSITIVE)
 
-    def init(self, x: Float[Tensor, "B D"]) -> Quadratic:
+    def init(self, x: Float[Tensor, "B D"]) -> QuadraticModel:
         b, d = x.shape
         age = torch.zeros(b, dtype=torch.int64, device=x.device)
         stale = torch.ones(b, dtype=torch.bool, device=x.device)
         k = min(self.max_dim, d)
         waits = None if asking_is_free(x) else torch.zeros_like(stale)
-        return Quadratic(x.new_ones(b, k), x.new_zeros(b, k, d), age, stale, None, waits, _ROOM)
+        return QuadraticModel(x.new_ones(b, k), x.new_zeros(b, k, d), age, stale, None, waits, _ROOM)
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         return 5 * min(self.max_dim, ndim) * ndim * dtype.itemsize
 
     def update(
         self,
-        model: Quadratic,
+        model: QuadraticModel,
         s: Float[Tensor, "B D"],
         y: Float[Tensor, "B D"],
         moved: Bool[Tensor, "B"],
         inaccurate: Bool[Tensor, "B"],
-    ) -> Quadratic:
+    ) -> QuadraticModel:
         return dataclasses.replace(model, stale=model.stale | moved)
 
     def evaluate(
@@ -254,10 +254,10 @@ class Krylov(Curvature):
         x: Float[Tensor, "B D"],
         grad: Float[Tensor, "B D"],
         mode: Float[Tensor, "B D"] | None,
-        model: Quadratic,
+        model: QuadraticModel,
         running: Bool[Tensor, "B"],
         projector: Projector,
-    ) -> Quadratic:
+    ) -> QuadraticModel:
         stale = model.stale & running
         if not asking_is_free(stale):
             values, vectors, settled = self._space_unasked(potential, x, grad, mode, projector, model.room)
@@ -271,7 +271,7 @@ class Krylov(Curvature):
             return model
         chosen = None if mode is None else mode[needed]
         values, vectors = self._space(potential, x[needed], grad[needed], chosen, projector.take(needed))
-        return Quadratic(
+        return QuadraticModel(
             model.values.index_copy(0, needed, values),
             model.vectors.index_copy(0, needed, vectors),
             model.age,

@@ -47,7 +47,7 @@ class Course:
     nearest: Float[Tensor, "B D"]
 
     @classmethod
-    def fresh(cls, x: Float[Tensor, "B D"]) -> Course:
+    def init(cls, x: Float[Tensor, "B D"]) -> Course:
         """Of paths that begin here."""
         return cls(x.new_zeros(len(x)), x.new_full((len(x),), torch.inf), x.clone())
 

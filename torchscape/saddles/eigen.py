@@ -10,7 +10,7 @@ import torch
 from torchscape import random, stopwatch
 from torchscape.devices import HOST, asking_is_free, is_host
 from torchscape.memory import available_memory, in_parts, limits_of
-from torchscape.optimise.columns import built, leaves
+from torchscape.optimise.columns import build, leaves
 from torchscape.optimise.resumable import resumable
 from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
@@ -241,9 +241,9 @@ class _Round:
 
     @classmethod
     def of(cls, columns: Mapping[str, Tensor], capacity: int, device: torch.device) -> _Round:
-        before = int(columns["before"])  # on the host, where nobody waits for it
+        before = int(columns["before"])  # on the host, where nothing waits for it
         columns = moved(dict(columns), device)
-        found = (built(Eigenpairs, columns, "found."),) if "owners" in columns else ()
+        found = (build(Eigenpairs, columns, "found."),) if "owners" in columns else ()
         owners = (columns["owners"],) if "owners" in columns else ()
         n = columns["q"].shape[1]
         space = Subspace.empty(columns["q"][:, 0], capacity)

@@ -17,12 +17,12 @@ from torchscape.numerics import DENSE_STEPS
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles.decomposition import rows_within
-from torchscape.saddles.floors import DenseFloors, Floors, KrylovFloors, spectrum
+from torchscape.saddles.floors import DenseFloors, Floors, KrylovFloors, spectrum_with_flat
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, check_fields
 
-__all__ = ["FamilyWalk", "extends", "joined", "shared_directions"]
+__all__ = ["FamilyWalk", "are_joined", "extends", "shared_directions"]
 
 _PRODUCT_NUMBERS = 1 << 17  # of the rows whose Hessian-vector products are taken together, on a CPU
 _BLOCKED = 0.05  # of the way to the goal: where less of it is flat, the goal lies across
@@ -74,7 +74,7 @@ class FamilyWalk:
         )
 
 
-def joined(
+def are_joined(
     potential: Potential,
     a: StationaryPoints,
     b: StationaryPoints,
@@ -99,7 +99,7 @@ def joined(
         ...         return (x.square().sum(1) - 1) ** 2
         >>> east = StationaryPoints.of(torch.tensor([[1.0, 0.0]]).double(), torch.zeros(1).double(),
         ...                            n_zero=torch.ones(1, dtype=torch.int64))
-        >>> joined(Ring(), east, east.replace(x=-east.x), radius=0.1).tolist()
+        >>> are_joined(Ring(), east, east.replace(x=-east.x), radius=0.1).tolist()
         [True]
     """
     walk = walk or FamilyWalk()
@@ -155,7 +155,7 @@ def shared_directions(
     potential: Potential, x: Float[Tensor, "B D"], n_zero: Int[Tensor, "B"], tol: float = 1e-4
 ) -> Float[Tensor, "K D"]:
     """An orthonormal basis of the directions that are flat at every row: what a translation would explain."""
-    _, flat, vectors = spectrum(potential, x, n_zero)
+    _, flat, vectors = spectrum_with_flat(potential, x, n_zero)
     projectors = torch.bmm((vectors * flat[:, :, None]).mT, vectors * flat[:, :, None])
     mu, v = torch.linalg.eigh(projectors.mean(0))
     shared: Tensor = v.T[mu > 1 - tol]

@@ -11,11 +11,11 @@ from torchscape import random
 from torchscape.optimise.conjugate import conjugate_gradients
 from torchscape.optimise.newton import free_gradient
 from torchscape.potentials.base import Potential
-from torchscape.saddles.characterise import SLOPE_MARGIN
+from torchscape.saddles.characterisation import SLOPE_MARGIN
 from torchscape.saddles.decomposition import finite_rows
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["DenseFloors", "Floors", "KrylovFloors", "spectrum"]
+__all__ = ["DenseFloors", "Floors", "KrylovFloors", "spectrum_with_flat"]
 
 _CORRECTIONS = 4
 _FLATNESS = 0.03  # of a direction may lie across the flat ones
@@ -54,7 +54,7 @@ class Floors(Protocol):
         """The smallest and the largest curvature that is not flat."""
 
 
-def spectrum(
+def spectrum_with_flat(
     potential: Potential, x: Float[Tensor, "B D"], n_zero: Int[Tensor, "B"]
 ) -> tuple[Float[Tensor, "B D"], Bool[Tensor, "B D"], Float[Tensor, "B D D"]]:
     """Eigenvalues, which of them are the ``n_zero`` smallest in size, and eigenvectors as rows."""
@@ -68,11 +68,11 @@ class DenseFloors:
 
     def __init__(self, potential: Potential, x: Float[Tensor, "P D"], n_zero: Int[Tensor, "P"]) -> None:
         self.potential, self.n_zero = potential, n_zero
-        self.mu, self.flat, self.v = spectrum(potential, x, n_zero)
+        self.mu, self.flat, self.v = spectrum_with_flat(potential, x, n_zero)
         self.spent = torch.zeros_like(n_zero)
 
     def look(self, x: Float[Tensor, "B D"], rows: Int[Tensor, "B"]) -> None:
-        fresh = spectrum(self.potential, x, self.n_zero[rows])
+        fresh = spectrum_with_flat(self.potential, x, self.n_zero[rows])
         for kept, new in zip((self.mu, self.flat, self.v), fresh, strict=True):
             kept[rows] = new
 

@@ -118,7 +118,7 @@ class Flow(ModelSearch[_Flowing]):
             slope=torch.zeros_like(x),
             radius=x.new_full((len(x),), 0.1 * potential.length_scale),
             model=_CURVATURE.init(x),
-            course=Course.fresh(x),
+            course=Course.init(x),
         )
 
     def evaluate(self, potential: Potential, state: _Flowing) -> _Tried:

@@ -10,7 +10,7 @@ import torch
 from torchscape.optimise.stepping import Search, Searching
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.curvature import Curvature, Quadratic, choose_curvature
+from torchscape.saddles.curvature import Curvature, QuadraticModel, choose_curvature
 from torchscape.saddles.projector import Projector
 from torchscape.types import Bool, Float, Int, Tensor
 
@@ -27,7 +27,7 @@ class Modelled:
     """
 
     radius: Float[Tensor, "B"]
-    model: Quadratic
+    model: QuadraticModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ModelSearch(Search[State], Generic[State]):
         """The state after an evaluation, with a model that may have become stale; and the residual gradient."""
         raise NotImplementedError
 
-    def measure(self, potential: Potential, state: Any, residual: Residual) -> Quadratic:
+    def measure(self, potential: Potential, state: Any, residual: Residual) -> QuadraticModel:
         """The model where the rows stand now."""
         curvature, running = self.curvature_of(potential.ndim), state.status == Status.RUNNING
         mode = self.mode_of(state)

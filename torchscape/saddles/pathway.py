@@ -12,8 +12,8 @@ from torchscape.errors import TorchscapeError
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.characterise import characterise_with_modes
-from torchscape.saddles.descend import Descent
+from torchscape.saddles.characterisation import characterise_with_modes
+from torchscape.saddles.downhill_paths import Descent
 from torchscape.saddles.verify import onwards, push_off
 from torchscape.types import Float, Int, Tensor
 

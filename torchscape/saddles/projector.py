@@ -40,7 +40,7 @@ class Projector:
         zero = potential.symmetry.zero_modes(x)
         held = None
         if potential.bounds is not None and grad is not None:
-            held = potential.bounds.blocked(x, grad)
+            held = potential.bounds.active_set(x, grad)
             if zero.shape[1]:
                 moved = (zero * held[:, None, :]).abs().amax(2, keepdim=True) > 1e-6
                 zero = torch.where(moved, torch.zeros_like(zero), zero)

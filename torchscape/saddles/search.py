@@ -18,12 +18,12 @@ from torchscape.potentials.counted import Metered
 from torchscape.potentials.expected import expect_potential
 from torchscape.saddles.band import Band, find_paths
 from torchscape.saddles.certify import exact_twin, with_rows
-from torchscape.saddles.characterise import characterise_with_modes
-from torchscape.saddles.descend import Descent, ImplicitDescent, Quench, choose_descent
+from torchscape.saddles.characterisation import characterise_with_modes
 from torchscape.saddles.directions import Directions, RandomDirections
-from torchscape.saddles.follow import Follow, follow
+from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, choose_descent
+from torchscape.saddles.eigenvector_following import Follow, follow
 from torchscape.saddles.peaks import Peaks, find_peaks
-from torchscape.saddles.verify import Outcome, Verified, verify
+from torchscape.saddles.verify import Outcome, VerifiedSaddles, verify
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE, POSITIVE, SEED
@@ -93,7 +93,7 @@ class SaddleSearch:
     @property
     def success_rate(self) -> float:
         """Fraction of the candidates that entered refinement and ended in a verified transition state."""
-        entered = int((self.outcome != Outcome.KINK).sum())
+        entered = int((self.outcome != Outcome.SPURIOUS_MAXIMUM).sum())
         return int((self.outcome == Outcome.VERIFIED).sum()) / entered if entered else float("nan")
 
 
@@ -172,7 +172,7 @@ def connect(
     owner, x, tangent = peaks.owner[order], peaks.x[order], peaks.tangent[order]
     enters = (u.hvp(x, tangent) * tangent).sum(1) < 0 if len(x) else owner < 0
     enters |= _highest(owner, peaks.energy[order])
-    return _refined(u, owner, x, tangent, enters, refine, descent, tol, torch.cat([a, b]))
+    return _refine(u, owner, x, tangent, enters, refine, descent, tol, torch.cat([a, b]))
 
 
 def _highest(owner: Int[Tensor, "C"], energy: Float[Tensor, "C"]) -> Bool[Tensor, "C"]:
@@ -251,7 +251,7 @@ def climb(
     x = starts.repeat_interleave(n, 0) + potential.length_scale * length.flatten()[:, None] * mode
     refine = refine or Follow(retry=False)  # another start is worth more than another try
     enters = torch.ones_like(owner, dtype=torch.bool)
-    return _refined(u, owner, x, mode, enters, refine, descent, tol, known)
+    return _refine(u, owner, x, mode, enters, refine, descent, tol, known)
 
 
 def confirm(
@@ -289,11 +289,11 @@ def confirm(
         descent = dataclasses.replace(descent, tol=tol)
     rows = torch.arange(len(points), device=points.x.device)
     outcome = torch.full_like(rows, int(Outcome.WRONG_INDEX))
-    checked = _verified(u, points, None, Follow(retry=False, tol=tol), descent, None)
-    return _told(u, rows, outcome, rows, checked)
+    checked = _verify(u, points, None, Follow(retry=False, tol=tol), descent, None)
+    return _summary(u, rows, outcome, rows, checked)
 
 
-def _refined(
+def _refine(
     u: Metered,
     owner: Int[Tensor, "C"],
     x: Float[Tensor, "C D"],
@@ -308,20 +308,20 @@ def _refined(
     refine, descent = refine or Follow(), descent or choose_descent(u)
     if tol is not None:
         refine, descent = dataclasses.replace(refine, tol=tol), dataclasses.replace(descent, tol=tol)
-    outcome = torch.full_like(owner, int(Outcome.KINK))
+    outcome = torch.full_like(owner, int(Outcome.SPURIOUS_MAXIMUM))
     enters = torch.nonzero(enters)[:, 0]
     found = follow(u, x[enters], mode[enters], options=refine)
-    return _told(u, owner, outcome, enters, _verified(u, found.points, found.mode, refine, descent, known))
+    return _summary(u, owner, outcome, enters, _verify(u, found.points, found.mode, refine, descent, known))
 
 
-def _verified(
+def _verify(
     u: Metered,
     points: StationaryPoints,
     mode: Float[Tensor, "R D"] | None,
     refine: Follow,
     descent: Descent | ImplicitDescent | Quench,
     known: Float[Tensor, "K D"] | None,
-) -> Verified:
+) -> VerifiedSaddles:
     """What verification says of the points; ``mode`` None where their unstable modes are not known.
 
     In float32 neither which saddle a point is nor where its paths end is certain: the last steps are in float64.
@@ -348,12 +348,12 @@ def _is_near(status: Int[Tensor, "C"]) -> Bool[Tensor, "C"]:
     return (status == Status.CONVERGED) | (status == Status.STALLED)
 
 
-def _told(
+def _summary(
     u: Metered,
     owner: Int[Tensor, "C"],
     outcome: Int[Tensor, "C"],
     enters: Int[Tensor, "R"],
-    checked: Verified,
+    checked: VerifiedSaddles,
 ) -> SaddleSearch:
     """What became of every candidate, those included that did not enter verification."""
     outcome[enters] = checked.outcome

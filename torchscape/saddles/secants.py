@@ -72,18 +72,18 @@ class Secants:
         self,
         s: Float[Tensor, "B D"],
         y: Float[Tensor, "B D"],
-        push: Bool[Tensor, "B"],
+        keep: Bool[Tensor, "B"],
         preconditioner: Preconditioner | None,
     ) -> Secants:
-        """After another pair of the rows in ``push``. The buffer of pairs is written into: the old memory is given
+        """After another pair of the rows in ``keep``. The buffer of pairs is written into: the old memory is given
         away, but may be used to do the same again."""
         b, m = len(s), self.sy.shape[1]
         length = s.norm(dim=1, keepdim=True).clamp(min=torch.finfo(s.dtype).tiny)
         s, y = s / length, y / length
-        rows, slot = torch.arange(b, device=s.device), torch.where(push, self.count % m, m)
+        rows, slot = torch.arange(b, device=s.device), torch.where(keep, self.count % m, m)
         self.pairs[rows, slot] = torch.stack([s, y], 1).to(self.pairs)
         ps, py = _preconditioned(preconditioner, s, y)
-        count = self.count + push
+        count = self.count + keep
         products = _by_age(self._products(torch.stack([s, y, ps, py], 2)), count)
         (ss, sy, sps, spy), (ys, _, yps, ypy) = (products[:, :, k].unbind(2) for k in range(2))
 
@@ -91,7 +91,7 @@ class Secants:
             new = torch.zeros_like(old)
             new[:, :-1, :-1] = old[:, 1:, 1:]
             new[:, :, -1], new[:, -1] = column, row
-            return torch.where(push[:, None, None], new, old)
+            return torch.where(keep[:, None, None], new, old)
 
         return Secants(
             pairs=self.pairs,

@@ -8,7 +8,7 @@ import torch
 
 from torchscape import random
 from torchscape.memory import available_memory, in_parts, limits_of, rows_that_fit
-from torchscape.optimise.ledger import remembered
+from torchscape.optimise.ledger import compute_once
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import Subspace
 from torchscape.saddles.projector import Projector
@@ -93,7 +93,7 @@ def stochastic_log_det(
 
     at_once = min(rows, rows_that_fit(n_steps * x.shape[1], x.device, on_host=_SPACE_NUMBERS))
     what = f"log-determinant {n_steps} {zero_tol} {x.dtype}"
-    estimates = remembered(what, _Probed, (x[owner], key), probed, at_once, kind="probes of log-determinants")
+    estimates = compute_once(what, _Probed, (x[owner], key), probed, at_once, kind="probes of log-determinants")
     estimates = estimates.value.reshape(n_probes, len(x))
     error = estimates.std(0) / n_probes**0.5 if n_probes > 1 else torch.full_like(estimates[0], torch.inf)
     return LogDet(estimates.mean(0), error)

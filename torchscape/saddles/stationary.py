@@ -15,7 +15,7 @@ from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.expected import expect_potential
 from torchscape.saddles.certify import exact_twin, in_dtype, with_rows
-from torchscape.saddles.characterise import characterise
+from torchscape.saddles.characterisation import characterise
 from torchscape.saddles.curvature import Curvature, Dense
 from torchscape.saddles.modelled import Modelled, ModelSearch, Residual
 from torchscape.saddles.projector import Projector
@@ -23,7 +23,7 @@ from torchscape.saddles.steps import gradient_step, index_step
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE, check_fields
 
-__all__ = ["Newton", "find_stationary"]
+__all__ = ["NewtonSearch", "find_stationary"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class _Aiming(Modelled, Trying):
 
 
 @dataclasses.dataclass(frozen=True)
-class Newton(ModelSearch[_Aiming]):
+class NewtonSearch(ModelSearch[_Aiming]):
     """Options of the search for stationary points of any index, and the stepper that a pool runs.
 
     Close to a stationary point both ways of searching are Newton's method; they differ further out.
@@ -58,7 +58,7 @@ class Newton(ModelSearch[_Aiming]):
     Zhang 2019, doi 10.1137/19M1253356), which reaches the few points of lowest and highest index as easily as
     the many in between.
 
-    Known zero modes take no part. A step is taken when enough of what its model promised comes true: of the
+    Known zero modes take no part. A step is taken when enough of what its model predicted comes true: of the
     decrease of |g|^2, or, with a target, of the change of g.
 
     Attributes:
@@ -67,8 +67,8 @@ class Newton(ModelSearch[_Aiming]):
         first_step: initial trust radius, in the same unit.
         tol: RMS gradient that counts as converged; None for 1e-8 in float64.
         max_evaluations: evaluations a row may spend.
-        accept: least part of the promise that must come true for a step to be taken.
-        least_promise: without a target, a promised decrease below this part of |g|^2 ends the search.
+        accept: least gain ratio (of what came, over what was predicted) of a step that is taken.
+        least_gain: without a target, a predicted decrease below this part of |g|^2 ends the search.
         max_outside: steps in a row that would leave the box before the search is given up as ``OUTSIDE``.
         max_lost: steps in a row with fewer negative curvatures than the target index before the search is given
             up as ``UNBOUNDED``: it climbs where nothing will ever turn down.
@@ -80,7 +80,7 @@ class Newton(ModelSearch[_Aiming]):
     tol: float | None = None
     max_evaluations: int = 100
     accept: float = 1e-3
-    least_promise: float = 1e-6
+    least_gain: float = 1e-6
     max_outside: int = 5
     max_lost: int = 25
     counted_as = "searches"
@@ -93,7 +93,7 @@ class Newton(ModelSearch[_Aiming]):
             tol=NOT_NEGATIVE.or_none,
             max_evaluations=COUNT,
             accept=NOT_NEGATIVE,
-            least_promise=NOT_NEGATIVE,
+            least_gain=NOT_NEGATIVE,
             max_outside=COUNT,
             max_lost=COUNT,
         )
@@ -119,7 +119,7 @@ class Newton(ModelSearch[_Aiming]):
 
     def advance(self, potential: Potential, state: _Aiming, new: Evaluation) -> tuple[_Aiming, Residual]:
         running = state.status == Status.RUNNING
-        kept = _promise_kept(state, new.grad)
+        kept = _gain_ratio(state, new.grad)
         now = resolve(state, new, kept >= self.accept, state.model.going(running))
         s = new.x - state.x
         inaccurate = running & ~now.first & (kept < 0.5)
@@ -175,11 +175,11 @@ class Newton(ModelSearch[_Aiming]):
     def _trapped(self, before: Float[Tensor, "B K"], after: Float[Tensor, "B K"]) -> Bool[Tensor, "B"]:
         """Whether the model sees nearly no way to shorten the gradient."""
         square = before.square().sum(1)
-        return ~(square - after.square().sum(1) > self.least_promise * square)
+        return ~(square - after.square().sum(1) > self.least_gain * square)
 
 
-def _promise_kept(state: _Aiming, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-    """What part of the promise has come true: 1 for a perfect model, negative for a misleading one."""
+def _gain_ratio(state: _Aiming, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+    """What came, over what was predicted: 1 for a perfect model, negative for a misleading one."""
     before = state.grad.square().sum(1)
     decrease = (before - grad.square().sum(1)) / (before - state.expected.square().sum(1))
     change = (grad - state.expected).norm(dim=1) / (state.expected - state.grad).norm(dim=1)
@@ -191,7 +191,7 @@ def find_stationary(
     starts: Float[Tensor, "B D"],
     *,
     target: Int[Tensor, "K"] | None = None,
-    options: Newton | None = None,
+    options: NewtonSearch | None = None,
     pool_size: int | None = None,
 ) -> StationaryPoints:
     """From every start to a stationary point of whatever index; row i of the result belongs to start i.
@@ -232,7 +232,7 @@ def find_stationary(
         )
     if len(starts) == 0:
         return StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
-    options = options or Newton()
+    options = options or NewtonSearch()
     starts = starts.to(potential.device, potential.dtype)
     found: StationaryPoints = run_pool(options, potential, Aimed(starts, target.to(starts.device)), size=pool_size)
     found = found.replace(eigenvalues=torch.full_like(found.x, torch.nan))
@@ -243,7 +243,7 @@ def find_stationary(
     return put_rows(found, rows, characterise(potential, found[rows])) if len(rows) else found
 
 
-def _ended_in(exact: Potential, found: StationaryPoints, options: Newton) -> StationaryPoints:
+def _ended_in(exact: Potential, found: StationaryPoints, options: NewtonSearch) -> StationaryPoints:
     """With the last steps taken in float64: in float32 neither where a search ends nor its index is certain."""
     ended = (found.status == Status.CONVERGED) | (found.status == Status.STALLED)
     rows = torch.nonzero(ended | (found.status == Status.TRAPPED))[:, 0]

@@ -105,7 +105,7 @@ class Descent(ModelSearch[_Descending]):
             time=x.new_zeros(len(x), 1),
             radius=x.new_full((len(x),), 0.1 * potential.length_scale),
             model=self.curvature_of(potential.ndim).init(x),
-            course=Course.fresh(x),
+            course=Course.init(x),
         )
 
     def advance(self, potential: Potential, state: _Descending, new: Evaluation) -> tuple[_Descending, Residual]:

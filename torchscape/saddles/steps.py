@@ -67,8 +67,8 @@ def gradient_step(
         >>> gradient_step(torch.tensor([[-1.0, 2.0]]).double(), torch.tensor([[0.5, 1.0]]).double(), far).tolist()
         [[0.5, -0.5]]
     """
-    nobody = torch.full_like(radius, -1, dtype=torch.int64)
-    return saddle_step(curvature.square(), curvature * slope, nobody, radius)
+    none = torch.full_like(radius, -1, dtype=torch.int64)
+    return saddle_step(curvature.square(), curvature * slope, none, radius)
 
 
 def index_step(
@@ -89,8 +89,8 @@ def index_step(
         ...            torch.tensor([2]), one).tolist()
         [[0.5, 0.5]]
     """
-    nobody = torch.full_like(index, -1)
-    c = saddle_step(curvature, slope, nobody, radius)
+    none = torch.full_like(index, -1)
+    c = saddle_step(curvature, slope, none, radius)
     return torch.where(torch.arange(slope.shape[1], device=slope.device) < index[:, None], -c, c)
 
 

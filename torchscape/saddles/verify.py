@@ -14,20 +14,21 @@ from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.certify import in_dtype
-from torchscape.saddles.characterise import characterise_with_modes
-from torchscape.saddles.descend import Descent, ImplicitDescent, Quench, choose_descent, descend
+from torchscape.saddles.characterisation import characterise_with_modes
 from torchscape.saddles.distinct import first_of_each
+from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, choose_descent, descend
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["Outcome", "Verified", "onwards", "push_off", "verify"]
+__all__ = ["Outcome", "VerifiedSaddles", "onwards", "push_off", "verify"]
 
 
 class Outcome(IntEnum):
     """How a candidate ended. ``Outcome(k).message`` says what it means."""
 
     VERIFIED = 0
-    KINK = 1
+    SPURIOUS_MAXIMUM = 1
+    KINK = 1  # its name before
     MAX_STEPS = 2
     STALLED = 3
     NOT_FINITE = 4
@@ -44,8 +45,8 @@ class Outcome(IntEnum):
 
 _MESSAGES = {
     Outcome.VERIFIED: "a transition state: converged, index one, both downhill paths end in lower minima",
-    Outcome.KINK: "not searched: the surface curves upwards along the path there, so that this lesser maximum is "
-    "a kink of the band; use a finer Band if a barrier is missing",
+    Outcome.SPURIOUS_MAXIMUM: "not searched: the surface curves upwards along the path there, so that this lesser "
+    "maximum of the band is spurious; use a finer Band if a barrier is missing",
     Outcome.MAX_STEPS: "not converged within max_evaluations: raise it in Follow",
     Outcome.STALLED: "no step agrees with the local model: the gradient is at its rounding error, or not smooth",
     Outcome.NOT_FINITE: "the energy or a derivative is NaN or infinite there",
@@ -75,7 +76,7 @@ _LEAST = {Descent: 3e-3, ImplicitDescent: 1e-2, Quench: 1e-3}
 
 
 @dataclasses.dataclass(frozen=True)
-class Verified:
+class VerifiedSaddles:
     """Distinct verified transition states with their ends, and what became of every candidate.
 
     Attributes:
@@ -93,7 +94,7 @@ class Verified:
     outcome: Int[Tensor, "C"]
     candidate_ts: Int[Tensor, "C"]
 
-    def to(self, dtype: torch.dtype) -> Verified:
+    def to(self, dtype: torch.dtype) -> VerifiedSaddles:
         """The same with coordinates, energies and modes in ``dtype``."""
         ts, minus, plus = (in_dtype(points, dtype) for points in (self.ts, self.minus, self.plus))
         return dataclasses.replace(self, ts=ts, minus=minus, plus=plus, mode=self.mode.to(dtype))
@@ -104,7 +105,7 @@ def verify(
     candidates: StationaryPoints,
     descent: Descent | ImplicitDescent | Quench | None = None,
     known: Float[Tensor, "K D"] | None = None,
-) -> Verified:
+) -> VerifiedSaddles:
     """Check every candidate: residual, index, and both downhill paths. Duplicates are followed once.
 
     Beyond ``DENSE_SPECTRUM`` coordinates the log-determinants are left to :func:`characterise`, and an end that is
@@ -138,7 +139,7 @@ def verify(
     candidate_ts = torch.full_like(outcome, -1)
     candidate_ts[rows[good]] = renumber[place[first]]
     kept, outcome, candidate_ts = moved((kept, outcome, candidate_ts), device)
-    return Verified(ts[kept], minus[kept], plus[kept], mode[kept], outcome, candidate_ts)
+    return VerifiedSaddles(ts[kept], minus[kept], plus[kept], mode[kept], outcome, candidate_ts)
 
 
 def _ends(
@@ -169,7 +170,7 @@ def push_off(
 
     The displacement delta starts where the residual gradient cannot decide the side, delta = 10 |g| / |mu|, but at
     ``least`` so many length scales, and is adapted until the slope outwards is at least a tenth of the
-    -|mu| delta that the curvature mu promises: longer where what is left of the gradient may be why, shorter where
+    -|mu| delta that the curvature mu predicts: longer where what is left of the gradient may be why, shorter where
     it is not. No energies are compared, so that neither their unit nor their rounding matters, and a saddle may be
     as soft as its gradient can tell.
 

@@ -1,5 +1,8 @@
 """Finite temperature: Langevin and Hamiltonian samplers over thousands of chains, and what to believe of them."""
 
+from typing import TYPE_CHECKING
+
+from torchscape.deprecation import old_names
 from torchscape.sampling import basins
 from torchscape.sampling.adaptive import AdaptiveLangevin
 from torchscape.sampling.autocorrelation_times import (
@@ -23,9 +26,9 @@ from torchscape.sampling.diagnostics import (
 from torchscape.sampling.diffusion_maps import DiffusionMap, diffusion_map
 from torchscape.sampling.drawing import Samples, sample
 from torchscape.sampling.ensemble import EnsembleQuasiNewton
-from torchscape.sampling.free_energies import FreeEnergy, free_energy
+from torchscape.sampling.free_energies import FreeEnergy, free_energy_profile
 from torchscape.sampling.hamiltonian import HMC
-from torchscape.sampling.kernels import Gaussian, VariableBandwidth
+from torchscape.sampling.kernels import FixedBandwidth, VariableBandwidth
 from torchscape.sampling.langevin import ABOBA, BAOA, BAOAB, GLA1, GLA2, OBABO, SGLD, Splitting
 from torchscape.sampling.neighbours import Neighbours, nearest_neighbours
 from torchscape.sampling.principal import PrincipalDirections, principal_directions
@@ -48,8 +51,8 @@ __all__ = [
     "Diagnosis",
     "DiffusionMap",
     "EnsembleQuasiNewton",
+    "FixedBandwidth",
     "FreeEnergy",
-    "Gaussian",
     "HarmonicMixture",
     "Ladder",
     "LogSumSlope",
@@ -73,7 +76,7 @@ __all__ = [
     "diagnose",
     "diffusion_map",
     "effective_sample_size",
-    "free_energy",
+    "free_energy_profile",
     "integrated_autocorrelation",
     "log_sum_slope",
     "nearest_neighbours",
@@ -82,3 +85,10 @@ __all__ = [
     "reweight",
     "sample",
 ]
+
+if not TYPE_CHECKING:  # which type checkers would take for any name at all
+    _RENAMED = {
+        "Gaussian": "torchscape.sampling.FixedBandwidth",
+        "free_energy": "torchscape.sampling.free_energy_profile",
+    }
+    __getattr__ = old_names(__name__, _RENAMED, until="0.2")

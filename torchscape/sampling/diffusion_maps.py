@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.sampling.kernels import FittedKernel, Kernel, VariableBandwidth, kernel_values
+from torchscape.sampling.kernels import DiffusionKernel, FittedKernel, VariableBandwidth, kernel_values
 from torchscape.sampling.neighbours import Neighbours, nearest_neighbours
 from torchscape.sampling.slow_functions import slowest
 from torchscape.types import Float, Int, Tensor
@@ -168,7 +168,7 @@ class DiffusionMap:
 def diffusion_map(
     points: Float[Tensor, "N D"] | Neighbours,
     *,
-    kernel: Kernel | None = None,
+    kernel: DiffusionKernel | None = None,
     alpha: float | None = None,
     log_target: Float[Tensor, "N"] | None = None,
     n_functions: int = 10,
@@ -190,7 +190,7 @@ def diffusion_map(
         points: samples or minima; or nearest neighbours by distances of one's own, such as
             ``Neighbours.of_distances(parameter_distances(x, potential.symmetry))``.
         kernel: :class:`VariableBandwidth` (the default), which reaches the tails of a distribution, or
-            :class:`Gaussian`, for points of much the same density.
+            :class:`FixedBandwidth`, for points of much the same density.
         alpha: power of the density that is divided out; by default the one that gives drift grad ln q: 1/2 for a
             Gaussian kernel, (1 + beta (d + 2)) / 2 for a variable one.
         log_target: ln pi at the points, up to a constant: -U / T; excludes ``alpha``.
@@ -209,10 +209,10 @@ def diffusion_map(
     Reference: see the head of this module.
 
     Example:
-        >>> from torchscape.sampling import Gaussian
+        >>> from torchscape.sampling import FixedBandwidth
         >>> t = torch.arange(300.0, dtype=torch.float64) / 300 * 2 * torch.pi
         >>> circle = torch.stack([t.cos(), t.sin()], 1)
-        >>> found = diffusion_map(circle, kernel=Gaussian(epsilon=0.002), alpha=1.0, n_functions=4)
+        >>> found = diffusion_map(circle, kernel=FixedBandwidth(epsilon=0.002), alpha=1.0, n_functions=4)
         >>> found.eigenvalues.round(decimals=1).tolist()  # k^2 on a circle, twice each
         [1.0, 1.0, 4.0, 4.0]
     """
@@ -230,10 +230,10 @@ def diffusion_map(
     fitted = (kernel or VariableBandwidth()).fit(near)
     like = near.distance if isinstance(points, Neighbours) else points
     given = None if isinstance(points, Neighbours) else points.detach()
-    return _mapped(near, fitted, alpha, log_target, n_functions, seed, like, given)
+    return _map(near, fitted, alpha, log_target, n_functions, seed, like, given)
 
 
-def _mapped(
+def _map(
     near: Neighbours,
     fitted: FittedKernel,
     alpha: float | None,

@@ -164,10 +164,10 @@ def sample(
     else:
         state = sampler.init(potential, starts, temperature=temperature, seed=seed, chains=chains)
     recorder = _Recorder(potential, sampler, observables or {}, keep_positions, laplacian, steps // thin)
-    return _drawn(potential, sampler, state, recorder, steps, burn_in, thin, batch_size, progress)
+    return _draw(potential, sampler, state, recorder, steps, burn_in, thin, batch_size, progress)
 
 
-def _drawn(
+def _draw(
     potential: Potential,
     sampler: Sampler,
     state: Chains,

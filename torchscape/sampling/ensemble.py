@@ -107,7 +107,7 @@ class EnsembleQuasiNewton(Sampler):
         for group in range(self.groups):
             rows = torch.arange(group, len(state), self.groups, device=state.x.device)
             moved = _put(
-                moved, rows, self._turn(potential, _taken(moved, rows), self._root(potential, moved, group))
+                moved, rows, self._turn(potential, _take(moved, rows), self._root(potential, moved, group))
             )
         return dataclasses.replace(moved, n_steps=state.n_steps + 1, n_evaluations=state.n_evaluations + self.hold)
 
@@ -195,7 +195,7 @@ class _Root:
 _OF_ROWS = ("x", "p", "energy", "grad", "temperature", "key", "acceptance", "status")
 
 
-def _taken(state: Chains, rows: Int[Tensor, "R"]) -> Chains:
+def _take(state: Chains, rows: Int[Tensor, "R"]) -> Chains:
     return dataclasses.replace(state, **{name: getattr(state, name)[rows] for name in _OF_ROWS})
 
 

@@ -16,7 +16,7 @@ from torchscape.sampling.diagnostics import SamplingWarning
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, POSITIVE, SEED
 
-__all__ = ["FreeEnergy", "free_energy"]
+__all__ = ["FreeEnergy", "free_energy_profile"]
 
 _BLOCK_TIMES = 5  # autocorrelation times in a block: of the variance a tenth is missed
 _FEW_BLOCKS = 20
@@ -64,7 +64,7 @@ class FreeEnergy:
 
         Example:
             >>> x = random.normal(torch.arange(500), 40) + torch.tensor([-3.0, 3.0]).repeat(20)
-            >>> height, error = free_energy(x, bins=30).barrier(-3.0, 3.0)
+            >>> height, error = free_energy_profile(x, bins=30).barrier(-3.0, 3.0)
             >>> abs(height - (4.5 - math.log(2))) < 4 * error  # two normal distributions, overlapping at 0
             True
         """
@@ -87,7 +87,7 @@ class FreeEnergy:
         return value, self.temperature * float(relative.std())
 
 
-def free_energy(
+def free_energy_profile(
     series: Float[Tensor, "K B"] | Float[Tensor, "S"],
     temperature: float = 1.0,
     *,
@@ -129,16 +129,16 @@ def free_energy(
 
     Example:
         >>> x = random.normal(torch.arange(2000), 10)
-        >>> found = free_energy(x, bins=torch.linspace(-2.0, 2.0, 41).double())
+        >>> found = free_energy_profile(x, bins=torch.linspace(-2.0, 2.0, 41).double())
         >>> harmonic = found.grid.square() / 2
         >>> bool(((found.value - harmonic).abs() < 5 * found.error + 0.01).all())
         True
     """
-    POSITIVE.check("free_energy", temperature=temperature)
-    POSITIVE.or_none.check("free_energy", width=width)
-    COUNT.or_none.check("free_energy", block_length=block_length)
-    COUNT.check("free_energy", n_replicates=n_replicates)
-    SEED.check("free_energy", seed=seed)
+    POSITIVE.check("free_energy_profile", temperature=temperature)
+    POSITIVE.or_none.check("free_energy_profile", width=width)
+    COUNT.or_none.check("free_energy_profile", block_length=block_length)
+    COUNT.check("free_energy_profile", n_replicates=n_replicates)
+    SEED.check("free_energy_profile", seed=seed)
     s, *others = (_as_chains(one) for one in (series, slope, log_weights))
     assert s is not None
     weight = _weights(s, *others)

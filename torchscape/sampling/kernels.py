@@ -13,7 +13,7 @@ from torchscape.sampling.neighbours import Neighbours
 from torchscape.types import Float, Tensor
 from torchscape.validation import COUNT, FINITE, POSITIVE, check_fields
 
-__all__ = ["FittedKernel", "Gaussian", "Kernel", "VariableBandwidth", "kernel_values"]
+__all__ = ["DiffusionKernel", "FittedKernel", "FixedBandwidth", "VariableBandwidth", "kernel_values"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class FittedKernel:
         return self.rho[near.index[:, 0]]
 
 
-class Kernel:
+class DiffusionKernel:
     """What finds its widths from the points."""
 
     def fit(self, near: Neighbours) -> FittedKernel:
@@ -51,7 +51,7 @@ def kernel_values(fitted: FittedKernel, near: Neighbours, rho: Float[Tensor, "B"
 
 
 @dataclasses.dataclass(frozen=True)
-class Gaussian(Kernel):
+class FixedBandwidth(DiffusionKernel):
     """k(x, y) = exp(-d^2 / (4 epsilon)), with one width everywhere.
 
     Attributes:
@@ -59,8 +59,8 @@ class Gaussian(Kernel):
             (:func:`~torchscape.sampling.log_sum_slope`), which also gives the dimension.
 
     Example:
-        >>> Gaussian(epsilon=0.1)
-        Gaussian(epsilon=0.1)
+        >>> FixedBandwidth(epsilon=0.1)
+        FixedBandwidth(epsilon=0.1)
     """
 
     epsilon: float | None = None
@@ -76,7 +76,7 @@ class Gaussian(Kernel):
 
 
 @dataclasses.dataclass(frozen=True)
-class VariableBandwidth(Kernel):
+class VariableBandwidth(DiffusionKernel):
     """k(x, y) = exp(-d^2 / (4 epsilon rho(x) rho(y))) with rho = q^beta, q the density of the points.
 
     With beta < 0 it is wide where points are sparse: the tails of a distribution, which a kernel of one width

@@ -105,9 +105,9 @@ class ClusterSymmetry(Symmetry):
     def _align_exactly(self, a: Float[Tensor, "B n k"], b: Float[Tensor, "B n k"]) -> Float[Tensor, "B n k"]:
         """Every labelling: |b[labels] R - a|^2 = |a|^2 + |b|^2 - 2 sum of singular values."""
         assert self._labellings is not None
-        relabelled = b[:, self._labellings.to(b.device)]  # [B Q n k]
-        overlap = torch.linalg.svdvals(torch.nan_to_num(relabelled.mT @ a[:, None])).sum(2)
-        best = relabelled[torch.arange(len(b), device=b.device), overlap.argmax(1)]
+        relabel = b[:, self._labellings.to(b.device)]  # [B Q n k]
+        overlap = torch.linalg.svdvals(torch.nan_to_num(relabel.mT @ a[:, None])).sum(2)
+        best = relabel[torch.arange(len(b), device=b.device), overlap.argmax(1)]
         return best @ superpose.kabsch(a, best)
 
     def _align_by_frames(self, a: Float[Tensor, "B n k"], b: Float[Tensor, "B n k"]) -> Float[Tensor, "B n k"]:

@@ -88,7 +88,7 @@ def kinetic_lumping(
     cut = _cut(log_exit, n_states, rate)
     attractor = (log_exit < cut).nonzero().reshape(-1)
     attractor = attractor[chain.log_occupation[attractor].argsort(descending=True, stable=True)]
-    root = _followed(tree.into, attractor)
+    root = _follow(tree.into, attractor)
     number = torch.zeros_like(root)
     number[attractor] = torch.arange(len(attractor), device=root.device)
     label = number[root]
@@ -129,7 +129,7 @@ def _cut(log_exit: Float[Tensor, "N"], n_states: int | None, rate: float | None)
     return float(finite[int(finite.diff().argmax()) + 1])
 
 
-def _followed(into: Int[Tensor, "N"], stay: Int[Tensor, "K"]) -> Int[Tensor, "N"]:
+def _follow(into: Int[Tensor, "N"], stay: Int[Tensor, "K"]) -> Int[Tensor, "N"]:
     """Where each minimum arrives if all but some hand over to the one they fall into (pointer doubling)."""
     to = into.clone()
     to[stay] = stay

@@ -111,7 +111,7 @@ def fastest_paths(
             "(network.components())"
         )
     best = _best_transition_states(network, temperature)
-    return [_described(network, chain, path, set_b, best) for path in found]
+    return [_describe(network, chain, path, set_b, best) for path in found]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +208,7 @@ def _best_transition_states(network: Network, temperature: float) -> dict[tuple[
     return {(low[s], high[s]): s for s in order}
 
 
-def _described(network: Network, chain: Rates, path: list[int], b: np.ndarray, best) -> FastestPath:
+def _describe(network: Network, chain: Rates, path: list[int], b: np.ndarray, best) -> FastestPath:
     steps = [best[min(i, j), max(i, j)] for i, j in itertools.pairwise(path)]
     minima, states = torch.tensor(path), torch.tensor(steps, dtype=torch.int64)
     device = network.energy.device

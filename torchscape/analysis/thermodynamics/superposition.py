@@ -322,7 +322,7 @@ def _expect_log_det(network: Network) -> None:
 
 
 def _warn_of_families(network: Network) -> None:
-    """Z of a family is its volume times (2 pi T)^(k / 2) / sqrt(prod mu): the volume is known to nobody here."""
+    """Z of a family is its volume times (2 pi T)^(k / 2) / sqrt(prod mu): the volume is not known here."""
     if network.n_flat is None or network.n_minima < 2 or not bool((network.n_flat > 0).any()):
         return
     counts = network.n_flat.unique().tolist()

@@ -76,7 +76,7 @@ class BoxedMixture:
             raise TorchscapeError("there are no minima: take more starts, or explore")
         x = box.clamp(minima.to(potential.device, potential.dtype).detach())
         energy, grad = potential.energy_and_grad(x)
-        held = box.blocked(x, grad)
+        held = box.active_set(x, grad)
         side = box.upper - box.lower
         free = (~held).to(x)
         hessian = potential.hessian(x) * free[:, :, None] * free[:, None]

@@ -21,10 +21,10 @@ __all__ = ["mbar_volumes"]
 def mbar_volumes(volumes: BasinVolumes) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
     """ln v and its standard error from the same walks by the multistate Bennett acceptance ratio (pymbar 4).
 
-    No quadrature: every sample counts at every spring constant. The error is that of independent ladders (the
+    No quadrature: every sample counts at every force constant. The error is that of independent ladders (the
     estimating equations linearised, summed over each ladder), so that neither autocorrelation nor the exchange of
-    walkers between springs makes it too small, as the formula for independent samples would, widened as Student's
-    law is for so many ladders; that of the reference is added in squares.
+    walkers between force constants makes it too small, as the formula for independent samples would, widened as
+    Student's law is for so many ladders; that of the reference is added in squares.
 
     Raises:
         MissingExtra: without pymbar.
@@ -35,12 +35,12 @@ def mbar_volumes(volumes: BasinVolumes) -> tuple[Float[Tensor, "N"], Float[Tenso
     from scipy.optimize import OptimizeWarning
 
     mbar = _pymbar()
-    square, spring = volumes.walks.square.cpu().double(), volumes.spring.cpu().double()
+    square, force_constant = volumes.walks.square.cpu().double(), volumes.force_constant.cpu().double()
     _, n, w, k = square.shape
     values, errors = [], []
     for i in range(n):  # one small self-consistent problem each, in numpy
-        samples = square[:, i].permute(2, 1, 0).reshape(k, w, -1)  # by spring, ladder, time
-        energy = 0.5 * spring[i][:, None] * samples.reshape(1, -1)
+        samples = square[:, i].permute(2, 1, 0).reshape(k, w, -1)  # by force constant, ladder, time
+        energy = 0.5 * force_constant[i][:, None] * samples.reshape(1, -1)
         with warnings.catch_warnings(), _quiet():
             # pymbar hands SciPy's root finder options that it has not got.
             warnings.filterwarnings("ignore", message="Unknown solver options", category=OptimizeWarning)

@@ -14,8 +14,8 @@ from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.optimise import QuasiNewton, relax, run_pool
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.descend import Descent, ImplicitDescent, Quench, descend
 from torchscape.saddles.distinct import first_of_each
+from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, descend
 from torchscape.sampling.basins.flow import Downhill, SteepestDescent
 from torchscape.sampling.chains import reflect
 from torchscape.types import Bool, Float, Int, Tensor

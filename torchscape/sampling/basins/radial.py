@@ -140,10 +140,10 @@ def radial_volume(
         radius, more = rays.boundary(begin, longest * begin, growth, n_bisections)
         radii.append(radius)
         n_open, spent = n_open + more, spent + rays.n_evaluations
-    return _averaged(torch.cat(radii), d, scale, n_open, spent)
+    return _average(torch.cat(radii), d, scale, n_open, spent)
 
 
-def _averaged(
+def _average(
     radius: Float[Tensor, "R"], d: int, scale: Tensor | None, n_open: int, n_evaluations: int
 ) -> RadialVolume:
     """The volume from the radii along all rays."""

@@ -1,4 +1,4 @@
-"""Volumes of basins of attraction by thermodynamic integration over springs."""
+"""Volumes of basins of attraction by thermodynamic integration over force constants."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.potentials.base import Potential
 from torchscape.sampling.basins.errors import mean_and_error
 from torchscape.sampling.basins.oracle import Oracle, Quenched
-from torchscape.sampling.basins.walks import Walks, gaussian_fraction, stiffest, tied_walks
+from torchscape.sampling.basins.walks import Walks, gaussian_fraction, restrained_walks, stiffest
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["BasinVolumes", "basin_volumes"]
 
-_RANGE = 30.0  # ratio of the stiffest spring to the constant that rounds off the logarithm at zero
+_RANGE = 30.0  # ratio of the largest force constant to the constant that rounds off the logarithm at zero
 _START, _REFERENCE = 1, 2
 
 
@@ -28,21 +28,22 @@ class BasinVolumes:
 
     Attributes:
         log_volume, error: ln v and its standard error (sampling, reference and quadrature together) [N].
-        spring: spring constants, from 0 to the stiffest [N K].
+        force_constant: force constants, from 0 to the stiffest [N K].
         mean_square, mean_square_error: <|x - minimum|^2> at each, and its standard error [N K].
-        inside: fraction of the Gaussian of the stiffest spring that lies in the basin [N].
+        inside: fraction of the Gaussian of the largest force constant that lies in the basin [N].
         log_reference, reference_error: ln of the integral of exp(-k |x - minimum|^2 / 2) over the basin at the
-            stiffest spring, and its standard error [N].
+            largest force constant, and its standard error [N].
         quadrature_error: by how much a rule of lower order differs, beyond the noise of that difference [N].
         ess: effective number of samples of the integral [N].
-        is_found: False where no spring was stiff enough, as at a point that is no minimum; ln v is NaN there [N].
+        is_found: False where no force constant was large enough, as at a point that is no minimum; ln v is NaN
+            there [N].
         walks: all records.
         n_quenches, n_evaluations: memberships tested in all, and gradients that took.
     """
 
     log_volume: Float[Tensor, "N"]
     error: Float[Tensor, "N"]
-    spring: Float[Tensor, "N K"]
+    force_constant: Float[Tensor, "N K"]
     mean_square: Float[Tensor, "N K"]
     mean_square_error: Float[Tensor, "N K"]
     inside: Float[Tensor, "N"]
@@ -64,7 +65,7 @@ def basin_volumes(
     minima: Float[Tensor, "N D"],
     *,
     oracle: Oracle | None = None,
-    n_springs: int = 10,
+    n_force_constants: int = 10,
     n_ladders: int = 8,
     steps: int = 400,
     burn_in: int = 100,
@@ -82,23 +83,23 @@ def basin_volumes(
 
     P is the fraction of a free Gaussian that lies in the basin, from independent draws: k_max need not be so stiff
     that the basin's shape no longer matters, only so stiff that P is known well. <r^2>_k is measured by walks of
-    which every move is tested by the oracle, all basins, ladders and springs in one batch, with exchange along
-    each ladder; the integral is a Gauss-Lobatto sum over u with k = c (e^u - 1), c = k_max / 30. The ladders are
-    independent, and the error comes from the series of their integrals: from their autocorrelations as far as the
-    records are long enough to show them, and else from the scatter of the ladders. So eight ladders or more are
-    advised.
+    which every move is tested by the oracle, all basins, ladders and force constants in one batch, with exchange
+    along each ladder; the integral is a Gauss-Lobatto sum over u with k = c (e^u - 1), c = k_max / 30. The ladders
+    are independent, and the error comes from the series of their integrals: from their autocorrelations as far as
+    the records are long enough to show them, and else from the scatter of the ladders. So eight ladders or more
+    are advised.
 
     Args:
         potential: U. Where it has a box, a basin ends at its walls.
         minima: converged minima [N D].
         oracle: what a basin is: :class:`Quenched` (default), :class:`Noisy`, :class:`Sublevel`, :class:`Region`.
-        n_springs: K, counting k = 0 and k_max; more for long thin basins (``quadrature_error`` tells).
+        n_force_constants: K, counting k = 0 and k_max; more for long thin basins (``quadrature_error`` tells).
         n_ladders: independent ladders per basin.
         steps: of each walk.
         burn_in: least number of steps before them, during which step sizes adapt; doubled, at most 64 times over,
             until it is 20 autocorrelation times long (``walks.burn_in`` tells), with a warning if it never is.
         n_draws: independent draws for P.
-        inside: the least P that the stiffest spring may have (roughly).
+        inside: the least P that the largest force constant may have (roughly).
         seed, basins: basin i draws the numbers of (seed, basins[i]), whatever else is in the batch.
         progress: show a progress bar of steps.
 
@@ -121,27 +122,27 @@ def basin_volumes(
         >>> abs(found.log_volume.exp().item() / math.pi - 1) < 0.05
         True
     """
-    _expect_sound(potential, minima, basins, n_springs, n_ladders, steps, burn_in, n_draws, inside)
+    _expect_sound(potential, minima, basins, n_force_constants, n_ladders, steps, burn_in, n_draws, inside)
     oracle = oracle or Quenched()
     ids = torch.arange(len(minima)) if basins is None else basins
     key = random.fold(seed, ids.to(minima.device))
     top, is_found, spent = stiffest(potential, oracle, minima, inside, random.fold(key, _START))
     reference = random.fold(key, _REFERENCE)
     fraction, more = gaussian_fraction(potential, oracle, minima, top, n_draws, reference)
-    nodes = _rule(n_springs)[0].to(minima)
-    spring = top[:, None] / _RANGE * torch.expm1(nodes * math.log1p(_RANGE))
-    walks = tied_walks(
-        potential, oracle, minima, spring,
+    nodes = _rule(n_force_constants)[0].to(minima)
+    force_constant = top[:, None] / _RANGE * torch.expm1(nodes * math.log1p(_RANGE))
+    walks = restrained_walks(
+        potential, oracle, minima, force_constant,
         n_ladders=n_ladders, steps=steps, burn_in=burn_in, key=key, progress=progress,
     )  # fmt: skip
     log_reference = 0.5 * potential.ndim * (2 * math.pi / top).log() + fraction.log()
     n_evaluations = walks.n_evaluations + spent + more
-    return _integrated(walks, spring, top, fraction, log_reference, is_found, n_draws, n_evaluations)
+    return _integrate(walks, force_constant, top, fraction, log_reference, is_found, n_draws, n_evaluations)
 
 
-def _integrated(
+def _integrate(
     walks: Walks,
-    spring: Float[Tensor, "N K"],
+    force_constant: Float[Tensor, "N K"],
     top: Float[Tensor, "N"],
     fraction: Float[Tensor, "N"],
     log_reference: Float[Tensor, "N"],
@@ -149,9 +150,9 @@ def _integrated(
     n_draws: int,
     n_evaluations: int,
 ) -> BasinVolumes:
-    """The integral over the springs from what the walks have measured, and its errors."""
-    _, weight, coarse = (part.to(spring) for part in _rule(spring.shape[1]))
-    slope = math.log1p(_RANGE) * (spring + top[:, None] / _RANGE)  # dk / d(node)
+    """The integral over the force constants from what the walks have measured, and its errors."""
+    _, weight, coarse = (part.to(force_constant) for part in _rule(force_constant.shape[1]))
+    slope = math.log1p(_RANGE) * (force_constant + top[:, None] / _RANGE)  # dk / d(node)
     integral, sampling, ess = mean_and_error(_summed(walks.square, 0.5 * weight * slope))
     difference, noise, _ = mean_and_error(_summed(walks.square, 0.5 * (weight - coarse) * slope))
     quadrature = (difference.square() - noise.square()).clamp(min=0.0).sqrt()
@@ -161,7 +162,7 @@ def _integrated(
     return BasinVolumes(
         log_volume=log_reference + integral + missing,
         error=(sampling.square() + reference_error.square() + quadrature.square()).sqrt() + missing,
-        spring=spring,
+        force_constant=force_constant,
         mean_square=mean,
         mean_square_error=mean_error,
         inside=fraction,
@@ -171,7 +172,7 @@ def _integrated(
         ess=ess,
         is_found=is_found,
         walks=walks,
-        n_quenches=walks.n_quenches + len(spring) * n_draws,
+        n_quenches=walks.n_quenches + len(force_constant) * n_draws,
         n_evaluations=n_evaluations,
     )
 
@@ -180,7 +181,7 @@ def _expect_sound(
     potential: Potential,
     minima: Tensor,
     basins: Tensor | None,
-    n_springs: int,
+    n_force_constants: int,
     n_ladders: int,
     steps: int,
     burn_in: int,
@@ -192,10 +193,10 @@ def _expect_sound(
         raise PotentialError(
             f"minima must be [N, {potential.ndim}] with N >= 1 for this potential, not {list(minima.shape)}"
         )
-    if n_springs < 4 or n_ladders < 2 or steps < 8 or burn_in < 0 or n_draws < 2 or not 0 < inside < 1:
+    if n_force_constants < 4 or n_ladders < 2 or steps < 8 or burn_in < 0 or n_draws < 2 or not 0 < inside < 1:
         raise TorchscapeError(
-            "at least 4 springs, 2 ladders, 8 steps, a burn-in of 0, 2 draws and a fraction inside in (0, 1) "
-            f"are needed: not {n_springs}, {n_ladders}, {steps}, {burn_in}, {n_draws}, {inside}"
+            "at least 4 force constants, 2 ladders, 8 steps, a burn-in of 0, 2 draws and a fraction inside in "
+            f"(0, 1) are needed: not {n_force_constants}, {n_ladders}, {steps}, {burn_in}, {n_draws}, {inside}"
         )
     if basins is not None and basins.shape != minima.shape[:1]:
         raise TorchscapeError(f"basins must number the {len(minima)} minima, not be {list(basins.shape)}")

@@ -1,4 +1,4 @@
-"""Random walks tied to a minimum by springs, inside its basin, for many basins and spring constants at once."""
+"""Harmonically restrained random walks around minima, inside their basins, for many force constants at once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from torchscape.sampling.basins.oracle import Oracle
 from torchscape.sampling.diagnostics import SamplingWarning
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["Walks", "gaussian_fraction", "stiffest", "tied_walks"]
+__all__ = ["Walks", "gaussian_fraction", "restrained_walks", "stiffest"]
 
 _NOISE, _GAUSS = 2, 5
-_SWAP = -1  # no spring has this number
+_SWAP = -1  # no force constant has this number
 _DRAWS = 64
 _LEVELS = 80
 _ACCEPTANCE = 0.35
@@ -28,12 +28,12 @@ _LEAST, _DOUBLINGS, _SETTLED = 32, 6, 20  # steps, doublings and autocorrelation
 
 @dataclasses.dataclass(frozen=True)
 class Walks:
-    """S records of N basins, W ladders each, K spring constants each.
+    """S records of N basins, W ladders each, K force constants each.
 
     Attributes:
         square: |x - minimum|^2 [S N W K].
         acceptance: of moves [N K].
-        exchange: of swaps between springs k and k+1 [N K-1].
+        exchange: of swaps between force constants k and k+1 [N K-1].
         step: adapted size of the moves [N K].
         burn_in: steps before the first record [N].
         n_quenches, n_evaluations: memberships tested, and gradients that took.
@@ -52,7 +52,7 @@ def gaussian_fraction(
     potential: Potential,
     oracle: Oracle,
     minima: Float[Tensor, "N D"],
-    spring: Float[Tensor, "N"],
+    force_constant: Float[Tensor, "N"],
     n_draws: int,
     key: Int[Tensor, "N"],
 ) -> tuple[Float[Tensor, "N"], int]:
@@ -60,7 +60,7 @@ def gaussian_fraction(
     draw = random.fold(key[:, None], _GAUSS, torch.arange(n_draws, device=minima.device)).flatten()
     z = random.normal(draw, potential.ndim, minima.dtype)
     centre = minima.repeat_interleave(n_draws, 0)
-    x = centre + z / spring.sqrt().repeat_interleave(n_draws)[:, None]
+    x = centre + z / force_constant.sqrt().repeat_interleave(n_draws)[:, None]
     member, spent = oracle.member(potential, x, centre, random.fold(draw, _NOISE))
     return member.reshape(-1, n_draws).to(minima.dtype).mean(1), spent
 
@@ -68,29 +68,29 @@ def gaussian_fraction(
 def stiffest(
     potential: Potential, oracle: Oracle, minima: Float[Tensor, "N D"], inside: float, key: Int[Tensor, "N"]
 ) -> tuple[Float[Tensor, "N"], Bool[Tensor, "N"], int]:
-    """For every basin the weakest spring, by doubling, whose Gaussian lies in it to the fraction ``inside``.
+    """For every basin the least force constant, by doubling, whose Gaussian lies in it to the fraction ``inside``.
 
     Also whether one was found at all, and the gradients spent.
     """
-    spring = torch.full_like(minima[:, 0], potential.ndim / (30 * potential.length_scale) ** 2)
+    force_constant = torch.full_like(minima[:, 0], potential.ndim / (30 * potential.length_scale) ** 2)
     rows, spent = torch.arange(len(minima), device=minima.device), 0
     for _ in range(_LEVELS):
-        fraction, n = gaussian_fraction(potential, oracle, minima[rows], spring[rows], _DRAWS, key[rows])
+        fraction, n = gaussian_fraction(potential, oracle, minima[rows], force_constant[rows], _DRAWS, key[rows])
         spent += n
         rows = rows[fraction < inside]
         if len(rows) == 0:
             break
-        spring[rows] *= 2
-    found = torch.ones_like(spring, dtype=torch.bool)
+        force_constant[rows] *= 2
+    found = torch.ones_like(force_constant, dtype=torch.bool)
     found[rows] = False
-    return spring, found, spent
+    return force_constant, found, spent
 
 
-def tied_walks(
+def restrained_walks(
     potential: Potential,
     oracle: Oracle,
     minima: Float[Tensor, "N D"],
-    spring: Float[Tensor, "N K"],
+    force_constant: Float[Tensor, "N K"],
     *,
     n_ladders: int,
     steps: int,
@@ -100,14 +100,14 @@ def tied_walks(
 ) -> Walks:
     """Walks with the weight exp(-k |x - m|^2 / 2) inside the basin of every minimum m.
 
-    A trial m + sqrt(1 - k s^2) (x - m) + s xi leaves the Gaussian of the spring as it is, so that the oracle alone
-    decides: where most of the Gaussian lies in the basin, s = 1 / sqrt(k) and trials are independent draws; at
-    k = 0 it is a random walk. Step sizes s belong to a basin and a spring; they are adapted towards an acceptance
-    of 0.35 during burn-in (Robbins-Monro on ln s) and held afterwards. After every move neighbouring springs of a
-    ladder exchange their walkers with probability min(1, exp((k - k') (r^2 - r'^2) / 2)).
+    A trial m + sqrt(1 - k s^2) (x - m) + s xi leaves the Gaussian of the restraint as it is, so that the oracle
+    alone decides: where most of the Gaussian lies in the basin, s = 1 / sqrt(k) and trials are independent draws;
+    at k = 0 it is a random walk. Step sizes s belong to a basin and a force constant; they are adapted towards an
+    acceptance of 0.35 during burn-in (Robbins-Monro on ln s) and held afterwards. After every move neighbouring
+    force constants of a ladder exchange their walkers with probability min(1, exp((k - k') (r^2 - r'^2) / 2)).
 
     Walks start at the minimum, where r^2 is too small, so that a short burn-in makes volumes too small. It goes
-    on, doubling, until it is 20 integrated autocorrelation times of r^2 at the slowest spring, for each basin by
+    on, doubling, until it is 20 integrated autocorrelation times of r^2 where that is longest, for each basin by
     itself: times that are measured in fewer than that come out too short.
 
     Warns:
@@ -115,7 +115,9 @@ def tied_walks(
 
     Reference: Cotter, Roberts, Stuart & White, Stat. Sci. 28, 424 (2013), doi 10.1214/13-STS421, for the moves.
     """
-    walkers = _Tied.at_rest(minima, spring, random.fold(key[:, None], torch.arange(n_ladders, device=key.device)))
+    walkers = _Restrained.at_rest(
+        minima, force_constant, random.fold(key[:, None], torch.arange(n_ladders, device=key.device))
+    )
     rows, length = torch.arange(len(minima), device=minima.device), max(_LEAST, burn_in + burn_in % 2)
     tested = evaluations = 0
     with progress_bar(show=progress, desc="basin walks", unit="step") as bar:
@@ -146,39 +148,39 @@ def tied_walks(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tied:
-    """Walkers of N basins, W ladders, K springs, and how many steps each basin has done."""
+class _Restrained:
+    """Walkers of N basins, W ladders, K force constants, and how many steps each basin has done."""
 
     x: Float[Tensor, "N W K D"]
     square: Float[Tensor, "N W K"]
     size: Float[Tensor, "N K"]
-    spring: Float[Tensor, "N K"]
+    force_constant: Float[Tensor, "N K"]
     minima: Float[Tensor, "N D"]
     ladder: Int[Tensor, "N W"]
     age: Int[Tensor, "N"]
 
     @classmethod
     def at_rest(
-        cls, minima: Float[Tensor, "N D"], spring: Float[Tensor, "N K"], ladder: Int[Tensor, "N W"]
-    ) -> _Tied:
-        (n, w), k, d = ladder.shape, spring.shape[1], minima.shape[1]
-        size = (d * (spring + spring[:, -1:] / 30)).rsqrt() * min(1.0, 2.4 / d**0.5) * 2.0
+        cls, minima: Float[Tensor, "N D"], force_constant: Float[Tensor, "N K"], ladder: Int[Tensor, "N W"]
+    ) -> _Restrained:
+        (n, w), k, d = ladder.shape, force_constant.shape[1], minima.shape[1]
+        size = (d * (force_constant + force_constant[:, -1:] / 30)).rsqrt() * min(1.0, 2.4 / d**0.5) * 2.0
         return cls(
             x=minima[:, None, None].expand(n, w, k, d).clone(),
             square=minima.new_zeros(n, w, k),
-            size=torch.minimum(size, spring.rsqrt()),
-            spring=spring,
+            size=torch.minimum(size, force_constant.rsqrt()),
+            force_constant=force_constant,
             minima=minima,
             ladder=ladder,
             age=torch.zeros(n, dtype=torch.int64, device=minima.device),
         )
 
-    def __getitem__(self, rows: Int[Tensor, "R"]) -> _Tied:
-        return _Tied(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
+    def __getitem__(self, rows: Int[Tensor, "R"]) -> _Restrained:
+        return _Restrained(*(getattr(self, field.name)[rows] for field in dataclasses.fields(self)))
 
-    def updated(self, rows: Int[Tensor, "R"], part: _Tied) -> _Tied:
+    def updated(self, rows: Int[Tensor, "R"], part: _Restrained) -> _Restrained:
         """With ``part`` in the place of these rows."""
-        return _Tied(
+        return _Restrained(
             *(
                 getattr(self, field.name).index_copy(0, rows, getattr(part, field.name))
                 for field in dataclasses.fields(self)
@@ -190,7 +192,7 @@ class _Tied:
 class _Stretch:
     """Where S steps led, and what was seen on the way (rates are means over steps and ladders)."""
 
-    walkers: _Tied
+    walkers: _Restrained
     square: Float[Tensor, "S N W K"]
     accepted: Float[Tensor, "N K"]
     exchanged: Float[Tensor, "N L"]
@@ -199,22 +201,34 @@ class _Stretch:
 
 
 def _walk(
-    potential: Potential, oracle: Oracle, start: _Tied, steps: int, tick: Callable[[], object], *, adapt: bool
+    potential: Potential,
+    oracle: Oracle,
+    start: _Restrained,
+    steps: int,
+    tick: Callable[[], object],
+    *,
+    adapt: bool,
 ) -> _Stretch:
     """``steps`` moves and exchanges of all walkers; with ``adapt``, step sizes follow the acceptance."""
     (n, w, k), d = start.square.shape, potential.ndim
-    spring, size, age, x, square = start.spring, start.size, start.age, start.x.flatten(0, 2), start.square
+    force_constant, size, age, x, square = (
+        start.force_constant,
+        start.size,
+        start.age,
+        start.x.flatten(0, 2),
+        start.square,
+    )
     centre = start.minima[:, None, None].expand(n, w, k, d).reshape(-1, d)
     walker = random.fold(start.ladder[:, :, None], torch.arange(k, device=x.device))
     swapper = random.fold(start.ladder, _SWAP)
-    kept, accepted = square.new_empty(steps, n, w, k), torch.zeros_like(spring)
-    exchanged = spring.new_zeros(n, max(0, k - 1))
+    kept, accepted = square.new_empty(steps, n, w, k), torch.zeros_like(force_constant)
+    exchanged = force_constant.new_zeros(n, max(0, k - 1))
     tested = evaluations = 0
     for t in range(steps):
         now = random.fold(walker, age[:, None, None]).flatten()
         s, shrink = (
             one[:, None].expand(n, w, k).reshape(-1, 1)
-            for one in (size, (1 - spring * size.square()).clamp(min=0.0).sqrt())
+            for one in (size, (1 - force_constant * size.square()).clamp(min=0.0).sqrt())
         )
         trial = centre + shrink * (x - centre) + s * random.normal(now, d, x.dtype)
         taken, spent = oracle.member(potential, trial, centre, now)
@@ -224,9 +238,9 @@ def _walk(
         rate = taken.reshape(n, w, k).to(x.dtype).mean(1)
         if adapt:
             gain = 2 / (1 + 0.1 * age[:, None])
-            size = torch.minimum(size * torch.exp((rate - _ACCEPTANCE) * gain), spring.rsqrt())
+            size = torch.minimum(size * torch.exp((rate - _ACCEPTANCE) * gain), force_constant.rsqrt())
         key = random.fold(swapper, age[:, None])
-        x, square, swapped = _exchange(x.reshape(n, w, k, d), square, spring, key, t)
+        x, square, swapped = _exchange(x.reshape(n, w, k, d), square, force_constant, key, t)
         x, age = x.flatten(0, 2), age + 1
         kept[t] = square
         accepted, exchanged = accepted + rate / steps, exchanged + swapped / steps
@@ -236,24 +250,28 @@ def _walk(
 
 
 def _slowest(square: Float[Tensor, "S N W K"]) -> Float[Tensor, "N"]:
-    """Autocorrelation time of r^2 at the spring where it is longest; 0 where nothing moves."""
+    """Autocorrelation time of r^2 at the restraint where it is longest; 0 where nothing moves."""
     return autocorrelation_time(square.transpose(1, 2)).nan_to_num(nan=0.0).amax(1)
 
 
 def _exchange(
     x: Float[Tensor, "N W K D"],
     square: Float[Tensor, "N W K"],
-    spring: Float[Tensor, "N K"],
+    force_constant: Float[Tensor, "N K"],
     key: Int[Tensor, "N W"],
     t: int,
 ) -> tuple[Tensor, Tensor, Float[Tensor, "N L"]]:
-    """Swaps of springs (0,1), (2,3), ... at even steps, (1,2), (3,4), ... at odd ones, and their rates."""
-    k = spring.shape[1]
-    rates = spring.new_zeros(len(spring), max(0, k - 1))
+    """Swaps of force constants (0,1), (2,3), ... at even steps, (1,2), (3,4), ... at odd ones, and their rates."""
+    k = force_constant.shape[1]
+    rates = force_constant.new_zeros(len(force_constant), max(0, k - 1))
     low = torch.arange(t % 2, k - 1, 2, device=x.device)
     if len(low) == 0:
         return x, square, rates
-    gain = 0.5 * (spring[:, low] - spring[:, low + 1])[:, None] * (square[..., low] - square[..., low + 1])
+    gain = (
+        0.5
+        * (force_constant[:, low] - force_constant[:, low + 1])[:, None]
+        * (square[..., low] - square[..., low + 1])
+    )
     u = random.uniform(key.flatten(), k, x.dtype).reshape(*key.shape, k)[..., low]
     swap = u.log() < gain
     partner = torch.arange(k, device=x.device).expand(square.shape).clone()

@@ -96,7 +96,7 @@ def descend(
     if isinstance(options, ImplicitDescent):
         return _until_two_agree(potential, starts, options)
     # Which paths are followed again is for the host to know; it is told all about a repetition at once.
-    found, device = _followed(potential, starts, options), starts.device
+    found, device = _follow(potential, starts, options), starts.device
     found, converged, clear, opened = _gone_on(potential, found, options, options.margin)
     ends, course = found.points, found.course
     stepper: Descent | Flow = options
@@ -113,7 +113,7 @@ def descend(
         if len(doubt) == 0 or times == options.n_again:
             break
         rows, stepper = doubt.to(device), options.finer(potential, times + 1)
-        known, found = ends[rows], _followed(potential, starts[rows], stepper)
+        known, found = ends[rows], _follow(potential, starts[rows], stepper)
         again = found.points
         agree = known.converged & again.converged & _same(potential, known.x, again.x)
         ends = put_rows(ends, rows, again.replace(n_evaluations=known.n_evaluations + again.n_evaluations))
@@ -125,7 +125,7 @@ def descend(
         going = converged[doubt] & ~(agree & clear)
         doubt, alike = doubt[going], (agree & ~clear)[going]
     opened[doubt] = True
-    ends = _finished(potential, ends, torch.nonzero(~converged & ~opened)[:, 0].to(device), options.tol)
+    ends = _finish(potential, ends, torch.nonzero(~converged & ~opened)[:, 0].to(device), options.tol)
     return ends.replace(status=torch.where(opened.to(device), int(Status.MAX_STEPS), ends.status))
 
 
@@ -133,7 +133,7 @@ def _until_two_agree(
     potential: Potential, starts: Float[Tensor, "B D"], options: ImplicitDescent
 ) -> StationaryPoints:
     """Ends of the paths; those in doubt are those of two runs, of which one was ten times as accurate."""
-    found, device = _followed(potential, starts, options), starts.device
+    found, device = _follow(potential, starts, options), starts.device
     found, converged, clear, opened = _gone_on(potential, found, options, 1.0)
     ends, stepper = found.points, options
     doubt = torch.nonzero(converged & ~clear)[:, 0]
@@ -141,12 +141,12 @@ def _until_two_agree(
         if len(doubt) == 0:
             break
         rows, stepper = doubt.to(device), stepper.finer()
-        known, again = ends[rows], _followed(potential, starts[rows], stepper).points
+        known, again = ends[rows], _follow(potential, starts[rows], stepper).points
         agree = known.converged & again.converged & _same(potential, known.x, again.x)
         ends = put_rows(ends, rows, again.replace(n_evaluations=known.n_evaluations + again.n_evaluations))
         doubt = doubt[~agree.to(HOST)]
     opened[doubt] = True
-    ends = _finished(potential, ends, torch.nonzero(~converged & ~opened)[:, 0].to(device), options.tol)
+    ends = _finish(potential, ends, torch.nonzero(~converged & ~opened)[:, 0].to(device), options.tol)
     return ends.replace(status=torch.where(opened.to(device), int(Status.MAX_STEPS), ends.status))
 
 
@@ -166,7 +166,7 @@ def _gone_on(
         return found, converged, clear, opened
     there = rows.to(points.x.device)
     further = dataclasses.replace(options, max_evaluations=10 * options.max_evaluations)
-    more = _followed(potential, points.x[there], further)
+    more = _follow(potential, points.x[there], further)
     total = points.n_evaluations[there] + more.points.n_evaluations
     points = put_rows(points, there, more.points.replace(n_evaluations=total))
     course = put_rows(course, there, more.course)
@@ -175,7 +175,7 @@ def _gone_on(
     return Ends(points, course), converged, clear, opened
 
 
-def _followed(
+def _follow(
     potential: Potential,
     starts: Float[Tensor, "B D"],
     stepper: Descent | Flow | ImplicitDescent,
@@ -185,7 +185,7 @@ def _followed(
     return ends
 
 
-def _finished(
+def _finish(
     potential: Potential, ends: StationaryPoints, rows: Int[Tensor, "R"], tol: float | None
 ) -> StationaryPoints:
     """With the given rows brought to an end by a minimiser."""
@@ -224,7 +224,7 @@ def _across(
         far = (distance / room[some]).clamp(max=0.5 * potential.length_scale)
         step = -torch.sign((slope / values).gather(1, mode[:, None])) * torch.maximum(far, 2 * distance)[:, None]
         aside.append(step * vectors.gather(1, mode[:, None, None].expand(-1, 1, x.shape[1]))[:, 0])
-    others = _followed(potential, nearest + torch.cat(aside), stepper).points
+    others = _follow(potential, nearest + torch.cat(aside), stepper).points
     same = others.converged & _same(potential, others.x, ends.x)
     return ends.replace(n_evaluations=ends.n_evaluations + others.n_evaluations), same
 

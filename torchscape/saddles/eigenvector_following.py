@@ -11,12 +11,12 @@ from torchscape.devices import HOST
 from torchscape.numerics import DENSE_SPECTRUM, energy_noise
 from torchscape.optimise import run_pool, standing
 from torchscape.optimise.rows import put_rows
-from torchscape.optimise.stepping import Evaluation, Outcome, Trying, clamped, resolve
+from torchscape.optimise.stepping import Evaluation, StepOutcome, Trying, clamped, resolve
 from torchscape.optimise.trust import TrustRadius
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.characterise import characterise
-from torchscape.saddles.curvature import Curvature, Quadratic
+from torchscape.saddles.characterisation import characterise
+from torchscape.saddles.curvature import Curvature, QuadraticModel
 from torchscape.saddles.modelled import Modelled, ModelSearch, Residual
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.steps import predicted_change, saddle_step
@@ -190,7 +190,7 @@ class Follow(ModelSearch[Following]):
         state: Following,
         length: Float[Tensor, "B"],
         error: Float[Tensor, "B"],
-        now: Outcome,
+        now: StepOutcome,
     ) -> Float[Tensor, "B"]:
         """Longer after a good prediction by a step that used the radius up, shorter after a bad one."""
         return TrustRadius(self.max_step * potential.length_scale, poor=0.7).after(
@@ -208,7 +208,7 @@ class Follow(ModelSearch[Following]):
         x: Float[Tensor, "B D"],
         grad: Float[Tensor, "B D"],
         mode: Float[Tensor, "B D"],
-        model: Quadratic,
+        model: QuadraticModel,
         radius: Float[Tensor, "B"],
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D"], Float[Tensor, "B"], Float[Tensor, "B"]]:
         """The followed mode, the next trial point, and what the model expects of it."""

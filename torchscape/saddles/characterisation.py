@@ -8,7 +8,7 @@ import torch
 
 from torchscape.memory import rows_that_fit
 from torchscape.numerics import DENSE_SPECTRUM
-from torchscape.optimise.ledger import remembered
+from torchscape.optimise.ledger import compute_once
 from torchscape.optimise.rows import map_rows
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
@@ -19,7 +19,7 @@ from torchscape.saddles.spectral import stochastic_log_det
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, SEED
 
-__all__ = ["MOST_FLAT", "SLOPE_MARGIN", "characterise", "characterise_with_modes", "relabelled"]
+__all__ = ["MOST_FLAT", "SLOPE_MARGIN", "characterise", "characterise_with_modes", "relabel"]
 
 MOST_FLAT = 32  # flat directions that are counted beyond: there may be more
 _MOST_PAIRS = 64  # lowest eigenpairs that are looked for where all of them are negative
@@ -111,7 +111,7 @@ def characterise_with_modes(
     if not dense:
         size = rows_that_fit(x.shape[1], x.device, on_host=_PRODUCT_NUMBERS)
         what = f"{what} {probes} {seed} {first}"
-    found = remembered(what, _Curved, (x,), curved, size)
+    found = compute_once(what, _Curved, (x,), curved, size)
     curvature = {name: getattr(found, name) for name in ("index", "log_det", "n_zero", "eigenvalues")}
     return dataclasses.replace(map_rows(torch.clone, points), **curvature), found.mode
 
@@ -134,7 +134,7 @@ def _dense(
     slack: Float[Tensor, "B D"],
     zero_tol: float,
 ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
-    """From the full spectrum. What was projected out sits at the upper end and is relabelled."""
+    """From the full spectrum. What was projected out sits at the upper end and is relabel."""
     d = points.ndim
     values, vectors, finite = dense_spectrum(potential.hessian(points.x), projector)
     n_known, n_held = projector.n_removed(points.x)
@@ -143,11 +143,11 @@ def _dense(
     size = torch.where(kept, values.abs(), 0.0)
     floor = _floor(zero_tol * size.amax(1), slack, vectors)
     zero = kept & (size <= floor)
-    done = relabelled(points, values, zero, kept, n_known, n_held, finite)
+    done = relabel(points, values, zero, kept, n_known, n_held, finite)
     return done, vectors[:, 0].contiguous()
 
 
-def relabelled(
+def relabel(
     points: StationaryPoints,
     values: Float[Tensor, "B D"],
     zero: Bool[Tensor, "B D"],
@@ -234,5 +234,5 @@ def _lowest_pairs(
         return lowest_eigenpairs(potential, x[rows], k, projector=there, seed=seed, tol=1e-7, rel_tol=certain)
 
     what = f"lowest eigenpairs {k} {seed} {certain} {x.dtype}"
-    pairs: Eigenpairs = remembered(what, Eigenpairs, (x,), lowest, len(x))
+    pairs: Eigenpairs = compute_once(what, Eigenpairs, (x,), lowest, len(x))
     return pairs
