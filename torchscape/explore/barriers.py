@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from torchscape.devices import HOST
 from torchscape.explore.connect import ConnectPairs
 from torchscape.explore.neighbours import Tried, nearest, others
-from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.strategy import Round, State, Strategy
+from torchscape.explore.tasks import Found
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow
@@ -63,10 +66,10 @@ class LowerBarriers(Strategy):
             tol=NOT_NEGATIVE.or_none,
         )
 
-    def start(self, landscape: Landscape, potential: Potential, seed: int):
+    def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
         return {"rounds": 0, "idle": 0, "done": 0}
 
-    def propose(self, landscape: Landscape, potential: Potential, state):
+    def propose(self, landscape: Landscape, potential: Potential, state: State) -> Round | None:
         if state["rounds"] >= self.max_rounds or state["idle"] >= self.patience:
             return None
         pairs = self._suspicious(landscape, potential)
@@ -76,7 +79,7 @@ class LowerBarriers(Strategy):
         tasks = [ConnectPairs(a, b, self.band, self.refine, self.tol)]
         return Round(tasks, {"pairs": pairs.tolist(), "height": _heights(landscape, pairs)})
 
-    def absorb(self, landscape: Landscape, state, round, found, ids):
+    def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
         height = _heights(landscape, torch.tensor(round.detail["pairs"]))
         lowered = bool((height < round.detail["height"] - 1e-9 * height.abs().clamp(min=1.0)).any())
         return {
@@ -85,7 +88,7 @@ class LowerBarriers(Strategy):
             "done": state["done"] + len(round.detail["pairs"]),
         }
 
-    def progress(self, state):
+    def progress(self, state: State) -> tuple[int, int | None]:
         return state["done"], None
 
     def _suspicious(self, landscape: Landscape, potential: Potential) -> Int[Tensor, "P 2"]:

@@ -11,8 +11,9 @@ import torch
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.explore.moves import Gaussian, Move
-from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found, blocks
+from torchscape.landscape import Landscape
 from torchscape.optimise import Pool, QuasiNewton, choose_optimiser
 from torchscape.optimise.relaxation import MOST_ROWS
 from torchscape.points import StationaryPoints
@@ -85,7 +86,7 @@ class BasinHopping(Strategy):
             round_hops=COUNT.or_none,
         )
 
-    def start(self, landscape, potential, seed):
+    def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
         temperature = torch.as_tensor(self.temperature, dtype=torch.float64).reshape(-1)
         walkers = self.walkers or (len(temperature) if len(temperature) > 1 else walkers_for(potential))
         if len(temperature) not in (1, walkers):
@@ -100,17 +101,17 @@ class BasinHopping(Strategy):
             "temperature": temperature.expand(walkers).clone(),
         }
 
-    def propose(self, landscape, potential, state):
+    def propose(self, landscape: Landscape, potential: Potential, state: State) -> Round | None:
         done, walkers = int(state["hop"].min()), len(state["hop"])
         hops, several = self._hops(walkers), self.round_hops or min(5, max(1, _ROUND // walkers))
         if done >= hops:
             return None
         return Round([Hops(self, dict(state), until=min(done + several, hops))])
 
-    def absorb(self, landscape, state, round, found, ids):
+    def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
         return {**state, **found[0].state}
 
-    def progress(self, state):
+    def progress(self, state: State) -> tuple[int, int | None]:
         walkers = len(state["hop"])
         return int((state["hop"] + 1).sum()), walkers * (self._hops(walkers) + 1)
 
@@ -128,7 +129,7 @@ class Hops:
     """Walkers, from number ``first`` on, from where they stand to hop ``until``."""
 
     settings: BasinHopping
-    state: dict
+    state: dict[str, Any]
     until: int
     first: int = 0
     kind = "hops"
@@ -186,7 +187,9 @@ def joined_walkers(
 class _Walk:
     """The source of a pool: a walker's next jump is made when its last quench comes back."""
 
-    def __init__(self, settings: BasinHopping, potential: Potential, state: dict, until: int, first: int) -> None:
+    def __init__(
+        self, settings: BasinHopping, potential: Potential, state: dict[str, Any], until: int, first: int
+    ) -> None:
         optimiser = choose_optimiser(potential) if settings.optimiser is None else settings.optimiser
         self.optimiser = optimiser if settings.tol is None else dataclasses.replace(optimiser, tol=settings.tol)
         self.settings, self.potential, self.until, self.first = settings, potential, until, first

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from torchscape import random
 from torchscape.devices import HOST
-from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found, blocks, joined_saddles
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
@@ -72,7 +73,7 @@ class ClimbFromMinima(Strategy):
             tol=NOT_NEGATIVE.or_none,
         )
 
-    def start(self, landscape: Landscape, potential: Potential, seed: int):
+    def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
         return {
             "seed": seed,
             "climbed": torch.zeros(0, dtype=torch.int64),  # climbs from each minimum, by id
@@ -80,7 +81,7 @@ class ClimbFromMinima(Strategy):
             "since_new": 0,
         }
 
-    def propose(self, landscape: Landscape, potential: Potential, state):
+    def propose(self, landscape: Landscape, potential: Potential, state: State) -> Round | None:
         if self.patience is not None and state["since_new"] >= self.patience:
             return None
         ids = (_connected(landscape) if self.connected else landscape.minimum_ids())[: self.max_minima]
@@ -100,7 +101,7 @@ class ClimbFromMinima(Strategy):
         x = landscape.minima(chosen, device=HOST).x
         return Round([Climbs(x, key, before, self.directions, self.refine, self.tol)], {"ids": chosen})
 
-    def absorb(self, landscape: Landscape, state, round, found, ids):
+    def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
         chosen = round.detail["ids"]
         climbed = _counts(state["climbed"], torch.arange(max(int(chosen.max()) + 1, len(state["climbed"]))))
         climbed += torch.bincount(chosen, minlength=len(climbed))
@@ -108,7 +109,7 @@ class ClimbFromMinima(Strategy):
         since_new = state["since_new"] + len(chosen) if n_known == state["n_known"] else 0
         return {"seed": state["seed"], "climbed": climbed, "n_known": n_known, "since_new": since_new}
 
-    def progress(self, state):
+    def progress(self, state: State) -> tuple[int, int | None]:
         return int(state["climbed"].sum()), None
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from torchscape.devices import HOST
 from torchscape.explore.neighbours import Tried, missing_links, nearest, others, shortest_per_component
-from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found, blocks, joined_saddles
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
@@ -72,11 +73,11 @@ class ConnectMinima(Strategy):
             tol=NOT_NEGATIVE.or_none,
         )
 
-    def start(self, landscape: Landscape, potential: Potential, seed: int):
+    def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
         # queue: (minimum, minimum, attempt) yet to search; n_seen: ids below have been paired, or are our own
         return {"queue": torch.empty(0, 3, dtype=torch.int64), "n_seen": 0, "done": 0, "rounds": 0}
 
-    def propose(self, landscape: Landscape, potential: Potential, state):
+    def propose(self, landscape: Landscape, potential: Potential, state: State) -> Round | None:
         fresh = self._with_neighbours(landscape, potential, state["n_seen"])
         queue = torch.cat([state["queue"], fresh])
         rounds = 0 if len(fresh) else state["rounds"]
@@ -90,7 +91,7 @@ class ConnectMinima(Strategy):
         left = {"queue": queue, "rounds": rounds + 1}
         return self._round(landscape, pairs, attempt, left) if len(pairs) else None
 
-    def absorb(self, landscape: Landscape, state, round, found, ids):
+    def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
         known = landscape.minimum_ids()
         n_seen = int(known.max()) + 1 if len(known) else 0
         return {**round.detail["left"], "n_seen": n_seen, "done": state["done"] + len(round.detail["pairs"])}
@@ -98,7 +99,7 @@ class ConnectMinima(Strategy):
     def _at_once(self, potential: Potential) -> int:
         return self.round_pairs or max(8, min(128, 128_000 // potential.ndim))
 
-    def progress(self, state):
+    def progress(self, state: State) -> tuple[int, int | None]:
         return state["done"], state["done"] + len(state["queue"])
 
     def _with_neighbours(self, landscape: Landscape, potential: Potential, n_seen: int) -> Int[Tensor, "Q 3"]:
@@ -114,7 +115,7 @@ class ConnectMinima(Strategy):
         order = order[attempt[order] <= self.attempts]
         return torch.cat([ids[pairs[order]], attempt[order, None]], 1)
 
-    def _round(self, landscape: Landscape, pairs: Int[Tensor, "P 2"], attempt: int, left: dict) -> Round:
+    def _round(self, landscape: Landscape, pairs: Int[Tensor, "P 2"], attempt: int, left: dict[str, Any]) -> Round:
         a = landscape.minima(pairs[:, 0], device=HOST).x
         b = landscape.minima(pairs[:, 1], device=HOST).x
         band = self.band.finer(2.0 ** (attempt - 1))

@@ -143,7 +143,8 @@ def _components(label: Int[Tensor, "N"], same: Int[Tensor, "P 2"]) -> Int[Tensor
     j = torch.cat([n + group, same[:, 1]]).numpy()
     graph = links(True, i, j, 2 * n)
     component = torch.as_tensor(connected_components(graph, directed=False)[1]).long()[:n]
-    return component.unique(return_inverse=True)[1]
+    number: Tensor = component.unique(return_inverse=True)[1]
+    return number
 
 
 def _looked_at(

@@ -79,8 +79,8 @@ class _Trial:
             return torch.zeros(0, dtype=torch.bool)
         rows = (self.x + shifts.to(self.x)[:, None]).flatten(0, 1)
         there = self.potential.energy(rows).detach().reshape(len(shifts), -1)
-        tol = torch.finfo(self.x.dtype).eps ** 0.4
-        return ((there - self.here).abs() <= tol * self.scale).all(1).cpu()
+        same: Tensor = (there - self.here).abs() <= torch.finfo(self.x.dtype).eps ** 0.4 * self.scale
+        return same.all(1).cpu()
 
     def free(self) -> Bool[Tensor, "D"]:
         """Coordinates without walls."""

@@ -37,10 +37,11 @@ def packed(message: object, what: str) -> bytes:
     try:
         if cloudpickle is None:
             return pickle.dumps(message)
-        return cloudpickle.dumps(message)
+        sent: bytes = cloudpickle.dumps(message)
     except Exception as error:
         remedy = "install cloudpickle" if cloudpickle is None else "define it in a module"
         raise TorchscapeError(f"{what} cannot be sent to another process ({error}): {remedy}") from error
+    return sent
 
 
 def register_scripts() -> None:

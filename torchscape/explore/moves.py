@@ -39,7 +39,9 @@ class Gaussian:
         torch.Size([3, 2])
     """
 
-    def __call__(self, potential, x, step, key):
+    def __call__(
+        self, potential: Potential, x: Float[Tensor, "B D"], step: Float[Tensor, "B"], key: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B D"]:
         width = step * potential.length_scale
         return x + width[:, None] * random.normal(key, x.shape[1], x.dtype)
 
@@ -49,7 +51,9 @@ class Uniform:
     """x + step U(-1, 1) in every coordinate: the field's usual Cartesian move (Wales & Doye 1997,
     doi 10.1021/jp970984n)."""
 
-    def __call__(self, potential, x, step, key):
+    def __call__(
+        self, potential: Potential, x: Float[Tensor, "B D"], step: Float[Tensor, "B"], key: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B D"]:
         width = step * potential.length_scale
         return x + width[:, None] * (2 * random.uniform(key, x.shape[1], x.dtype) - 1)
 
@@ -67,7 +71,9 @@ class PerLayer:
     def __post_init__(self) -> None:
         check_fields(self, floor=NOT_NEGATIVE)
 
-    def __call__(self, potential, x, step, key):
+    def __call__(
+        self, potential: Potential, x: Float[Tensor, "B D"], step: Float[Tensor, "B"], key: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B D"]:
         layout = getattr(potential, "layout", None)
         if layout is None:
             raise TorchscapeError(
@@ -85,7 +91,9 @@ class PerLayer:
 class Restart:
     """Forget where the walker was: a fresh start from ``potential.sample`` (a module's own initialiser)."""
 
-    def __call__(self, potential, x, step, key):
+    def __call__(
+        self, potential: Potential, x: Float[Tensor, "B D"], step: Float[Tensor, "B"], key: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B D"]:
         # An initialiser draws one module at a time, from one seed; there is no batch of them to ask for.
         return torch.cat([potential.sample(1, seed=int(k) & 0x7FFFFFFF) for k in key.tolist()])
 
@@ -102,7 +110,9 @@ class Mixture:
         if not sum(weights) > 0:
             raise OptionError(f"Mixture: weights={weights}; give one move at least a positive weight")
 
-    def __call__(self, potential, x, step, key):
+    def __call__(
+        self, potential: Potential, x: Float[Tensor, "B D"], step: Float[Tensor, "B"], key: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B D"]:
         weights = torch.tensor([w for w, _ in self.parts], dtype=torch.float64, device=x.device)
         edges = (weights / weights.sum()).cumsum(0)
         chosen = torch.searchsorted(edges, random.uniform(random.fold(key, 1), 1)[:, 0].contiguous())

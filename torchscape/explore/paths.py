@@ -7,6 +7,7 @@ import torch
 from torchscape import stopwatch
 from torchscape.interrupts import interruptible
 from torchscape.landscape import Landscape
+from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
 from torchscape.saddles.downhill_paths import Descent
@@ -87,6 +88,6 @@ def _integrate(
     return int(good.sum())
 
 
-def _ids_of(landscape: Landscape, points) -> Int[Tensor, "K"]:
+def _ids_of(landscape: Landscape, points: StationaryPoints) -> Int[Tensor, "K"]:
     """Ids of the minima that paths ended in; -1 where they did not converge or the minimum is not known."""
     return torch.where(points.converged.cpu(), landscape.find(points), -1)

@@ -78,6 +78,8 @@ class Shared:
             return characterise(potential, points)
         return self._run(potential, Curvatures(points.to(HOST)), points)
 
-    def _run(self, potential: Potential, task: Certificates | Curvatures, points: StationaryPoints) -> Any:
+    def _run(
+        self, potential: Potential, task: Certificates | Curvatures, points: StationaryPoints
+    ) -> StationaryPoints:
         (found,) = self.executor.run(potential, [task])
         return found.minima.to(points.x.device)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from torchscape import random
-from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found, blocks, joined_saddles
 from torchscape.landscape import Landscape
 from torchscape.points import StationaryPoints
@@ -71,10 +72,10 @@ class StationarySearch(Strategy):
             tol=NOT_NEGATIVE.or_none,
         )
 
-    def start(self, landscape: Landscape, potential: Potential, seed: int):
+    def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
         return {"seed": seed, "done": 0, "n_known": sum(landscape.counts_by_index()), "since_new": 0}
 
-    def propose(self, landscape: Landscape, potential: Potential, state):
+    def propose(self, landscape: Landscape, potential: Potential, state: State) -> Round | None:
         if self.patience is not None and state["since_new"] >= self.patience:
             return None
         # A start depends on the seed and on its number alone, so that a longer search repeats a shorter one.
@@ -87,13 +88,13 @@ class StationarySearch(Strategy):
         n_aims = min(len(landscape.counts_by_index()) + 1, potential.ndim + 1)
         return Round([Searches(seed, first, first + n, n_aims, search)])
 
-    def absorb(self, landscape: Landscape, state, round, found, ids):
+    def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
         n = found[0].n_quenches
         n_known = sum(landscape.counts_by_index())
         since_new = state["since_new"] + n if n_known == state["n_known"] else 0
         return {**state, "done": state["done"] + n, "n_known": n_known, "since_new": since_new}
 
-    def progress(self, state):
+    def progress(self, state: State) -> tuple[int, int | None]:
         return state["done"], self.starts
 
 
@@ -149,4 +150,5 @@ def _n_saddles(found: Found) -> int:
 def _isolated(potential: Potential, points: StationaryPoints) -> Bool[Tensor, "B"]:
     """Whether the symmetry explains all zero modes."""
     modes = potential.symmetry.zero_modes(points.x)
-    return points.n_zero <= (modes.norm(dim=2) > 0.5).sum(1)
+    explained: Tensor = (modes.norm(dim=2) > 0.5).sum(1)
+    return points.n_zero <= explained

@@ -13,8 +13,9 @@ from torchscape import random
 from torchscape.errors import TorchscapeError
 from torchscape.explore.basin_hopping import BasinHopping, Hops, joined_walkers, some_walkers
 from torchscape.explore.moves import Gaussian, Move
-from torchscape.explore.strategy import Round, Strategy
+from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found, blocks
+from torchscape.landscape import Landscape
 from torchscape.optimise import QuasiNewton
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
@@ -101,25 +102,26 @@ class TemperedBasinHopping(Strategy):
             **settings,
         )
 
-    def start(self, landscape, potential, seed):
+    def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
         state = self.walkers.start(landscape, potential, seed)
         n = len(state["hop"])
-        return state | {
+        return {
+            **state,
             "walker": torch.arange(n),  # where the minimum that is now in a row began
             "n_tried": torch.zeros(n, dtype=torch.int64),  # exchanges with the next rung
             "n_exchanged": torch.zeros(n, dtype=torch.int64),
         }
 
-    def propose(self, landscape, potential, state):
+    def propose(self, landscape: Landscape, potential: Potential, state: State) -> Round | None:
         done = int(state["hop"].min())
         if done >= self.hops:
             return None
         return Round([TemperedHops(self, dict(state), until=min(done + self.round_hops, self.hops))])
 
-    def absorb(self, landscape, state, round, found, ids):
+    def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
         return {**state, **found[0].state}
 
-    def progress(self, state):
+    def progress(self, state: State) -> tuple[int, int | None]:
         return int((state["hop"] + 1).sum()), len(state["hop"]) * (self.hops + 1)
 
 
@@ -128,7 +130,7 @@ class TemperedHops:
     """Whole ladders of walkers, from walker ``first`` on, to hop ``until``, with the exchanges on the way."""
 
     settings: TemperedBasinHopping
-    state: dict
+    state: dict[str, Any]
     until: int
     first: int = 0
     kind = "tempered hops"
@@ -187,7 +189,7 @@ def exchange_probability(
     return log_ratio.clamp(max=0.0).exp().nan_to_num(nan=0.0)
 
 
-def exchanged(state: dict, rungs: int, n_round: int, first: int = 0) -> dict[str, Tensor]:
+def exchanged(state: dict[str, Any], rungs: int, n_round: int, first: int = 0) -> dict[str, Tensor]:
     """What of a state the exchanges of round ``n_round`` (even and odd pairs in turn) change; its rows are walkers
     from number ``first`` on."""
     x, energy, t = state["x"], state["energy"], state["temperature"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 
@@ -52,7 +53,7 @@ def assemble(sweeps: Sweeps) -> Family:
     )
 
 
-def _numbered(members) -> list[Tensor]:
+def _numbered(members: Sequence[Member]) -> list[Tensor]:
     """A branch number for every point of every member: those of the first member first, then as they begin."""
     labels: list[Tensor] = []
     n = 0
@@ -160,7 +161,7 @@ def _distance(sweeps: Sweeps, one: Ending, other: Ending) -> float:
     return float(u.symmetry.distance(one.x[None], other.x[None])) / u.length_scale
 
 
-def _join_crossings(sweeps: Sweeps, labels, groups: list[_Group]) -> list[FamilyEvent]:
+def _join_crossings(sweeps: Sweeps, labels: Sequence[Tensor], groups: list[_Group]) -> list[FamilyEvent]:
     """Tell groups which branches change their index there; all other crossings are events of their own."""
     alone: list[FamilyEvent] = []
     for crossing in sweeps.crossings:
@@ -229,7 +230,7 @@ def _event(group: _Group) -> FamilyEvent:
     )
 
 
-def _notes(members, followed: Bool[Tensor, "G"]) -> tuple[str, ...]:
+def _notes(members: Sequence[Member], followed: Bool[Tensor, "G"]) -> tuple[str, ...]:
     """Which members have no minima, and between which of them nothing could be followed; and why."""
     bare = [
         (member.value, explain_no_minima(member.landscape.refusals())) for member in members if not len(member)

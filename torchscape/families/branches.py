@@ -179,7 +179,15 @@ class Sweeps:
             (member.value, to.value),
         )
 
-    def _end(self, k: int, way: int, row: int, done: Continued, i: int, before) -> None:
+    def _end(
+        self,
+        k: int,
+        way: int,
+        row: int,
+        done: Continued,
+        i: int,
+        before: tuple[float, Float[Tensor, "D"]] | None,
+    ) -> None:
         ending = ending_of(self.at, done, i, before=before, between=self.between, options=self.options)
         self.endings[k, row, way] = ending
         if ending.fold is not None:

@@ -59,7 +59,15 @@ def ending_of(
 class _Loss:
     """One row that was lost between ``low`` (the last value that held) and ``high`` (the first that did not)."""
 
-    def __init__(self, at, done: Continued, row: int, before, between: bool, options: Continuation) -> None:
+    def __init__(
+        self,
+        at: Callable[[float], Potential],
+        done: Continued,
+        row: int,
+        before: tuple[float, Float[Tensor, "D"]] | None,
+        between: bool,
+        options: Continuation,
+    ) -> None:
         self.at, self.before, self.between, self.options = at, before, between, options
         self.point = done.points[row : row + 1]
         self.landed = done.landed[row : row + 1]

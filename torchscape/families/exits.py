@@ -71,7 +71,9 @@ def locate_exit(at: Callable[[float], Potential], value: float, x: Float[Tensor,
     return None
 
 
-def _to_wall(at, value: float, x: Tensor, k: int, wall: float, stop: float) -> Exit | None:
+def _to_wall(
+    at: Callable[[float], Potential], value: float, x: Tensor, k: int, wall: float, stop: float
+) -> Exit | None:
     """Stages of x_k from where it is to its bound, each predicted from the two before."""
     way = 1.0 if stop > value else -1.0
     here = _Held(value, x, 0.0)
@@ -102,7 +104,9 @@ class _Held:
     correction: float
 
 
-def _solved(at, p: float, x: Tensor, k: int, limits: tuple[float, float]) -> _Held | None:
+def _solved(
+    at: Callable[[float], Potential], p: float, x: Tensor, k: int, limits: tuple[float, float]
+) -> _Held | None:
     """Newton's method in p and all coordinates but k, until steps no longer become smaller."""
     low, high = min(limits), max(limits)
     width = limits[1] - limits[0]
@@ -130,7 +134,9 @@ def _solved(at, p: float, x: Tensor, k: int, limits: tuple[float, float]) -> _He
     return _Held(p, x, max(abs(dp), least)) if last <= 1e-5 and inside else None
 
 
-def _derivatives(at, p: float, x: Tensor, width: float, stop: float) -> tuple[Tensor, Tensor]:
+def _derivatives(
+    at: Callable[[float], Potential], p: float, x: Tensor, width: float, stop: float
+) -> tuple[Tensor, Tensor]:
     """The Hessian, and d(grad U)/dp by differences that do not go beyond ``stop``."""
     h = 1e-4 * width
     below, above = p - h, p + h

@@ -41,10 +41,6 @@ class Member:
     def __len__(self) -> int:
         return len(self.points)
 
-    def take_minima_from(self, other: Member) -> None:
-        """Relax the minima of another member here, and add where they end."""
-        seed_minima(self.landscape, self.potential, other.landscape)
-
     def receive(self, arrivals: StationaryPoints) -> Int[Tensor, "B"]:
         """The rows of points that were followed to here; those that are new are appended, and stored where the
         landscape takes them."""

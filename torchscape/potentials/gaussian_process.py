@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
 
@@ -85,18 +84,6 @@ class GaussianProcessPotential(ClosedForm):
         self._square = (x[self._i] - x[self._j]).square().T  # [d P], P = n (n - 1) / 2 pairs
         self._place = _pair_numbers(len(x), self._i, self._j)
         self.max_rows = rows_that_fit((3 * self.ndim + 8) * len(x) ** 2, self.device, on_host=_NUMBERS)
-
-    def with_kernel(self, kernel: Kernel) -> GaussianProcessPotential:
-        """The same data with another kernel: nu is a control parameter of a family of landscapes.
-
-        Example:
-            >>> u = GaussianProcessPotential([0.0, 0.5, 1.0], [1.0, -1.0, 0.0])
-            >>> u.with_kernel(Matern(2.1)).fingerprint() == u.fingerprint()
-            False
-        """
-        other = copy.copy(self)
-        other.kernel = kernel
-        return other
 
     def settings(self):
         return {

@@ -51,11 +51,6 @@ class AgainstRandom:
         ratio = self.value / self.mean
         return ratio, abs(ratio) * math.hypot(self.sd / self.mean, self.error / self.value if self.value else 0.0)
 
-    @property
-    def z_score(self) -> float:
-        """How many standard deviations of the random graphs the value lies from their mean."""
-        return (self.value - self.mean) / self.sd if self.sd > 0 else math.nan
-
 
 @dataclasses.dataclass(frozen=True)
 class GraphStatistics:
