@@ -16,10 +16,17 @@ from torchscape.errors import MemoryWarning, OutOfMemory
 from torchscape.types import Tensor
 
 __all__ = [
+    "HESSIANS",
+    "IN_CACHE",
+    "MANY_LARGE",
+    "ONE_LARGE",
+    "PRODUCTS",
+    "SOME_LARGE",
     "Limits",
     "attempt",
     "available_memory",
     "halving",
+    "in_chunks",
     "in_parts",
     "limits_of",
     "note",
@@ -38,6 +45,28 @@ _SIGNS = (
     "alloc_failed",
     "std::bad_alloc",
 )
+# Numbers that a temporary tensor holds at most on the host. More would cost memory and gain nothing: pieces of a
+# mebibyte keep a core as busy as those of a gibibyte. Last digits depend on them, so that they are fixed numbers.
+
+PRODUCTS = 1 << 17
+"""1 MiB of coordinates of rows whose Hessian-vector products are taken together: a model keeps its graph for them,
+which is some hundred times as large."""
+
+IN_CACHE = 1 << 20
+"""8 MiB, worked on again and again: stays in the last cache."""
+
+MANY_LARGE = 1 << 22
+"""32 MiB, where a dozen of that size live at once, or where coordinates come from a file."""
+
+SOME_LARGE = 1 << 23
+"""64 MiB, where several of that size live at once."""
+
+ONE_LARGE = 1 << 24
+"""128 MiB, where there is one of that size, or two."""
+
+HESSIANS = 1 << 25
+"""256 MiB of dense Hessians, which take as much again when a step is solved for."""
+
 _TEMPORARIES = 16  # of this size fit into what may be planned with
 _ITEMSIZE = 8  # bytes, of the longest numbers there are; shorter ones take less
 
@@ -59,11 +88,21 @@ def rows_that_fit(numbers: int, device: torch.device, *, on_host: int) -> int:
     large pieces keep busy, it takes a 64th of all the memory, so that a dozen of them fit beside all else.
 
     Example:
-        >>> rows_that_fit(1000, torch.device("cpu"), on_host=1 << 23)
+        >>> rows_that_fit(1000, torch.device("cpu"), on_host=SOME_LARGE)
         8388
     """
     most = on_host if is_host(device) else available_memory(device) // (_TEMPORARIES * _ITEMSIZE)
     return max(1, most // max(1, numbers))
+
+
+def in_chunks(rows: Tensor, numbers: int, *, on_host: int) -> tuple[Tensor, ...]:
+    """Consecutive parts of ``rows``, each as long as :func:`rows_that_fit` says.
+
+    Example:
+        >>> [len(part) for part in in_chunks(torch.arange(20000), 1000, on_host=SOME_LARGE)]
+        [8388, 8388, 3224]
+    """
+    return torch.split(rows, rows_that_fit(numbers, rows.device, on_host=on_host))
 
 
 def ran_out(error: BaseException) -> bool:

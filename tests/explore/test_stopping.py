@@ -281,7 +281,7 @@ class Counting:
 
 def test_log_determinants_of_many_coordinates_stop_and_go_on(monkeypatch):
     """Four probes at a time; what has ended is not computed again, and the sum is the same."""
-    monkeypatch.setattr(spectral, "_SPACE_NUMBERS", 4 * 40 * 60)
+    monkeypatch.setattr(spectral, "MANY_LARGE", 4 * 40 * 60)
     potential, n = Bowl(60), 3
     x = 0.1 * torch.randn(n, 60, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     points = StationaryPoints.of(x, potential.energy(x))

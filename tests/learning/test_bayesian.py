@@ -119,7 +119,7 @@ def test_draws_may_be_split_in_any_way(monkeypatch):
     weights[5:9] = 0.0
     whole = predictive(u, x, inputs, weights=weights), predictive_moments(u, x, inputs, weights=weights)
     for numbers in (1, 100):
-        monkeypatch.setattr(bayesian, "_NUMBERS", numbers)
+        monkeypatch.setattr(bayesian, "ONE_LARGE", numbers)
         parts = predictive(u, x, inputs, weights=weights), predictive_moments(u, x, inputs, weights=weights)
         for one, other in zip(whole, parts, strict=True):
             for a, b in zip(dataclasses.astuple(one), dataclasses.astuple(other), strict=True):

@@ -236,7 +236,7 @@ def test_robustness_does_not_depend_on_blocks_and_needs_no_labels(monkeypatch):
     inputs, labels = blobs(20)
     whole = learning.robustness(u, x, inputs, labels, n_draws=8, norm="adaptive")
     module = importlib.import_module("torchscape.learning.weight_noise")
-    monkeypatch.setattr(module, "_NUMBERS", 1)  # one minimum at a time
+    monkeypatch.setattr(module, "SOME_LARGE", 1)  # one minimum at a time
     found = learning.robustness(u, x, inputs, n_draws=8, norm="adaptive")
     assert torch.equal(found.agreement, whole.agreement)
     assert bool(found.accuracy.isnan().all())

@@ -73,7 +73,7 @@ def test_a_mask_and_positions_are_the_same_and_seeds_differ():
 def test_blocks_of_random_sets_change_nothing(monkeypatch):
     x = minima(20, 30)
     whole = metrics.conserved_parameters(x, torch.arange(6), n_permutations=99).p_value
-    monkeypatch.setattr("torchscape.metrics.conserved._CHUNK", 90)
+    monkeypatch.setattr("torchscape.metrics.conserved.ONE_LARGE", 90)
     assert torch.equal(metrics.conserved_parameters(x, torch.arange(6), n_permutations=99).p_value, whole)
 
 

@@ -71,7 +71,7 @@ def test_independent_errors_are_as_far_apart_as_said():
 def test_large_tables_are_counted_in_blocks(monkeypatch):
     wrong = errors(6, 100)
     whole = metrics.misclassification_distances(wrong).value
-    monkeypatch.setattr("torchscape.metrics.predictions._CHUNK", 40)
+    monkeypatch.setattr("torchscape.metrics.predictions.ONE_LARGE", 40)
     assert torch.equal(metrics.misclassification_distances(wrong).value, whole)
 
 

@@ -107,7 +107,7 @@ def test_a_row_that_is_nan_leaves_the_others_alone():
 def test_blocks_of_minima_change_nothing(monkeypatch):
     probability, labels = scores(n_minima=7)
     whole = metrics.auc(probability, labels)
-    monkeypatch.setattr(roc_curves, "_CHUNK", 3000)
+    monkeypatch.setattr(roc_curves, "ONE_LARGE", 3000)
     parts = metrics.auc(probability, labels)
     assert torch.equal(parts.micro, whole.micro)
     assert torch.equal(parts.per_class, whole.per_class)

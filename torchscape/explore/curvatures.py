@@ -10,7 +10,7 @@ from torchscape.explore.executors import InProcess
 from torchscape.explore.families import merge_families
 from torchscape.explore.shared import Shared
 from torchscape.landscape import Landscape
-from torchscape.memory import rows_that_fit
+from torchscape.memory import PRODUCTS, rows_that_fit
 from torchscape.numerics import DENSE_STEPS
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
@@ -51,7 +51,7 @@ def characterise_new(
         if len(ids) == 0:
             return
     # The more coordinates, the longer one point takes, and the more is lost if that is cut short.
-    few = min(8, rows_that_fit(potential.ndim, potential.device, on_host=1 << 17))
+    few = min(8, rows_that_fit(potential.ndim, potential.device, on_host=PRODUCTS))
     at_once = len(ids) if potential.ndim <= FEW else shared.workers * few
     with progress_bar(
         show=progress and len(ids) > at_once, total=len(ids), desc="curvatures", unit=" points", leave=False

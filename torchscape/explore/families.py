@@ -9,7 +9,7 @@ import torch
 from torchscape.explore.neighbours import nearest
 from torchscape.landscape import Landscape
 from torchscape.landscape.families import doubtful, known_zero_modes
-from torchscape.memory import rows_that_fit
+from torchscape.memory import PRODUCTS, in_chunks
 from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.optimise.newton import conjugate_step
 from torchscape.points import StationaryPoints
@@ -27,7 +27,6 @@ _MEMBERS = 512  # of known families that new minima are compared with; fewer, bu
 _FEW, _NUMBERS = 32, 1 << 24
 _ROUNDS = 8
 _DOUBT = 30.0  # eigenvalues below so many times |gradient| / length_scale are left alone while polishing
-_PRODUCTS = 1 << 17  # numbers of the rows whose Hessian-vector products are taken together, on a CPU
 _CG_STEPS = 200
 _REFUSALS = 2  # walks between two families that may fail before they are left apart
 
@@ -197,5 +196,5 @@ def _dense_step(potential: Potential, x: Float[Tensor, "B D"], grad: Float[Tenso
 
 def _krylov_step(potential: Potential, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     """Conjugate gradients end before they ask what flat directions say."""
-    rows = torch.arange(len(x), device=x.device).split(rows_that_fit(potential.ndim, x.device, on_host=_PRODUCTS))
+    rows = in_chunks(torch.arange(len(x), device=x.device), potential.ndim, on_host=PRODUCTS)
     return torch.cat([conjugate_step(potential, x[part], _CG_STEPS) for part in rows])

@@ -8,7 +8,7 @@ import torch
 
 from torchscape.landscape import Landscape
 from torchscape.landscape.rows import positions
-from torchscape.memory import rows_that_fit
+from torchscape.memory import IN_CACHE, rows_that_fit
 from torchscape.potentials.base import Potential
 from torchscape.sparse import links
 from torchscape.types import Bool, Float, Int, Tensor
@@ -24,8 +24,6 @@ __all__ = [
     "shortest_per_component",
 ]
 
-_NUMBERS = 1 << 20  # coordinates aligned at once
-_BOUNDS = 1 << 20  # distances between invariants at once (8 MiB)
 
 Allowed = Callable[[Int[Tensor, "B"]], Bool[Tensor, "B N"]]
 """Of some rows, which partners each may be paired with."""
@@ -33,7 +31,7 @@ Allowed = Callable[[Int[Tensor, "B"]], Bool[Tensor, "B N"]]
 
 def pair_distances(potential: Potential, x: Float[Tensor, "N D"], pairs: Int[Tensor, "P 2"]) -> Float[Tensor, "P"]:
     """Distance between the closest symmetric images of each pair of rows of ``x``, chunked."""
-    rows = rows_that_fit(x.shape[1], x.device, on_host=_NUMBERS)
+    rows = rows_that_fit(x.shape[1], x.device, on_host=IN_CACHE)
     parts = [potential.symmetry.distance(x[p[:, 0]], x[p[:, 1]]) for p in pairs.to(x.device).split(rows)]
     return torch.cat(parts) if parts else x.new_empty(0)
 
@@ -78,7 +76,7 @@ def nearest(
     m = min(n, max(shortlist * k, k + 4))
     low, partner = x.new_empty(len(of), m), torch.empty(len(of), m, dtype=torch.int64, device=x.device)
     done = 0
-    for rows in of.split(rows_that_fit(n, x.device, on_host=_BOUNDS)):
+    for rows in of.split(rows_that_fit(n, x.device, on_host=IN_CACHE)):
         block = allowed[rows.to(allowed.device)] if isinstance(allowed, Tensor) else allowed(rows)
         bound = torch.addmm(size, invariants[rows.to(x.device)], across)
         best = bound.masked_fill_(~block.to(x.device), torch.inf).topk(m, dim=1, largest=False)

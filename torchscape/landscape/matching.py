@@ -13,6 +13,7 @@ import torch
 
 from torchscape import random
 from torchscape.devices import HOST
+from torchscape.memory import MANY_LARGE, rows_that_fit
 from torchscape.numerics import energy_noise
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
@@ -21,7 +22,6 @@ from torchscape.validation import NOT_NEGATIVE, check_fields
 __all__ = ["Catalogue", "Keys", "Matching", "Signature", "first_matches", "leaders", "pair_distance"]
 
 _MAX_PAIRS = 1 << 18  # pairs compared by signature at once
-_MAX_NUMBERS = 1 << 22  # coordinates compared at once (32 MiB)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,7 +219,7 @@ def pair_distance(
     if len(i) == 0:
         return torch.empty(0, dtype=torch.float64)
     a, b = a.to(HOST), b.to(HOST)
-    rows = max(1, _MAX_NUMBERS // max(1, a.shape[1]))
+    rows = rows_that_fit(a.shape[1], HOST, on_host=MANY_LARGE)
     distances = [
         potential.symmetry.distance(a[u].to(torch.float64), b[v].to(torch.float64))
         for u, v in zip(i.split(rows), j.split(rows), strict=True)

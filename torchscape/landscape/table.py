@@ -22,6 +22,7 @@ from torchscape.landscape.matching import (
     pair_distance,
 )
 from torchscape.landscape.store import Store
+from torchscape.memory import MANY_LARGE, rows_that_fit
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
@@ -29,7 +30,6 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["Origin", "PointTable"]
 
 _BLOCK = 1024  # rows matched together; their mutual comparison is quadratic
-_CHUNK = 1 << 22  # coordinates read at once (32 MiB)
 
 Origin = tuple[int | None, str | None]
 """The run and the task that points came from."""
@@ -187,7 +187,7 @@ class PointTable:
             energy = rows.floats(
                 [row[0] for row in self.store.execute(f"SELECT energy FROM {self.name} ORDER BY id")]
             )
-            step = max(1, _CHUNK // ndim)
+            step = rows_that_fit(ndim, HOST, on_host=MANY_LARGE)
             parts = [self._signature(torch.empty(0, ndim, dtype=torch.float64))]
             for first in range(0, len(energy), step):
                 ids = torch.arange(first, min(first + step, len(energy)))

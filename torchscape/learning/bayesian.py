@@ -10,7 +10,7 @@ import torch
 from torchscape import analysis, metrics, random
 from torchscape.errors import TorchscapeError
 from torchscape.learning.held_out_data import class_probability
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.network import Network
 from torchscape.potentials.base import Potential
 from torchscape.potentials.module import ModulePotential
@@ -27,8 +27,6 @@ __all__ = [
     "predictive",
     "predictive_moments",
 ]
-
-_NUMBERS = 1 << 24  # of outputs held at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,7 +271,7 @@ def _outputs(
     first = inputs[0] if isinstance(inputs, tuple) else inputs
     device = potential.device  # long records of draws lie on the host
     one = potential.predict(x[:1].to(device), inputs)
-    rows = rows_that_fit(max(one.numel(), first.numel()), device, on_host=_NUMBERS)
+    rows = rows_that_fit(max(one.numel(), first.numel()), device, on_host=ONE_LARGE)
     for part, its_weights in zip(x.split(rows), w.split(rows), strict=True):
         yield its_weights.to(device), potential.predict(part.to(device), inputs)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import MANY_LARGE, rows_that_fit
 from torchscape.progress import progress_bar
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Tensor
 
 __all__ = ["align_all", "parameter_distances"]
-
-_NUMBERS = 1 << 22  # coordinates compared at once
 
 
 def parameter_distances(
@@ -38,7 +36,7 @@ def parameter_distances(
         return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
     n = len(x)
     i, j = torch.triu_indices(n, n, 1, device=x.device)
-    rows = rows_that_fit(x.shape[1], x.device, on_host=_NUMBERS)
+    rows = rows_that_fit(x.shape[1], x.device, on_host=MANY_LARGE)
     found = x.new_zeros(n, n)
     with progress_bar(show=progress, total=len(i), unit=" pairs") as bar:
         for a, b in zip(i.split(rows), j.split(rows), strict=True):

@@ -5,15 +5,13 @@ from __future__ import annotations
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import SOME_LARGE, rows_that_fit
 from torchscape.metrics.lines import LossLines, loss_lines
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Tensor
 from torchscape.validation import NOT_NEGATIVE, Range
 
 __all__ = ["interpolate"]
-
-_NUMBERS = 1 << 23  # coordinates made at once
 
 
 def interpolate(
@@ -55,7 +53,7 @@ def interpolate(
         raise TorchscapeError(f"{len(starts)} starts and {len(ends)} ends: give one end for each start")
     ends = potential.symmetry.align(starts, ends) if align else ends
     t = torch.linspace(0.0, 1.0, n_points, dtype=starts.dtype, device=starts.device)
-    rows = rows_that_fit(n_points * starts.shape[1], starts.device, on_host=_NUMBERS)
+    rows = rows_that_fit(n_points * starts.shape[1], starts.device, on_host=SOME_LARGE)
     losses = []
     with torch.no_grad():
         for a, b in zip(starts.split(rows), ends.split(rows), strict=True):

@@ -14,7 +14,7 @@ import torch
 
 from torchscape.errors import DatabaseError, FingerprintMismatch, TorchscapeError
 from torchscape.learning.directions import Plane
-from torchscape.memory import rows_that_fit
+from torchscape.memory import MANY_LARGE, rows_that_fit
 from torchscape.outputs import whole_file
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
@@ -23,7 +23,6 @@ from torchscape.validation import COUNT, FINITE
 
 __all__ = ["PlaneSurface", "Projected", "plane_surface", "project", "zoom_series"]
 
-_NUMBERS = 1 << 22  # coordinates made at once
 _SAVE_SECONDS = 10.0
 
 
@@ -194,7 +193,7 @@ def zoom_series(
 
 
 def _rows(plane: Plane) -> int:
-    return rows_that_fit(len(plane.origin), plane.origin.device, on_host=_NUMBERS)
+    return rows_that_fit(len(plane.origin), plane.origin.device, on_host=MANY_LARGE)
 
 
 def _digest(potential: Potential, plane: Plane, grid: Float[Tensor, "P 2"]) -> str:

@@ -10,7 +10,7 @@ import torch
 from torchscape import random
 from torchscape.errors import TorchscapeError
 from torchscape.learning.worst_cases import Norm, UpsideDown, worst_case
-from torchscape.memory import rows_that_fit
+from torchscape.memory import SOME_LARGE, in_chunks
 from torchscape.numerics import DENSE_FLATNESS
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
@@ -22,8 +22,6 @@ from torchscape.types import Bool, Float, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, SEED, Range
 
 __all__ = ["Flatness", "flatness", "hessian_trace", "top_eigenvalues"]
-
-_NUMBERS = 1 << 23  # coordinates made at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +169,7 @@ def hessian_trace(
     key = random.fold(seed, torch.arange(n_probes, device=x.device))
     products = potential.products_at(x)
     estimates = []
-    for part in key.split(rows_that_fit(n * d, x.device, on_host=_NUMBERS)):
+    for part in in_chunks(key, n * d, on_host=SOME_LARGE):
         z = torch.where(random.uniform(part, d, x.dtype) < 0.5, -1.0, 1.0).to(x)
         estimates.append((products(z.expand(n, -1, -1)) * z).sum(2).mT)
     estimate = torch.cat(estimates)

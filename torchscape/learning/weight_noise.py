@@ -10,7 +10,7 @@ import torch
 from torchscape import random
 from torchscape.errors import TorchscapeError
 from torchscape.learning.worst_cases import Norm, unit_lengths
-from torchscape.memory import rows_that_fit
+from torchscape.memory import SOME_LARGE, rows_that_fit
 from torchscape.metrics.predictions import misclassified, predicted_classes
 from torchscape.potentials.module import ModulePotential
 from torchscape.progress import progress_bar
@@ -18,8 +18,6 @@ from torchscape.types import Float, Int, Tensor
 from torchscape.validation import SEED, Range
 
 __all__ = ["Robustness", "robustness"]
-
-_NUMBERS = 1 << 23  # coordinates and outputs made at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +84,7 @@ def robustness(
     classes = predicted_classes(calm)
     lengths = unit_lengths(x, norm)
     z = random.normal(random.fold(seed, torch.arange(n_draws, device=x.device)), x.shape[1], x.dtype)
-    rows = rows_that_fit(n_draws * (x.shape[1] + calm[:1].numel()), x.device, on_host=_NUMBERS)
+    rows = rows_that_fit(n_draws * (x.shape[1] + calm[:1].numel()), x.device, on_host=SOME_LARGE)
     scores = calm.new_full((2, len(sizes), len(x), n_draws), torch.nan)  # accuracy, agreement
     with progress_bar(show=progress, total=len(sizes) * len(x), unit=" minima") as bar:
         for s, size in enumerate(sizes):

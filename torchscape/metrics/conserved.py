@@ -9,13 +9,11 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError, UnknownName
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, PART, SEED
 
 __all__ = ["ConservedParameters", "conserved_parameters", "false_discovery"]
-
-_CHUNK = 1 << 24  # numbers held at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +102,7 @@ def conserved_parameters(
         return sets @ squares - (sets @ centred).square() / k
 
     observed = within(inside.double()[None])[0]
-    rows = rows_that_fit(max(n, d), aligned.device, on_host=_CHUNK)
+    rows = rows_that_fit(max(n, d), aligned.device, on_host=ONE_LARGE)
     keys = random.fold(seed, torch.arange(n_permutations, device=aligned.device))
     no_more = torch.zeros_like(observed)
     for key in keys.split(rows):

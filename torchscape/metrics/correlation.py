@@ -10,13 +10,11 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError, UnknownName
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, in_chunks
 from torchscape.types import Float, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, PART, SEED
 
 __all__ = ["MantelTest", "RankCorrelation", "kendall", "mantel", "rank_correlation", "ranks", "spearman"]
-
-_CHUNK = 1 << 24  # numbers held at once
 
 
 def ranks(values: Float[Tensor, "*S N"]) -> Float[Tensor, "*S N"]:
@@ -206,7 +204,7 @@ def mantel(
 def _resamples(n: int, count: int, width: int, seed: int, device: torch.device, *, replace: bool):
     """Random orders of n things, or samples with replacement, as many rows [K n] at a time as fit in memory."""
     keys = random.fold(seed, int(replace), torch.arange(count, device=device))
-    for key in keys.split(rows_that_fit(width, device, on_host=_CHUNK)):
+    for key in in_chunks(keys, width, on_host=ONE_LARGE):
         yield (random.uniform(key, n) * n).long() if replace else random.permutation(key, n)
 
 

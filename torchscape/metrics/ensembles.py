@@ -9,14 +9,12 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError, UnknownName
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, in_chunks
 from torchscape.metrics.predictions import true_probability
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, SEED
 
 __all__ = ["EnsembleComparison", "compare_ensembles"]
-
-_CHUNK = 1 << 24  # numbers held at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +151,7 @@ def _resampled(items: Float[Tensor, "R n"], baseline: int, n_bootstrap: int, see
     n = items.shape[1]
     keys = random.fold(seed, torch.arange(n_bootstrap, device=items.device))
     draws = []
-    for key in keys.split(rows_that_fit(n, items.device, on_host=_CHUNK)):
+    for key in in_chunks(keys, n, on_host=ONE_LARGE):
         picked = (random.uniform(key, n) * n).long()
         counts = items.new_zeros(len(key), n).scatter_add_(1, picked, items.new_ones(picked.shape))
         draws.append(counts @ items.T / n)

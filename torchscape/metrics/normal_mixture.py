@@ -11,13 +11,12 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError, UnknownName
-from torchscape.memory import rows_that_fit
+from torchscape.memory import SOME_LARGE, in_chunks, rows_that_fit
 from torchscape.types import Float, Tensor
 from torchscape.validation import COUNT_OR_ZERO, SEED
 
 __all__ = ["NormalMixture", "RegressionComparison", "compare_regression"]
 
-_NUMBERS = 1 << 23  # held at once
 _NODES = 16  # of Gauss-Hermite quadrature, per component
 
 
@@ -117,7 +116,7 @@ class NormalMixture:
 
     def _over_items(self, f, y: Float[Tensor, "*S m"]) -> Float[Tensor, "*S m"]:
         """``f(z [*S K m], variance [K m])`` with z the distance in standard deviations, some items at a time."""
-        width = rows_that_fit(len(self) * y[..., 0].numel(), y.device, on_host=_NUMBERS)
+        width = rows_that_fit(len(self) * y[..., 0].numel(), y.device, on_host=SOME_LARGE)
         parts = [
             f((target[..., None, :] - mean) / variance.sqrt(), variance)
             for target, mean, variance in zip(
@@ -272,7 +271,7 @@ def _resampled(items: Float[Tensor, "M R m"], n_bootstrap: int, seed: int) -> Fl
     m = items.shape[2]
     keys = random.fold(seed, torch.arange(n_bootstrap, device=items.device))
     draws = []
-    for key in keys.split(rows_that_fit(m, items.device, on_host=_NUMBERS)):
+    for key in in_chunks(keys, m, on_host=SOME_LARGE):
         picked = (random.uniform(key, m) * m).long()
         counts = items.new_zeros(len(key), m).scatter_add_(1, picked, items.new_ones(picked.shape))
         draws.append(torch.einsum("sm,krm->skr", counts, items) / m)

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT
 
@@ -23,8 +23,6 @@ __all__ = [
     "predicted_classes",
     "true_probability",
 ]
-
-_CHUNK = 1 << 24  # numbers held at once
 
 
 def predicted_classes(outputs: Tensor) -> Int[Tensor, "N n"]:
@@ -144,7 +142,7 @@ def misclassification_distances(wrong: Bool[Tensor, "N n"]) -> Misclassification
     if n == 0:
         raise TorchscapeError("there are no test items: give at least one")
     both = torch.zeros(n_minima, n_minima, dtype=torch.float64, device=wrong.device)
-    for part in wrong.split(rows_that_fit(n_minima, wrong.device, on_host=_CHUNK), 1):
+    for part in wrong.split(rows_that_fit(n_minima, wrong.device, on_host=ONE_LARGE), 1):
         errs = part.double()
         both += errs @ errs.mT  # counts, exact in float64
     count = both.diagonal().clone()

@@ -7,13 +7,11 @@ import dataclasses
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, in_chunks
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import Range
 
 __all__ = ["ROC", "ClassAreas", "ROCReport", "auc", "class_roc", "macro_roc", "micro_roc", "roc", "roc_report"]
-
-_CHUNK = 1 << 24  # numbers held at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +149,8 @@ def auc(probability: Float[Tensor, "N n C"], labels: Int[Tensor, "n"]) -> ClassA
         ([[1.0, 1.0]], 0.8889)
     """
     _check(probability, labels)
-    rows = rows_that_fit(8 * probability[0].numel(), probability.device, on_host=_CHUNK) if len(probability) else 1
-    parts = probability.split(rows)
+    numbers = 8 * probability[0].numel() if len(probability) else 1
+    parts = in_chunks(probability, numbers, on_host=ONE_LARGE)
     per_class = torch.cat([class_roc(part, labels).area for part in parts])
     micro = torch.cat([micro_roc(part, labels).area for part in parts])
     size = labels.bincount(minlength=probability.shape[2]).to(per_class)

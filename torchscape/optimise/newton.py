@@ -8,7 +8,7 @@ import torch
 
 from torchscape import stopwatch
 from torchscape.devices import HOST
-from torchscape.memory import in_parts, limits_of, rows_that_fit
+from torchscape.memory import HESSIANS, in_parts, limits_of, rows_that_fit
 from torchscape.numerics import DENSE_STEPS
 from torchscape.optimise.conjugate import conjugate_gradients
 from torchscape.optimise.rows import put_rows
@@ -20,8 +20,6 @@ from torchscape.types import Bool, Float, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, check_fields
 
 __all__ = ["Newton", "conjugate_step", "free_gradient", "polish"]
-
-_HESSIAN_NUMBERS = 1 << 25  # of a batch of dense Hessians (256 MiB in float64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +111,7 @@ def _step(
             (rows.x,),
             limits=limits_of(potential),
             key=("Newton steps", rows.x.device, rows.x.dtype),
-            size=rows_that_fit(potential.ndim**2, rows.x.device, on_host=_HESSIAN_NUMBERS) if dense else len(rows),
+            size=rows_that_fit(potential.ndim**2, rows.x.device, on_host=HESSIANS) if dense else len(rows),
             what="Newton steps",
         )
     )

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from torchscape.memory import rows_that_fit
+from torchscape.memory import MANY_LARGE, rows_that_fit
 from torchscape.types import Float, Tensor
 
 __all__ = ["kv", "log_kv", "log_power_kv", "log_scaled_kv"]
 
 _NODES = 192
 _NEGLIGIBLE = 44.0  # exp(-44) = 8e-20
-_NUMBERS = 1 << 22  # per temporary, where no graph is recorded
 
 
 def log_kv(order: Float[Tensor, "*#S"] | float, x: Float[Tensor, "*#S"]) -> Float[Tensor, "*S"]:
@@ -73,7 +72,7 @@ def _log_rest(v: Float[Tensor, "*#S"], a: Float[Tensor, "*S"], x: Float[Tensor, 
 
 def _log_sum(rest: Float[Tensor, "*S"], v: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     r"""ln of 1/2 \int exp(-rest (cosh s - 1) - v (exp(s) - 1 - s)) ds: s is counted from the maximum."""
-    size = rows_that_fit(_NODES, rest.device, on_host=_NUMBERS)
+    size = rows_that_fit(_NODES, rest.device, on_host=MANY_LARGE)
     if torch.is_grad_enabled() or rest.numel() <= size:
         return _trapezoid(rest, v)
     pieces = zip(rest.flatten().split(size), v.flatten().split(size), strict=True)

@@ -12,7 +12,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.potentials.base import Potential
 from torchscape.potentials.checks import available_device, available_dtype
 from torchscape.symmetry.cluster import ClusterSymmetry
@@ -98,7 +98,7 @@ class ClusterPotential(Potential):
                 "of self.wall where it is not None, and set walls_included = True in the class; or container=None"
             )
         # Hessian-vector products by autograd keep several [B n n 3] arrays: about 2^24 numbers each at most.
-        self.max_rows = max(64, rows_that_fit(3 * n_atoms**2, self.device, on_host=2**24))
+        self.max_rows = max(64, rows_that_fit(3 * n_atoms**2, self.device, on_host=ONE_LARGE))
 
     def settings(self):
         species = None if self.species is None else [str(label) for label in self.species]

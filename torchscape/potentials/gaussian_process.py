@@ -8,7 +8,7 @@ import math
 import torch
 
 from torchscape.errors import PotentialError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import SOME_LARGE, in_chunks, rows_that_fit
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.checks import available_device, available_dtype
 from torchscape.potentials.closed_form import ClosedForm, by_parts
@@ -17,7 +17,6 @@ from torchscape.types import Bool, Float, Tensor
 
 __all__ = ["GaussianProcessPotential", "factorised"]
 
-_NUMBERS = 1 << 23  # per group of rows, all temporaries together
 _LENGTH, _SIGNAL, _NOISE = (0.01, 10.0), (0.01, 1000.0), (1e-6, 10.0)
 
 
@@ -83,7 +82,7 @@ class GaussianProcessPotential(ClosedForm):
         self._i, self._j = torch.triu_indices(len(x), len(x), 1, device=self.device)
         self._square = (x[self._i] - x[self._j]).square().T  # [d P], P = n (n - 1) / 2 pairs
         self._place = _pair_numbers(len(x), self._i, self._j)
-        self.max_rows = rows_that_fit((3 * self.ndim + 8) * len(x) ** 2, self.device, on_host=_NUMBERS)
+        self.max_rows = rows_that_fit((3 * self.ndim + 8) * len(x) ** 2, self.device, on_host=SOME_LARGE)
 
     def settings(self):
         return {
@@ -124,7 +123,7 @@ class GaussianProcessPotential(ClosedForm):
         d = self.inputs.shape[1]
         if points.ndim != 2 or points.shape[1] != d:
             raise PotentialError(f"test points must be [m, {d}], as the inputs, not {list(points.shape)}")
-        pieces = points.split(rows_that_fit(4 * len(self.inputs), points.device, on_host=_NUMBERS))
+        pieces = in_chunks(points, 4 * len(self.inputs), on_host=SOME_LARGE)
 
         def predict(part: Tensor) -> tuple[Tensor, Tensor]:
             theta = part.double()
@@ -135,7 +134,7 @@ class GaussianProcessPotential(ClosedForm):
             return mean.to(part.dtype), variance.to(part.dtype)
 
         numbers = len(self.inputs) * (4 * min(len(points), len(pieces[0])) + len(self.inputs))
-        rows = rows_that_fit(numbers, x.device, on_host=_NUMBERS)
+        rows = rows_that_fit(numbers, x.device, on_host=SOME_LARGE)
         mean, variance = by_parts(predict, x, min(rows, self.max_rows))
         return mean, variance
 

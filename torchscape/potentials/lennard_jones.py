@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from torchscape.errors import PotentialError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.potentials.clusters import ClusterPotential
 from torchscape.types import Float, Tensor
 
@@ -74,7 +74,7 @@ class LennardJones(ClusterPotential):
 
     def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         """Blocks H_ij = -(w_ij + w'_ij d d^T) off the diagonal, H_ii = -sum_j H_ij on it."""
-        rows = rows_that_fit(9 * self.n_atoms**2, x.device, on_host=2**24)
+        rows = rows_that_fit(9 * self.n_atoms**2, x.device, on_host=ONE_LARGE)
         parts = [self._hessian(part) for part in x.detach().split(rows)]
         return torch.cat(parts)
 

@@ -10,7 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import MissingExtra, PotentialError, TorchscapeError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import SOME_LARGE, rows_that_fit
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.checks import available_device, available_dtype
 from torchscape.potentials.closed_form import ClosedForm
@@ -21,7 +21,6 @@ from torchscape.validation import NOT_NEGATIVE, POSITIVE, Range
 
 __all__ = ["KMeans", "kmeans"]
 
-_NUMBERS = 1 << 23  # per temporary
 _MARGIN = 0.1  # of the data's range, on every side of the box
 _IRIS = {2: 152.347952, 3: 78.851441, 4: 57.228473, 5: 46.446182, 6: 39.039987}
 
@@ -102,7 +101,7 @@ class KMeans(ClosedForm):
         box = torch.stack([x.amin(0) - margin, x.amax(0) + margin], 1).repeat(k, 1)
         self.bounds = Bounds.of(box, dtype=dtype, device=self.device)
         self.length_scale = math.sqrt(variance / k)
-        self.max_rows = rows_that_fit(len(x) * self.ndim, self.device, on_host=_NUMBERS)
+        self.max_rows = rows_that_fit(len(x) * self.ndim, self.device, on_host=SOME_LARGE)
 
     def settings(self):
         return {

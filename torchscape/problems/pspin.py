@@ -10,7 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.potentials.checks import available_device, available_dtype
 from torchscape.potentials.closed_form import ClosedForm
 from torchscape.problems.complexity import n_complex_stationary, threshold_energy
@@ -24,7 +24,6 @@ __all__ = ["SphericalPSpin", "pspin"]
 
 _MOST_COUPLINGS = 10**8
 _FEW = 3000  # complex stationary points, n = 10 for p = 3
-_NUMBERS = 1 << 24  # per temporary
 
 
 def pspin(
@@ -119,7 +118,7 @@ class SphericalPSpin(ClosedForm):
         self._flat = torch.as_tensor(self._symmetric, dtype=dtype, device=self.device).reshape(self.ndim, -1)
         self.symmetry = Inversion() if self.p % 2 == 0 else Symmetry()
         self.length_scale = math.sqrt(self.ndim) / self.p  # H changes its sign after a turn by pi / p
-        self.max_rows = rows_that_fit(self._flat.shape[1], self.device, on_host=_NUMBERS)
+        self.max_rows = rows_that_fit(self._flat.shape[1], self.device, on_host=ONE_LARGE)
 
     def settings(self):
         return {"ndim": self.ndim, "p": self.p, "stiffness": self.stiffness, "couplings": self._symmetric}

@@ -10,7 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError, TorchscapeError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import MANY_LARGE, rows_that_fit
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.checks import available_device, available_dtype
 from torchscape.potentials.closed_form import ClosedForm
@@ -22,7 +22,6 @@ __all__ = ["NonlinearRegression", "regression"]
 
 _TRUTH = (0.1, 2.13, 0.0, 1.34, 0.0)
 _N_POINTS = 100
-_NUMBERS = 1 << 22  # model values per temporary
 
 
 def regression(
@@ -109,7 +108,7 @@ class NonlinearRegression(ClosedForm):
         self.bounds = Bounds.of([decay, *free], dtype=dtype, device=self.device)
         # Over this change of a frequency the model slips by half a turn from one end of the data to the other.
         self.length_scale = float(math.pi / (at.max() - at.min()))
-        self.max_rows = rows_that_fit(len(at), self.device, on_host=_NUMBERS)
+        self.max_rows = rows_that_fit(len(at), self.device, on_host=MANY_LARGE)
 
     def settings(self):
         return {"ndim": self.ndim, "decay": list(self._decay), **self._data}

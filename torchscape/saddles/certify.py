@@ -11,7 +11,7 @@ import torch
 from torchscape import stopwatch
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import PRODUCTS, rows_that_fit
 from torchscape.numerics import DENSE_STEPS, energy_noise
 from torchscape.optimise.columns import build, leaves
 from torchscape.optimise.kinks import at_kinks
@@ -30,7 +30,6 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["Certificate", "certify_minima", "exact_twin", "in_dtype", "with_rows"]
 
 _SHARE = 1e-2  # of what the matching tells apart, that a Newton step may still gain
-_PRODUCT_NUMBERS = 1 << 17  # of the rows whose Hessian-vector products are taken together, on a CPU
 _COLUMNS = ("grad", "status", "n_alike", "previous", "taken", "top", "first", "rows")  # of rows under judgement
 _FRACTIONS = (1.0, 0.25, 0.06, 0.015)  # of a step that are tried
 
@@ -110,7 +109,7 @@ def certify_minima(
 
     size = rows_within(potential.ndim, exact.dtype, exact.device)
     if not dense:
-        size = rows_that_fit(potential.ndim, exact.device, on_host=_PRODUCT_NUMBERS)
+        size = rows_that_fit(potential.ndim, exact.device, on_host=PRODUCTS)
     known_by = (open_points.x, open_points.status, open_points.n_evaluations)
     what = f"{certificate} {exact.dtype}"
     return with_rows(points, rows, compute_once(what, StationaryPoints, known_by, judged, size))

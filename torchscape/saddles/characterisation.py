@@ -6,7 +6,7 @@ import dataclasses
 
 import torch
 
-from torchscape.memory import rows_that_fit
+from torchscape.memory import PRODUCTS, rows_that_fit
 from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.optimise.ledger import compute_once
 from torchscape.optimise.rows import map_rows
@@ -23,7 +23,6 @@ __all__ = ["MOST_FLAT", "SLOPE_MARGIN", "characterise", "characterise_with_modes
 
 MOST_FLAT = 32  # flat directions that are counted beyond: there may be more
 _MOST_PAIRS = 64  # lowest eigenpairs that are looked for where all of them are negative
-_PRODUCT_NUMBERS = 1 << 17  # of the rows whose Hessian-vector products are taken together, on a CPU
 # Beside a circle of minima the curvature along it is |g| / radius exactly: without a margin rounding would decide.
 SLOPE_MARGIN = 2.0
 
@@ -109,7 +108,7 @@ def characterise_with_modes(
     size = rows_within(x.shape[1], x.dtype, x.device)
     what = f"curvature {tol} {x.dtype}"
     if not dense:
-        size = rows_that_fit(x.shape[1], x.device, on_host=_PRODUCT_NUMBERS)
+        size = rows_that_fit(x.shape[1], x.device, on_host=PRODUCTS)
         what = f"{what} {probes} {seed} {first}"
     found = compute_once(what, _Curved, (x,), curved, size)
     curvature = {name: getattr(found, name) for name in ("index", "log_det", "n_zero", "eigenvalues")}

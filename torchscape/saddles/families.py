@@ -12,7 +12,7 @@ import dataclasses
 import torch
 
 from torchscape import random, stopwatch
-from torchscape.memory import rows_that_fit
+from torchscape.memory import PRODUCTS, rows_that_fit
 from torchscape.numerics import DENSE_STEPS
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
@@ -24,7 +24,6 @@ from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, check_fields
 
 __all__ = ["FamilyWalk", "are_joined", "extends", "shared_directions"]
 
-_PRODUCT_NUMBERS = 1 << 17  # of the rows whose Hessian-vector products are taken together, on a CPU
 _BLOCKED = 0.05  # of the way to the goal: where less of it is flat, the goal lies across
 _LEAST = 1e-6  # of a random direction: the part of it along a single flat direction is 1 / sqrt(D)
 
@@ -166,7 +165,7 @@ def _together(potential: Potential, x: Float[Tensor, "P D"], walk: FamilyWalk) -
     """Walkers that go on together."""
     if potential.ndim <= walk.dense_limit:
         return rows_within(potential.ndim, x.dtype, x.device)
-    return rows_that_fit(potential.ndim, x.device, on_host=_PRODUCT_NUMBERS)
+    return rows_that_fit(potential.ndim, x.device, on_host=PRODUCTS)
 
 
 @dataclasses.dataclass(frozen=True)

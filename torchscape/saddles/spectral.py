@@ -7,7 +7,7 @@ import dataclasses
 import torch
 
 from torchscape import random
-from torchscape.memory import available_memory, in_parts, limits_of, rows_that_fit
+from torchscape.memory import MANY_LARGE, available_memory, in_parts, limits_of, rows_that_fit
 from torchscape.optimise.ledger import compute_once
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import Subspace
@@ -16,8 +16,6 @@ from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE, SEED
 
 __all__ = ["LogDet", "stochastic_log_det"]
-
-_SPACE_NUMBERS = 1 << 22  # of the Krylov spaces of probes that go on together, on a CPU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +89,7 @@ def stochastic_log_det(
         )
         return _Probed(torch.cat(parts))
 
-    at_once = min(rows, rows_that_fit(n_steps * x.shape[1], x.device, on_host=_SPACE_NUMBERS))
+    at_once = min(rows, rows_that_fit(n_steps * x.shape[1], x.device, on_host=MANY_LARGE))
     what = f"log-determinant {n_steps} {zero_tol} {x.dtype}"
     estimates = compute_once(what, _Probed, (x[owner], key), probed, at_once, kind="probes of log-determinants")
     estimates = estimates.value.reshape(n_probes, len(x))

@@ -16,7 +16,7 @@ import warnings
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.sampling.autocorrelation_times import effective_sample_size, integrated_autocorrelation, split
 from torchscape.sampling.drawing import Samples
 from torchscape.sampling.langevin import BAOAB
@@ -35,8 +35,6 @@ __all__ = [
 class SamplingWarning(UserWarning):
     """Samples that should not be trusted yet; the message says why and what to do."""
 
-
-_NUMBERS = 2**24  # at most, of the draws that are ranked and transformed at once
 
 # --- series ---------------------------------------------------------------------------------------------
 
@@ -198,7 +196,7 @@ def _worst(samples: Samples) -> tuple[float, float]:
     alive = samples.alive
     series = [samples.energy[:, alive, None]]
     if samples.x is not None:
-        width = rows_that_fit(len(samples) * int(alive.sum()), samples.x.device, on_host=_NUMBERS)
+        width = rows_that_fit(len(samples) * int(alive.sum()), samples.x.device, on_host=ONE_LARGE)
         series += [part[:, alive] for part in samples.x.split(width, dim=2)]
     ratios, sizes = (torch.cat([f(one) for one in series]) for f in (r_hat, bulk_ess))
     return float(ratios.nan_to_num(0.0).max()), float(sizes.nan_to_num(torch.inf).min())

@@ -10,7 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import SOME_LARGE, in_chunks
 from torchscape.sampling.autocorrelation_times import autocorrelation_time
 from torchscape.sampling.diagnostics import SamplingWarning
 from torchscape.types import Float, Int, Tensor
@@ -20,7 +20,6 @@ __all__ = ["FreeEnergy", "free_energy_profile"]
 
 _BLOCK_TIMES = 5  # autocorrelation times in a block: of the variance a tenth is missed
 _FEW_BLOCKS = 20
-_NUMBERS = 1 << 23  # made at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,10 +226,7 @@ def _smoothed(
         raise TorchscapeError(f"the width of a kernel must be positive, not {width}")
     grid = bins.to(s) if isinstance(bins, Tensor) else _edges(s, bins - 1)
     sums = weight.new_zeros(n_blocks, len(grid))
-    columns = (
-        one.reshape(-1).split(rows_that_fit(len(grid), grid.device, on_host=_NUMBERS))
-        for one in (s, weight, blocks)
-    )
+    columns = (in_chunks(one.reshape(-1), len(grid), on_host=SOME_LARGE) for one in (s, weight, blocks))
     for at, w, block in zip(*columns, strict=True):
         kernel = torch.exp(-0.5 * ((at[:, None] - grid) / width).square()) / (width * math.sqrt(2.0 * math.pi))
         sums.index_add_(0, block, w[:, None] * kernel)
@@ -244,7 +240,7 @@ def _bootstrap(
     n = len(total)
     keys = random.fold(seed, torch.arange(n_replicates, device=sums.device))
     replicates = []
-    for part in keys.split(rows_that_fit(n, sums.device, on_host=_NUMBERS)):
+    for part in in_chunks(keys, n, on_host=SOME_LARGE):
         chosen = (random.uniform(part, n) * n).long().clamp(max=n - 1)
         counts = sums.new_zeros(len(part), n).scatter_add_(1, chosen, sums.new_ones(1, 1).expand(len(part), n))
         replicates.append((counts @ sums) / (counts @ total)[:, None])

@@ -8,14 +8,13 @@ import torch
 
 from torchscape.devices import is_host
 from torchscape.errors import TorchscapeError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, in_chunks, rows_that_fit
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT
 
 __all__ = ["Neighbours", "nearest_neighbours"]
 
 _TREE_DIMENSIONS = 16  # beyond, a KD-tree visits nearly all points anyway
-_NUMBERS = 1 << 24  # distances made at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +100,7 @@ def _by_blocks(points: Float[Tensor, "N D"], queries: Float[Tensor, "B D"], k: i
     shifted, squares = points - centre, (points - centre).square().sum(1)
     extra = min(len(points), k + 8)  # neighbours that rounding could have swapped
     parts = []
-    for block in queries.split(rows_that_fit(len(points), points.device, on_host=_NUMBERS)):
+    for block in in_chunks(queries, len(points), on_host=ONE_LARGE):
         squared = squares - 2.0 * (block - centre) @ shifted.T
         candidates = squared.topk(extra, dim=1, largest=False).indices
         exact = _distances(points, block, candidates).sort(dim=1, stable=True)
@@ -112,6 +111,6 @@ def _by_blocks(points: Float[Tensor, "N D"], queries: Float[Tensor, "B D"], k: i
 def _distances(
     points: Float[Tensor, "N D"], queries: Float[Tensor, "B D"], index: Int[Tensor, "B K"]
 ) -> Float[Tensor, "B K"]:
-    rows = rows_that_fit(index.shape[1] * points.shape[1], points.device, on_host=_NUMBERS)
+    rows = rows_that_fit(index.shape[1] * points.shape[1], points.device, on_host=ONE_LARGE)
     parts = zip(queries.split(rows), index.split(rows), strict=True)
     return torch.cat([(points[chosen] - block[:, None]).norm(dim=2) for block, chosen in parts])

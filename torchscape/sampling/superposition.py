@@ -13,7 +13,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.network import Network
 from torchscape.potentials.base import Potential
 from torchscape.sampling.chains import Chains, Sampler
@@ -21,8 +21,6 @@ from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, POSITIVE, SEED
 
 __all__ = ["HarmonicMixture", "Superposition", "WeightedSamples", "reweight"]
-
-_NUMBERS = 2**24  # at most, of one block of displacements [rows, N, D]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +93,7 @@ class HarmonicMixture:
 
     def log_prob(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         """ln q(x), normalised: N D^2 operations a row."""
-        rows = rows_that_fit(self.centres.numel(), x.device, on_host=_NUMBERS)
+        rows = rows_that_fit(self.centres.numel(), x.device, on_host=ONE_LARGE)
         parts = [self._log_prob(part) for part in x.split(rows)]
         return torch.cat(parts) if parts else x.new_zeros(0)
 

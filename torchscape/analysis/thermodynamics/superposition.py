@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import in_chunks
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
 
@@ -290,7 +290,7 @@ def _shaped(values: Float[Tensor, "T *S"], temperatures: float | list[float] | T
 
 def chunks(network: Network, t: Float[Tensor, "T"]) -> Iterator[Float[Tensor, "C"]]:
     """The temperatures in pieces whose [T N] temporaries fit; an empty grid is one empty piece."""
-    yield from t.split(rows_that_fit(network.n_minima, t.device, on_host=_CHUNK_ENTRIES))
+    yield from in_chunks(t, network.n_minima, on_host=_CHUNK_ENTRIES)
 
 
 def _log_z(network: Network, t: Float[Tensor, "T"], momenta: bool = False) -> Float[Tensor, "T N"]:

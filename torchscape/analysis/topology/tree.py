@@ -12,14 +12,12 @@ import dataclasses
 import numpy as np
 import torch
 
-from torchscape.memory import rows_that_fit
+from torchscape.memory import IN_CACHE, in_chunks
 from torchscape.network import Network
 from torchscape.sparse import links
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["MergeTree", "merge_tree", "spanning_forest"]
-
-_ENTRIES_AT_ONCE = 1 << 20  # of a block of rows of the table of all pairs, which is worked on in the caches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +74,7 @@ class MergeTree:
         """The same for all pairs, the minima's own energies on the diagonal. O(N^2), the size of the answer."""
         n, place = self.n_minima, self.place
         out = self.energy.new_empty(n, n)
-        for rows in torch.arange(n, device=place.device).split(
-            rows_that_fit(n, place.device, on_host=_ENTRIES_AT_ONCE)
-        ):
+        for rows in in_chunks(torch.arange(n, device=place.device), n, on_host=IN_CACHE):
             out[rows] = self._from_places(place[rows])[:, place]
         out.diagonal().copy_(self.energy)
         return out

@@ -10,7 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError, TorchscapeError
-from torchscape.memory import rows_that_fit
+from torchscape.memory import ONE_LARGE, in_chunks
 from torchscape.potentials.base import Potential
 from torchscape.sampling.basins.oracle import Oracle
 from torchscape.sampling.diagnostics import SamplingWarning
@@ -18,8 +18,6 @@ from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT_OR_ZERO, POSITIVE, SEED, Range
 
 __all__ = ["RadialVolume", "harmonic_volume", "log_ball", "radial_volume"]
-
-_NUMBERS = 1 << 24  # coordinates made at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +133,7 @@ def radial_volume(
     if not bool(oracle.member(potential, minimum[None], minimum[None], key[:1])[0]):
         raise TorchscapeError("the minimum itself is not inside: raise the threshold, or relax the point first")
     radii, n_open, spent = [], 0, 0
-    for part in key.split(rows_that_fit(d, minimum.device, on_host=_NUMBERS)):
+    for part in in_chunks(key, d, on_host=ONE_LARGE):
         rays = _Rays(potential, oracle, minimum, scale, part)
         radius, more = rays.boundary(begin, longest * begin, growth, n_bisections)
         radii.append(radius)
