@@ -140,7 +140,7 @@ def topology(network: Network, joined: Network) -> dict[str, Callable[[], object
         "compare": lambda: analysis.compare(network, joined),
         "completeness": lambda: analysis.completeness(network.hits),
         "coverage": lambda: analysis.coverage(network),
-        "rarefaction curve": lambda: analysis.rarefaction_curve(network.hits),
+        "rarefaction_curve": lambda: analysis.rarefaction_curve(network.hits),
     }
     if n <= QUADRATIC:
         calls["minimax, all N^2 pairs"] = lambda: analysis.minimax(network)
