@@ -86,7 +86,7 @@ class BasinHopping(Strategy):
             round_hops=COUNT.or_none,
         )
 
-    def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
+    def start(self, landscape: Landscape | None, potential: Potential, seed: int) -> State:
         temperature = torch.as_tensor(self.temperature, dtype=torch.float64).reshape(-1)
         walkers = self.walkers or (len(temperature) if len(temperature) > 1 else walkers_for(potential))
         if len(temperature) not in (1, walkers):
@@ -101,14 +101,16 @@ class BasinHopping(Strategy):
             "temperature": temperature.expand(walkers).clone(),
         }
 
-    def propose(self, landscape: Landscape, potential: Potential, state: State) -> Round | None:
+    def propose(self, landscape: Landscape | None, potential: Potential, state: State) -> Round | None:
         done, walkers = int(state["hop"].min()), len(state["hop"])
         hops, several = self._hops(walkers), self.round_hops or min(5, max(1, _ROUND // walkers))
         if done >= hops:
             return None
         return Round([Hops(self, dict(state), until=min(done + several, hops))])
 
-    def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
+    def absorb(
+        self, landscape: Landscape | None, state: State, round: Round, found: Sequence[Found], ids: Any
+    ) -> State:
         return {**state, **found[0].state}
 
     def progress(self, state: State) -> tuple[int, int | None]:

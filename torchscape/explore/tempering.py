@@ -102,7 +102,7 @@ class TemperedBasinHopping(Strategy):
             **settings,
         )
 
-    def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
+    def start(self, landscape: Landscape | None, potential: Potential, seed: int) -> State:
         state = self.walkers.start(landscape, potential, seed)
         n = len(state["hop"])
         return {
@@ -112,13 +112,15 @@ class TemperedBasinHopping(Strategy):
             "n_exchanged": torch.zeros(n, dtype=torch.int64),
         }
 
-    def propose(self, landscape: Landscape, potential: Potential, state: State) -> Round | None:
+    def propose(self, landscape: Landscape | None, potential: Potential, state: State) -> Round | None:
         done = int(state["hop"].min())
         if done >= self.hops:
             return None
         return Round([TemperedHops(self, dict(state), until=min(done + self.round_hops, self.hops))])
 
-    def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
+    def absorb(
+        self, landscape: Landscape | None, state: State, round: Round, found: Sequence[Found], ids: Any
+    ) -> State:
         return {**state, **found[0].state}
 
     def progress(self, state: State) -> tuple[int, int | None]:

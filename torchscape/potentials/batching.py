@@ -28,7 +28,7 @@ __all__ = [
     "decomposed",
     "differentiable_twice",
     "fresh_bytes",
-    "map_rows",
+    "by_rows",
     "second_derivative",
 ]
 
@@ -148,7 +148,7 @@ def decomposed(device: torch.device) -> Iterator[None]:
             torch._C._set_mkldnn_enabled(True)
 
 
-def map_rows(
+def by_rows(
     f: Callable[..., Tensor], params: dict[str, Tensor], shared: Any, *, vmapped: bool, nested: bool = False
 ) -> Tensor:
     """``f(row of params, shared)`` for every row: in one vmap, or (for operations without one) in a loop.

@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torchscape.errors import OutOfMemory, PotentialError
 from torchscape.layout import ParameterLayout
 from torchscape.memory import Limits, attempt, in_parts
-from torchscape.potentials.batching import Plan, map_rows, second_derivative
+from torchscape.potentials.batching import Plan, by_rows, second_derivative
 from torchscape.potentials.data import Samples
 from torchscape.potentials.objective import Objective
 from torchscape.types import Float, Tensor
@@ -108,7 +108,7 @@ class Evaluator:
         def at(part: Tensor, size: int = size) -> Tensor:
             params = self.layout.unflatten(part)
             return torch.cat(
-                [map_rows(call, params, b, vmapped=self.vmapped, nested=self.nested) for b in inputs.chunks(size)],
+                [by_rows(call, params, b, vmapped=self.vmapped, nested=self.nested) for b in inputs.chunks(size)],
                 1,
             )
 
@@ -129,7 +129,7 @@ class Evaluator:
     def losses(self, x: Float[Tensor, "B D"], batch: Any, *, vmapped: bool) -> Tensor:
         """The loss of one batch at every row, as the loss reduces it."""
         params = {f"module.{name}": value for name, value in self.layout.unflatten(x).items()}
-        return map_rows(self._call, params, batch, vmapped=vmapped, nested=self.nested)
+        return by_rows(self._call, params, batch, vmapped=vmapped, nested=self.nested)
 
     # --- one group of rows at a time -------------------------------------------------------------------
 
