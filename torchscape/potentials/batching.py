@@ -25,10 +25,10 @@ __all__ = [
     "Plan",
     "RowsOfStates",
     "WrittenOut",
+    "by_rows",
     "decomposed",
     "differentiable_twice",
     "fresh_bytes",
-    "by_rows",
     "second_derivative",
 ]
 
