@@ -59,6 +59,13 @@ def takes_model(loss: Loss) -> bool:
     return bool(by_name) or ("Module" in str(parameters[0].annotation) if parameters else False)
 
 
+def is_of_torch(loss: Loss) -> bool:
+    """Whether ``loss`` is a criterion or function of PyTorch's own, which is called as loss(output, target)."""
+    if isinstance(loss, functools.partial):
+        return is_of_torch(loss.func)
+    return (getattr(loss, "__module__", None) or type(loss).__module__ or "torch").split(".")[0] == "torch"
+
+
 def loss_name(loss: Loss) -> str:
     """What to call a loss in a fingerprint: its own name and settings, not its code, address or reduction.
 

@@ -343,7 +343,12 @@ class ModulePotential(Potential):
         from torchscape.symmetry.neural import detect
 
         objective = self._evaluator.objective
-        proposed = detect(objective.module, self.layout, objective.example(), shift=True)
+        example = objective.example()
+        if example is None:  # the loss uses parts of the module: it is followed itself
+            batch, _ = next(iter(objective.chunks(2)))
+            proposed = detect(objective, self.layout, (batch,), shift=True, prefix="module.")
+        else:
+            proposed = detect(objective.module, self.layout, example, shift=True)
         few = self.on(range(min(self.n_samples, _N_VERIFY))) if self._samples.separable else self
 
         def energy(x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.potentials.criterion import (
     indexed_settings,
+    is_of_torch,
     loss_name,
     set_reduction,
     takes_model,
@@ -21,6 +22,7 @@ from torchscape.potentials.criterion import (
 )
 from torchscape.potentials.data import Samples
 from torchscape.potentials.state import copied
+from torchscape.symmetry.example import Call, recorded_call
 from torchscape.transfer import moved
 from torchscape.types import Tensor
 
@@ -41,7 +43,8 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.module = module
-        self.model_first = takes_model(loss)
+        # A dictionary has no outputs and targets by position: its loss can only be one of the model.
+        self.model_first = takes_model(loss) or (isinstance(samples.tree, Mapping) and not is_of_torch(loss))
         self.name = loss_name(loss)
         self._loss, self.reduction = set_reduction(loss, reduction)
         if not samples.separable:
@@ -74,12 +77,14 @@ class Objective(nn.Module):
             return batch_size(batch) / len(self.samples)
         return 1.0
 
-    def example(self) -> tuple[Any, ...] | None:
-        """Arguments for the module's forward, two samples long; None where only the loss knows how to call it."""
-        batch = next(iter(self.samples.chunks(2)))
+    def example(self) -> Call | None:
+        """How the module's forward is called on a few samples; None where the loss uses only its parts."""
+        batch, _ = next(iter(self.chunks(2)))
         if not self.model_first:
-            return tuple(batch[:-1])
-        return (batch,) if isinstance(batch, Tensor) else None
+            return Call(tuple(batch[:-1]))
+        other = copy.copy(self)  # with hooks and modes of its own
+        other._modules = {**self._modules, "module": copied(self.module)}
+        return recorded_call(other.module, lambda: other(batch))
 
     def on(self, samples: Samples) -> Objective:
         """The same objective with other samples."""

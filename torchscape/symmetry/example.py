@@ -2,14 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ["guess_example"]
+__all__ = ["Call", "guess_example", "recorded_call"]
 
 _SPACES = (8, 28, 32, 16, 64, 4, 12, 14, 20, 24, 48, 96, 128, 224)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """The arguments of a module's ``forward``."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class _Seen(Exception):
+    """The module has been called: nothing that follows matters."""
+
+
+def recorded_call(module: nn.Module, run: Callable[[], object]) -> Call | None:
+    """The first call of ``module`` while ``run`` runs; None if it is not called, or something fails before.
+
+    Example:
+        >>> net = nn.Linear(2, 1)
+        >>> recorded_call(net, lambda: net(torch.zeros(3, 2)).sum()).args[0].shape
+        torch.Size([3, 2])
+        >>> recorded_call(net, lambda: net.weight.sum()) is None
+        True
+    """
+    found: list[Call] = []
+
+    def note(_: nn.Module, args: tuple, kwargs: dict) -> None:
+        found.append(Call(args, kwargs))
+        raise _Seen
+
+    handle = module.register_forward_pre_hook(note, with_kwargs=True)
+    with contextlib.suppress(Exception):
+        run()
+    handle.remove()
+    return found[0] if found else None
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from torchscape.memory import rows_that_fit
 from torchscape.symmetry.action import Action
 from torchscape.symmetry.alignment import closest_image, known_order
 from torchscape.symmetry.base import Symmetry
-from torchscape.symmetry.example import guess_example
+from torchscape.symmetry.example import Call, guess_example
 from torchscape.symmetry.gauge import Gauge, Scaling, Shift, balance, scale_modes
 from torchscape.symmetry.groups import Block, UnitGroup, blocks_and_groups, bundles
 from torchscape.symmetry.invariants import Invariants
@@ -33,9 +33,10 @@ _CHUNK = 1 << 24  # numbers held at once while aligning
 def detect(
     module: torch.nn.Module,
     layout: ParameterLayout,
-    example: Sequence[Any] | Mapping[str, Any] | None = None,
+    example: Call | Sequence[Any] | Mapping[str, Any] | None = None,
     *,
     shift: bool = False,
+    prefix: str = "",
 ) -> NeuralSymmetry:
     """The symmetries that one traced forward pass of ``module`` shows.
 
@@ -48,11 +49,12 @@ def detect(
     Args:
         module: in evaluation mode; it is not changed.
         layout: which parameters are coordinates, and where.
-        example: arguments of ``forward`` (a sequence, or a mapping of keywords) with a small batch; without it,
-            the shape is guessed from the first layer.
+        example: arguments of ``forward`` (a sequence, a mapping of keywords, or both: a ``Call``) with a small
+            batch; without it, the shape is guessed from the first layer.
         shift: also propose adding a constant to all outputs (the shift that a softmax does not see, where biases
             or last weights are not regularised). Only :meth:`NeuralSymmetry.verified` can tell whether the loss
             sees it.
+        prefix: what stands before the names of ``layout`` in those of ``module``.
 
     Example:
         >>> import torch
@@ -66,7 +68,7 @@ def detect(
     if example is None:
         return NeuralSymmetry(layout.ndim, notes=("no example input is known: pass example=(inputs,)",))
     try:
-        found = trace(module, layout.names, example)
+        found = trace(module, [prefix + name for name in layout.names], example).without_prefix(prefix)
     except Exception as trouble:  # whatever the user's forward raises
         note = f"the module could not be run on the example input ({type(trouble).__name__}: {trouble})"
         return NeuralSymmetry(layout.ndim, notes=(note,))

@@ -32,6 +32,7 @@ class Operations(Rules):
         super().__init__(ledger)
         self._label = label
         self.idle: list[tuple[Tensor, slice]] = []
+        self._layers: dict[int, tuple[Tensor, tuple[Label, ...]]] = {}  # the tensor is kept: its id is not reused
 
     def of(self, value: Any) -> Label:
         """The label of a tensor; numbers are tensors without axes."""
@@ -40,13 +41,24 @@ class Operations(Rules):
     def maybe(self, value: Tensor | None) -> Label | None:
         return None if value is None else self.of(value)
 
+    # --- tensors whose first axis tells layers apart --------------------------------------------------------
+
+    def remember_layers(self, tensor: Tensor, labels: Sequence[Label]) -> None:
+        """``tensor[k]`` has the label k: nothing ties them, as long as nothing is done to all of them at once."""
+        self._layers[id(tensor)] = tensor, tuple(labels)
+
+    def layers_of(self, tensor: Tensor) -> tuple[Label, ...] | None:
+        """The labels of ``tensor[k]``, where they were remembered."""
+        found = self._layers.get(id(tensor))
+        return None if found is None else found[1]
+
     # --- linear maps ------------------------------------------------------------------------------------
 
     @_named("linear")
     def _linear(self, out, input, weight, bias=None):
         return self.linear(self.of(input), self.of(weight), self.maybe(bias))
 
-    @_named("matmul", "mm", "bmm", "mv", "dot")
+    @_named("matmul", "mm", "bmm", "mv", "dot", "_sparse_mm", "spmm")
     def _matmul(self, out, a, b):
         return self.matmul(self.of(a), self.of(b))
 
@@ -300,50 +312,6 @@ class Operations(Rules):
     def _split(self, out, input, sections, dim=0):
         dim %= input.ndim
         return self.slices(self.of(input), dim, [part.shape[dim] for part in out])
-
-    @_named("unbind")
-    def _unbind(self, out, input, dim=0):
-        dim %= input.ndim
-        return [self.without(part, dim) for part in self.slices(self.of(input), dim, [1] * input.shape[dim])]
-
-    @_named("narrow")
-    def _narrow(self, out, input, dim, start, length):
-        return self._slice(self.of(input), dim % input.ndim, int(start), length, input.shape[dim])
-
-    @_named("select")
-    def _select(self, out, input, dim, index):
-        dim %= input.ndim
-        index = index % input.shape[dim]
-        return self.without(self._slice(self.of(input), dim, index, 1, input.shape[dim]), dim)
-
-    @_named("getitem")
-    def _getitem(self, out, input, index):
-        index = index if isinstance(index, tuple) else (index,)
-        if not all(item is None or item is Ellipsis or isinstance(item, (int, slice)) for item in index):
-            raise Unclear("indexes with a tensor or a list")
-        x, dim = self.of(input), 0
-        for item in index:
-            if item is None:
-                x, dim = Label((*x.axes[:dim], (), *x.axes[dim:])), dim + 1
-            elif item is Ellipsis:
-                later = sum(1 for i in index[index.index(Ellipsis) + 1 :] if i is not None)
-                dim = len(x.axes) - later
-            else:
-                size = length(x.axes[dim])
-                start, stop, step = (
-                    item.indices(size) if isinstance(item, slice) else (item % size, item % size + 1, 1)
-                )
-                if step != 1:
-                    raise Unclear("indexes with a step")
-                x = self._slice(x, dim, start, stop - start, size)
-                x, dim = (x, dim + 1) if isinstance(item, slice) else (self.without(x, dim), dim)
-        return x
-
-    def _slice(self, x: Label, dim: int, start: int, size: int, total: int) -> Label:
-        sizes = [(0, start), (1, size), (2, total - start - size)]
-        kept = [(which, n) for which, n in sizes if n > 0]
-        parts = self.slices(x, dim, [n for _, n in kept])
-        return parts[[which for which, _ in kept].index(1)]
 
     # --- reductions and pooling -------------------------------------------------------------------------
 

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from torchscape.symmetry import indexing, recurrent  # noqa: F401  (they add their rules)
 from torchscape.symmetry.axes import Ledger, Unclear, classes_of_rows
 from torchscape.symmetry.elementwise import Elementwise
+from torchscape.symmetry.example import Call
 from torchscape.symmetry.operations import OPERATIONS, Operations
 from torchscape.symmetry.rules import Label
 from torchscape.types import Tensor
@@ -42,14 +44,25 @@ class Trace:
     head: tuple[str, ...] = ()
     idle: tuple[tuple[str, slice], ...] = ()
 
+    def without_prefix(self, prefix: str) -> Trace:
+        """The same with shorter names of the parameters."""
+        return dataclasses.replace(
+            self,
+            labels={name.removeprefix(prefix): label for name, label in self.labels.items()},
+            head=tuple(name.removeprefix(prefix) for name in self.head),
+            idle=tuple((name.removeprefix(prefix), rows) for name, rows in self.idle),
+        )
 
-def trace(module: torch.nn.Module, names: Sequence[str], example: Sequence[Any] | Mapping[str, Any]) -> Trace:
+
+def trace(
+    module: torch.nn.Module, names: Sequence[str], example: Call | Sequence[Any] | Mapping[str, Any]
+) -> Trace:
     """Follow the parameters called ``names`` through one forward pass on ``example``; all others are constants.
 
     Args:
         module: in evaluation mode; a copy of it is run.
         names: the parameters that are coordinates.
-        example: the arguments of ``forward``, as a sequence or a mapping.
+        example: the arguments of ``forward``, as a sequence, a mapping, or both (a ``Call``).
 
     Raises:
         Exception: whatever ``forward`` raises on this example.
@@ -60,9 +73,10 @@ def trace(module: torch.nn.Module, names: Sequence[str], example: Sequence[Any] 
         parameter.requires_grad_(name in names and parameter.is_floating_point())
     constants = {id(t): t for t in itertools.chain(parameters.values(), module.buffers())}
     tracer = _Tracer({name: parameters[name] for name in names if name in parameters}, constants)
-    args, kwargs = ((), dict(example)) if isinstance(example, Mapping) else (tuple(example), {})
+    if not isinstance(example, Call):
+        example = Call((), example) if isinstance(example, Mapping) else Call(tuple(example))
     with torch.enable_grad(), tracer:
-        output = module(*args, **kwargs)
+        output = module(*example.args, **example.kwargs)
     return tracer.finish(output)
 
 
@@ -87,7 +101,10 @@ class _Tracer(TorchFunctionMode):
     def label(self, tensor: Tensor) -> Label:
         """The label of a tensor; one that was not seen before is a constant of the module, or data."""
         if id(tensor) not in self._labels:
-            if id(tensor) in self._constants:
+            layers = self._operations.layers_of(tensor)
+            if layers is not None:
+                self._set(tensor, self._operations.stack(layers, 0))
+            elif id(tensor) in self._constants:
                 self._set(tensor, self._label_of_constant(tensor))
             else:
                 if tensor.requires_grad:
@@ -123,7 +140,10 @@ class _Tracer(TorchFunctionMode):
         out = func(*args, **kwargs)
         made = list(_tensors(out))
         operands = list(_tensors((args, kwargs)))
-        if any(self._depends(tensor) for tensor in operands):
+        if made and _name(func) in _MAKERS:  # zeros, or numbers of which nothing is claimed
+            label = Label.of_data(made[0].shape)
+            self._set(made[0], dataclasses.replace(label, is_zero=_name(func) in _ZEROS))
+        elif any(self._depends(tensor) for tensor in operands):
             name = _name(func)
             if made and not (name.endswith("_") and made[0]._is_view()):
                 self._follow(func, name, args, kwargs, out, made, operands)
@@ -147,7 +167,8 @@ class _Tracer(TorchFunctionMode):
                 self._operations.freeze(self.label(tensor))
             labels = [Label.of_data(tensor.shape) for tensor in made]
         for tensor, label in zip(made, labels, strict=True):
-            self._set(tensor, label)
+            if label is not None:  # what has layers is labelled when it is used
+                self._set(tensor, label)
         if name == "linear":
             self._makers[id(made[0])] = tuple(operands[1:])
         elif name in ("softmax", "log_softmax") and id(operands[0]) in self._makers:
@@ -184,7 +205,7 @@ class _Tracer(TorchFunctionMode):
 
     def finish(self, output: object) -> Trace:
         """Whatever leaves the module is seen by the loss, and may not change."""
-        outputs = list(_tensors(output))
+        outputs = list(_tensors_within(output))
         if isinstance(output, torch.nn.Module) or not outputs:
             self._freeze_all("an output that is not made of tensors")
         for tensor in outputs:
@@ -222,6 +243,14 @@ _ESCAPES = frozenset(
 )
 
 
+# These make tensors of their own, at most in the shape of another one; to zeros something may be added.
+_ZEROS = frozenset(["zeros", "new_zeros", "zeros_like"])
+_MAKERS = _ZEROS | {
+    *(f"{kind}{how}" for kind in ("ones", "full", "empty", "rand", "randn") for how in ("", "_like")),
+    *(f"new_{kind}" for kind in ("ones", "full", "empty", "tensor")),
+}
+
+
 def _name(func) -> str:
     """The name of an operation without the underscores of special methods; one trailing "_" means in place."""
     name = getattr(func, "__name__", str(func))
@@ -240,3 +269,17 @@ def _tensors(value: object) -> Iterable[Tensor]:
     elif isinstance(value, (tuple, list)):
         for item in value:
             yield from _tensors(item)
+
+
+def _tensors_within(output: object, depth: int = 4) -> Iterable[Tensor]:
+    """Every tensor in what a module returns: dataclasses and other objects with attributes, too."""
+    if isinstance(output, Tensor):
+        yield output
+    elif isinstance(output, Mapping):
+        for item in output.values():
+            yield from _tensors_within(item, depth)
+    elif isinstance(output, (tuple, list)):
+        for item in output:
+            yield from _tensors_within(item, depth)
+    elif depth and hasattr(output, "__dict__") and not isinstance(output, (type, torch.nn.Module)):
+        yield from _tensors_within(vars(output), depth - 1)
