@@ -24,6 +24,7 @@ from torchscape.stopwatch import Stopped, Stopwatch, check, running
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
 
+
 MODEL = """
 import sys, time
 import torchscape as tsc
@@ -55,11 +56,12 @@ print("not reached")
 
 
 @pytest.fixture(autouse=True)
-def _ctrl_c_arrives():
-    """Also where the tests run in the background, for which shells ignore Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _signals_arrive():
+    """Also where the tests run in the background: shells ignore Ctrl-C there, and nohup ignores hangups."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler), signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, before[0])
+    signal.signal(signal.SIGHUP, before[1])
 
 
 def committed(db: Path) -> bool:

@@ -88,6 +88,7 @@ class Ledger:
         self._n_variables = 0
         self._bonds: list[Factor] = []
         self._bent: list[Axis] = []
+        self._summed: list[tuple[Axis, tuple[Axis, ...]]] = []
 
     # --- making and looking up -------------------------------------------------------------------------
 
@@ -330,6 +331,10 @@ class Ledger:
         """Units of this axis are told apart by a nonlinear operation: it may not be rotated as a vector space."""
         self._bent.append(axis)
 
+    def summed(self, axis: Axis, along: Sequence[Axis]) -> None:
+        """This axis is summed over, for each unit of the others by itself: there it may be permuted by itself."""
+        self._summed.append((axis, tuple(along)))
+
     def inert(self, axis: Axis) -> None:
         """No signs, scales or rotations on this axis; permutations stay free."""
         self.neutral(axis)
@@ -382,6 +387,16 @@ class Ledger:
         """Whether something other than linear maps and sums has acted on an unsplit class."""
         painted = self.root(cls) in self._colour
         return painted or any(leaf.cls == self.root(cls) for axis in self._bent for leaf in self.leaves(axis))
+
+    def along(self, cls: int) -> set[int]:
+        """The classes whose units tell apart every sum that an unsplit class takes part in."""
+        cls = self.root(cls)
+        found = [
+            {leaf.cls for axis in along for leaf in self.leaves(axis) if leaf.cls is not None}
+            for axis, along in self._summed
+            if any(leaf.cls == cls for leaf in self.leaves(axis))
+        ]
+        return set.intersection(*found) - {cls} if found else set()
 
     def variables(self, cls: int) -> list[int]:
         return sorted(self._variables[self.root(cls)])

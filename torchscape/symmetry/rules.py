@@ -49,6 +49,8 @@ class Rules:
         for letter, axes in found.items():
             if letter not in out:
                 self.ledger.neutral(merged[letter])
+                beside = set.intersection(*(set(letters) for letters, _ in operands if letter in letters))
+                self.ledger.summed(merged[letter], [merged[other] for other in beside - {letter}])
             if len(axes) != (1 if letter in out else 2):
                 self.ledger.bend(merged[letter])
         return Label(tuple(merged[letter] for letter in out))
@@ -236,6 +238,7 @@ class Rules:
         for i, axis in enumerate(x.axes):
             if i in dims:
                 self.ledger.inert(axis)
+                self.ledger.summed(axis, [other for k, other in enumerate(x.axes) if k != i])
             elif not linear:
                 self.ledger.neutral(axis, scale=not ordered)
                 self.ledger.bend(axis)
