@@ -34,7 +34,7 @@ def every_image(one, x: torch.Tensor) -> torch.Tensor:
         moves = [(p, t) for p in permutations for t in signs]
         p, t = torch.stack([m[0] for m in moves]), torch.stack([m[1] for m in moves])
         count = len(rows)
-        move = Move(p.repeat(count, 1), t.repeat(count, 1, 1) if s else None)
+        move = Move(p.repeat(count, 1)[:, None], t.repeat(count, 1, 1)[:, None] if s else None)
         rows = action.apply(rows.repeat_interleave(len(moves), 0), move)
     return rows
 
@@ -80,8 +80,8 @@ class TestOneHiddenLayer:
     def test_with_scales_the_least_norm_is_the_minimum_over_scales(self):
         """sqrt(2 |v| |w|) for each unit, by a fine grid over c as well."""
         x = RELU.points(5, 1)
-        units = x[:, RELU.symmetry.parts(x)[0][0].bundles[0].coordinates]
-        out = x[:, RELU.symmetry.parts(x)[0][0].bundles[1].coordinates]
+        units = x[:, RELU.symmetry.parts(x)[0][0].bundles[0].coordinates[0]]
+        out = x[:, RELU.symmetry.parts(x)[0][0].bundles[1].coordinates[0]]
         v, w = units.norm(dim=2)[..., None], out.norm(dim=2)[..., None]
         c = torch.logspace(-2, 2, 20001, dtype=x.dtype)
         least = ((c * v) ** 2 + (w / c) ** 2).amin(2).sum(1)
@@ -169,10 +169,10 @@ def weight_matching(one, a: torch.Tensor, b: torch.Tensor, order: list[int]) -> 
             n = actions[k].group.size
             gain = np.zeros((n, n))
             for bundle in actions[k].bundles:
-                gain += (a[bundle.coordinates] @ b[bundle.coordinates].T).numpy()
+                gain += (a[bundle.coordinates[0]] @ b[bundle.coordinates[0]].T).numpy()
             rows, columns = linear_sum_assignment(gain, maximize=True)
             if gain[rows, columns].sum() > np.trace(gain) + 1e-12:
-                b = actions[k].apply(b[None], Move(torch.from_numpy(columns)[None]))[0]
+                b = actions[k].apply(b[None], Move(torch.from_numpy(columns)[None, None]))[0]
                 moved = True
     return (a - b).norm()
 
@@ -276,7 +276,7 @@ def special(one, x: torch.Tensor, kind: int, group: int = 0) -> torch.Tensor:
     """A point with units that are equal (bit 0), equal up to sign (bit 1) or dead (bit 2)."""
     x = x.clone()
     for bundle in one.symmetry.parts(x)[0][group].bundles:
-        c = bundle.coordinates
+        c = bundle.coordinates[0]
         if kind & 1:
             x[c[1]] = x[c[0]]
         if kind & 2:
@@ -322,7 +322,7 @@ class TestZeroModes:
 
     def test_a_dead_unit_has_none(self):
         x = RELU.points(1, 1)
-        coordinates = torch.cat([b.coordinates for b in RELU.symmetry.parts(x)[0][0].bundles], 1)
+        coordinates = torch.cat([b.coordinates[0] for b in RELU.symmetry.parts(x)[0][0].bundles], 1)
         x[:, coordinates[1]] = 0.0
         assert RELU.symmetry.zero_modes(x).norm(dim=2).sort().values[0].tolist() == pytest.approx([0.0, 1.0, 1.0])
 

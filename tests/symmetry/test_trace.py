@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -35,7 +36,11 @@ def test_a_random_image_computes_the_same_function(name):
     """Every architecture, at random parameters, in float64: outputs agree to 1e-10 although all units moved."""
     one = CASES[name]()
     assert one.symmetry.groups
-    assert all("continuous" in note for note in one.symmetry.notes)
+    assert not one.symmetry.notes
+    assert_symmetric(one)
+
+
+def assert_symmetric(one) -> None:
     x = one.points(8)
     image = one.symmetry.random_image(x, random.fold(1, torch.arange(8)))
     assert (image - x).norm(dim=1).max() > 0.1
@@ -61,7 +66,9 @@ class TestWhatIsFound:
         assert sizes(mlp(3, 4, 2, activation=nn.ReLU)) == [(4, 1, 0, 1)]
         assert sizes(mlp(3, 4, 2, activation=nn.LeakyReLU)) == [(4, 1, 0, 1)]
         assert sizes(mlp(3, 4, 2, activation=nn.Sigmoid)) == [(4, 1, 0, 0)]
-        assert sizes(mlp(3, 4, 2, activation=nn.Identity)) == [(4, 1, 1, 1)]
+        assert (
+            mlp(3, 4, 2, activation=nn.Identity).symmetry.describe() == "0.weight: invertible maps of 4 dimensions"
+        )
 
     @pytest.mark.parametrize("odd", [nn.Tanhshrink, nn.Softsign, nn.Hardtanh, nn.Softshrink])
     def test_odd_activations_are_found_by_trying(self, odd):
@@ -94,10 +101,14 @@ class TestWhatIsFound:
         assert cells("distinct")[0] == 4
 
     def test_attention_heads_are_a_group(self):
-        """Heads with one sign for queries and keys, one for values and outputs; the stream they read and write."""
+        """In each, queries and keys share a space, and values and outputs; the stream that they read and write."""
         one = case(PlainAttention(), torch.randn(2, 4, 3))
-        assert sizes(one) == [(6, 1, 1, 0), (3, 1, 2, 2)]
-        assert "rotations inside each head" in one.symmetry.notes[0]
+        assert one.symmetry.describe().split("; ") == [
+            "embed.weight: permutations and signs of 6 units",
+            "qkv.weight: permutations of 3 units",
+            "qkv.weight: invertible maps of 2 dimensions in each of 3 copies",
+            "qkv.weight: invertible maps of 2 dimensions in each of 3 copies",
+        ]
 
     def test_every_way_to_write_attention_finds_the_heads(self):
         class Net(nn.Module):
@@ -111,10 +122,10 @@ class TestWhatIsFound:
             def forward(self, x):
                 return self.out(self.attention(x, x, x)[0])
 
-        assert (3, 1, 2, 2) in sizes(case(Net(), torch.randn(2, 4, 6)))
-        assert (3, 1, 2, 2) in sizes(case(Net(bias=False), torch.randn(2, 4, 6)))
+        assert (3, 1, 0, 0) in sizes(case(Net(), torch.randn(2, 4, 6)))
+        assert (3, 1, 0, 0) in sizes(case(Net(bias=False), torch.randn(2, 4, 6)))
         assert (2, 1, 0, 1) not in sizes(case(Net(add_bias_kv=True), torch.randn(2, 4, 6)))
-        assert (3, 1, 2, 2) in sizes(case(Transformer(heads=3), torch.tensor([[0, 1, 2], [4, 3, 1]])))
+        assert (3, 1, 0, 0) in sizes(case(Transformer(heads=3), torch.tensor([[0, 1, 2], [4, 3, 1]])))
 
     def test_a_frozen_layer_keeps_its_units_where_they_are(self):
         net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
@@ -206,18 +217,103 @@ class TestWhatIsLeftOut:
 
         assert case(Net(), torch.randn(5, 3)).symmetry.describe() == "none"
 
-    def test_a_recurrent_network_is_left_out_and_noted(self):
+    @pytest.mark.parametrize(
+        ("layer", "found"),
+        [
+            (nn.RNN(3, 4, batch_first=True), [(4, 1, 1, 0)]),
+            (nn.RNN(3, 4, nonlinearity="relu"), [(4, 1, 0, 1)]),
+            (nn.GRU(3, 4, 2, batch_first=True), [(4, 1, 1, 0)] * 2),
+            (nn.GRU(3, 4, bias=False), [(4, 1, 1, 0)]),
+            (nn.LSTM(3, 4, bidirectional=True), [(4, 1, 1, 0)] * 2),
+        ],
+    )
+    def test_units_of_recurrent_layers(self, layer, found):
+        """The sign of a unit: of its candidate gate, its state, and whatever reads it; relu units have scales."""
+
         class Net(nn.Module):
             def __init__(self):
                 super().__init__()
-                self.lstm, self.out = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 1)
+                self.layer, self.out = layer, nn.Linear(4 * (1 + layer.bidirectional), 1)
 
             def forward(self, x):
-                return self.out(self.lstm(x)[0][:, -1])
+                return self.out(self.layer(x)[0][:, -1])
 
         one = case(Net(), torch.randn(2, 5, 3))
-        assert one.symmetry.describe() == "none"
-        assert "lstm" in " ".join(one.symmetry.notes)
+        assert sizes(one) == found
+        assert_symmetric(one)
+
+    def test_the_last_state_and_a_projection(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.two, self.narrow = nn.GRU(3, 4, 2), nn.LSTM(3, 4, proj_size=2)
+                self.a, self.b = nn.Linear(4, 1), nn.Linear(2, 1)
+
+            def forward(self, x):
+                packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 4, 2]))
+                state, (h, _) = self.narrow(packed)
+                padded, _ = nn.utils.rnn.pad_packed_sequence(state)
+                return self.a(self.two(x)[1][-1]) + self.b(h[-1]) + self.b(padded).sum(0)
+
+        one = case(Net(), torch.randn(5, 3, 3))
+        assert [str(g).split(": ")[1] for g in one.symmetry.groups] == [
+            "permutations and signs of 4 units",
+            "permutations and signs of 4 units",
+            "permutations and signs of 4 units",
+            "invertible maps of 2 dimensions",
+        ]
+        assert_symmetric(one)
+
+    def test_cells_in_a_loop(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.lstm, self.gru, self.out = nn.LSTMCell(3, 4), nn.GRUCell(4, 5), nn.Linear(5, 1)
+
+            def forward(self, x):
+                state, h = None, torch.zeros(x.shape[1], 5, dtype=x.dtype)
+                for step in x:
+                    state = self.lstm(step, state)
+                    h = self.gru(state[0], h)
+                return self.out(h)
+
+        one = case(Net(), torch.randn(4, 2, 3))
+        assert sizes(one) == [(4, 1, 1, 0), (5, 1, 1, 0)]
+        assert_symmetric(one)
+
+    def test_a_first_state_that_is_no_zero_holds_the_units(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer, self.out = nn.GRU(3, 4), nn.Linear(4, 1)
+
+            def forward(self, x):
+                return self.out(self.layer(x, torch.arange(8.0, dtype=x.dtype).reshape(1, 2, 4))[0][-1])
+
+        assert case(Net(), torch.randn(5, 2, 3)).symmetry.describe() == "none"
+
+    def test_a_module_that_returns_a_dataclass(self):
+        @dataclasses.dataclass
+        class Output:
+            logits: torch.Tensor
+            hidden: list
+
+        class Net(nn.Module):
+            def __init__(self, leak):
+                super().__init__()
+                self.a, self.b, self.leak = nn.Linear(3, 4), nn.Linear(4, 2), leak
+
+            def forward(self, x):
+                h = torch.tanh(self.a(x))
+                return Output(self.b(h), [h] if self.leak else [])
+
+        def found(leak):
+            net = Net(leak)
+            layout = ParameterLayout.of({name: p.shape for name, p in net.named_parameters()})
+            return detect(net, layout, (torch.randn(5, 3),)).describe()
+
+        assert found(False) == "a.weight: permutations and signs of 4 units"
+        assert found(True) == "none"
 
     def test_a_module_that_cannot_run_on_the_example_is_noted(self):
         net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))

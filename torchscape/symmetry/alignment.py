@@ -8,6 +8,7 @@ import torch
 
 from torchscape import random
 from torchscape.symmetry.action import Action
+from torchscape.symmetry.spaces import Rotation
 from torchscape.types import Bool, Float, Tensor
 
 __all__ = ["closest_image", "known_order"]
@@ -16,7 +17,11 @@ _SWEEPS = 100
 
 
 def closest_image(
-    actions: Sequence[Action], reference: Float[Tensor, "A D"], x: Float[Tensor, "B D"], *, restarts: int
+    actions: Sequence[Action | Rotation],
+    reference: Float[Tensor, "A D"],
+    x: Float[Tensor, "B D"],
+    *,
+    restarts: int,
 ) -> Float[Tensor, "B D"]:
     """The image of every x under permutations and signs that lies closest to its reference.
 
@@ -35,7 +40,7 @@ def closest_image(
         return x
     if is_decoupled(actions):
         for action in actions:
-            x = action.apply(x, action.best(reference, x))
+            x = _matched(action, reference, x)
         return x
     best = _sweep(actions, reference, _start(actions, reference, x, 0))
     error = (best - reference).norm(dim=1)
@@ -51,12 +56,14 @@ def closest_image(
     return best.index_copy(0, todo, y[winner, torch.arange(len(todo), device=x.device)])
 
 
-def is_decoupled(actions: Sequence[Action]) -> bool:
+def is_decoupled(actions: Sequence[Action | Rotation]) -> bool:
     """Whether no coordinate belongs to units of two groups, so that each is matched exactly by itself."""
     return all(not bundle.others for action in actions for bundle in action.bundles)
 
 
-def known_order(actions: Sequence[Action], *, backward: bool = False) -> list[tuple[Action, frozenset[int]]]:
+def known_order(
+    actions: Sequence[Action | Rotation], *, backward: bool = False
+) -> list[tuple[Action | Rotation, frozenset[int]]]:
     """The groups in an order in which each has as many coordinates as can be shared with earlier ones only."""
     left = list(actions)[::-1] if backward else list(actions)
     known: frozenset[int] = frozenset()
@@ -72,19 +79,34 @@ def known_order(actions: Sequence[Action], *, backward: bool = False) -> list[tu
 
 
 def _start(
-    actions: Sequence[Action], a: Float[Tensor, "A D"], x: Float[Tensor, "B D"], which: int
+    actions: Sequence[Action | Rotation], a: Float[Tensor, "A D"], x: Float[Tensor, "B D"], which: int
 ) -> Float[Tensor, "B D"]:
     if which in (0, 1):
         for action, known in known_order(actions, backward=which == 1):
-            x = action.apply(x, action.best(a, x, known))
+            x = _matched(action, a, x, known)
     elif which > 2:
         for action in actions:
             key = random.fold(which, torch.tensor([action.number], device=x.device)).expand(len(x))
-            x = action.apply(x, action.random(key, x.dtype, spread=0.0))
+            x = action.image(x, key, spread=0.0)
     return x
 
 
-def _sweep(actions: Sequence[Action], a: Float[Tensor, "A D"], x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+def _matched(
+    action: Action | Rotation,
+    a: Float[Tensor, "A D"],
+    x: Float[Tensor, "B D"],
+    known: frozenset[int] | None = None,
+) -> Float[Tensor, "B D"]:
+    """The best element of one group, and where its units hold copies of another, the best of these after it."""
+    x = action.closest(a, x, known)
+    for one in action.inner:
+        x = one.closest(a, x, None if known is None else known | {action.number})
+    return x
+
+
+def _sweep(
+    actions: Sequence[Action | Rotation], a: Float[Tensor, "A D"], x: Float[Tensor, "B D"]
+) -> Float[Tensor, "B D"]:
     """Match the groups in turn until no row comes closer; a move that does not help is not made."""
     x = x.clone()
     error = (x - a).norm(dim=1)
@@ -93,7 +115,7 @@ def _sweep(actions: Sequence[Action], a: Float[Tensor, "A D"], x: Float[Tensor, 
         before = error[rows]
         for action in actions if sweep % 2 == 0 else actions[::-1]:  # from the input on, and back from the output
             one = a if len(a) == 1 else a[rows]
-            y = action.apply(x[rows], action.best(one, x[rows]))
+            y = _matched(action, one, x[rows])
             new = (y - one).norm(dim=1)
             closer: Bool[Tensor, "R"] = new < error[rows]
             x[rows[closer]] = y[closer]

@@ -88,7 +88,7 @@ class Ledger:
         self._n_variables = 0
         self._bonds: list[Factor] = []
         self._bent: list[Axis] = []
-        self._summed: list[tuple[Axis, tuple[Axis, ...]]] = []
+        self._sums: list[tuple[Axis, tuple[Axis, ...], tuple[Axis, ...]]] = []
 
     # --- making and looking up -------------------------------------------------------------------------
 
@@ -331,9 +331,9 @@ class Ledger:
         """Units of this axis are told apart by a nonlinear operation: it may not be rotated as a vector space."""
         self._bent.append(axis)
 
-    def summed(self, axis: Axis, along: Sequence[Axis]) -> None:
-        """This axis is summed over, for each unit of the others by itself: there it may be permuted by itself."""
-        self._summed.append((axis, tuple(along)))
+    def summed(self, axis: Axis, together: Sequence[Axis], kept: Sequence[Axis]) -> None:
+        """This axis is summed over, at once with some, and for each unit of those that are kept by itself."""
+        self._sums.append((axis, tuple(together), tuple(kept)))
 
     def inert(self, axis: Axis) -> None:
         """No signs, scales or rotations on this axis; permutations stay free."""
@@ -388,15 +388,36 @@ class Ledger:
         painted = self.root(cls) in self._colour
         return painted or any(leaf.cls == self.root(cls) for axis in self._bent for leaf in self.leaves(axis))
 
-    def along(self, cls: int) -> set[int]:
-        """The classes whose units tell apart every sum that an unsplit class takes part in."""
+    def holders(self, cls: int) -> set[int]:
+        """The classes whose units tell apart every sum over an unsplit class, and are never summed before it.
+
+        Then each of their units may have a permutation of this class to itself, as far as sums go.
+        """
         cls = self.root(cls)
-        found = [
-            {leaf.cls for axis in along for leaf in self.leaves(axis) if leaf.cls is not None}
-            for axis, along in self._summed
-            if any(leaf.cls == cls for leaf in self.leaves(axis))
-        ]
-        return set.intersection(*found) - {cls} if found else set()
+        found: set[int | None] | None = None
+        spoilt: set[int | None] = set()
+        for axis, together, kept in self._sums:
+            beside = self._beside(axis, cls)
+            staying = {leaf.cls for other in kept for leaf in self.leaves(other)}
+            if beside is not None:
+                mine = beside | staying | {leaf.cls for other in together for leaf in self.leaves(other)}
+                found = mine if found is None else found & mine
+            elif cls in staying:
+                spoilt |= {leaf.cls for leaf in self.leaves(axis)}
+        return {other for other in (found or set()) - spoilt - {cls} if other is not None}
+
+    def _beside(self, axis: Axis, cls: int) -> set[int | None] | None:
+        """The other factors of the product in which a class stands; None where it does not."""
+        axis = self.expand(axis)
+        plain = {factor.cls for factor in axis if isinstance(factor, Factor)}
+        if cls in plain:
+            return plain
+        for factor in axis:
+            for part in factor.parts if isinstance(factor, Sum) else ():
+                inside = self._beside(part, cls)
+                if inside is not None:
+                    return inside | plain
+        return None
 
     def variables(self, cls: int) -> list[int]:
         return sorted(self._variables[self.root(cls)])

@@ -1,4 +1,4 @@
-"""Continuous freedom taken out: the image of least norm under rescaling of units and shifts."""
+"""Continuous freedom taken out: the image of least norm under rescaling of units, maps of spaces, and shifts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import torch
 
 from torchscape.symmetry.action import Action
+from torchscape.symmetry.spaces import Rotation, Turn
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["Gauge", "Shift", "balance", "centre", "scale_modes"]
+__all__ = ["Gauge", "Scaling", "Shift", "balance", "centre", "levelled", "scale_modes"]
 
 _NEWTON = 100
+_SWEEPS = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +32,26 @@ class Shift:
 
 @dataclasses.dataclass(frozen=True)
 class Gauge:
-    """A row of least norm, and the way back: x = (y + shift) / factor, where factor is not zero."""
+    """A row of least norm, and the way back.
+
+    Attributes:
+        y: the row: centred, its spaces mapped, its units multiplied.
+        factor: of every coordinate (zero where the infimum is at zero).
+        turns: of every space that may be mapped in any way.
+        shift: what was taken away to begin with.
+    """
 
     y: Float[Tensor, "B D"]
     factor: Float[Tensor, "B D"]
+    turns: tuple[tuple[Rotation, Turn], ...]
     shift: Float[Tensor, "B D"]
 
     def undo(self, y: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """``y`` with the scales and shifts that this row had."""
-        return (y + self.shift) / torch.where(self.factor > 0, self.factor, 1.0)
+        """``y`` with the scales, maps and shifts that this row had."""
+        y = y / torch.where(self.factor > 0, self.factor, 1.0)
+        for space, turn in self.turns:
+            y = space.apply(y, turn.reversed())
+        return y + self.shift
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +79,10 @@ class Scaling:
         rows: list[dict[int, float]] = [{} for _ in range(ndim)]
         start = 0
         for action in actions:
-            n = action.group.size
+            n = action.group.size * action.group.copies
             for bundle in action.bundles:
                 for j, e in enumerate(bundle.scales):
-                    for unit, places in enumerate(bundle.coordinates.tolist() if e else []):
+                    for unit, places in enumerate(bundle.coordinates.flatten(0, 1).tolist() if e else []):
                         z = start + j * n + unit
                         for d in places:
                             rows[d][z] = rows[d].get(z, 0.0) + e
@@ -96,24 +109,75 @@ class Scaling:
         )
 
 
-def balance(scaling: Scaling, shifts: Sequence[Shift], x: Float[Tensor, "B D"]) -> Gauge:
-    """The image of least norm under the rescalings of the units and the shifts.
+def balance(
+    scaling: Scaling, spaces: Sequence[Rotation], shifts: Sequence[Shift], x: Float[Tensor, "B D"]
+) -> Gauge:
+    """The image of least norm under the shifts, the rescalings of the units and the maps of ``spaces``.
 
-    The squared norm sum_r q_r exp(2 E_r t) is convex in the logarithms t, with one minimum: Newton's method. For a
-    unit whose incoming weights v scale with c and outgoing weights w with 1/c, the minimum is at c^2 = |w| / |v|,
-    in and out equally long. Where v or w vanishes the infimum is at c -> 0 or infinity, and the unit becomes zero
-    altogether (U is the same there, being constant along the orbit and continuous).
+    The squared norm sum_r q_r exp(2 E_r t) is convex in the logarithms t of the scales, with one minimum: Newton's
+    method. For a unit whose incoming weights v scale with c and outgoing weights w with 1/c, the minimum is at
+    c^2 = |w| / |v|, in and out equally long. Where v or w vanishes the infimum is at c -> 0 or infinity, and the
+    unit becomes zero altogether (U is the same there, being constant along the orbit and continuous). A space is
+    balanced in closed form (:func:`levelled`); where several of them, or scales too, share coordinates, they take
+    turns until nothing moves: the norm is convex along the group (Kempf & Ness 1979, doi 10.1007/BFb0066647).
     """
+    y, shift = centre(shifts, x)
     factor = torch.ones_like(x)
-    if scaling.n_scales:
-        scaling = scaling.to(x)
-        q = x.new_zeros(len(x), len(scaling.generators))
-        q.index_add_(1, scaling.bins, x[:, scaling.coordinates].square())
-        q, alive = _without_dead(scaling, q)
-        exponent = _exponents(scaling, _least_norm(scaling, q))
-        factor[:, scaling.coordinates] = torch.where(alive, exponent.exp(), 0.0)[:, scaling.bins]
-    y, shift = centre(shifts, x * factor)
-    return Gauge(y, factor, shift)
+    turns: dict[int, tuple[Rotation, Turn]] = {}
+    alone = len(spaces) + bool(scaling.n_scales) <= 1
+    for _ in range(1 if alone else _SWEEPS):
+        before = y
+        for space in spaces:
+            turn = levelled(space, y)
+            y = space.apply(y, turn)
+            turns[space.number] = space, turn.after(turns[space.number][1]) if space.number in turns else turn
+        if scaling.n_scales:
+            scaling = scaling.to(x)
+            more = _scales(scaling, y)
+            y, factor = y * more, factor * more
+        if alone or bool((y - before).norm() <= 64 * torch.finfo(x.dtype).eps * y.norm()):
+            break
+    return Gauge(y, factor, tuple(turns.values()), shift)
+
+
+def levelled(space: Rotation, x: Float[Tensor, "B D"]) -> Turn:
+    """The map of a space after which vectors and linear forms in it have one and the same matrix of inertia.
+
+    With P and Q those of vectors and forms, the least tr(M P M^T) + tr(M^-T Q M^-1) is at M^T M = P^-1 # Q (the
+    geometric mean), in whose axes both are D^1/2, where P^1/2 Q P^1/2 = W D W^T. Axes in which there is nothing of
+    one kind become zero for both.
+    """
+    p, q = (space.inertia(x, form) for form in (False, True))
+    root, back = _roots(p, 0.5)
+    d, w = torch.linalg.eigh(root @ q @ root)
+    limit = 1e2 * torch.finfo(x.dtype).eps * d.amax(-1, keepdim=True).clamp(min=0)
+    d = torch.where(d > limit, d, 0.0)
+    up = d.pow(0.25)
+    down = torch.where(d > 0, 1 / torch.where(d > 0, up, 1.0), 0.0)
+    return Turn(up[..., None] * w.mT @ back, root @ w * down[..., None, :])
+
+
+def _roots(
+    matrix: Float[Tensor, "*B n n"], power: float
+) -> tuple[Float[Tensor, "*B n n"], Float[Tensor, "*B n n"]]:
+    """A power of a matrix that is not negative, and its inverse where it has one."""
+    value, axes = torch.linalg.eigh(matrix)
+    limit = 1e2 * torch.finfo(matrix.dtype).eps * value.amax(-1, keepdim=True).clamp(min=0)
+    there = value > limit
+    root = torch.where(there, value, 1.0).pow(power)
+    up, down = (torch.where(there, r, 0.0)[..., None, :] for r in (root, 1 / root))
+    return axes * up @ axes.mT, axes * down @ axes.mT
+
+
+def _scales(scaling: Scaling, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    """The factors of all coordinates at the least norm."""
+    factor = torch.ones_like(x)
+    q = x.new_zeros(len(x), len(scaling.generators))
+    q.index_add_(1, scaling.bins, x[:, scaling.coordinates].square())
+    q, alive = _without_dead(scaling, q)
+    exponent = _exponents(scaling, _least_norm(scaling, q))
+    factor[:, scaling.coordinates] = torch.where(alive, exponent.exp(), 0.0)[:, scaling.bins]
+    return factor
 
 
 def _without_dead(scaling: Scaling, q: Float[Tensor, "B R"]) -> tuple[Float[Tensor, "B R"], Bool[Tensor, "B R"]]:
@@ -182,13 +246,14 @@ def scale_modes(
     """The tangents of all rescalings and shifts at x, not normalised."""
     modes = [x.new_zeros(len(x), 0, x.shape[1])]
     for action in actions:
-        n = action.group.size
+        n = action.group.size * action.group.copies
         for j in range(action.group.n_scales):
             mode = x.new_zeros(len(x), n, x.shape[1])
             unit = torch.arange(n, device=x.device)[:, None]
             for bundle in action.bundles:
                 if bundle.scales[j]:
-                    mode[:, unit, bundle.coordinates] += bundle.scales[j] * x[:, bundle.coordinates]
+                    places = bundle.coordinates.flatten(0, 1)
+                    mode[:, unit, places] += bundle.scales[j] * x[:, places]
             modes.append(mode)
     for shift in shifts:
         mode = x.new_zeros(len(x), len(shift.coordinates), x.shape[1])

@@ -16,7 +16,7 @@ from torchscape.symmetry.axes import Axis, Factor, Ledger, Sum, length
 from torchscape.symmetry.trace import Trace
 from torchscape.types import Int, Tensor
 
-__all__ = ["Block", "Bundle", "UnitGroup", "blocks_and_groups", "bundles"]
+__all__ = ["Block", "Bundle", "Space", "UnitGroup", "blocks_and_groups", "bundles", "nested"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +28,7 @@ class UnitGroup:
         size: how many.
         colour: only units of one colour may be exchanged.
         n_signs, n_scales: independent sign changes and rescalings of each unit (0 or 1, as a rule).
+        copies: how many such sets there are, each with permutations of its own (one in every expert, or head).
     """
 
     name: str
@@ -35,6 +36,7 @@ class UnitGroup:
     colour: Int[Tensor, "n"]
     n_signs: int = 0
     n_scales: int = 0
+    copies: int = 1
 
     @functools.cached_property
     def cells(self) -> list[Int[Tensor, "m"]]:
@@ -49,7 +51,12 @@ class UnitGroup:
     def log_order(self) -> float:
         """ln of the number of permutations and sign changes."""
         orders = sum(math.lgamma(len(cell) + 1) for cell in self.cells)
-        return orders + self.size * self.n_signs * math.log(2.0)
+        return self.copies * (orders + self.size * self.n_signs * math.log(2.0))
+
+    @property
+    def is_trivial(self) -> bool:
+        """Whether there is nothing to be done."""
+        return not (self.is_permutable or self.n_signs or self.n_scales)
 
     def __str__(self) -> str:
         parts = (
@@ -58,7 +65,37 @@ class UnitGroup:
             + ["scales"] * bool(self.n_scales)
         )
         kinds = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-        return f"{self.name}: {kinds} of {self.size} unit{'s' * (self.size != 1)}"
+        return f"{self.name}: {kinds} of {self.size} unit{'s' * (self.size != 1)}{self._repeated}"
+
+    @property
+    def _repeated(self) -> str:
+        return f" in each of {self.copies} copies" if self.copies > 1 else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Space(UnitGroup):
+    """Dimensions that only linear maps meet: they may be rotated, or with ``is_general`` mapped in any way.
+
+    Attributes:
+        is_general: whether every invertible map is a symmetry (regularisation breaks that).
+        units: what is left where rotations are no symmetry.
+    """
+
+    is_general: bool = False
+    units: UnitGroup | None = None
+
+    @property
+    def is_trivial(self) -> bool:
+        return False
+
+    @property
+    def log_order(self) -> float:
+        """Nought: how many images there are is a volume, which depends on the point."""
+        return 0.0
+
+    def __str__(self) -> str:
+        what = "invertible maps" if self.is_general else "rotations"
+        return f"{self.name}: {what} of {self.size} dimensions{self._repeated}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +108,7 @@ class Block:
         owners: for each axis the number of the group that permutes it, or None.
         signs: for each axis, which sign changes of its owner act on it.
         scales: for each axis, with which exponents the rescalings of its owner act on it.
+        copies: for each axis, which other axes number the copies of its owner.
     """
 
     name: str
@@ -78,6 +116,7 @@ class Block:
     owners: tuple[int | None, ...]
     signs: tuple[tuple[int, ...], ...]
     scales: tuple[tuple[float, ...], ...]
+    copies: tuple[tuple[int, ...], ...]
 
     @property
     def owned(self) -> list[int]:
@@ -90,12 +129,12 @@ class Bundle:
     """Coordinates of one group on which its sign changes and rescalings act alike.
 
     Attributes:
-        coordinates: row u holds the coordinates of unit u, in the same order for every unit.
+        coordinates: row u of each copy holds the coordinates of unit u, in the same order for every unit.
         signs, scales: as in :class:`Block`.
         others: the other groups that permute these coordinates too (the group itself, where an axis pair is tied).
     """
 
-    coordinates: Int[Tensor, "n K"]
+    coordinates: Int[Tensor, "P n K"]
     signs: tuple[int, ...]
     scales: tuple[float, ...]
     others: frozenset[int]
@@ -108,69 +147,161 @@ def bundles(blocks: Sequence[Block], group: int) -> list[Bundle]:
     """The coordinates of a group; each bundle holds a coordinate at most once."""
     found: dict[tuple, list[Tensor]] = {}
     for block in blocks:
-        mine = [axis for axis in block.owned if block.owners[axis] == group]
+        mine = [axis for axis, owner in enumerate(block.owners) if owner == group]
         for which, axis in enumerate(mine):
             others = frozenset(o for a, o in enumerate(block.owners) if o is not None and a != axis)
-            table = (
-                block.coordinates.movedim(axis, 0).flatten(1) if block.coordinates.ndim > 1 else block.coordinates
+            copies = block.copies[axis]
+            rest = [a for a in range(block.coordinates.ndim) if a != axis and a not in copies]
+            table = block.coordinates.permute([*copies, axis, *rest])
+            table = table.reshape(
+                -1, block.coordinates.shape[axis], math.prod(block.coordinates.shape[a] for a in rest)
             )
             key = (block.signs[axis], block.scales[axis], others, which)
-            found.setdefault(key, []).append(table.reshape(len(table), -1))
+            found.setdefault(key, []).append(table)
     return [
-        Bundle(torch.cat(tables, 1), signs, scales, others) for (signs, scales, others, _), tables in found.items()
+        Bundle(torch.cat(tables, 2), signs, scales, others) for (signs, scales, others, _), tables in found.items()
     ]
+
+
+def nested(blocks: Sequence[Block], group: int) -> frozenset[int]:
+    """The groups of which every unit of this one holds a copy."""
+    holders: dict[int, set[tuple[int | None, ...]]] = {}
+    for block in blocks:
+        for axis, owner in enumerate(block.owners):
+            if owner is not None:
+                holders.setdefault(owner, set()).add(tuple(block.owners[a] for a in block.copies[axis]))
+    return frozenset(owner for owner, found in holders.items() if found == {(group,)})
 
 
 # --- from a trace --------------------------------------------------------------------------------------------
 
 
-def blocks_and_groups(trace: Trace, layout: ParameterLayout) -> tuple[list[Block], list[UnitGroup], list[str]]:
-    """The groups that a trace leaves free, in the order of the parameters, and notes on what is not used."""
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """A rectangular piece of a parameter, an axis for each leaf."""
+
+    name: str
+    coordinates: Int[Tensor, "*S"]
+    leaves: tuple[Factor, ...]
+
+    def axes_of(self, cls: int) -> list[int]:
+        return [axis for axis, leaf in enumerate(self.leaves) if leaf.cls == cls]
+
+
+@dataclasses.dataclass
+class _Class:
+    """An unsplit class of axes: where it is used, and what may be done to its units there.
+
+    ``signs`` and ``scales`` have a row for each use and a column for each independent change; ``holders`` are the
+    classes whose units hold a copy each.
+    """
+
+    cls: int
+    uses: list[tuple[_Piece, Factor]]
+    signs: np.ndarray
+    scales: np.ndarray
+    holders: tuple[int, ...]
+    is_space: bool
+
+    def shared(self, other: _Class, values: np.ndarray) -> np.ndarray:
+        """The values of the uses of ``other`` at the uses in the same pieces of parameters; nought elsewhere."""
+        found = {id(piece): value for (piece, _), value in zip(other.uses, values, strict=True)}
+        return np.array([found.get(id(piece), 0.0) for piece, _ in self.uses])
+
+
+def blocks_and_groups(trace: Trace, layout: ParameterLayout) -> tuple[list[Block], list[UnitGroup]]:
+    """The groups that a trace leaves free, in the order of the parameters, and the coordinates they own."""
     pieces = [
-        (name, coordinates, leaves)
+        _Piece(name, coordinates, tuple(leaves))
         for name, label in trace.labels.items()
         for coordinates, leaves in _pieces_of_parameter(trace.ledger, label.axes, layout.coordinates(name).start)
     ]
-    uses: dict[int, list[Factor]] = {}
-    first: dict[int, str] = {}
-    for name, _, leaves in pieces:
-        for leaf in leaves:
+    uses: dict[int, list[tuple[_Piece, Factor]]] = {}
+    for piece in pieces:
+        for leaf in piece.leaves:
             if leaf.cls is not None:
-                uses.setdefault(leaf.cls, []).append(leaf)
-                first.setdefault(leaf.cls, name)
+                uses.setdefault(leaf.cls, []).append((piece, leaf))
+    classes = {cls: _class(trace.ledger, cls, mine) for cls, mine in uses.items()}
+    _nest(trace.ledger, classes)
     numbers: dict[int, int] = {}
     groups: list[UnitGroup] = []
-    notes: list[str] = []
-    actions: dict[int, dict[Factor, tuple[tuple[int, ...], tuple[float, ...]]]] = {}
-    for cls, factors in uses.items():
-        signs, scales = _signs(trace.ledger, cls, factors), _scales(trace.ledger, cls, factors)
-        group = UnitGroup(first[cls], factors[0].size, trace.ledger.colour(cls), signs.shape[1], scales.shape[1])
-        if _is_inner(trace.ledger, cls, [leaves for _, _, leaves in pieces]):
-            notes.append(f"{group.name}: rotations inside each head are a continuous symmetry that is not used")
-        elif group.is_permutable or group.n_signs or group.n_scales:
+    for cls, one in classes.items():
+        group = _group(trace.ledger, one)
+        if not group.is_trivial:
             numbers[cls] = len(groups)
             groups.append(group)
-            rows = zip(factors, signs.tolist(), scales.tolist(), strict=True)
-            actions[cls] = {factor: (tuple(map(int, s)), tuple(c)) for factor, s, c in rows}
-    return [_block(piece, numbers, actions) for piece in pieces], groups, notes
+    return [_block(piece, numbers, classes) for piece in pieces], groups
 
 
-def _is_inner(ledger: Ledger, cls: int, pieces: Sequence[list[Factor]]) -> bool:
-    """Whether these are the dimensions inside attention heads: never without their head, and treated linearly.
+def _class(ledger: Ledger, cls: int, uses: list[tuple[_Piece, Factor]]) -> _Class:
+    factors = [leaf for _, leaf in uses]
+    signs, scales = _signs(ledger, cls, factors), _scales(ledger, cls, factors)
+    is_space = _may_flip(signs) and factors[0].size > 1 and not ledger.is_bent(cls)
+    if is_space and not (scales.shape[1] == 1 and (np.abs(scales) == 1).all()):
+        scales = scales[:, :0]
+    return _Class(cls, uses, signs, scales, (), is_space)
 
-    Each head may rotate them by itself; the permutations that all heads share are a small part of that.
+
+def _nest(ledger: Ledger, classes: dict[int, _Class]) -> None:
+    """Find the classes whose units each hold a copy of another one: never without them, in parameters and in sums.
+
+    What changes the sign (or scale) of a holder by changing that of all it holds is counted with these.
     """
-    company = [{leaf.cls for leaf in leaves} for leaves in pieces if any(leaf.cls == cls for leaf in leaves)]
-    shared = set.intersection(*company) - {cls, None}
-    heads = [other for other in shared if other is not None and len(ledger.colour(other).unique()) == 1]
-    return bool(heads) and not ledger.is_bent(cls)
+    holders = {
+        cls: {
+            other
+            for other in ledger.holders(cls)
+            if other in classes
+            and not classes[other].is_space
+            and all(len(piece.axes_of(other)) == 1 for piece, _ in one.uses)
+        }
+        for cls, one in classes.items()
+    }
+    for cls, one in classes.items():
+        one.holders = tuple(sorted(other for other in holders[cls] if cls not in holders[other]))
+    for cls, one in classes.items():
+        inner = [other for other in classes.values() if cls in other.holders]
+        signs = [one.shared(other, np.ones(len(other.uses))) for other in inner if _may_flip(other.signs)]
+        scales = [one.shared(other, column) for other in inner for column in other.scales.T]
+        if signs:
+            one.signs = _beyond(one.signs, np.stack(signs, 1).astype(np.int64), modulus=2)
+        if scales:
+            one.scales = _beyond(one.scales, np.stack(scales, 1))
 
 
-def _block(piece, numbers: dict[int, int], actions) -> Block:
-    name, coordinates, leaves = piece
-    owners = tuple(numbers.get(leaf.cls) for leaf in leaves)
-    acts = [actions[leaf.cls][leaf] if o is not None else ((), ()) for leaf, o in zip(leaves, owners, strict=True)]
-    return Block(name, coordinates, owners, tuple(a[0] for a in acts), tuple(a[1] for a in acts))
+def _may_flip(signs: np.ndarray) -> bool:
+    """Whether a change of sign in every use is among these."""
+    every = np.concatenate([signs, np.ones_like(signs[:, :1]) if signs.size else np.ones((len(signs), 1))], 1)
+    return _independent(every.astype(np.int64), modulus=2).shape[1] == signs.shape[1]
+
+
+def _group(ledger: Ledger, one: _Class) -> UnitGroup:
+    size = one.uses[0][1].size
+    copies = math.prod(
+        one.uses[0][0].coordinates.shape[one.uses[0][0].axes_of(holder)[0]] for holder in one.holders
+    )
+    n_signs, n_scales = one.signs.shape[1], one.scales.shape[1]
+    units = UnitGroup(one.uses[0][0].name, size, ledger.colour(one.cls), n_signs, n_scales, copies)
+    if not one.is_space:
+        return units
+    return Space(units.name, size, units.colour, copies=copies, is_general=n_scales == 1, units=units)
+
+
+def _block(piece: _Piece, numbers: dict[int, int], classes: dict[int, _Class]) -> Block:
+    owners = tuple(None if leaf.cls is None else numbers.get(leaf.cls) for leaf in piece.leaves)
+    signs: list[tuple[int, ...]] = []
+    scales: list[tuple[float, ...]] = []
+    copies: list[tuple[int, ...]] = []
+    for leaf, owner in zip(piece.leaves, owners, strict=True):
+        if owner is None or leaf.cls is None:
+            signs, scales, copies = [*signs, ()], [*scales, ()], [*copies, ()]
+            continue
+        one = classes[leaf.cls]
+        use = next(k for k, (_, factor) in enumerate(one.uses) if factor == leaf)
+        signs.append(tuple(int(s) for s in one.signs[use]))
+        scales.append(tuple(float(c) for c in one.scales[use]))
+        copies.append(tuple(piece.axes_of(holder)[0] for holder in one.holders))
+    return Block(piece.name, piece.coordinates, owners, tuple(signs), tuple(scales), tuple(copies))
 
 
 def _pieces_of_parameter(
@@ -275,3 +406,9 @@ def _independent(columns: np.ndarray, modulus: int | None = None) -> np.ndarray:
     """The same column space from fewer columns."""
     reduced, _ = _reduced(columns.T, modulus)
     return reduced.T
+
+
+def _beyond(columns: np.ndarray, known: np.ndarray, modulus: int | None = None) -> np.ndarray:
+    """Columns that span, together with the known ones, what all of them span."""
+    _, pivots = _reduced(np.concatenate([known, columns], 1), modulus)
+    return columns[:, [p - known.shape[1] for p in pivots if p >= known.shape[1]]]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from torchscape.symmetry.groups import Block
+from torchscape.symmetry.groups import Block, Space, UnitGroup
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["Invariants"]
@@ -18,21 +18,21 @@ class Invariants:
     """Sorted features of the units, block of parameters by block.
 
     Within a block, one axis is given to the group that owns it: unit u gets features f_u, each the norm of some
-    of its entries (over all axes of other groups, and over bins of the rest), and every feature is sorted over
-    the units. Norms and sorting are 1-Lipschitz, every coordinate is used once, and neither step sees a
-    permutation or a sign. Hence, with P any symmetry that is an isometry,
+    of its entries (over all axes of other groups, over those that are rotated, and over bins of the rest), and
+    every feature is sorted over the units. Norms and sorting are 1-Lipschitz, every coordinate is used once, and
+    neither step sees a permutation, a sign or a rotation. Hence, with P any symmetry that is an isometry,
 
         |inv(a) - inv(b)|^2 <= sum over blocks of |a - P b|^2 <= |a - P b|^2 for every P,
 
     so that |inv(a) - inv(b)| <= distance(a, b).
 
     Args:
-        blocks: as in ``NeuralSymmetry``.
+        groups, blocks: as in ``NeuralSymmetry``.
         most: about how many numbers at most; norms are taken over larger bins if there would be more.
     """
 
-    def __init__(self, blocks: Sequence[Block], most: int) -> None:
-        features = [_Features.of(block) for block in blocks]
+    def __init__(self, groups: Sequence[UnitGroup], blocks: Sequence[Block], most: int) -> None:
+        features = [_Features.of(groups, block) for block in blocks]
         total = sum(f.table.shape[0] * f.table.shape[1] for f in features)
         share = min(1.0, most / max(total, 1))
         self._features = [(f, max(1, int(f.table.shape[1] * share))) for f in features]
@@ -51,10 +51,12 @@ class _Features:
     is_sorted: bool
 
     @classmethod
-    def of(cls, block: Block) -> _Features:
+    def of(cls, groups: Sequence[UnitGroup], block: Block) -> _Features:
         shape, owned = block.coordinates.shape, block.owned
+        # Units of several copies are sorted with none, and axes of a space not at all: their norms have to do.
+        plain = [a for a in owned if not block.copies[a] and not isinstance(groups[block.owners[a] or 0], Space)]
         # Sorting keeps most where the units are most.
-        owner = max(owned, key=lambda axis: shape[axis], default=None)
+        owner = max(plain, key=lambda axis: shape[axis], default=None)
         rest = [axis for axis in range(len(shape)) if axis not in owned]
         others = [axis for axis in owned if axis != owner]
         table = block.coordinates.permute(([] if owner is None else [owner]) + rest + others)

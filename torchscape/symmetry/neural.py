@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,13 +13,14 @@ from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.layout import ParameterLayout
 from torchscape.memory import rows_that_fit
-from torchscape.symmetry.action import Action
+from torchscape.symmetry.action import Action, actions_of
 from torchscape.symmetry.alignment import closest_image, known_order
 from torchscape.symmetry.base import Symmetry
 from torchscape.symmetry.example import Call, guess_example
 from torchscape.symmetry.gauge import Gauge, Scaling, Shift, balance, scale_modes
-from torchscape.symmetry.groups import Block, UnitGroup, blocks_and_groups, bundles
+from torchscape.symmetry.groups import Block, Space, UnitGroup, blocks_and_groups
 from torchscape.symmetry.invariants import Invariants
+from torchscape.symmetry.spaces import Rotation, directions, log_volume_of_orbit, orthonormal
 from torchscape.symmetry.stabiliser import log_stabiliser
 from torchscape.symmetry.trace import Trace, trace
 from torchscape.symmetry.verification import verify
@@ -40,8 +42,10 @@ def detect(
 ) -> NeuralSymmetry:
     """The symmetries that one traced forward pass of ``module`` shows.
 
-    Hidden units and channels may be permuted; units in front of an odd activation may change sign, in front of a
-    positively homogeneous one their scale; attention heads may be permuted. Streams that are summed (residual
+    Hidden units and channels may be permuted, recurrent ones too; units in front of an odd activation may change
+    sign, in front of a positively homogeneous one their scale; attention heads may be permuted. Dimensions that
+    only linear maps meet (inside each attention head, of a bottleneck, of a residual stream) may be rotated, and
+    without regularisation mapped in any way. Streams that are summed (residual
     connections) move together; parameters that are not in ``layout`` and buffers (the running statistics of
     batch-norm) are constants, so that only units for which they agree may be exchanged. Oddness and homogeneity
     of activations are found by trying them. What is not understood is left out, and listed in ``notes``.
@@ -72,9 +76,9 @@ def detect(
     except Exception as trouble:  # whatever the user's forward raises
         note = f"the module could not be run on the example input ({type(trouble).__name__}: {trouble})"
         return NeuralSymmetry(layout.ndim, notes=(note,))
-    blocks, groups, unused = blocks_and_groups(found, layout)
+    blocks, groups = blocks_and_groups(found, layout)
     shifts = _shifts(found, layout) if shift else ()
-    return NeuralSymmetry(layout.ndim, groups=groups, blocks=blocks, shifts=shifts, notes=(*found.notes, *unused))
+    return NeuralSymmetry(layout.ndim, groups=groups, blocks=blocks, shifts=shifts, notes=found.notes)
 
 
 def _shifts(found: Trace, layout: ParameterLayout) -> list[Shift]:
@@ -141,12 +145,12 @@ class NeuralSymmetry(Symmetry):
         self.restarts = restarts
         self.tolerance = tolerance
         self.max_invariants = max_invariants
-        actions = tuple(Action(g, tuple(bundles(self.blocks, k)), k) for k, g in enumerate(self.groups))
-        self._invariants = Invariants(self.blocks, max_invariants)
-        self._scaling = Scaling.of(actions, ndim)
+        actions = actions_of(self.groups, self.blocks)
+        self._invariants = Invariants(self.groups, self.blocks, max_invariants)
+        self._scaling = Scaling.of([one for one in actions if isinstance(one, Action)], ndim)
         self._on = {HOST: (actions, self.shifts)}
 
-    def parts(self, x: Tensor) -> tuple[tuple[Action, ...], tuple[Shift, ...]]:
+    def parts(self, x: Tensor) -> tuple[tuple[Action | Rotation, ...], tuple[Shift, ...]]:
         """Actions and shifts on the device of x."""
         if x.device not in self._on:
             actions, shifts = self._on[HOST]
@@ -156,8 +160,8 @@ class NeuralSymmetry(Symmetry):
 
     @property
     def has_gauge(self) -> bool:
-        """Whether there is continuous freedom: scales or shifts."""
-        return bool(self.shifts) or any(group.n_scales for group in self.groups)
+        """Whether there is continuous freedom without bounds: scales, general maps, or shifts."""
+        return bool(self.shifts) or any(g.n_scales or (isinstance(g, Space) and g.is_general) for g in self.groups)
 
     def describe(self) -> str:
         """One line for people: which symmetries are known."""
@@ -170,8 +174,10 @@ class NeuralSymmetry(Symmetry):
     # --- images -----------------------------------------------------------------------------------------
 
     def gauge(self, x: Float[Tensor, "B D"]) -> Gauge:
-        """Every row at least norm under scales and shifts, and the way back."""
-        return balance(self._scaling, self.parts(x)[1], x)
+        """Every row at least norm under scales, general maps and shifts, and the way back."""
+        actions, shifts = self.parts(x)
+        spaces = [one for one in actions if isinstance(one, Rotation) and one.group.is_general]
+        return balance(self._scaling, spaces, shifts, x)
 
     def align(self, reference: Float[Tensor, "B D"], x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """The image of each x that lies closest to its reference, with the scales and shifts of the reference.
@@ -207,14 +213,14 @@ class NeuralSymmetry(Symmetry):
         actions, _ = self.parts(x)
         x = self.gauge(x).y if self.has_gauge else x
         for action, known in known_order(actions):
-            x = action.apply(x, action.canonical(x, known))
+            x = action.canonical_image(x, known)
         return x
 
     def random_image(self, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> Float[Tensor, "B D"]:
         """A random permutation and random signs, scales and shifts for every row."""
         actions, shifts = self.parts(x)
         for action in actions:
-            x = action.apply(x, action.random(random.fold(key, action.number), x.dtype))
+            x = action.image(x, random.fold(key, action.number))
         for k, shift in enumerate(shifts):
             amount = random.normal(random.fold(key, -1 - k), len(shift.coordinates), x.dtype)
             x = x.clone()
@@ -229,23 +235,39 @@ class NeuralSymmetry(Symmetry):
         return self._invariants(x)
 
     def log_degeneracy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-        """ln of the number of distinct images under permutations and signs: ln |G| - ln |stabiliser of x|."""
+        """ln of how many images there are: ln |G| - ln |stabiliser of x| for permutations and signs.
+
+        Where there are rotations the images are as many families of Z dimensions. Their volume is measured in
+        units of (2 pi)^(Z / 2), so that the harmonic partition function of a family is, as that of a point,
+        exp(log_degeneracy - E / T) T^(k / 2) / sqrt(det) of the k directions left: the volume of the group over
+        that of the stabiliser, times the root of the determinant of the generators' Gram matrix (as for a rotating
+        molecule). Families without bounds (scales, general maps, shifts) have no volume, and count as one.
+        """
         actions, _ = self.parts(x)
         y = self.gauge(x).y if self.has_gauge else x
         order = sum(group.log_order for group in self.groups)
-        return order - log_stabiliser(actions, self.blocks, y, self.tolerance)
+        bounded = [one for one in actions if isinstance(one, Rotation) and not one.group.is_general]
+        volume = log_volume_of_orbit(bounded, y)
+        for one in actions:
+            if isinstance(one, Rotation):
+                y = one.canonical_image(y, frozenset(range(len(actions))))
+        units = [one for one in actions if isinstance(one, Action)]
+        owned = {one.number for one in units}
+        blocks = [
+            dataclasses.replace(block, owners=tuple(o if o in owned else None for o in block.owners))
+            for block in self.blocks
+        ]
+        return order + volume - log_stabiliser(units, blocks, y, self.tolerance)
 
     def zero_modes(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B Z D"]:
-        """Orthonormal tangents of the scales and shifts; rows of zeros where units are dead."""
+        """Orthonormal tangents of scales, shifts, rotations and maps; rows of zeros where nothing can move."""
         actions, shifts = self.parts(x)
-        modes = scale_modes(actions, shifts, x)
-        if modes.shape[1] == 0:
-            return modes
-        _, size, basis = torch.linalg.svd(modes, full_matrices=False)
-        alive = size > 1e-8 * size.amax(1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
-        short = modes.shape[1] - basis.shape[1]  # more generators than coordinates
-        basis = torch.where(alive[:, :, None], basis, 0.0)
-        return torch.nn.functional.pad(basis, (0, 0, 0, short)) if short > 0 else basis
+        modes = scale_modes([one for one in actions if isinstance(one, Action)], shifts, x)
+        spaces = [one for one in actions if isinstance(one, Rotation)]
+        if spaces:  # of which each knows by itself in which planes nothing lives: lengths do not compare
+            parts = [orthonormal(modes), *(directions(one.modes(x)) for one in spaces)]
+            modes = torch.cat(parts, 1)
+        return orthonormal(modes)
 
     # --- verification -----------------------------------------------------------------------------------
 

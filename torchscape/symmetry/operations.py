@@ -11,7 +11,7 @@ from torchscape.types import Tensor
 
 __all__ = ["OPERATIONS", "Operations"]
 
-Operation = Callable[..., "Label | list[Label]"]
+Operation = Callable[..., "Label | list[Label] | list[Label | None]"]
 OPERATIONS: dict[str, Operation] = {}
 
 

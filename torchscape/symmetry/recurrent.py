@@ -47,13 +47,13 @@ Step = Callable[[Operations, _Weights, Label, "State | None"], State]
 
 def _inputs(ops: Operations, w: _Weights, x: Label) -> list[Label]:
     """W_i x + b_i of every gate."""
-    biases = w.input_bias or [None] * len(w.of_input)
+    biases: Sequence[Label | None] = w.input_bias or [None] * len(w.of_input)
     return [ops.linear(x, weight, bias) for weight, bias in zip(w.of_input, biases, strict=True)]
 
 
 def _states(ops: Operations, w: _Weights, h: Label | None) -> list[Label | None]:
     """W_h h + b_h of every gate; None where there is neither."""
-    biases = w.state_bias or [None] * len(w.of_state)
+    biases: Sequence[Label | None] = w.state_bias or [None] * len(w.of_state)
     if h is None:
         return list(biases)
     return [ops.linear(h, weight, bias) for weight, bias in zip(w.of_state, biases, strict=True)]
@@ -65,7 +65,7 @@ def _sum(ops: Operations, a: Label, b: Label | None) -> Label:
 
 def _plain(parity: int | None, degree: float | None) -> Step:
     def step(ops: Operations, w: _Weights, x: Label, state: State | None) -> State:
-        (a,), (b,) = _inputs(ops, w, x), _states(ops, w, state and state[0])
+        (a,), (b,) = _inputs(ops, w, x), _states(ops, w, state[0] if state else None)
         return (ops.power(_sum(ops, a, b), parity=parity, degree=degree),)
 
     return step
@@ -73,7 +73,7 @@ def _plain(parity: int | None, degree: float | None) -> Step:
 
 def _lstm(ops: Operations, w: _Weights, x: Label, state: State | None) -> State:
     """c' = f c + i g, h' = o tanh(c'): the cell may change sign with the gate g alone."""
-    mine, its = _inputs(ops, w, x), _states(ops, w, state and state[0])
+    mine, its = _inputs(ops, w, x), _states(ops, w, state[0] if state else None)
     i, f, g, o = (_sum(ops, a, b) for a, b in zip(mine, its, strict=True))
     i, f, o = (ops.power(gate, parity=None, degree=None) for gate in (i, f, o))
     c = ops.multiply(i, ops.power(g, parity=-1, degree=None))
@@ -84,7 +84,7 @@ def _lstm(ops: Operations, w: _Weights, x: Label, state: State | None) -> State:
 
 def _gru(ops: Operations, w: _Weights, x: Label, state: State | None) -> State:
     """h' = (1 - z) tanh(W_n x + r (W_h h)) + z h."""
-    mine, its = _inputs(ops, w, x), _states(ops, w, state and state[0])
+    mine, its = _inputs(ops, w, x), _states(ops, w, state[0] if state else None)
     r, z = (ops.power(_sum(ops, a, b), parity=None, degree=None) for a, b in zip(mine[:2], its[:2], strict=True))
     n = mine[2] if its[2] is None else ops.add(mine[2], ops.multiply(r, its[2]))
     n = ops.multiply(z, ops.power(n, parity=-1, degree=None))

@@ -49,8 +49,11 @@ class Rules:
         for letter, axes in found.items():
             if letter not in out:
                 self.ledger.neutral(merged[letter])
-                beside = set.intersection(*(set(letters) for letters, _ in operands if letter in letters))
-                self.ledger.summed(merged[letter], [merged[other] for other in beside - {letter}])
+                beside = set.intersection(*(set(letters) for letters, _ in operands if letter in letters)) - {
+                    letter
+                }
+                together, kept = ([merged[x] for x in beside if (x in out) is stays] for stays in (False, True))
+                self.ledger.summed(merged[letter], together, kept)
             if len(axes) != (1 if letter in out else 2):
                 self.ledger.bend(merged[letter])
         return Label(tuple(merged[letter] for letter in out))
@@ -238,7 +241,9 @@ class Rules:
         for i, axis in enumerate(x.axes):
             if i in dims:
                 self.ledger.inert(axis)
-                self.ledger.summed(axis, [other for k, other in enumerate(x.axes) if k != i])
+                others = [(k in dims, other) for k, other in enumerate(x.axes) if k != i]
+                together, kept = ([other for summed, other in others if summed is sums] for sums in (True, False))
+                self.ledger.summed(axis, together, kept)
             elif not linear:
                 self.ledger.neutral(axis, scale=not ordered)
                 self.ledger.bend(axis)

@@ -27,10 +27,11 @@ def log_stabiliser(
     units of several groups have to move together. Such elements are possible only where units look alike to a
     coarser test, which replaces what they share with other groups by its norm; rows in which the two tests
     disagree are searched exactly, as automorphisms of a graph (up to 2048 units with signs, and unless three
-    groups share a coordinate, as in attention: there elements that move several groups together are not counted).
+    groups share a coordinate, as in attention, or there are copies: there elements that move several groups
+    together are not counted).
 
     Args:
-        actions: the groups.
+        actions: the groups of units; what spaces own is compared as it stands (in canonical axes).
         blocks: the coordinates of all parameters.
         x: rows (balanced, if there are rescalings).
         tolerance: units are equal if they differ by less than this times the norm of the largest unit.
@@ -40,16 +41,18 @@ def log_stabiliser(
     for action in actions:
         alike, flips = _alike(action, x, tolerance, coarse=False)
         alike_coarsely, flips_coarsely = _alike(action, x, tolerance, coarse=True)
-        total = total + _log_order(alike, flips)
-        doubtful |= (alike != alike_coarsely).any(2).any(1) | (flips != flips_coarsely).any(1)
+        total = total + _log_order(alike, flips).reshape(len(x), action.group.copies).sum(1)
+        differ = (alike != alike_coarsely).any(2).any(1) | (flips != flips_coarsely).any(1)
+        doubtful |= differ.reshape(len(x), action.group.copies).any(1)
     n_vertices = sum(action.group.size << action.group.n_signs for action in actions)
-    if n_vertices <= _MOST_VERTICES and all(len(block.owned) <= 2 for block in blocks):
+    simple = all(len(block.owned) <= 2 for block in blocks) and all(a.group.copies == 1 for a in actions)
+    if n_vertices <= _MOST_VERTICES and simple:
         for row in torch.nonzero(doubtful)[:, 0].tolist():
             total[row] = _searched(actions, blocks, x[row], tolerance)
     return total
 
 
-def _log_order(alike: Bool[Tensor, "B n n"], flips: Float[Tensor, "B n"]) -> Float[Tensor, "B"]:
+def _log_order(alike: Bool[Tensor, "C n n"], flips: Float[Tensor, "C n"]) -> Float[Tensor, "C"]:
     """ln prod m_c! + ln of the number of sign choices: unit u contributes how many equal units come up to it."""
     rank = alike.tril().sum(2).clamp(min=1)
     return rank.to(flips.dtype).log().sum(1) + flips.sum(1) * math.log(2.0)
@@ -57,26 +60,29 @@ def _log_order(alike: Bool[Tensor, "B n n"], flips: Float[Tensor, "B n"]) -> Flo
 
 def _alike(
     action: Action, x: Float[Tensor, "B D"], tolerance: float, *, coarse: bool
-) -> tuple[Bool[Tensor, "B n n"], Float[Tensor, "B n"]]:
-    """Which units are equal up to signs, and log2 of the sign choices that leave each unit unchanged."""
-    n = action.group.size
+) -> tuple[Bool[Tensor, "C n n"], Float[Tensor, "C n"]]:
+    """Which units are equal up to signs, and log2 of the sign choices that leave each unit unchanged; for every
+    copy of every row.
+    """
+    n, copies = action.group.size, action.group.copies
     signs = action.sign_table(x)
-    apart = x.new_zeros(len(signs), len(x), n, n)  # squared distance of unit u from s times unit w
-    size = x.new_zeros(len(x), n)
+    apart = x.new_zeros(len(signs), len(x), copies, n, n)  # squared distance of unit u from s times unit w
+    size = x.new_zeros(len(x), copies, n)
     for bundle in action.bundles:
         units = x[:, bundle.coordinates]
-        size = size + units.square().sum(2)
+        size = size + units.square().sum(3)
         acting = [j for j, acts in enumerate(bundle.signs) if acts]
         factor = signs[:, acting].prod(1)
         if coarse and bundle.others:
-            units, factor = units.norm(dim=2, keepdim=True), torch.ones_like(factor)
+            units, factor = units.norm(dim=3, keepdim=True), torch.ones_like(factor)
         for s in range(len(signs)):
             apart[s] += torch.cdist(units, factor[s] * units, compute_mode="donot_use_mm_for_euclid_dist").square()
-    limit = (tolerance**2 * size.amax(1)).clamp(min=torch.finfo(x.dtype).tiny)
-    same = apart <= limit[:, None, None]
+    limit = (tolerance**2 * size.amax((1, 2))).clamp(min=torch.finfo(x.dtype).tiny)
+    same = apart <= limit[:, None, None, None]
     colour = action.group.colour.to(x.device)
     alike = same.any(0) & (colour[:, None] == colour)
-    return alike, same.diagonal(dim1=2, dim2=3).sum(0).to(x.dtype).log2()
+    flips = same.diagonal(dim1=3, dim2=4).sum(0).to(x.dtype).log2()
+    return alike.flatten(0, 1), flips.flatten(0, 1)
 
 
 # --- the exact search ----------------------------------------------------------------------------------------

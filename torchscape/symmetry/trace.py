@@ -165,7 +165,7 @@ class _Tracer(TorchFunctionMode):
             self._note(f"{name}: {trouble}; the units it touches are left out")
             for tensor in operands:
                 self._operations.freeze(self.label(tensor))
-            labels = [Label.of_data(tensor.shape) for tensor in made]
+            labels = [*map(Label.of_data, (tensor.shape for tensor in made))]
         for tensor, label in zip(made, labels, strict=True):
             if label is not None:  # what has layers is labelled when it is used
                 self._set(tensor, label)
@@ -174,7 +174,7 @@ class _Tracer(TorchFunctionMode):
         elif name in ("softmax", "log_softmax") and id(operands[0]) in self._makers:
             self._makers[id(made[0])] = self._makers[id(operands[0])]
 
-    def _labels_of(self, func, name: str, args, kwargs, out, operands: list[Tensor]) -> list[Label]:
+    def _labels_of(self, func, name: str, args, kwargs, out, operands: list[Tensor]) -> list[Label | None]:
         name = name.removesuffix("_")
         operation = OPERATIONS.get(name)
         if operation is not None and not (name in _SCALAR and len(operands) == 1):
@@ -182,7 +182,7 @@ class _Tracer(TorchFunctionMode):
                 labels = operation(self._operations, out, *args, **kwargs)
             except (TypeError, ValueError, IndexError, AttributeError) as trouble:
                 raise Unclear(f"is called in a way that is not understood ({trouble})") from trouble
-            return labels if isinstance(labels, list) else [labels]
+            return [*labels] if isinstance(labels, list) else [labels]
         if len(operands) == 1 and isinstance(out, Tensor) and out.shape == operands[0].shape:
             return [self._label_of_elementwise(func, args, kwargs, operands[0])]
         raise Unclear("is not understood")

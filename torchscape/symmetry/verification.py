@@ -13,6 +13,7 @@ from torchscape.memory import rows_that_fit
 from torchscape.symmetry.action import Action, Move
 from torchscape.symmetry.gauge import Shift
 from torchscape.symmetry.groups import Block, UnitGroup
+from torchscape.symmetry.spaces import Rotation
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["Verified", "verify"]
@@ -33,7 +34,7 @@ class Verified:
 
 
 def verify(
-    actions: Sequence[Action],
+    actions: Sequence[Action | Rotation],
     shifts: Sequence[Shift],
     blocks: Sequence[Block],
     energy: Energy,
@@ -56,7 +57,10 @@ def verify(
     holds = _held(energy, x, tried)
     groups, notes, blocks = [], [], list(blocks)
     for action in actions:
-        group, signs, scales, remarks = _parts_that_hold(action, holds)
+        if isinstance(action, Rotation):
+            group, signs, scales, remarks = _maps_that_hold(action, holds)
+        else:
+            group, signs, scales, remarks = _parts_that_hold(action, holds)
         groups.append(group)
         notes += remarks
         blocks = [_restricted(block, action.number, signs, scales) for block in blocks]
@@ -71,18 +75,35 @@ Part = tuple[Hashable, ...]  # what is tried: ("shift", number), or (number of a
 
 
 def _images(
-    action: Action, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]
+    action: Action | Rotation, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]
 ) -> Iterator[tuple[Part, Float[Tensor, "B D"]]]:
-    """Images of x under every part of a group alone: permutations, each sign change, each rescaling."""
+    """Images of x under every part of a group alone: permutations, each sign change, each rescaling.
+
+    Of a space: rotations, all maps, and what its dimensions can do as units.
+    """
+    if isinstance(action, Rotation):
+        turn = action.random(random.fold(key, action.number), x.dtype, spread=0.0)
+        yield (action.number, "rotations"), action.apply(x, turn)
+        if action.group.is_general:
+            turn = action.random(random.fold(key, action.number), x.dtype, spread=1.0)
+            yield (action.number, "maps"), action.apply(x, turn)
+        yield from _images(_as_units(action), x, key)
+        return
     group, number = action.group, action.number
     moves = action.random(random.fold(key, number), x.dtype, spread=1.0)
-    here = torch.arange(group.size, device=x.device).expand_as(moves.permutation)
+    here = torch.arange(group.size, device=x.device).expand_as(moves.permutation).contiguous()
     if group.is_permutable:
         yield (number, "permutations"), action.apply(x, Move(moves.permutation))
     for j in range(group.n_signs):
         yield (number, "signs", j), action.apply(x, Move(here, _only(moves.signs, j, 1.0)))
     for j in range(group.n_scales):
         yield (number, "scales", j), action.apply(x, Move(here, None, _only(moves.log_scales, j, 0.0)))
+
+
+def _as_units(action: Rotation) -> Action:
+    """What the dimensions of a space can do one by one: change places, signs and scales."""
+    assert action.group.units is not None
+    return Action(action.group.units, action.bundles, action.number)
 
 
 def _shifted(shift: Shift, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> Float[Tensor, "B D"]:
@@ -107,6 +128,20 @@ def _held(
     return holds
 
 
+def _maps_that_hold(
+    action: Rotation, holds: dict[Part, bool]
+) -> tuple[UnitGroup, list[int], list[int], list[str]]:
+    """The space, with its one rescaling if every map of it holds; its units where rotations do not."""
+    group, number = action.group, action.number
+    if not holds[number, "rotations"]:
+        units, signs, scales, remarks = _parts_that_hold(_as_units(action), holds)
+        return units, signs, scales, [f"{group.name}: rotations change the energy, and are left out", *remarks]
+    if not group.is_general or holds[number, "maps"]:
+        return group, [], [0] if group.is_general else [], []
+    note = f"{group.name}: rescalings change the energy (l2 does that), and are left out"
+    return dataclasses.replace(group, is_general=False), [], [], [note]
+
+
 def _parts_that_hold(action: Action, holds: dict[Part, bool]) -> tuple[UnitGroup, list[int], list[int], list[str]]:
     """The group with what passed, the numbers of its sign changes and rescalings that did, and remarks."""
     group, number, notes = action.group, action.number, []
@@ -128,7 +163,7 @@ def _only(columns: Tensor | None, j: int, neutral: float) -> Tensor | None:
     if columns is None:
         return None
     kept = torch.full_like(columns, neutral)
-    kept[:, :, j] = columns[:, :, j]
+    kept[..., j] = columns[..., j]
     return kept
 
 
@@ -144,7 +179,7 @@ def _restricted(block: Block, group: int, signs: list[int], scales: list[int]) -
 
 def _without_trivial(groups: list[UnitGroup], blocks: list[Block]) -> tuple[list[UnitGroup], list[Block]]:
     """Groups that can do nothing any more are dropped, and the others renumbered."""
-    left = [k for k, group in enumerate(groups) if group.is_permutable or group.n_signs or group.n_scales]
+    left = [k for k, group in enumerate(groups) if not group.is_trivial]
     number = {old: new for new, old in enumerate(left)}
     renumbered = [
         dataclasses.replace(block, owners=tuple(None if o is None else number.get(o) for o in block.owners))
