@@ -9,6 +9,8 @@ import pytest
 import torch
 from neural_cases import ConvNet, Dense, PlainAttention, Residual, Transformer, case, mlp
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+from torch_geometric import nn as geometric
 
 from torchscape import random
 from torchscape.layout import ParameterLayout
@@ -291,6 +293,79 @@ class TestWhatIsLeftOut:
                 return self.out(self.layer(x, torch.arange(8.0, dtype=x.dtype).reshape(1, 2, 4))[0][-1])
 
         assert case(Net(), torch.randn(5, 2, 3)).symmetry.describe() == "none"
+
+    @pytest.mark.parametrize(
+        ("kind", "options", "found"),
+        [
+            (geometric.GCNConv, {}, "permutations and signs of 4 units"),
+            (geometric.SAGEConv, {"aggr": "max"}, "permutations and scales of 4 units"),
+            (
+                geometric.GATConv,
+                {"heads": 2},
+                "permutations of 2 units; permutations and signs of 2 units in each of 2 copies",
+            ),
+            (
+                geometric.GATConv,
+                {"heads": 2, "concat": False},
+                "permutations of 2 units; permutations and signs of 4 units",
+            ),
+            (
+                geometric.GATv2Conv,
+                {"heads": 2},
+                "permutations of 2 units; permutations of 2 units in each of 2 copies",
+            ),
+            (
+                geometric.TransformerConv,
+                {"heads": 2},
+                "permutations of 2 units; invertible maps of 2 dimensions in each of 2 copies; "
+                "permutations and signs of 2 units in each of 2 copies",
+            ),
+        ],
+    )
+    def test_channels_and_heads_of_graph_networks(self, kind, options, found):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                width = 2 if options.get("heads") and options.get("concat", True) else 4
+                self.a, self.b = kind(3, width, **options), nn.Linear(4, 2)
+
+            def forward(self, x, edges):
+                h = (
+                    torch.tanh(self.a(x, edges))
+                    if kind is not geometric.SAGEConv
+                    else torch.relu(self.a(x, edges))
+                )
+                return geometric.global_mean_pool(self.b(h), torch.tensor([0, 0, 0, 1, 1, 1]))
+
+        edges = torch.tensor([[0, 1, 2, 3, 4, 5, 1, 4], [1, 2, 0, 4, 5, 3, 0, 3]])
+        one = case(Net(), torch.randn(6, 3), edges)
+        assert "; ".join(str(g).split(": ")[1] for g in one.symmetry.groups) == found
+        assert not one.symmetry.notes
+        assert_symmetric(one)
+
+    def test_a_product_that_is_not_only_summed_is_no_inner_product(self):
+        class Net(nn.Module):
+            def __init__(self, both):
+                super().__init__()
+                self.a, self.b, self.both = nn.Linear(3, 4), nn.Linear(3, 4), both
+
+            def forward(self, x):
+                product = self.a(x) * self.b(x)
+                return product.sum(1) + (torch.tanh(product).sum(1) if self.both else 0.0)
+
+        assert (
+            case(Net(False), torch.randn(5, 3)).symmetry.describe() == "a.weight: invertible maps of 4 dimensions"
+        )
+        assert case(Net(True), torch.randn(5, 3)).symmetry.describe() == (
+            "a.weight: permutations, signs and scales of 4 units"
+        )
+
+    def test_units_under_weight_norm(self):
+        """The direction v and the length g of each unit change sign together, whatever reads it; so do outputs."""
+        net = nn.Sequential(weight_norm(nn.Linear(3, 4)), nn.Tanh(), weight_norm(nn.Linear(4, 2)))
+        one = case(net, torch.randn(5, 3))
+        assert sizes(one) == [(4, 1, 2, 0), (2, 2, 1, 0)]
+        assert_symmetric(one)
 
     def test_a_module_that_returns_a_dataclass(self):
         @dataclasses.dataclass

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 __all__ = ["Call", "guess_example", "recorded_call"]
 
@@ -40,7 +41,7 @@ def recorded_call(module: nn.Module, run: Callable[[], object]) -> Call | None:
     found: list[Call] = []
 
     def note(_: nn.Module, args: tuple, kwargs: dict) -> None:
-        found.append(Call(args, kwargs))
+        found.append(Call(pytree.tree_map(_plain, args), pytree.tree_map(_plain, kwargs)))
         raise _Seen
 
     handle = module.register_forward_pre_hook(note, with_kwargs=True)
@@ -48,6 +49,16 @@ def recorded_call(module: nn.Module, run: Callable[[], object]) -> Call | None:
         run()
     handle.remove()
     return found[0] if found else None
+
+
+def _plain(value: object) -> object:
+    """A tensor without the wrappers of function transforms (a loss that differentiates by the input has them)."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    shape = value.shape
+    while torch._C._functorch.is_functorch_wrapped_tensor(value):
+        value = torch._C._functorch.get_unwrapped(value)
+    return value.detach().flatten()[: shape.numel()].reshape(shape)
 
 
 @torch.no_grad()

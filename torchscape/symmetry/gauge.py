@@ -24,10 +24,34 @@ class Shift:
     Attributes:
         name: of the parameter.
         coordinates: one set per row.
+        signs: with which sign it is added to each of the k; +1 for all if there are none.
     """
 
     name: str
     coordinates: Int[Tensor, "Z k"]
+    signs: tuple[float, ...] = ()
+
+    def added(self, x: Float[Tensor, "B D"], amount: Float[Tensor, "B Z"]) -> Float[Tensor, "B D"]:
+        """x with so much added to every set."""
+        x = x.clone()
+        x[:, self.coordinates] += amount[:, :, None] * self._signs(x)
+        return x
+
+    def mean(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B Z"]:
+        """How much of every set is a shift."""
+        return (x[:, self.coordinates] * self._signs(x)).mean(2)
+
+    def modes(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B Z D"]:
+        """The tangents of the shifts of all sets."""
+        mode = x.new_zeros(len(x), len(self.coordinates), x.shape[1])
+        mode[:, torch.arange(len(self.coordinates), device=x.device)[:, None], self.coordinates] = self._signs(x)
+        return mode
+
+    def to(self, device: torch.device) -> Shift:
+        return dataclasses.replace(self, coordinates=self.coordinates.to(device))
+
+    def _signs(self, x: Tensor) -> Float[Tensor, "k"]:
+        return x.new_tensor(self.signs) if self.signs else x.new_ones(self.coordinates.shape[1])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,8 +259,7 @@ def centre(shifts: Sequence[Shift], x: Float[Tensor, "B D"]) -> tuple[Float[Tens
     """x without the mean of every shiftable set, and what was taken away."""
     shift = torch.zeros_like(x)
     for one in shifts:
-        values = x[:, one.coordinates]
-        shift[:, one.coordinates] = values.mean(2, keepdim=True).expand(values.shape)
+        shift = one.added(shift, one.mean(x))
     return x - shift, shift
 
 
@@ -255,8 +278,4 @@ def scale_modes(
                     places = bundle.coordinates.flatten(0, 1)
                     mode[:, unit, places] += bundle.scales[j] * x[:, places]
             modes.append(mode)
-    for shift in shifts:
-        mode = x.new_zeros(len(x), len(shift.coordinates), x.shape[1])
-        mode[:, torch.arange(len(shift.coordinates), device=x.device)[:, None], shift.coordinates] = 1.0
-        modes.append(mode)
-    return torch.cat(modes, 1)
+    return torch.cat([*modes, *(shift.modes(x) for shift in shifts)], 1)

@@ -82,7 +82,9 @@ def detect(
 
 
 def _shifts(found: Trace, layout: ParameterLayout) -> list[Shift]:
-    """Adding one number to all outputs: to the whole bias of the last layer, or to a column of its weight."""
+    """Adding one number to all outputs: to the whole bias of the last layer, or to a column of its weight; to
+    parameters that do not matter; and to one of two biases what is taken from the other.
+    """
     shifts = []
     for name in found.head:
         shape = layout.shapes[layout.names.index(name)]
@@ -92,6 +94,10 @@ def _shifts(found: Trace, layout: ParameterLayout) -> list[Shift]:
     for name, rows in found.idle:
         places = torch.arange(rows.start, rows.stop) + layout.coordinates(name).start
         shifts.append(Shift(name, places[:, None]))
+    for name, other, rows in found.summed:
+        places = torch.arange(rows.start, rows.stop)
+        both = [layout.coordinates(one).start + places for one in (name, other)]
+        shifts.append(Shift(f"{name} and {other}", torch.stack(both, 1), (1.0, -1.0)))
     return shifts
 
 
@@ -154,7 +160,7 @@ class NeuralSymmetry(Symmetry):
         """Actions and shifts on the device of x."""
         if x.device not in self._on:
             actions, shifts = self._on[HOST]
-            there = tuple(Shift(s.name, s.coordinates.to(x.device)) for s in shifts)
+            there = tuple(shift.to(x.device) for shift in shifts)
             self._on[x.device] = tuple(action.to(x.device) for action in actions), there
         return self._on[x.device]
 
@@ -223,8 +229,7 @@ class NeuralSymmetry(Symmetry):
             x = action.image(x, random.fold(key, action.number))
         for k, shift in enumerate(shifts):
             amount = random.normal(random.fold(key, -1 - k), len(shift.coordinates), x.dtype)
-            x = x.clone()
-            x[:, shift.coordinates] += amount[:, :, None]
+            x = shift.added(x, amount)
         return x
 
     # --- numbers ----------------------------------------------------------------------------------------

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from torchscape.symmetry.axes import Axis, Ledger, Unclear, length
+from torchscape.symmetry.axes import Axis, Charge, Ledger, Unclear, length
 from torchscape.symmetry.rules import Label, Rules, reduced_dims
 from torchscape.types import Tensor
 
@@ -32,6 +32,8 @@ class Operations(Rules):
         super().__init__(ledger)
         self._label = label
         self.idle: list[tuple[Tensor, slice]] = []
+        self.summed: list[tuple[Tensor, Tensor, slice]] = []
+        self._products: dict[int, tuple[Tensor, list[Axis]]] = {}  # whose units are not yet told apart
         self._layers: dict[int, tuple[Tensor, tuple[Label, ...]]] = {}  # the tensor is kept: its id is not reused
 
     def of(self, value: Any) -> Label:
@@ -51,6 +53,12 @@ class Operations(Rules):
         """The labels of ``tensor[k]``, where they were remembered."""
         found = self._layers.get(id(tensor))
         return None if found is None else found[1]
+
+    def settle(self, tensors: Iterable[Tensor]) -> None:
+        """Products that are used otherwise than in sums: their units are told apart."""
+        for tensor in tensors:
+            for axis in self._products.get(id(tensor), (tensor, []))[1]:
+                self.ledger.bend(axis)
 
     # --- linear maps ------------------------------------------------------------------------------------
 
@@ -117,7 +125,9 @@ class Operations(Rules):
 
     @_named("mul", "multiply", "rmul", "imul")
     def _mul(self, out, a, b):
-        return self.multiply(self.of(a), self.of(b))
+        product, shared = self.product(self.of(a), self.of(b))
+        self._products[id(out)] = out, shared
+        return product
 
     @_named("div", "divide", "true_divide", "truediv", "itruediv")
     def _div(self, out, a, b, *, rounding_mode=None):
@@ -154,6 +164,29 @@ class Operations(Rules):
         if weight.numel() > 1:
             axes[min(1, input.ndim - 1)] = slope.axes[0]
         return self.power(self.multiply(x, Label(tuple(axes))), parity=None, degree=1.0)
+
+    @_named(
+        "cross_entropy", "nll_loss", "mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy",
+        "binary_cross_entropy_with_logits", "kl_div", "gaussian_nll_loss", "poisson_nll_loss", "soft_margin_loss",
+    )  # fmt: skip
+    def _loss(self, out, input, target, *args, **kwargs):
+        """What a loss compares may not change."""
+        self.freeze(self.of(input))
+        self.freeze(self.of(target))
+        return Label.of_data(out.shape)
+
+    @_named("_weight_norm")
+    def _weight_norm(self, out, v, g, dim=0):
+        """g v / |v|, the norm over all axes but ``dim``.
+
+        The length of a row of v does not matter, but it has no least one: at nought the direction is lost. So that
+        is no scale that could be taken out, and a flat direction that nothing explains.
+        """
+        rows, lengths = self.of(v), self.of(g)
+        for axis in rows.axes:
+            self.ledger.neutral(axis, sign=False)
+            self.ledger.bend(axis)
+        return self.multiply(Label(tuple(self.ledger.recharged(a, _without_scale) for a in rows.axes)), lengths)
 
     # --- normalisation ----------------------------------------------------------------------------------
 
@@ -317,8 +350,12 @@ class Operations(Rules):
 
     @_named("mean", "sum", "nansum", "nanmean")
     def _mean(self, out, input, dim=None, keepdim=False, **kwargs):
-        dims = reduced_dims(dim, input.ndim)
-        return self.reduce(self.of(input), dims, keepdim=keepdim, linear=True, ordered=False)
+        x, dims = self.of(input), reduced_dims(dim, input.ndim)
+        inner = id(input) in self._products
+        for axis in self._products.get(id(input), (input, []))[1]:
+            if not any(axis is x.axes[d] for d in dims):
+                self.ledger.bend(axis)
+        return self.reduce(x, dims, keepdim=keepdim, linear=True, ordered=False, inner=inner)
 
     @_named("amax", "amin")
     def _amax(self, out, input, dim=None, keepdim=False):
@@ -344,6 +381,10 @@ class Operations(Rules):
     def _pad(self, out, input, pad, mode="constant", value=None):
         y = self.resample(self.of(input), out.shape, len(pad) // 2, linear=True)
         return self.power(y, parity=None, degree=None) if value else y
+
+
+def _without_scale(charge: Charge) -> Charge:
+    return Charge(charge.sign)
 
 
 def _n_space(out: Tensor, input: Tensor) -> int:

@@ -38,6 +38,9 @@ class _Weights:
         biases = [t for t in rest if t is not None and t.ndim == 1]
         projection = [t for t in rest if t is not None and t.ndim == 2]
         b_ih, b_hh = (gates(b) for b in biases) if biases else (None, None)
+        if biases:  # where the state enters a gate by itself (the last of a GRU), its bias does too
+            alike = len(biases[0]) // n_gates * (2 if n_gates == 3 else n_gates)
+            ops.summed.append((biases[0], biases[1], slice(0, alike)))
         return cls(gates(w_ih), gates(w_hh), b_ih, b_hh, ops.of(projection[0]) if projection else None)
 
 

@@ -145,11 +145,29 @@ class Rules:
         return self._elementwise(labels, self._added)
 
     def multiply(self, *labels: Label, divide: bool = False) -> Label:
-        """A product (or a quotient of two): the charges add up."""
+        """A product (or a quotient of two): the charges add up, and units of equal factors are told apart."""
+        product, axes = self.product(*labels, divide=divide)
+        for axis in axes:
+            self.ledger.bend(axis)
+        return product
+
+    def product(self, *labels: Label, divide: bool = False) -> tuple[Label, list[Axis]]:
+        """A product, and the axes that all of its factors have: unless they are summed over next, as in the inner
+        product (a * b).sum(), their units are told apart.
+        """
         if divide:
             flipped = tuple(self.ledger.recharged(axis, lambda charge: -charge) for axis in labels[1].axes)
             labels = (labels[0], Label(flipped))
-        return self._elementwise(labels, self._multiplied)
+        shared: list[Axis] = []
+
+        def multiplied(axes: Sequence[Axis]) -> Axis:
+            full = self._full(axes)
+            axis = self.ledger.merged(full)
+            if len(full) > 1 and length(axis) > 1:
+                shared.append(axis)
+            return axis
+
+        return self._elementwise(labels, multiplied), shared
 
     def _elementwise(self, labels: Sequence[Label], combine) -> Label:
         ndim = max(len(label.axes) for label in labels)
@@ -176,13 +194,6 @@ class Rules:
             self.ledger.inert(first)
         bare = [self.ledger.recharged(axis, lambda charge: Charge()) for axis in full[1:]]
         return self.ledger.merged([first, *bare])
-
-    def _multiplied(self, axes: Sequence[Axis]) -> Axis:
-        full = self._full(axes)
-        product = self.ledger.merged(full)
-        if len(full) > 1 and length(product) > 1:
-            self.ledger.bend(product)
-        return product
 
     def power(self, x: Label, *, parity: int | None, degree: float | None) -> Label:
         """f(x) elementwise, for an f of this parity (odd -1, even +1) and degree of homogeneity."""
@@ -236,11 +247,18 @@ class Rules:
         self.ledger.neutral(x.axes[dim])
         return Label(x.axes[:dim] + x.axes[dim + 1 :])
 
-    def reduce(self, x: Label, dims: Sequence[int], *, keepdim: bool, linear: bool, ordered: bool) -> Label:
-        """A sum, mean (``linear``), maximum (``ordered``) or other symmetric function over ``dims``."""
+    def reduce(
+        self, x: Label, dims: Sequence[int], *, keepdim: bool, linear: bool, ordered: bool, inner: bool = False
+    ) -> Label:
+        """A sum, mean (``linear``), maximum (``ordered``) or other symmetric function over ``dims``.
+
+        With ``inner`` it is the sum of an inner product: nothing tells the units apart.
+        """
         for i, axis in enumerate(x.axes):
             if i in dims:
-                self.ledger.inert(axis)
+                self.ledger.neutral(axis)
+                if not inner:
+                    self.ledger.bend(axis)
                 others = [(k in dims, other) for k, other in enumerate(x.axes) if k != i]
                 together, kept = ([other for summed, other in others if summed is sums] for sums in (True, False))
                 self.ledger.summed(axis, together, kept)

@@ -36,6 +36,7 @@ class Trace:
         notes: what was left out, in sentences.
         head: names of the weight and bias of the linear map that makes the output (softmax shift), if one does.
         idle: name and slice of parameters that cannot matter behind a softmax (the bias of attention keys).
+        summed: names and slice of two parameters of which only the sum matters (the biases of recurrent gates).
     """
 
     ledger: Ledger
@@ -43,6 +44,7 @@ class Trace:
     notes: tuple[str, ...]
     head: tuple[str, ...] = ()
     idle: tuple[tuple[str, slice], ...] = ()
+    summed: tuple[tuple[str, str, slice], ...] = ()
 
     def without_prefix(self, prefix: str) -> Trace:
         """The same with shorter names of the parameters."""
@@ -51,6 +53,7 @@ class Trace:
             labels={name.removeprefix(prefix): label for name, label in self.labels.items()},
             head=tuple(name.removeprefix(prefix) for name in self.head),
             idle=tuple((name.removeprefix(prefix), rows) for name, rows in self.idle),
+            summed=tuple((a.removeprefix(prefix), b.removeprefix(prefix), rows) for a, b, rows in self.summed),
         )
 
 
@@ -159,6 +162,8 @@ class _Tracer(TorchFunctionMode):
         return any(leaf.cls is not None for axis in axes for leaf in self._ledger.leaves(axis))
 
     def _follow(self, func, name: str, args, kwargs, out, made: list[Tensor], operands: list[Tensor]) -> None:
+        if name.removesuffix("_") not in ("sum", "mean"):
+            self._operations.settle(operands)
         try:
             labels = self._labels_of(func, name, args, kwargs, out, operands)
         except Unclear as trouble:
@@ -216,7 +221,9 @@ class _Tracer(TorchFunctionMode):
             head = tuple(names[id(t)] for t in self._makers.get(id(outputs[0]), ()) if id(t) in names)
         idle = tuple((names[id(t)], rows) for t, rows in self._operations.idle if id(t) in names)
         labels = {name: self._labels[id(parameter)][1] for name, parameter in self._parameters.items()}
-        return Trace(self._ledger, labels, tuple(self._notes), head, idle)
+        pairs = {(id(a), id(b)): (a, b, rows) for a, b, rows in self._operations.summed}
+        summed = tuple((names[i], names[j], pairs[i, j][2]) for i, j in pairs if i in names and j in names)
+        return Trace(self._ledger, labels, tuple(self._notes), head, idle, summed)
 
 
 # With a plain number as the other operand these are functions of one tensor, and are tried out as such.

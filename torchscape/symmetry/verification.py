@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 import torch
 
 from torchscape import random
+from torchscape.devices import HOST
 from torchscape.memory import rows_that_fit
 from torchscape.symmetry.action import Action, Move
 from torchscape.symmetry.gauge import Shift
@@ -66,7 +67,7 @@ def verify(
         blocks = [_restricted(block, action.number, signs, scales) for block in blocks]
     # No word about a shift that fails: it is a question to the loss, not a finding in the module.
     passed = [shift for number, shift in enumerate(shifts) if holds["shift", number]]
-    kept = [dataclasses.replace(s, coordinates=s.coordinates.cpu()) for s in passed]
+    kept = [shift.to(HOST) for shift in passed]
     groups, blocks = _without_trivial(groups, blocks)
     return Verified(groups, blocks, kept, notes)
 
@@ -108,9 +109,7 @@ def _as_units(action: Rotation) -> Action:
 
 def _shifted(shift: Shift, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> Float[Tensor, "B D"]:
     amount = random.normal(random.fold(key, -1), len(shift.coordinates), x.dtype)
-    y = x.clone()
-    y[:, shift.coordinates] += amount[:, :, None]
-    return y
+    return shift.added(x, amount)
 
 
 def _held(
