@@ -58,10 +58,54 @@ class Experts(nn.Module):
         return torch.einsum("beh,eho,be->bo", hidden, self.out, torch.softmax(self.gate(x), 1))
 
 
+class ListOfExperts(nn.Module):
+    """The same with a module for each expert, in two lists."""
+
+    def __init__(self, experts: int = 3, hidden: int = 2) -> None:
+        super().__init__()
+        self.gate = nn.Linear(3, experts)
+        self.into = nn.ModuleList([nn.Linear(3, hidden) for _ in range(experts)])
+        self.out = nn.ModuleList([nn.Linear(hidden, 2) for _ in range(experts)])
+
+    def forward(self, x):
+        weight = torch.softmax(self.gate(x), 1)
+        made = [out(torch.tanh(into(x))) for into, out in zip(self.into, self.out, strict=True)]
+        return sum(weight[:, k : k + 1] * y for k, y in enumerate(made))
+
+
+class ListOfHeads(nn.Module):
+    """Attention with a module for each head, as it is taught."""
+
+    def __init__(self, heads: int = 3) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList([self.Head() for _ in range(heads)])
+        self.out = nn.Linear(2 * heads, 6)
+
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q, self.k, self.v = (nn.Linear(6, 2, bias=False) for _ in range(3))
+
+        def forward(self, x):
+            return torch.softmax(self.q(x) @ self.k(x).mT, -1) @ self.v(x)
+
+    def forward(self, x):
+        return self.out(torch.cat([head(x) for head in self.heads], -1))
+
+
 torch.manual_seed(0)
 LORA = case(LowRank(5, 3, 4), torch.randn(7, 5))
 HEADS = case(Heads(), torch.randn(2, 4, 6))
 EXPERTS = case(Experts(), torch.randn(7, 3))
+LIST_OF_EXPERTS = case(ListOfExperts(), torch.randn(7, 3))
+LIST_OF_HEADS = case(ListOfHeads(), torch.randn(2, 4, 6))
+ALL = {
+    "lora": LORA,
+    "heads": HEADS,
+    "experts": EXPERTS,
+    "experts in lists": LIST_OF_EXPERTS,
+    "head modules": LIST_OF_HEADS,
+}
 
 
 def rotations_only(one):
@@ -161,8 +205,9 @@ class TestHeads:
         expected = a.square().sum() + b.square().sum() - 2 * best
         assert symmetry.distance(a, b).item() == pytest.approx(expected.sqrt().item(), rel=1e-12)
 
-    @pytest.mark.parametrize("one", [LORA, HEADS, EXPERTS], ids=["lora", "heads", "experts"])
-    def test_images_are_recognised_and_others_are_not(self, one):
+    @pytest.mark.parametrize("name", ALL)
+    def test_images_are_recognised_and_others_are_not(self, name):
+        one = ALL[name]
         for symmetry in (one.symmetry, rotations_only(one)):
             x = one.points(50, 4)
             image = symmetry.random_image(x, random.fold(3, torch.arange(50)))
@@ -175,6 +220,26 @@ class TestHeads:
             apart = (symmetry.invariants(x) - symmetry.invariants(x.roll(1, 0))).norm(dim=1)
             assert (apart <= symmetry.distance(x, x.roll(1, 0)) + 1e-9).all()
             assert torch.allclose(symmetry.canonical(x), symmetry.canonical(image), atol=1e-5)
+
+    def test_modules_in_lists_are_exchanged_whole(self):
+        assert LIST_OF_EXPERTS.symmetry.describe() == (
+            "into.0.weight: permutations and signs of 2 units in each of 3 copies; into.*: permutations of 3 units"
+        )
+        x = LIST_OF_EXPERTS.points(1)
+        expected = math.factorial(3) * (2 * 4) ** 3
+        assert LIST_OF_EXPERTS.symmetry.log_degeneracy(x).exp().item() == pytest.approx(expected)
+        assert LIST_OF_HEADS.symmetry.describe() == (
+            "heads.0.q.weight: invertible maps of 2 dimensions in each of 3 copies; "
+            "heads.0.v.weight: invertible maps of 2 dimensions in each of 3 copies; "
+            "heads.*: permutations of 3 units"
+        )
+
+    def test_layers_that_follow_each_other_are_no_siblings(self):
+        one = case(
+            nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3)),
+            torch.randn(5, 3),
+        )
+        assert [group.size for group in one.symmetry.groups] == [3, 3]
 
     def test_units_of_experts_are_their_own(self):
         """3! exchanges of experts, and in each 2! 2^2 images of its tanh units."""

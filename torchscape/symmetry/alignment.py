@@ -69,8 +69,13 @@ def known_order(
     known: frozenset[int] = frozenset()
     order = []
     while left:
+        # Of those of which nothing is known, units before what they hold: their sizes put them in order.
         action = max(
-            left, key=lambda one: sum(b.coordinates.shape[1] for b in one.bundles if b.others <= known) > 0
+            left,
+            key=lambda one: (
+                sum(b.coordinates.shape[2] for b in one.bundles if b.others <= known) > 0,
+                bool(one.inner),
+            ),
         )
         left.remove(action)
         order.append((action, known))

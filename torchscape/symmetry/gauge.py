@@ -14,7 +14,7 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["Gauge", "Scaling", "Shift", "balance", "centre", "levelled", "scale_modes"]
 
 _NEWTON = 100
-_SWEEPS = 1000
+_SWEEPS = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,12 +86,14 @@ class Scaling:
 
     Attributes:
         n_scales: number of generators Z.
+        groups: the numbers of the groups that they belong to.
         coordinates: those that any of them moves.
         bins: for each of these the number of its bin.
         generators, exponents: the non-zero entries of the row of E of each bin, padded with exponent 0.
     """
 
     n_scales: int
+    groups: frozenset[int]
     coordinates: Int[Tensor, "d"]
     bins: Int[Tensor, "d"]
     generators: Int[Tensor, "R k"]
@@ -118,7 +120,8 @@ class Scaling:
         padded = [[*row, *[(0, 0.0)] * (width - len(row))] for row in kinds]
         table = torch.tensor(padded, dtype=torch.float64).reshape(len(kinds), width, 2)
         pairs = torch.tensor(bins, dtype=torch.int64).reshape(-1, 2)
-        return cls(start, pairs[:, 0], pairs[:, 1], table[..., 0].long(), table[..., 1].contiguous())
+        scaled = frozenset(action.number for action in actions if action.group.n_scales)
+        return cls(start, scaled, pairs[:, 0], pairs[:, 1], table[..., 0].long(), table[..., 1].contiguous())
 
     def to(self, x: Tensor) -> Scaling:
         """On the device and in the precision of x."""
@@ -126,6 +129,7 @@ class Scaling:
             return self
         return Scaling(
             self.n_scales,
+            self.groups,
             self.coordinates.to(x.device),
             self.bins.to(x.device),
             self.generators.to(x.device),
@@ -148,10 +152,16 @@ def balance(
     y, shift = centre(shifts, x)
     factor = torch.ones_like(x)
     turns: dict[int, tuple[Rotation, Turn]] = {}
-    alone = len(spaces) + bool(scaling.n_scales) <= 1
+    general = {space.number for space in spaces}
+    coupled = [s for s in spaces if any(b.others & (general | scaling.groups) for b in s.bundles)]
+    for space in spaces:
+        if all(space is not one for one in coupled):
+            turn = levelled(space, y)
+            y, turns[space.number] = space.apply(y, turn), (space, turn)
+    alone = len(coupled) + bool(scaling.n_scales) <= 1
     for _ in range(1 if alone else _SWEEPS):
         before = y
-        for space in spaces:
+        for space in coupled:
             turn = levelled(space, y)
             y = space.apply(y, turn)
             turns[space.number] = space, turn.after(turns[space.number][1]) if space.number in turns else turn
@@ -159,7 +169,7 @@ def balance(
             scaling = scaling.to(x)
             more = _scales(scaling, y)
             y, factor = y * more, factor * more
-        if alone or bool((y - before).norm() <= 64 * torch.finfo(x.dtype).eps * y.norm()):
+        if alone or bool((y - before).norm() <= 1e4 * torch.finfo(x.dtype).eps * y.norm()):
             break
     return Gauge(y, factor, tuple(turns.values()), shift)
 
@@ -168,8 +178,8 @@ def levelled(space: Rotation, x: Float[Tensor, "B D"]) -> Turn:
     """The map of a space after which vectors and linear forms in it have one and the same matrix of inertia.
 
     With P and Q those of vectors and forms, the least tr(M P M^T) + tr(M^-T Q M^-1) is at M^T M = P^-1 # Q (the
-    geometric mean), in whose axes both are D^1/2, where P^1/2 Q P^1/2 = W D W^T. Axes in which there is nothing of
-    one kind become zero for both.
+    geometric mean): up to a rotation M = D^1/4 W^T P^-1/2, where P^1/2 Q P^1/2 = W D W^T. Axes in which there is
+    nothing of one kind become zero for both.
     """
     p, q = (space.inertia(x, form) for form in (False, True))
     root, back = _roots(p, 0.5)
@@ -178,7 +188,10 @@ def levelled(space: Rotation, x: Float[Tensor, "B D"]) -> Turn:
     d = torch.where(d > limit, d, 0.0)
     up = d.pow(0.25)
     down = torch.where(d > 0, 1 / torch.where(d > 0, up, 1.0), 0.0)
-    return Turn(up[..., None] * w.mT @ back, root @ w * down[..., None, :])
+    there, again = up[..., None] * w.mT @ back, root @ w * down[..., None, :]
+    u, _, vt = torch.linalg.svd(there)
+    unturned = vt.mT @ u.mT  # the map is then symmetric, and the identity where there is nothing to do
+    return Turn(unturned @ there, again @ unturned.mT)
 
 
 def _roots(

@@ -20,9 +20,10 @@ from torchscape.symmetry.example import Call, guess_example
 from torchscape.symmetry.gauge import Gauge, Scaling, Shift, balance, scale_modes
 from torchscape.symmetry.groups import Block, Space, UnitGroup, blocks_and_groups
 from torchscape.symmetry.invariants import Invariants
+from torchscape.symmetry.siblings import with_siblings
 from torchscape.symmetry.spaces import Rotation, directions, log_volume_of_orbit, orthonormal
 from torchscape.symmetry.stabiliser import log_stabiliser
-from torchscape.symmetry.trace import Trace, trace
+from torchscape.symmetry.trace import Trace, outputs_of, trace
 from torchscape.symmetry.verification import verify
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE
@@ -77,6 +78,7 @@ def detect(
         note = f"the module could not be run on the example input ({type(trouble).__name__}: {trouble})"
         return NeuralSymmetry(layout.ndim, notes=(note,))
     blocks, groups = blocks_and_groups(found, layout)
+    blocks, groups = with_siblings(module, layout, blocks, groups, outputs_of(module, layout, example, prefix))
     shifts = _shifts(found, layout) if shift else ()
     return NeuralSymmetry(layout.ndim, groups=groups, blocks=blocks, shifts=shifts, notes=found.notes)
 

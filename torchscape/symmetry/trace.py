@@ -9,19 +9,21 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
+from torchscape.layout import ParameterLayout
 from torchscape.symmetry import indexing, recurrent  # noqa: F401  (they add their rules)
 from torchscape.symmetry.axes import Ledger, Unclear, classes_of_rows
 from torchscape.symmetry.elementwise import Elementwise
 from torchscape.symmetry.example import Call
 from torchscape.symmetry.operations import OPERATIONS, Operations
 from torchscape.symmetry.rules import Label
-from torchscape.types import Tensor
+from torchscape.types import Float, Tensor
 
 __all__ = ["Trace", "trace"]
 
@@ -70,17 +72,44 @@ def trace(
     Raises:
         Exception: whatever ``forward`` raises on this example.
     """
+    example = _as_call(example)
     module = copy.deepcopy(module)
     parameters = dict(module.named_parameters())
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in names and parameter.is_floating_point())
     constants = {id(t): t for t in itertools.chain(parameters.values(), module.buffers())}
     tracer = _Tracer({name: parameters[name] for name in names if name in parameters}, constants)
-    if not isinstance(example, Call):
-        example = Call((), example) if isinstance(example, Mapping) else Call(tuple(example))
     with torch.enable_grad(), tracer:
         output = module(*example.args, **example.kwargs)
     return tracer.finish(output)
+
+
+def outputs_of(
+    module: torch.nn.Module,
+    layout: ParameterLayout,
+    example: Call | Sequence[Any] | Mapping[str, Any],
+    prefix: str = "",
+) -> Callable[[Float[Tensor, "D"]], Float[Tensor, "n"]]:
+    """The outputs of a module on an example, in one row, as a function of its coordinates.
+
+    Arguments as for :func:`trace`; ``prefix`` stands before the names of ``layout`` in those of ``module``.
+    """
+    call, own = _as_call(example), copy.deepcopy(module)
+    like = next(own.parameters())
+
+    @torch.no_grad()
+    def outputs(x: Float[Tensor, "D"]) -> Float[Tensor, "n"]:
+        values = layout.unflatten(x.to(like))
+        made = functional_call(own, {prefix + n: v for n, v in values.items()}, call.args, dict(call.kwargs))
+        return torch.cat([t.flatten().to(like) for t in _tensors_within(made)])
+
+    return outputs
+
+
+def _as_call(example: Call | Sequence[Any] | Mapping[str, Any]) -> Call:
+    if isinstance(example, Call):
+        return example
+    return Call((), example) if isinstance(example, Mapping) else Call(tuple(example))
 
 
 class _Tracer(TorchFunctionMode):
