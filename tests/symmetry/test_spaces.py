@@ -395,3 +395,30 @@ def test_potentials_keep_their_contract(name, l2):
     potential = tsc.ModulePotential(make(), (x, torch.arange(9) % 2), nn.functional.cross_entropy, l2=l2)
     assert potential.symmetry.describe() != "none"
     check_contract(potential, smooth=True)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_same_answers_on_every_device(device, name):
+    one = ALL[name]
+    a, b = one.points(5, 1), one.points(5, 2)
+    for symmetry in (one.symmetry, rotations_only(one)):
+        there = symmetry.distance(a.to(device), b.to(device))
+        assert there.device.type == device.type
+        assert torch.allclose(there.cpu(), symmetry.distance(a, b), rtol=1e-9)
+        for number in (symmetry.log_degeneracy, symmetry.invariants):
+            assert torch.allclose(number(a.to(device)).cpu(), number(a), rtol=1e-8, atol=1e-8)
+        zero = symmetry.zero_modes(a.to(device)).cpu()
+        assert torch.allclose(zero.mT @ zero, symmetry.zero_modes(a).mT @ symmetry.zero_modes(a), atol=1e-8)
+        key = random.fold(3, torch.arange(5, device=device))
+        assert torch.allclose(symmetry.random_image(a.to(device), key).cpu(), symmetry.random_image(a, key.cpu()))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_single_precision(name):
+    one = ALL[name]
+    x = one.points(20, 3).float()
+    symmetry = rotations_only(one)
+    image = symmetry.random_image(x, random.fold(0, torch.arange(20)))
+    assert image.dtype == torch.float32
+    assert (symmetry.distance(x, image) < 1e-2).all()
+    assert symmetry.zero_modes(x).dtype == torch.float32

@@ -186,6 +186,8 @@ def _merged(
     touched = {id(b) for c in carriers for b in (c.blocks if isinstance(c, _Row) else (c.block,))}
     for carrier in carriers:
         if isinstance(carrier, _Row):
+            if len({(block.signs, block.scales, block.copies) for block in carrier.blocks}) > 1:
+                return None  # as where vectors are exchanged with linear forms
             for owners in zip(*(block.owners for block in carrier.blocks), strict=True):
                 if len(set(owners)) == 1:
                     continue
