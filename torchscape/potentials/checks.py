@@ -23,7 +23,14 @@ from torchscape.potentials.objective import Objective, batch_size, describe
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Tensor
 
-__all__ = ["available_device", "causes_of_wrong_gradients", "chosen_symmetry", "refuse_unfit", "tried_out"]
+__all__ = [
+    "available_device",
+    "causes_of_wrong_gradients",
+    "chosen_symmetry",
+    "in_double",
+    "refuse_unfit",
+    "tried_out",
+]
 
 _N_TRIAL = 7  # samples in the trial: enough to split unevenly
 
@@ -39,6 +46,18 @@ def available_device(device: torch.device | str) -> torch.device:
         return devices.find(device)
     except TorchscapeError as error:
         raise PotentialError(str(error)) from None
+
+
+def in_double(potential: Any, x: Float[Tensor, "B D"]) -> Any:
+    """A ``ModulePotential`` in float64, if module and device know that; itself if not."""
+    if potential.dtype == torch.float64:
+        return potential
+    try:
+        double = potential.with_(dtype=torch.float64)
+        double.energy_and_grad(x[:1].double())
+    except (RuntimeError, TypeError, NotImplementedError, PotentialError):
+        return potential
+    return double
 
 
 def available_dtype(dtype: torch.dtype) -> torch.dtype:

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.potentials import checks, initial
 from torchscape.potentials.base import Potential
-from torchscape.potentials.batching import Plan, differentiable_twice
+from torchscape.potentials.batching import Plan
 from torchscape.potentials.data import Samples
 from torchscape.potentials.evaluator import Evaluator
 from torchscape.potentials.inputs import input_preconditioner
 from torchscape.potentials.objective import Objective
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.potentials.probe import refuse_false_symmetry, refuse_wrong_derivatives
+from torchscape.potentials.recognition import recognised
 from torchscape.potentials.selection import ParameterFilter, choose_layout, choose_mask
-from torchscape.potentials.state import copied, copied_to, refuse_other_state
+from torchscape.potentials.state import copied, copied_to, energy_of_constants, refuse_other_state
 from torchscape.symmetry.base import Symmetry
-from torchscape.transfer import moved
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE
 
@@ -290,23 +288,14 @@ class ModulePotential(Potential):
 
     def settings(self) -> Mapping[str, object]:
         """Data, parameters, constants, loss and regularisation; not the code, the dtype, or chunk sizes."""
-        objective = self._evaluator.objective
         coordinates = {*self.layout.names, *self.layout.aliases}
-        state = {name: value for name, value in objective.module.state_dict().items() if name not in coordinates}
         return {
             "ndim": self.ndim,
-            "data": self._samples.digest(),
             "names": list(self.layout.names),
             "shapes": [list(shape) for shape in self.layout.shapes],
-            "constants": {
-                name: value.float() if value.is_floating_point() else value
-                for name, value in moved(state, HOST).items()
-            },
-            "parts": {name: type(part).__name__ for name, part in objective.module.named_modules()},
-            "loss": objective.name,
-            "reduction": objective.reduction,
             "l2": float(self._l2),
             "regularised": self._mask.bool().cpu() if self._l2 else None,
+            **self._evaluator.objective.settings(coordinates),
         }
 
     # --- what a minimiser may know beforehand ------------------------------------------------------------
@@ -340,31 +329,14 @@ class ModulePotential(Potential):
         self._symmetry = symmetry
 
     def _detected(self) -> Symmetry:
-        from torchscape.symmetry.neural import detect
-
-        objective = self._evaluator.objective
-        example = objective.example()
-        if example is None:  # the loss uses parts of the module: it is followed itself
-            batch, _ = next(iter(objective.chunks(2)))
-            proposed = detect(objective, self.layout, (batch,), shift=True, prefix="module.")
-        else:
-            proposed = detect(objective.module, self.layout, example, shift=True)
         few = self.on(range(min(self.n_samples, _N_VERIFY))) if self._samples.separable else self
 
         def energy(x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
             return few.energy(x.to(self.device)).to(HOST)
 
         # The host makes the images, and the device sees them once.
-        found = proposed.verified(energy, self.initial.to(HOST) + 0.3 * self._noise(4, HOST))
-        # That regularisation breaks rescalings is as it should be; anything else is news to the user.
-        lost = [note for note in found.notes[len(proposed.notes) :] if not (self._l2 and "l2" in note)]
-        if lost:
-            warnings.warn(
-                f"not every symmetry of the module is one of its loss: {'; '.join(lost)}. Pass symmetry=... to "
-                f"say which hold, or symmetry=None for none",
-                stacklevel=4,
-            )
-        return found
+        x = self.initial.to(HOST) + 0.3 * self._noise(4, HOST)
+        return recognised(self._evaluator.objective, self.layout, energy, x, regularised=bool(self._l2))
 
     # --- helpers ---------------------------------------------------------------------------------------
 
@@ -379,24 +351,13 @@ class ModulePotential(Potential):
         x = torch.cat([self.initial + noise, self.sample(1, seed=1) + noise[:1]])
         parts = {name: self.layout.coordinates(name) for name in self.layout.names}
         causes = checks.causes_of_wrong_gradients(self._evaluator.objective.module)
-        precise = few._in_double(x)
+        precise = checks.in_double(few, x)
         for tried in (precise, precise._few(_N_ROUGH)):
             at = x.to(tried.dtype)
             if refuse_wrong_derivatives(tried, at, "check=False", parts=parts, causes=causes):
                 break
         if self._symmetry is not None:
             refuse_false_symmetry(few, x)
-
-    def _in_double(self, x: Float[Tensor, "B D"]) -> ModulePotential:
-        """The potential in float64, if module and device know that."""
-        if self.dtype == torch.float64:
-            return self
-        try:
-            double = self.with_(dtype=torch.float64)
-            double.energy_and_grad(x[:1].double())
-        except (RuntimeError, TypeError, NotImplementedError, PotentialError):
-            return self
-        return double
 
     def _few(self, most: int) -> ModulePotential:
         """The potential on so many samples at most, evenly spread."""
@@ -409,16 +370,10 @@ class ModulePotential(Potential):
             return self
 
     def _refuse_other_state(self, module: nn.Module, remedy: str) -> None:
-        few = self._few(_N_VERIFY)._evaluator
-
-        def energy(constants: Mapping[str, Tensor]) -> Tensor:
-            params = {f"module.{name}": value for name, value in self.layout.unflatten(self.initial[0]).items()}
-            params |= {f"module.{name}": value for name, value in constants.items()}
-            batch = next(iter(few.objective.samples.chunks(_N_VERIFY)))
-            with torch.enable_grad(), differentiable_twice():
-                return functional_call(few.objective, params, (batch,)).detach()
-
-        refuse_other_state(self._evaluator.objective.module, module, self.layout, energy, remedy)
+        few = self._few(_N_VERIFY)._evaluator.objective
+        batch = next(iter(few.samples.chunks(_N_VERIFY)))
+        energy = energy_of_constants(few, self.layout, self.initial[0], batch)
+        refuse_other_state(few.module, module, self.layout, energy, remedy)
 
     @property
     def _samples(self) -> Samples:

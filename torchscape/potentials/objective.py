@@ -86,6 +86,20 @@ class Objective(nn.Module):
         other._modules = {**self._modules, "module": copied(self.module)}
         return recorded_call(other.module, lambda: other(batch))
 
+    def settings(self, coordinates: set[str]) -> dict[str, object]:
+        """What decides the energy beside the parameters of these names: data, constants, loss; not the code."""
+        state = {name: value for name, value in self.module.state_dict().items() if name not in coordinates}
+        return {
+            "data": self.samples.digest(),
+            "constants": {
+                name: value.float() if value.is_floating_point() else value
+                for name, value in moved(state, HOST).items()
+            },
+            "parts": {name: type(part).__name__ for name, part in self.module.named_modules()},
+            "loss": self.name,
+            "reduction": self.reduction,
+        }
+
     def on(self, samples: Samples) -> Objective:
         """The same objective with other samples."""
         other = copy.copy(self)  # shares module and loss

@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from torchscape.errors import PotentialError
 from torchscape.layout import ParameterLayout
+from torchscape.potentials.batching import differentiable_twice
 from torchscape.transfer import moved
-from torchscape.types import Tensor
+from torchscape.types import Float, Tensor
 
-__all__ = ["constants", "copied", "copied_to", "refuse_other_state"]
+__all__ = ["constants", "copied", "copied_to", "energy_of_constants", "refuse_other_state"]
 
 
 def copied(module: nn.Module) -> nn.Module:
@@ -93,3 +95,17 @@ def _equal(value: Tensor, mine: Tensor, dtype: torch.dtype) -> bool:
         return torch.equal(value, mine)
     eps = max(torch.finfo(t).eps for t in (value.dtype, dtype) if t.is_floating_point)
     return torch.allclose(value, mine, rtol=4 * eps, atol=0.0, equal_nan=True)
+
+
+def energy_of_constants(
+    objective: nn.Module, layout: ParameterLayout, x: Float[Tensor, "D"], batch: object
+) -> Callable[[Mapping[str, Tensor]], Tensor]:
+    """The loss of one batch at x as a function of what is no coordinate (buffers, frozen parameters), by name."""
+
+    def energy(constants: Mapping[str, Tensor]) -> Tensor:
+        params = {f"module.{name}": value for name, value in layout.unflatten(x).items()}
+        params |= {f"module.{name}": value for name, value in constants.items()}
+        with torch.enable_grad(), differentiable_twice():
+            return functional_call(objective, params, (batch,)).detach()
+
+    return energy

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import torch
 
-from torchscape.symmetry.axes import Axis, Unclear, length
+from torchscape.symmetry.factors import Axis, Unclear, length
 from torchscape.symmetry.operations import OPERATIONS, Operations
 from torchscape.symmetry.rules import Label
 from torchscape.types import Tensor

@@ -17,8 +17,9 @@ from torchscape.symmetry.action import Action, actions_of
 from torchscape.symmetry.alignment import closest_image, known_order
 from torchscape.symmetry.base import Symmetry
 from torchscape.symmetry.example import Call, guess_example
+from torchscape.symmetry.freedom import blocks_and_groups
 from torchscape.symmetry.gauge import Gauge, Scaling, Shift, balance, scale_modes
-from torchscape.symmetry.groups import Block, Space, UnitGroup, blocks_and_groups
+from torchscape.symmetry.groups import Block, Space, UnitGroup
 from torchscape.symmetry.invariants import Invariants
 from torchscape.symmetry.siblings import with_siblings
 from torchscape.symmetry.spaces import Rotation, directions, log_volume_of_orbit, orthonormal

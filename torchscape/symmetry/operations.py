@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from torchscape.symmetry.axes import Axis, Charge, Ledger, Unclear, length
+from torchscape.symmetry.axes import Ledger
+from torchscape.symmetry.factors import Axis, Charge, Unclear, length
 from torchscape.symmetry.rules import Label, Rules, reduced_dims
 from torchscape.types import Tensor
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from torchscape.symmetry.axes import Unclear
+from torchscape.symmetry.factors import Unclear
 from torchscape.symmetry.operations import OPERATIONS, Operations
 from torchscape.symmetry.rules import Label
 from torchscape.types import Tensor

@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Sequence
 
-from torchscape.symmetry.axes import Axis, Charge, Factor, Ledger, Sum, Unclear, length
+from torchscape.symmetry.axes import Ledger
+from torchscape.symmetry.factors import Axis, Charge, Factor, Sum, Unclear, length
 
 __all__ = ["Label", "Rules"]
 

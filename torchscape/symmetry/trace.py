@@ -18,9 +18,10 @@ from torch.overrides import TorchFunctionMode
 
 from torchscape.layout import ParameterLayout
 from torchscape.symmetry import indexing, recurrent  # noqa: F401  (they add their rules)
-from torchscape.symmetry.axes import Ledger, Unclear, classes_of_rows
+from torchscape.symmetry.axes import Ledger, classes_of_rows
 from torchscape.symmetry.elementwise import Elementwise
 from torchscape.symmetry.example import Call
+from torchscape.symmetry.factors import Unclear
 from torchscape.symmetry.operations import OPERATIONS, Operations
 from torchscape.symmetry.rules import Label
 from torchscape.types import Float, Tensor
