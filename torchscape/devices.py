@@ -19,9 +19,8 @@ from torchscape.errors import TorchscapeError
 from torchscape.types import Tensor
 
 __all__ = [
-    "HOST", "accelerator_name", "asking_is_free", "empty_cache", "find", "fork_rng", "free_memory", "has_streams",
-    "holds_numbers",
-    "is_host", "synchronise", "total_memory",
+    "HOST", "accelerator_name", "asking_is_free", "empty_cache", "expand", "find", "fork_rng", "free_memory",
+    "has_streams", "holds_numbers", "is_host", "synchronise", "total_memory",
 ]  # fmt: skip
 
 HOST = torch.device("cpu")
@@ -82,6 +81,23 @@ def find(device: torch.device | str) -> torch.device:
         names = f"{device.type}:0" + (f" to {device.type}:{n - 1}" if n > 1 else "")
         raise TorchscapeError(f"there is no {str(device)!r}, this machine has {n} {kind} device(s): use {names}")
     return device
+
+
+def expand(names: torch.device | str) -> list[torch.device]:
+    """The device of that name, or all of a kind: "cuda:all".
+
+    Raises:
+        TorchscapeError: if this machine has none.
+
+    Example:
+        >>> expand("cpu")
+        [device(type='cpu')]
+    """
+    kind, _, rest = str(names).partition(":")
+    if rest != "all":
+        return [find(names)]
+    first = find(f"{kind}:0")
+    return [torch.device(kind, number) for number in range(_call(_module(first), "device_count", 1))]
 
 
 def total_memory(device: torch.device | str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 
 import torchscape as tsc
 from torchscape.explore import Divisible, Found, Task
+from torchscape.explore.crew import Crew, Member
+from torchscape.explore.on_ray import _Desk
 from torchscape.potentials.base import Potential
 
 
@@ -85,6 +88,50 @@ class Cutting:
                 yield task.joined(found)
             else:
                 yield task.run(potential)
+
+
+class Desks(Crew):
+    """Workers in threads of this process, between the letterboxes that actors of Ray have."""
+
+    def __init__(self, workers: int) -> None:
+        super().__init__()
+        self.threads, self._workers = 1, workers
+
+    @property
+    def workers(self) -> int:
+        return self._workers
+
+    def hired(self) -> Member:
+        return _AtDesk()
+
+    def heard(self, members, seconds):
+        until = time.monotonic() + seconds
+        while not (loud := [member for member in members if member.has_said_something]):
+            if time.monotonic() >= until:
+                break
+            time.sleep(0.005)
+        return loud
+
+
+class _AtDesk(Member):
+    def __init__(self) -> None:
+        super().__init__()
+        self.desk, self.letters, self.n_posted = _Desk(1), [], 0
+
+    def post(self, message) -> None:
+        self.desk.post(self.n_posted, message)
+        self.n_posted += 1
+
+    @property
+    def has_said_something(self) -> bool:
+        self.letters += self.desk.hear(0.0)
+        return bool(self.letters)
+
+    def receive(self):
+        return pickle.loads(self.letters.pop(0))
+
+    def end(self) -> str:
+        return "it was told to"
 
 
 class Recording:

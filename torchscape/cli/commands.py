@@ -26,7 +26,12 @@ def explore(arguments: argparse.Namespace) -> int:
     """Run the chosen strategies on a potential, into a landscape file."""
     from torchscape.cli.spec import choose
 
-    chosen = choose(arguments.spec, device=arguments.device, dtype=arguments.dtype)
+    device, executor = arguments.device, arguments.executor
+    if device is not None and device.endswith(":all"):
+        if executor is not None:
+            raise TorchscapeError(f"--device {device} says who runs the searches: leave --executor {executor} out")
+        device, executor = f"{device.removesuffix(':all')}:0", device
+    chosen = choose(arguments.spec, device=device, dtype=arguments.dtype)
     from torchscape.explore import Budget, integrate_paths
     from torchscape.explore import explore as run
 
@@ -38,7 +43,7 @@ def explore(arguments: argparse.Namespace) -> int:
             report = run(
                 landscape,
                 chosen.potential,
-                executor=arguments.executor,
+                executor=executor,
                 strategies=_strategies(arguments, chosen.suggested),
                 seed=arguments.seed,
                 budget=budget,

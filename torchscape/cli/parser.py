@@ -33,6 +33,7 @@ examples:
   torchscape explore himmelblau --db h.db --seed 1 --max-quenches 500
   torchscape explore my_model.py:potential --db run.db --strategy connect --neighbours 12
   torchscape explore lj7 --db lj7.db --strategy basin-hopping,connect,climb --searches 500
+  torchscape explore digits --db digits.db --executor processes
 
 Running the same command again continues where the last one stopped; Ctrl-C or SIGTERM at any moment keeps
 everything found so far. The file belongs to one potential: another one is refused. While it is written, copy it
@@ -135,16 +136,18 @@ def _explore(commands) -> None:
 def _how_to_compute(where: argparse._ArgumentGroup) -> None:
     where.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
     where.add_argument(
-        "--device", metavar="NAME", help="cpu, cuda, cuda:1 ... (default: as the potential is built)"
+        "--device",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1 ..., or cuda:all for a worker on each (default: as the potential is built)",
     )
     where.add_argument(
         "--dtype", choices=["float32", "float64"], help="precision (default: as the potential is built)"
     )
     where.add_argument(
         "--executor",
-        default="in-process",
         metavar="WHO",
-        help="who runs the searches: in-process (default), processes (one for each core), processes:N",
+        help="who runs the searches: in-process (default), processes (one for each core), processes:N, ray (the "
+        "cluster of RAY_ADDRESS, or all cores of this machine), ray:ADDRESS",
     )
 
 

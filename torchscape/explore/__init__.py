@@ -18,6 +18,7 @@ from torchscape.explore.connect import ConnectMinima
 from torchscape.explore.contract import check_executor, check_strategy
 from torchscape.explore.executors import Executor, InProcess
 from torchscape.explore.moves import Gaussian, Mixture, Move, PerLayer, Restart, Uniform
+from torchscape.explore.on_ray import RayExecutor
 from torchscape.explore.paths import integrate_paths
 from torchscape.explore.processes import Processes
 from torchscape.explore.report import ExploreReport
@@ -43,6 +44,7 @@ __all__ = [
     "Move",
     "PerLayer",
     "Processes",
+    "RayExecutor",
     "Restart",
     "Round",
     "StationarySearch",

@@ -106,7 +106,8 @@ class BasinHopping(Strategy):
         hops, several = self._hops(walkers), self.round_hops or min(5, max(1, _ROUND // walkers))
         if done >= hops:
             return None
-        return Round([Hops(self, dict(state), until=min(done + several, hops))])
+        until = min(done + several, hops)
+        return Round([Hops(self, dict(state), until, then=min(until + several, hops))])
 
     def absorb(
         self, landscape: Landscape | None, state: State, round: Round, found: Sequence[Found], ids: Any
@@ -128,12 +129,13 @@ def walkers_for(potential: Potential) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Hops:
-    """Walkers, from number ``first`` on, from where they stand to hop ``until``."""
+    """Walkers, from number ``first`` on, from where they stand to hop ``until``; in the next round to ``then``."""
 
     settings: BasinHopping
     state: dict[str, Any]
     until: int
     first: int = 0
+    then: int = 0
     kind = "hops"
 
     @property
@@ -149,6 +151,11 @@ class Hops:
     def joined(self, found: Sequence[Found]) -> Found:
         rows = blocks(self.n_rows, len(found))
         return joined_walkers(self.state, self.until, found, [torch.arange(row.start, row.stop) for row in rows])
+
+    def onward(self, found: Found) -> Hops | None:
+        """What these walkers do next, whatever others find."""
+        state = {**self.state, **found.state}
+        return dataclasses.replace(self, state=state, until=self.then) if self.then > self.until else None
 
     def run(self, potential: Potential) -> Found:
         walk = _Walk(self.settings, potential, self.state, self.until, self.first)

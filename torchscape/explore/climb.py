@@ -11,7 +11,7 @@ import torch
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.explore.strategy import Round, State, Strategy
-from torchscape.explore.tasks import Found, blocks, joined_saddles
+from torchscape.explore.tasks import Found, Task, blocks, joined_saddles
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Follow, ModesAndRandom, climb
@@ -101,7 +101,14 @@ class ClimbFromMinima(Strategy):
         x = landscape.minima(chosen, device=HOST).x
         return Round([Climbs(x, key, before, self.directions, self.refine, self.tol)], {"ids": chosen})
 
+    def foresee(self, landscape: Landscape, potential: Potential, state: State, round: Round) -> Sequence[Task]:
+        next = self.propose(landscape, potential, self._after(landscape, state, round))
+        return () if next is None else next.tasks
+
     def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
+        return self._after(landscape, state, round)
+
+    def _after(self, landscape: Landscape, state: State, round: Round) -> State:
         chosen = round.detail["ids"]
         climbed = _counts(state["climbed"], torch.arange(max(int(chosen.max()) + 1, len(state["climbed"]))))
         climbed += torch.bincount(chosen, minlength=len(climbed))

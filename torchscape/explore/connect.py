@@ -11,7 +11,7 @@ import torch
 from torchscape.devices import HOST
 from torchscape.explore.neighbours import Tried, missing_links, nearest, others, shortest_per_component
 from torchscape.explore.strategy import Round, State, Strategy
-from torchscape.explore.tasks import Found, blocks, joined_saddles
+from torchscape.explore.tasks import Found, Task, blocks, joined_saddles
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow, connect
@@ -91,7 +91,19 @@ class ConnectMinima(Strategy):
         left = {"queue": queue, "rounds": rounds + 1}
         return self._round(landscape, pairs, attempt, left) if len(pairs) else None
 
+    def foresee(self, landscape: Landscape, potential: Potential, state: State, round: Round) -> Sequence[Task]:
+        left = round.detail["left"]
+        next = (
+            self.propose(landscape, potential, self._after(landscape, state, round))
+            if len(left["queue"])
+            else None
+        )
+        return () if next is None else next.tasks
+
     def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
+        return self._after(landscape, state, round)
+
+    def _after(self, landscape: Landscape, state: State, round: Round) -> State:
         known = landscape.minimum_ids()
         n_seen = int(known.max()) + 1 if len(known) else 0
         return {**round.detail["left"], "n_seen": n_seen, "done": state["done"] + len(round.detail["pairs"])}

@@ -1,4 +1,4 @@
-"""Executors run tasks: one after the other on the potential's own device, or in several processes."""
+"""Executors run tasks: one after the other here, in several processes, or on a cluster."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from torchscape.errors import OptionError
+from torchscape.explore.on_ray import RayExecutor
 from torchscape.explore.processes import Processes
 from torchscape.explore.tasks import Found, Task
 from torchscape.potentials.base import Potential
@@ -15,7 +16,7 @@ from torchscape.potentials.base import Potential
 __all__ = ["Executor", "InProcess", "choose_executor"]
 
 
-_EXECUTORS = "give 'in-process', 'processes', 'processes:4', or an Executor"
+_EXECUTORS = "give 'in-process', 'processes', 'processes:4', 'cuda:all', 'ray', 'ray:ADDRESS', or an Executor"
 
 
 @runtime_checkable
@@ -39,7 +40,9 @@ def choose_executor(executor: Executor | str | None) -> Iterator[Executor]:
     """The executor that was asked for. What is made here ends with the block.
 
     Args:
-        executor: one; or "in-process", "processes" (one for each core) or "processes:N"; None for "in-process".
+        executor: one; or "in-process", "processes" (one for each core) or "processes:N"; "cuda:all" for a process
+            for each device of the kind; "ray" (the cluster of RAY_ADDRESS, or one of this machine's own) or
+            "ray:ADDRESS"; None for "in-process".
 
     Raises:
         OptionError: for another word.
@@ -59,6 +62,12 @@ def choose_executor(executor: Executor | str | None) -> Iterator[Executor]:
         yield InProcess()
     elif kind == "processes" and (number.isdecimal() or not colon):
         with Processes(int(number) if colon else None) as processes:
+            yield processes
+    elif kind == "ray" and (number or not colon):
+        with RayExecutor(address=number or None) as cluster:
+            yield cluster
+    elif number == "all":
+        with Processes(devices=f"{kind}:all") as processes:
             yield processes
     else:
         raise OptionError(f"executor={executor!r}; {_EXECUTORS}")

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import pickle
 import sys
 import sysconfig
-from multiprocessing.connection import Connection
+from contextvars import ContextVar
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import torch
+
+from torchscape.devices import HOST, is_host
 from torchscape.errors import TorchscapeError
+from torchscape.types import Tensor
 
-__all__ = ["Closed", "packed", "receive", "register_scripts", "send"]
+__all__ = ["Channel", "Closed", "packed", "receive", "register_scripts", "send", "unpacked", "versions"]
+
+
+@runtime_checkable
+class Channel(Protocol):
+    """A connection of :mod:`multiprocessing`, or what stands for one."""
+
+    def send_bytes(self, buf: bytes, /) -> None: ...
+
+    def recv_bytes(self) -> bytes: ...
 
 
 class Closed(Exception):
@@ -23,6 +38,8 @@ class Closed(Exception):
 def packed(message: object, what: str) -> bytes:
     """An object as bytes for another process: by ``cloudpickle`` where it is installed, else by ``pickle``.
 
+    Tensors of a device travel as those of the host, and say where they were.
+
     Args:
         message: anything.
         what: it is, for the error.
@@ -31,17 +48,65 @@ def packed(message: object, what: str) -> bytes:
         TorchscapeError: if it cannot be sent.
     """
     try:
-        import cloudpickle
+        from cloudpickle import CloudPickler as Pickler
+
+        remedy = "define it in a module"
     except ImportError:
-        cloudpickle = None
+        from pickle import Pickler
+
+        remedy = "install cloudpickle"
+
+    class Packer(Pickler):  # type: ignore[misc]  # one of a library without types
+        def reducer_override(self, one: Any) -> Any:
+            if isinstance(one, torch.device):
+                return _device, (str(one),)
+            if type(one) in (Tensor, torch.nn.Parameter) and not is_host(one.device) and one.grad_fn is None:
+                there = (str(one.device), type(one) is torch.nn.Parameter, one.requires_grad)
+                return _tensor, (one.detach().to(HOST), *there)
+            override = getattr(super(), "reducer_override", None)
+            return NotImplemented if override is None else override(one)
+
+    data = io.BytesIO()
     try:
-        if cloudpickle is None:
-            return pickle.dumps(message)
-        sent: bytes = cloudpickle.dumps(message)
+        Packer(data).dump(message)
     except Exception as error:
-        remedy = "install cloudpickle" if cloudpickle is None else "define it in a module"
         raise TorchscapeError(f"{what} cannot be sent to another process ({error}): {remedy}") from error
-    return sent
+    return data.getvalue()
+
+
+def unpacked(data: bytes, device: str | None = None) -> Any:
+    """What was packed; what lay on a device lies on ``device`` then, if one is given."""
+    token = _here.set(device)
+    try:
+        return pickle.loads(data)
+    finally:
+        _here.reset(token)
+
+
+_here: ContextVar[str | None] = ContextVar("here", default=None)
+
+
+def _device(name: str) -> torch.device:
+    here = _here.get()
+    return torch.device(name if here is None or is_host(name) else here)
+
+
+def _tensor(values: Tensor, name: str, is_parameter: bool, requires_grad: bool) -> Tensor:
+    values = values.to(_device(name))
+    if is_parameter:
+        return torch.nn.Parameter(values, requires_grad)
+    return values.requires_grad_(requires_grad)
+
+
+def versions() -> dict[str, str]:
+    """Of what decides whether two machines understand each other, and find the same."""
+    return {"torchscape": _version(), "torch": torch.__version__.partition("+")[0]}
+
+
+def _version() -> str:
+    with contextlib.suppress(PackageNotFoundError):  # run from its source
+        return version("torchscape")
+    return "(not installed)"
 
 
 def register_scripts() -> None:
@@ -80,7 +145,7 @@ def _leads_to(finder: Any, name: str, path: Path) -> bool:
     return found is not None and found.origin is not None and Path(found.origin).resolve() == path
 
 
-def send(connection: Connection, data: bytes) -> None:
+def send(connection: Channel, data: bytes) -> None:
     """Bytes of an object, as :func:`packed` makes them.
 
     Raises:
@@ -92,7 +157,7 @@ def send(connection: Connection, data: bytes) -> None:
         raise Closed from error
 
 
-def receive(connection: Connection) -> Any:
+def receive(connection: Channel) -> Any:
     """The next object.
 
     Raises:

@@ -16,6 +16,7 @@ from torchscape.explore import curvatures
 from torchscape.explore.arguments import checked_arguments
 from torchscape.explore.bar import TurnBar
 from torchscape.explore.budget import Budget
+from torchscape.explore.crew import Crew
 from torchscape.explore.executors import Executor, choose_executor
 from torchscape.explore.invariances import find_invariances
 from torchscape.explore.kept import Kept, Pace
@@ -70,8 +71,9 @@ def explore(
         seed: decides every random number.
         budget: limits for this call.
         executor: who runs the tasks: an object such as :class:`InProcess` (the default) or
-            :class:`~torchscape.explore.Processes`, or "processes" for all cores of this machine, "processes:4" for
-            four of them.
+            :class:`~torchscape.explore.Processes` or :class:`~torchscape.explore.RayExecutor`; or "processes" for
+            all cores of this machine, "processes:4" for four of them, "cuda:all" for all devices of a kind, "ray"
+            and "ray:ADDRESS" for a cluster.
         progress: show progress bars.
         check: try the derivatives and the symmetry of a potential of your own first, once for each potential (see
             :func:`~torchscape.potentials.probe.probe`): about 40 gradients of single rows.
@@ -144,6 +146,9 @@ class _Loop:
                 landscape.finish_run(run, "failed")
             landscape.fold()
             raise
+        finally:
+            if isinstance(self.executor, Crew):
+                self.executor.rest()
         landscape.finish_run(run, status)
         landscape.fold()
         if status == "complete":
@@ -204,6 +209,8 @@ class _Loop:
                     bar.show(state)
                 n_rounds += 1
                 with Kept(self.landscape, f"{key}/{n_rounds}", self.pace).open(self.watch, bar.ended) as kept:
+                    if isinstance(self.executor, Crew):
+                        self.executor.foresee(strategy.foresee(self.landscape, self.potential, state, round))
                     # What follows is bookkeeping, for the host: one copy for all that a task has found.
                     results = [found.to(HOST) for found in self.executor.run(self.potential, round.tasks)]
                     state = self._commit(strategy, key, n_rounds, round, results, state, kept)

@@ -11,7 +11,7 @@ import torch
 
 from torchscape import random
 from torchscape.explore.strategy import Round, State, Strategy
-from torchscape.explore.tasks import Found, blocks, joined_saddles
+from torchscape.explore.tasks import Found, Task, blocks, joined_saddles
 from torchscape.landscape import Landscape
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
@@ -88,8 +88,15 @@ class StationarySearch(Strategy):
         n_aims = min(len(landscape.counts_by_index()) + 1, potential.ndim + 1)
         return Round([Searches(seed, first, first + n, n_aims, search)])
 
+    def foresee(self, landscape: Landscape, potential: Potential, state: State, round: Round) -> Sequence[Task]:
+        next = self.propose(landscape, potential, self._after(landscape, state, round))
+        return () if next is None else next.tasks
+
     def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
-        n = found[0].n_quenches
+        return self._after(landscape, state, round)
+
+    def _after(self, landscape: Landscape, state: State, round: Round) -> State:
+        n = sum(task.n_rows for task in round.tasks if isinstance(task, Searches))
         n_known = sum(landscape.counts_by_index())
         since_new = state["since_new"] + n if n_known == state["n_known"] else 0
         return {**state, "done": state["done"] + n, "n_known": n_known, "since_new": since_new}

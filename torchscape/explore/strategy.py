@@ -62,6 +62,11 @@ class Strategy:
         """The next round, or None when there is nothing left to do."""
         raise NotImplementedError
 
+    def foresee(self, landscape: Landscape, potential: Potential, state: State, round: Round) -> Sequence[Task]:
+        """Tasks that the round after ``round`` will probably consist of, whatever this one finds: workers that
+        have nothing else to do begin with them. A guess decides nothing, and a wrong one costs time only."""
+        return ()
+
     def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
         """The state after a round. ``ids`` holds, per task, the ids its points got (see :mod:`.run`)."""
         raise NotImplementedError

@@ -1,6 +1,7 @@
 """A worker: a process of its own that runs parts of tasks, and says what has ended of them.
 
-Run by :class:`~torchscape.explore.processes.Processes` with a socket to the exploration. It ends with it.
+Run by :class:`~torchscape.explore.processes.Processes` with a socket to the exploration, or by
+:class:`~torchscape.explore.on_ray.RayExecutor` in an actor with letterboxes. It ends with the exploration.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,7 +23,7 @@ import torch
 
 from torchscape.devices import HOST
 from torchscape.errors import TorchscapeError
-from torchscape.explore.messages import Closed, receive, send
+from torchscape.explore.messages import Channel, Closed, receive, send, unpacked, versions
 from torchscape.optimise.ledger import Ledger, keeping
 from torchscape.stopwatch import Stopped, Stopwatch, running
 
@@ -36,24 +38,25 @@ _MUCH = 1 << 26  # bytes of rows that still run, beyond which they are sent at a
 class _Watch(Stopwatch):
     """Stops when the exploration says so."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.is_told = False
+    part = -1  # that runs
+    stopped = -2  # that is to be stopped
 
     def is_over(self) -> bool:
-        return self.is_told
+        return self.part == self.stopped
 
 
 class Worker:
     """What it knows of the exploration, and what it has to tell."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
+    def __init__(self, connection: Channel, threads: int) -> None:
+        self.connection, self.threads = connection, threads
         self.tasks: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.watch = _Watch()
         self.watch.on_look, self.watch.on_ended = self.look, self.ended
-        self.potential: Any = None
+        self.data, self.potential, self.device = b"", None, None  # the potential is made when it is needed
         self.ledger, self.round = Ledger(), -1
+        self.n_going = 0  # entries of what ran, when that was told last
+        self.is_ahead = False  # whether what runs now is for a round to come
         self.counts: dict[str, int] = {}
         self.told = self.counted = time.monotonic()
 
@@ -63,42 +66,67 @@ class Worker:
             while True:
                 kind, *rest = receive(self.connection)
                 if kind == "stop":
-                    self.watch.is_told = True
+                    self.watch.stopped = rest[0]
                 else:
                     self.tasks.put((kind, *rest))
         os._exit(0)
 
     def work(self) -> None:
+        torch.set_num_threads(self.threads)  # of this thread
+        send(self.connection, pickle.dumps(("ready", versions())))
         while True:
             kind, *rest = self.tasks.get()
             if kind == "path":
                 sys.path[:] = rest[0]
+            elif kind == "device":
+                self.device = rest[0]
             elif kind == "potential":
-                self.potential = pickle.loads(rest[0])
+                self.data, self.potential = rest[0], None
             elif kind == "round":
                 number, entries, going = rest
                 self.ledger, self.round = Ledger(entries, going), number
-                self.watch.is_told = False
             elif kind == "part":
                 self.run(*rest)
             elif kind == "tell":
                 self.tell(at_a_stop=True)
                 send(self.connection, pickle.dumps(("told",)))
 
-    def run(self, number: int, data: bytes) -> None:
+    def run(self, number: int, is_ahead: bool, data: bytes) -> None:
         """One part, and the answer to it."""
+        self.tell()
+        self.is_ahead, self.watch.part = is_ahead, number
+        answer: tuple[Any, ...] = ("stopped",)
+        began = time.monotonic()
         try:
-            part = pickle.loads(data)
-            with keeping(self.ledger), running(self.watch):
-                found = part.run(self.potential).to(HOST)
+            with warnings.catch_warnings(record=True) as heard:
+                warnings.simplefilter("default")
+                found = self.found(data)
             self.count(at_once=True)
-            self.look(_SOON)
-            answer: tuple[Any, ...] = ("found", number, found)
+            self.warn(heard)
+            self.look(0.0 if is_ahead else _SOON)
+            answer = ("found", None if is_ahead else found)
         except Stopped:
-            answer = ("stopped", number)
+            self.tell(at_a_stop=True)
         except Exception as error:
-            answer = ("failed", number, *_describe_error(error))
-        send(self.connection, pickle.dumps(answer))
+            answer = ("failed", *_describe_error(error))
+        self.is_ahead, self.watch.part = False, -1
+        kind, *rest = answer
+        send(self.connection, pickle.dumps((kind, number, time.monotonic() - began, *rest)))
+
+    def found(self, data: bytes) -> Any:
+        """What a part finds, on the host."""
+        if self.potential is None:
+            self.potential = unpacked(self.data, self.device)
+        part = unpacked(data, self.device)
+        with keeping(self.ledger), running(self.watch):
+            return part.run(self.potential).to(HOST)
+
+    def warn(self, heard: list[warnings.WarningMessage]) -> None:
+        """Hand on what was warned of: the exploration says it."""
+        if heard:
+            told = [(str(one.message), one.category, one.filename, one.lineno) for one in heard]
+            with contextlib.suppress(pickle.PicklingError, AttributeError):  # of a class that cannot be sent
+                send(self.connection, pickle.dumps(("warned", told)))
 
     def look(self, every: float = _EVERY) -> None:
         if time.monotonic() - self.told >= every:
@@ -111,9 +139,13 @@ class Worker:
         n_bytes = sum(column.nbytes for entry in going for column in entry.columns.values())
         if n_bytes > _MUCH and not at_a_stop:
             going = ()
-        send(self.connection, pickle.dumps(("kept", self.round, entries, going)))
+        if entries or going or self.n_going:
+            send(self.connection, pickle.dumps(("kept", self.round, self.is_ahead, entries, going)))
+        self.n_going = len(going)
 
     def ended(self, kind: str, n: int) -> None:
+        if self.is_ahead:  # counted when they are asked for
+            return
         self.counts[kind] = self.counts.get(kind, 0) + n
         self.count()
 
@@ -140,11 +172,9 @@ def main(socket: int, threads: int) -> None:
     """Work for the exploration at the other end of a socket until it is gone."""
     for number in (signal.SIGINT, signal.SIGTERM):  # they are for the exploration, which tells its workers
         signal.signal(number, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    worker = Worker(Connection(socket))
+    worker = Worker(Connection(socket), threads)
     threading.Thread(target=worker.listen, daemon=True).start()
     with contextlib.suppress(Closed):
-        send(worker.connection, pickle.dumps(("ready",)))
         worker.work()
 
 

@@ -96,6 +96,11 @@ class Ledger:
         """Whether anything was noted or received since the last :meth:`written`."""
         return bool(self._notes or self._received)
 
+    @property
+    def known(self) -> list[Entry]:
+        """Everything that was written or received; what was noted since the last :meth:`written` is not in it."""
+        return [*self.entries, *self._received]
+
     def note(
         self, kind: str, what: str, starts: tuple[Tensor, ...], results: Any, rows: Int[Tensor, "K"] | None = None
     ) -> None:

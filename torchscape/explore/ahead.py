@@ -1,0 +1,68 @@
+"""What workers compute ahead of the next round, while the last parts of this one run elsewhere.
+
+A round is proposed when the one before it is committed: until then a worker for whom nothing is left would wait
+for the slowest. Instead it gets what the next round will *probably* ask for: tasks that the strategy foresees
+(:meth:`~torchscape.explore.Strategy.foresee`), or those with which a part goes on by itself (``onward`` of a
+task: a walker's next hops). What ends there is known by the bytes of its inputs, as all that a ledger holds. So
+nothing is decided by it: the next round is proposed as ever, from what was committed, and finds that some rows are
+known already. A wrong guess costs the time of workers that had nothing to do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from torchscape.explore.tasks import Found, Task
+from torchscape.optimise.ledger import Entry
+
+__all__ = ["Ahead", "Part"]
+
+
+@dataclasses.dataclass(eq=False)
+class Part:
+    """Of task number ``task`` of a round; of none, where it is computed ahead of its round.
+
+    ``number`` is its own: no other part that the same workers get has it.
+    """
+
+    task: int
+    work: Task
+    n_rows: int
+    number: int
+    is_ahead: bool = False
+    found: Found | None = None
+    n_deaths: int = 0
+    began: float = 0.0
+    fate: str = ""  # how the last worker of a part ended that has killed too many of them
+
+
+@dataclasses.dataclass
+class Ahead:
+    """Work for who has nothing else to do, and what has come of it.
+
+    Attributes:
+        foreseen: tasks for the next round that is opened; None if whoever opens it says nothing of it.
+        waiting: parts to begin, the last first.
+        entries: rows that have ended.
+        going: rows that were begun.
+        is_open: whether parts of the round may go on by themselves.
+    """
+
+    foreseen: list[Task] | None = None
+    waiting: list[Part] = dataclasses.field(default_factory=list)
+    entries: list[Entry] = dataclasses.field(default_factory=list)
+    going: tuple[Entry, ...] = ()
+    is_open: bool = False
+
+    def go_on(self, part: Part, number: int) -> None:
+        """A part of the round has ended: what its rows will do next, if they go on by themselves."""
+        onward = getattr(part.work, "onward", None)
+        task = None if onward is None else onward(part.found)
+        if task is not None:
+            self.waiting.insert(0, Part(-1, task, getattr(task, "n_rows", 1), number, is_ahead=True))
+
+    def stopped(self, part: Part, going: tuple[Entry, ...], number: int) -> None:
+        """A part was cut short: its rows go on later from where they are, under another number."""
+        self.going += going
+        part.number = number
+        self.waiting.append(part)

@@ -1,0 +1,390 @@
+"""Workers that share the tasks of a round: parts of tasks run side by side, and only the exploration writes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import pickle
+import sys
+import time
+import warnings
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torchscape import stopwatch
+from torchscape.errors import TorchscapeError
+from torchscape.explore.ahead import Ahead, Part
+from torchscape.explore.messages import Closed, packed, register_scripts, versions
+from torchscape.explore.tasks import Divisible, Found, Task
+from torchscape.optimise.ledger import Entry, Ledger, current_ledger
+from torchscape.potentials.base import Potential
+from torchscape.stopwatch import Stopped
+
+__all__ = ["Crew", "Member"]
+
+_ASKED = 0.2  # seconds between two questions whether the time is up
+_PATIENCE = 20.0  # seconds in which a worker must have ended its evaluation when all is cut short
+_LIVES = 3  # workers that may die of a part
+_FEW = 4  # rows of a part at least: smaller batches cost more than they balance
+_LONG = 2.0  # seconds of a part from which on a task is cut into more of them
+
+
+class Member(ABC):
+    """A worker, as the exploration sees it."""
+
+    def __init__(self, device: str | None = None) -> None:
+        self.device = device
+        self.is_ready = False  # whether it has said anything yet
+        self.part: Part | None = None  # that it runs
+        self.going: tuple[Entry, ...] = ()  # rows of it that run, as far as they have come
+
+    @abstractmethod
+    def post(self, message: Any) -> None:
+        """Send a message, as :meth:`Crew.letter` makes them. Nothing is raised: that a worker is gone is seen when
+        its answer is waited for."""
+
+    @abstractmethod
+    def receive(self) -> Any:
+        """The next message of one that :meth:`Crew.heard` has named.
+
+        Raises:
+            Closed: if it is gone.
+        """
+
+    @abstractmethod
+    def end(self) -> str:
+        """End it, and say how it has ended."""
+
+
+class Crew(ABC):
+    """An executor with several workers. What a worker is, and how one hears of it, a subclass says.
+
+    A task of many independent rows is cut into parts, and who has none gets the next. Workers keep a ledger of
+    what has ended; it comes to the exploration's. While none of the round is left to begin, those who have nothing
+    to do compute ahead (see :mod:`~torchscape.explore.ahead`).
+
+    Attributes:
+        threads: of each worker.
+        members: the workers that there are.
+        busy: seconds that workers have spent on parts.
+        n_ahead: rows that were known before the round that asked for them began.
+    """
+
+    threads: int
+
+    def __init__(self) -> None:
+        self.members: list[Member] = []
+        weakref.finalize(self, end_all, self.members)
+        self.busy, self.n_ahead = 0.0, 0
+        self.ahead = Ahead()
+        self.numbers = itertools.count()
+        self._potential: Potential | None = None
+        self._data: Any = None  # the potential, as a message
+        self._ledger: Ledger | None = None  # of the last round
+        self._n_rounds = 0
+        self._pace: dict[str, float] = {}  # seconds of a row of each kind of task
+        self.n_stillborn = 0  # workers that ended before they were ready, one after the other
+        self._warned: dict[Any, Any] = {}
+
+    @property
+    @abstractmethod
+    def workers(self) -> int:
+        """How many there may be."""
+
+    @abstractmethod
+    def hired(self) -> Member:
+        """A new worker that knows nothing yet."""
+
+    @abstractmethod
+    def heard(self, members: Sequence[Member], seconds: float) -> list[Member]:
+        """Those who have said something, or are gone; wait so long for the first."""
+
+    def letter(self, message: tuple[Any, ...]) -> Any:
+        """A message that may be posted to several members."""
+        return pickle.dumps(message)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the workers. They are started again when there is something to do."""
+        self.ahead = Ahead()
+        end_all(self.members)
+
+    def foresee(self, tasks: Sequence[Task]) -> None:
+        """What may be computed while the next round runs, as the one after it will probably ask for it."""
+        self.ahead.foreseen = list(tasks)
+
+    def rest(self) -> None:
+        """Nothing is computed ahead any more."""
+        self.ahead = Ahead()
+        for member in self.members:
+            if member.part is not None:
+                member.post(self.letter(("stop", member.part.number)))
+
+    def run(self, potential: Potential, tasks: Sequence[Task]) -> Iterator[Found]:
+        """What each task finds, in their order."""
+        if self._potential is not potential:
+            register_scripts()
+            self._data = self.letter(("potential", packed(potential, "the potential")))
+            self._potential = potential
+            self.ahead = Ahead(foreseen=self.ahead.foreseen)
+            for member in self.members:
+                member.post(self._data)
+        ledger = current_ledger()
+        is_new = ledger is None or ledger is not self._ledger  # the workers keep theirs as long as it is the same
+        self._ledger = ledger
+        self._n_rounds += is_new
+        round = _Round(self, tasks, self._n_rounds, Ledger() if ledger is None else ledger, is_new)
+        try:
+            yield from round.results()
+        finally:
+            if round.is_open:
+                self._ledger = None
+                round.stop()
+
+    def hire(self, round: tuple[Any, ...]) -> None:
+        """One more worker, who knows the potential and the round."""
+        member = self.hired()
+        member.post(self.letter(("path", sys.path)))
+        member.post(self.letter(("device", member.device)))
+        member.post(self._data)
+        member.post(self.letter(round))
+        self.members.append(member)
+
+    def parts(self, at: int, task: Task, *, is_ahead: bool = False) -> list[Part]:
+        """The parts of a task: one for each worker, more where they take long."""
+        pieces: Sequence[Task] = [task]
+        if isinstance(task, Divisible):
+            most = max(1, task.n_rows // _FEW)
+            seconds = self._pace.get(task.kind, 0.0) * task.n_rows / max(1, self.workers)
+            n = min(most, self.workers * max(1, min(8, int(seconds / _LONG))))
+            pieces = task.divided(n) if n > 1 else [task]
+        return [Part(at, one, getattr(one, "n_rows", 1), next(self.numbers), is_ahead=is_ahead) for one in pieces]
+
+    def took(self, part: Part) -> None:
+        """That part has ended now."""
+        self._pace[part.work.kind] = (time.monotonic() - part.began) / max(1, part.n_rows)
+
+    def warn(self, heard: Sequence[tuple[str, type[Warning], str, int]]) -> None:
+        """Say here what workers were warned of, each thing once as Python does."""
+        for text, category, file, line in heard:
+            warnings.warn_explicit(text, category, file, line, registry=self._warned)
+
+
+def end_all(members: list[Member]) -> None:
+    while members:
+        members.pop().end()
+
+
+class _Round:
+    """The tasks that run side by side."""
+
+    def __init__(self, crew: Crew, tasks: Sequence[Task], number: int, ledger: Ledger, is_new: bool) -> None:
+        self.crew, self.tasks, self.number, self.ledger, self.is_new = crew, tasks, number, ledger, is_new
+        self.parts = [part for at, task in enumerate(tasks) for part in crew.parts(at, task)]
+        self.waiting = self.parts[::-1]
+        self.telling: set[Member] = set()  # who has been asked for all they have
+        self.is_open, self.is_feeding = True, False
+
+    @property
+    def message(self) -> tuple[Any, ...]:
+        ahead = self.crew.ahead
+        return (
+            "round", self.number, [*self.ledger.known, *ahead.entries], (*self.ledger.running, *ahead.going)
+        )  # fmt: skip
+
+    def results(self) -> Iterator[Found]:
+        """What each task finds, as soon as it and those before it are done."""
+        crew = self.crew
+        self._collect()
+        if self.is_new:
+            message = crew.letter(self.message)
+            for member in crew.members:
+                member.post(message)
+        self.is_feeding = True
+        self._fill()
+        for member in crew.members:
+            self._feed(member)
+        for at, task in enumerate(self.tasks):
+            mine = [part for part in self.parts if part.task == at]
+            while any(part.found is None and not part.fate for part in mine):
+                self._wait()
+            if any(part.fate for part in mine):
+                self._give_up()
+            found = [part.found for part in mine if part.found is not None]
+            yield task.joined(found) if len(found) > 1 and isinstance(task, Divisible) else found[0]
+        self.is_open = False
+
+    def _fill(self) -> None:
+        """As many workers as there are parts for, if there may be as many."""
+        n_parts = len(self.waiting) + sum(member.part is not None for member in self.crew.members)
+        while len(self.crew.members) < min(n_parts, self.crew.workers):
+            self.crew.hire(self.message)
+
+    def _collect(self) -> None:
+        """Stop what was computed ahead, and make it known to the round that it was computed for."""
+        crew, ahead = self.crew, self.crew.ahead
+        for member in crew.members:
+            self._tell_to_stop(member)
+        while any(member.part is not None for member in crew.members):
+            self._wait()
+        if ahead.foreseen is not None:
+            self.ledger.receive(ahead.entries)
+            crew.n_ahead += sum(len(entry) for entry in ahead.entries)
+            self.ledger.exchange((), ahead.going)
+            parts = [part for task in ahead.foreseen for part in crew.parts(-1, task, is_ahead=True)]
+            crew.ahead = Ahead(waiting=parts[::-1], is_open=True)
+
+    def stop(self) -> None:
+        """Tell the workers that it is over, and take what they have."""
+        crew = self.crew
+        self.is_open = self.is_feeding = False
+        crew.ahead = Ahead()
+        for member in [one for one in crew.members if not one.is_ready]:  # it has nothing to tell
+            self._buried(member)
+        self.telling = set(crew.members)
+        for member in self.telling:
+            self._tell_to_stop(member)
+            member.post(crew.letter(("tell",)))
+        until = time.monotonic() + _PATIENCE
+        try:
+            while self.telling and time.monotonic() < until:
+                for member in crew.heard(list(self.telling), 0.1):
+                    with contextlib.suppress(Stopped, Exception):  # whatever it is, the first one says more
+                        self._take(member)
+        finally:
+            if self.telling:
+                crew.close()
+
+    def _tell_to_stop(self, member: Member) -> None:
+        if member.part is not None:
+            member.post(self.crew.letter(("stop", member.part.number)))
+
+    def _wait(self) -> None:
+        for member in self.crew.heard(list(self.crew.members), _ASKED):
+            self._take(member)
+        stopwatch.look()
+        stopwatch.check()
+
+    def _take(self, member: Member) -> None:
+        """One message of a worker."""
+        try:
+            kind, *rest = member.receive()
+        except Closed:
+            return self._buried(member)
+        part = member.part
+        if kind == "ready":
+            member.is_ready, self.crew.n_stillborn = True, 0
+            check_versions(rest[0])
+            self._feed(member)
+        elif kind == "ended":
+            watch = stopwatch.current()
+            for what, n in rest[0].items():
+                if watch is not None:
+                    watch.ended(what, n)
+        elif kind == "warned":
+            self.crew.warn(rest[0])
+        elif kind == "kept":
+            self._kept(member, *rest)
+        elif kind == "told":
+            self.telling.discard(member)
+        elif part is not None and kind in ("found", "stopped", "failed"):
+            member.part = None
+            self.crew.busy += rest[1]
+            self._answered(member, part, kind, rest)
+        return None
+
+    def _answered(self, member: Member, part: Part, kind: str, rest: list[Any]) -> None:
+        """A worker has ended its part, in whatever way."""
+        if part.is_ahead:
+            if kind == "stopped":
+                self.crew.ahead.stopped(part, member.going, next(self.crew.numbers))
+        else:
+            if kind == "found":
+                part.found = rest[2]
+                self.crew.took(part)
+                if self.crew.ahead.is_open:
+                    self.crew.ahead.go_on(part, next(self.crew.numbers))
+            if kind != "stopped":  # what is going on then, is kept
+                self.ledger.exchange(member.going, ())
+        member.going = ()
+        if kind == "failed" and not part.is_ahead:
+            error = pickle.loads(rest[2])
+            error.add_note(f"in a worker:\n{rest[3]}")
+            raise error
+        self._feed(member)
+
+    def _kept(
+        self, member: Member, number: int, is_ahead: bool, entries: list[Entry], going: tuple[Entry, ...]
+    ) -> None:
+        """What has ended, and what runs, in a worker."""
+        if is_ahead:
+            self.crew.ahead.entries += entries
+            member.going = tuple(going)
+        elif number == self.number:
+            self.ledger.receive(entries)
+            self.ledger.exchange(member.going, going)
+            member.going = tuple(going)
+
+    def _feed(self, member: Member) -> None:
+        """The next part for a worker that has none."""
+        if not self.is_feeding or not member.is_ready or member.part is not None:
+            return
+        queue = self.waiting or self.crew.ahead.waiting
+        if not queue:
+            return
+        part = queue.pop()
+        part.began = time.monotonic()
+        member.part = part
+        member.post(self.crew.letter(("part", part.number, part.is_ahead, packed(part.work, "a task"))))
+
+    def _buried(self, member: Member) -> None:
+        """A worker has died: another takes its place, and its part."""
+        crew, part, fate = self.crew, member.part, member.end()
+        crew.members.remove(member)
+        self.telling.discard(member)
+        member.part = None
+        if not self.is_feeding:
+            return
+        self.crew.n_stillborn += not member.is_ready
+        if self.crew.n_stillborn >= _LIVES:
+            raise TorchscapeError(f"workers cannot be started ({fate}): what they wrote before says more")
+        if part is not None and not part.is_ahead:
+            part.n_deaths += 1
+            if part.n_deaths >= _LIVES:
+                part.fate = fate or "no reason was given"
+            else:
+                self.waiting.append(part)
+        self._fill()
+
+    def _give_up(self) -> None:
+        """Parts were set aside: everything else ends first, so that it is kept."""
+        while any(part.found is None and not part.fate for part in self.parts):
+            self._wait()
+        aside = [part for part in self.parts if part.fate]
+        told = "; ".join(f"{one.work.kind}, {one.n_rows} rows; {one.fate}" for one in aside[:3])
+        n = aside[0].n_deaths
+        died = f"{n} workers have died" if n > 1 else "1 worker has died"
+        others = f", and as many of {len(aside) - 1} others" if len(aside) > 1 else ""
+        raise TorchscapeError(
+            f"{died} of one part of a task{others} ({told}): -9 most often means that memory ran out. Run with "
+            "fewer workers; everything else of the round has ended, and is kept"
+        )
+
+
+def check_versions(its: dict[str, str]) -> None:
+    """A worker on another machine may have other packages.
+
+    Raises:
+        TorchscapeError: if so.
+    """
+    mine = versions()
+    if other := [name for name, version in mine.items() if its.get(name) != version]:
+        told = ", ".join(f"{name} {its.get(name)} there, {mine[name]} here" for name in other)
+        raise TorchscapeError(f"a worker runs other versions ({told}): install the same on all machines")
