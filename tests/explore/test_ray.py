@@ -189,7 +189,7 @@ class Poisoned(Deadly):
 
     def energy(self, x):
         lowest = self.sample(40, seed=3)[:, 0].min()
-        return super().energy(x) if bool((x[:, 0] <= lowest).any()) else Wells.energy(self, x)
+        return super().energy(x) if bool((x[:, 0] == lowest).any()) else Wells.energy(self, x)
 
 
 def test_a_part_that_kills_its_workers_is_set_aside_and_named(executor, file):

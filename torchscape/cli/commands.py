@@ -38,7 +38,7 @@ def explore(arguments: argparse.Namespace) -> int:
     budget = Budget(
         seconds=arguments.max_time, quenches=arguments.max_quenches, evaluations=arguments.max_evaluations
     )
-    with Landscape.open(arguments.db, chosen.potential) as landscape:
+    with _near(arguments) as path, Landscape.open(path, chosen.potential) as landscape:
         try:
             report = run(
                 landscape,
@@ -206,6 +206,24 @@ def _configured(kind: type[Strategy], arguments: argparse.Namespace, suggested: 
 
 
 # --- files in and out -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _near(arguments: argparse.Namespace) -> Iterator[Path]:
+    """The file to write: on a disk of this machine's own, where that is asked for or called for."""
+    from torchscape.landscape.filesystems import is_shared, kind_of
+    from torchscape.landscape.scratch import default_scratch, on_scratch
+
+    path, folder = Path(arguments.db), arguments.scratch
+    if folder == "none" or (folder is None and not is_shared(kind := kind_of(path))):
+        yield path
+        return
+    where = Path(folder) if folder else default_scratch()
+    if not arguments.quiet:
+        why = "" if folder is not None else f" ({path} is on a file system that machines share, {kind})"
+        print(f"working in {where}, copied back to {path} every minute{why}", flush=True)
+    with on_scratch(path, where) as near:
+        yield near
 
 
 @contextmanager

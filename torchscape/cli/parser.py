@@ -118,6 +118,14 @@ def _explore(commands) -> None:
     )
     parser.add_argument("spec", metavar="SPEC", help="what to explore: FILE.py:NAME, or the name of a problem")
     parser.add_argument("--db", metavar="FILE", required=True, help="landscape file; made, or continued")
+    parser.add_argument(
+        "--scratch",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
+        help="work on a copy in a folder of this machine's own, and copy it back every minute and at the end "
+        "(default: on NFS, Lustre and the like, in the temporary folder; 'none' never does)",
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bars and no summary")
 
     parser.add_argument(

@@ -11,7 +11,11 @@ from pathlib import Path
 
 from torchscape.errors import DatabaseError
 
-__all__ = ["WriterLock"]
+__all__ = ["NoLocks", "WriterLock"]
+
+
+class NoLocks(DatabaseError):
+    """The file system has no locks."""
 
 
 class WriterLock:
@@ -63,9 +67,10 @@ class WriterLock:
                 holder = os.pread(descriptor, 200, 0).decode(errors="replace")
                 os.close(descriptor)
                 if not isinstance(error, BlockingIOError):
-                    raise DatabaseError(
-                        f"the file system of {path} has no locks ({error.strerror}), which writing needs: "
-                        "put the file on a local disk"
+                    raise NoLocks(
+                        f"the file system of {path} has no locks ({error.strerror}), which writing needs: work "
+                        "from a disk of this machine's own, which is copied back as it grows ('torchscape explore "
+                        "--scratch', or landscape.on_scratch(path))"
                     ) from error
                 raise DatabaseError(_busy(path, holder)) from None
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):

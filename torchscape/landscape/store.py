@@ -7,6 +7,7 @@ import functools
 import re
 import sqlite3
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from torchscape.errors import DatabaseError
 from torchscape.landscape import checksums, files, schema
+from torchscape.landscape.filesystems import warning_for
 from torchscape.landscape.lock import WriterLock
 
 __all__ = ["Store"]
@@ -59,6 +61,8 @@ class Store:
         if path is not None:
             files.expect_openable(path, create=create and not readonly)
             self._lock = None if readonly else WriterLock(path)
+            if self._lock is not None and (told := warning_for(path, self._lock.path)):
+                warnings.warn(told, stacklevel=4)
         try:
             self.is_new = self._open()
         except BaseException:
