@@ -155,7 +155,7 @@ def _how_to_compute(where: argparse._ArgumentGroup) -> None:
         "--executor",
         metavar="WHO",
         help="who runs the searches: in-process (default), processes (one for each core), processes:N, ray (the "
-        "cluster of RAY_ADDRESS, or all cores of this machine), ray:ADDRESS",
+        "cluster of RAY_ADDRESS, or all cores of this machine), ray:ADDRESS, ray:ADDRESS,threads=4,gpus=1",
     )
 
 

@@ -362,6 +362,8 @@ class _Round:
             else:
                 self.waiting.append(part)
         self._fill()
+        for other in crew.members:  # who has nothing to do takes it up
+            self._feed(other)
 
     def _give_up(self) -> None:
         """Parts were set aside: everything else ends first, so that it is kept."""

@@ -42,7 +42,8 @@ def choose_executor(executor: Executor | str | None) -> Iterator[Executor]:
     Args:
         executor: one; or "in-process", "processes" (one for each core) or "processes:N"; "cuda:all" for a process
             for each device of the kind; "ray" (the cluster of RAY_ADDRESS, or one of this machine's own) or
-            "ray:ADDRESS"; None for "in-process".
+            "ray:ADDRESS", which may be followed by what a worker has: "ray:ADDRESS,threads=4,gpus=1"; None for
+            "in-process".
 
     Raises:
         OptionError: for another word.
@@ -63,11 +64,24 @@ def choose_executor(executor: Executor | str | None) -> Iterator[Executor]:
     elif kind == "processes" and (number.isdecimal() or not colon):
         with Processes(int(number) if colon else None) as processes:
             yield processes
-    elif kind == "ray" and (number or not colon):
-        with RayExecutor(address=number or None) as cluster:
+    elif kind.partition(",")[0] == "ray" and (number or not colon):
+        with _on_ray(str(executor)) as cluster:
             yield cluster
     elif number == "all":
         with Processes(devices=f"{kind}:all") as processes:
             yield processes
     else:
         raise OptionError(f"executor={executor!r}; {_EXECUTORS}")
+
+
+def _on_ray(word: str) -> RayExecutor:
+    """ "ray[:ADDRESS][,workers=N][,threads=N][,gpus=X]"."""
+    first, *others = word.split(",")
+    options: dict[str, float] = {}
+    for one in others:
+        name, _, value = one.partition("=")
+        try:
+            options[name] = {"workers": int, "threads": int, "gpus": float}[name](value)
+        except (KeyError, ValueError):
+            raise OptionError(f"executor={word!r}: {one!r} is none of workers=N, threads=N, gpus=X") from None
+    return RayExecutor(address=first.partition(":")[2] or None, **options)  # type: ignore[arg-type]
