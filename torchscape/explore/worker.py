@@ -25,7 +25,7 @@ from torchscape.devices import HOST
 from torchscape.errors import TorchscapeError
 from torchscape.explore.messages import Channel, Closed, receive, send, unpacked, versions
 from torchscape.optimise.ledger import Ledger, keeping
-from torchscape.stopwatch import Stopped, Stopwatch, running
+from torchscape.stopwatch import Stopped, Stopwatch, check, running
 
 __all__ = ["main"]
 
@@ -39,10 +39,10 @@ class _Watch(Stopwatch):
     """Stops when the exploration says so."""
 
     part = -1  # that runs
-    stopped = -2  # that is to be stopped
+    stopped: frozenset[int] = frozenset()  # that are to be stopped
 
     def is_over(self) -> bool:
-        return self.part == self.stopped
+        return self.part in self.stopped
 
 
 class Worker:
@@ -66,7 +66,7 @@ class Worker:
             while True:
                 kind, *rest = receive(self.connection)
                 if kind == "stop":
-                    self.watch.stopped = rest[0]
+                    self.watch.stopped = frozenset(rest[0])
                 else:
                     self.tasks.put((kind, *rest))
         os._exit(0)
@@ -98,6 +98,8 @@ class Worker:
         answer: tuple[Any, ...] = ("stopped",)
         began = time.monotonic()
         try:
+            with running(self.watch):
+                check()  # it may have been stopped before it began
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("default")
                 found = self.found(data)
