@@ -6,16 +6,22 @@
     scripts/bench/large.py --json FILE     # also write the figures, with machine, versions and date
 
 A synthetic landscape: minima all over a box of ten coordinates, the energies of a rough funnel, and a
-transition state between each minimum and two of lower energy. Every line is a process of its own, so that its
-peak of memory (resident, above that of the idle interpreter with the package imported) is its own; commands are
-those of the command line, with reading the file. ``propose`` is what ConnectMinima needs to choose the first
-pairs and, where the network is cut in two, the missing links.
+transition state between each minimum and five of lower energy (EDGES). Every line is a process of its own, so that
+its peak of memory (resident, above that of the idle interpreter with the package imported) is its own; commands
+are those of the command line, with reading the file. ``propose`` is what ConnectMinima needs to choose the first
+pairs and, where the network is cut in two, the missing links. ``resume`` opens the file, and explores until one
+more quench is committed; ``merge`` puts it together with one of the same minima, a tenth of them moved.
+
+At the end stands how each job grows with N: the exponent of its seconds of CPU, less those at the smallest size. A
+job of N log N has 1.06 to 1.09 here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import resource
 import subprocess
 import sys
@@ -33,6 +39,7 @@ from torchscape import StationaryPoints, Status, random
 
 NDIM = 10
 BLOCK = 1000  # minima that a task of an exploration may bring
+EDGES = int(os.environ.get("EDGES", "5"))  # transition states down from each minimum
 
 
 def surface() -> tsc.Potential:
@@ -65,13 +72,17 @@ def known(x: torch.Tensor, energy: torch.Tensor, index: int) -> StationaryPoints
 
 def add(path: Path, n: int) -> None:
     """Minima and transition states, in blocks, each committed."""
-    points = minima(n)
+    filled(path, minima(n))
+
+
+def filled(path: Path, points: StationaryPoints) -> None:
+    n = len(points)
     rank = points.energy.argsort().argsort()
     by_rank = points.energy.argsort()
     with tsc.Landscape.open(path, surface()) as landscape:
         for rows in torch.arange(n).split(BLOCK):
             landscape.add_minima(points[rows], task=None)
-        for turn in (3, 4):
+        for turn in range(3, 3 + EDGES):
             share = random.uniform(random.fold(turn, torch.arange(n)), 1, torch.float64)[:, 0]
             below = by_rank[(share * rank).long()]
             above = torch.arange(n)[below != torch.arange(n)]
@@ -89,6 +100,33 @@ def again(path: Path, n: int) -> None:
         landscape.add_minima(minima(n)[:BLOCK])
 
 
+def resume(path: Path, n: int) -> None:
+    """An exploration that goes on, until a round more is committed."""
+    with tsc.Landscape.open(path, surface(), create=False) as landscape:
+        hopping = tsc.BasinHopping(walkers=1, hops=0)
+        options = {"strategies": [hopping], "budget": tsc.Budget(quenches=1), "progress": False, "check": False}
+        report = tsc.explore(landscape, surface(), **options)
+        assert report.n_quenches == 1
+
+
+def merge(path: Path, n: int) -> None:
+    """With a landscape of which nine tenths of the minima are the same; made beforehand, and not counted."""
+    from torchscape.landscape import merge
+
+    other, result = path.with_name(f"other-{n}.db"), path.with_name(f"merged-{n}.db")
+    points = minima(n)
+    moved = torch.arange(n) % 10 == 0
+    x = torch.where(moved[:, None], points.x + 0.3, points.x)
+    filled(other, known(x, points.energy + 0.3 * moved, 0))
+    with tsc.Landscape.open(path) as landscape:
+        landscape.copy(result)
+    start()
+    with tsc.Landscape.open(result, surface()) as landscape, tsc.Landscape.open(other) as second:
+        merged = merge(landscape, second)
+        assert merged.n_minima == int(moved.sum()), merged
+        assert landscape.n_minima == n + int(moved.sum())
+
+
 def network(path: Path, n: int) -> None:
     with tsc.Landscape.open(path) as landscape:
         assert landscape.network().n_minima == n
@@ -99,6 +137,13 @@ def tree(path: Path, n: int) -> None:
 
     with tsc.Landscape.open(path) as landscape:
         analysis.merge_tree(landscape.network(coords=False))
+
+
+def thermodynamics(path: Path, n: int) -> None:
+    from torchscape import analysis
+
+    with tsc.Landscape.open(path) as landscape:
+        analysis.heat_capacity(landscape.network(coords=False), torch.logspace(-2, 1, 100, dtype=torch.float64))
 
 
 def propose(path: Path, n: int) -> None:
@@ -143,8 +188,10 @@ def command(*words: str):
 JOBS = {
     "add": add,
     "add 1000 again": again,
+    "merge": merge,
     "network": network,
     "tree": tree,
+    "thermodynamics": thermodynamics,
     "propose": propose,
     "missing links": missing,
     "info": command("info", "{db}"),
@@ -158,6 +205,7 @@ JOBS = {
     "export pathsample": command("export", "{db}", "--format", "pathsample", "-o", "{out}/path"),
     "export pyg": command("export", "{db}", "--format", "pyg", "-o", "{out}/g.pt"),
     "analyse": command("analyse", "{db}", "--random", "1", "--temperature", "1.0"),
+    "resume": resume,  # the last, as it adds a minimum
 }
 
 
@@ -166,12 +214,36 @@ def memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+_BEGAN = [0.0, 0.0]
+
+
+def start() -> None:
+    """Time is counted from here."""
+    _BEGAN[:] = time.perf_counter(), time.process_time()
+
+
+def exponents(rows: list[dict]) -> list[dict]:
+    """How the seconds of CPU of each job grow from the second largest size to the largest."""
+    found = []
+    for job in dict.fromkeys(row["job"] for row in rows):
+        cpu = {row["N"]: row["cpu"] for row in rows if row["job"] == job and "cpu" in row}
+        if len(cpu) < 3:
+            continue
+        least, *_, middle, most = sorted(cpu)
+        share = (cpu[most] - cpu[least]) / max(1e-9, cpu[middle] - cpu[least])
+        if cpu[most] > 2 * cpu[least] and share > 0:
+            found.append({"job": job, "exponent": round(math.log(share) / math.log(most / middle), 2)})
+    return found
+
+
 def one(job: str, path: Path, n: int) -> None:
     """Run a job here, and print its seconds of CPU and wall, and MiB above the idle interpreter."""
 
     surface().energy(torch.zeros(2, NDIM, dtype=torch.float64))
-    before, began, busy = memory(), time.perf_counter(), time.process_time()
+    before = memory()
+    start()
     JOBS[job](path, n)
+    began, busy = _BEGAN
     row = {"seconds": time.perf_counter() - began, "cpu": time.process_time() - busy, "MiB": memory() - before}
     print(json.dumps(row))
 
@@ -203,8 +275,10 @@ def main() -> None:
                 rows.append({"job": job, "N": n, **figures})
                 told = (f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in rows[-1].items())
                 print("  ".join(told), flush=True)
+    for row in exponents(rows):
+        print(row)
     if args.json:
-        record(args.json, ndim=NDIM, rows=rows)
+        record(args.json, ndim=NDIM, edges=EDGES, rows=rows, growth=exponents(rows))
     return None
 
 

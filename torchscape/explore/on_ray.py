@@ -61,7 +61,7 @@ class RayExecutor(Crew):
     """
 
     def __init__(
-        self, workers: int | None = None, *, threads: int = 1, gpus: float = 0, address: str | None = None
+        self, workers: int | None = None, *, threads: int = 1, gpus: float | int = 0, address: str | None = None
     ) -> None:
         super().__init__()
         self._workers, self.threads, self.gpus, self.address = workers, threads, gpus, address

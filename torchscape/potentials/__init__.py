@@ -23,6 +23,7 @@ from torchscape.potentials.module import ModulePotential
 from torchscape.potentials.posterior import Posterior
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.potentials.separable import DoubleWell, Schwefel, SeparableSurface
+from torchscape.potentials.spreading import spread
 
 __all__ = [
     "AUCLoss",
@@ -50,4 +51,5 @@ __all__ = [
     "Trimer",
     "check_contract",
     "from_gpytorch",
+    "spread",
 ]

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, default_collate
@@ -14,11 +15,14 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchscape.devices import HOST, holds_numbers, is_host
 from torchscape.errors import NotDeterministic, OutOfMemory, PotentialError
 from torchscape.memory import attempt, available_memory, note
+from torchscape.potentials.spool import Spool, mapped
 from torchscape.potentials.streaming import page_locked, streamed
 from torchscape.transfer import moved
 from torchscape.types import Int, Tensor
 
 __all__ = ["Samples"]
+
+_AT_ONCE = 8192  # samples that are looked at together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +31,14 @@ class Samples:
 
     Data that take more than half of a device's memory, or do not fit when they get there, stay in host memory,
     page-locked where that is possible, and are streamed: while one chunk is in use the next is on its way
-    (:func:`~torchscape.potentials.streaming.streamed`).
+    (:func:`~torchscape.potentials.streaming.streamed`). Arrays that NumPy maps into memory stay in their files,
+    from which each chunk is read when it is used, and so do batches of a ``DataLoader`` that are more than a
+    quarter of the machine's memory: they are written into a file first.
 
     Attributes:
         tree: the tensors, samples along the first dimension.
         device: where batches are handed out.
+        dtype: of floating-point tensors that are handed out; None for as they are.
         separable: whether every leaf has the same length, so that samples can be taken one by one.
 
     Example:
@@ -43,6 +50,7 @@ class Samples:
     tree: Any
     device: torch.device
     separable: bool = True
+    dtype: torch.dtype | None = None
 
     @classmethod
     def of(
@@ -50,13 +58,14 @@ class Samples:
     ) -> Samples:
         """From a tensor, a tuple or dict of tensors, a ``Dataset``, or an iterable of batches (read once).
 
-        Floating-point tensors are cast to ``dtype``; everything is held on ``device`` where it fits.
+        Arrays of NumPy may stand for tensors, such as ``numpy.load(file, mmap_mode="r")``. Floating-point
+        tensors are cast to ``dtype``; everything is held on ``device`` where it fits.
 
         Raises:
             PotentialError: if there are no samples, or what is given are not tensors.
             NotDeterministic: if a ``Dataset`` gives different items when asked twice (random augmentation).
         """
-        tree = _tree(data)
+        tree, in_files = mapped(_tree(data))
         leaves = pytree.tree_leaves(tree)
         for leaf in leaves:
             if not isinstance(leaf, Tensor):
@@ -70,6 +79,8 @@ class Samples:
             raise PotentialError("the data hold no numbers (they are on the meta device): load them first")
         device = torch.device(device)
         separable = len({len(leaf) for leaf in leaves}) == 1
+        if in_files and separable:
+            return cls(pytree.tree_map(torch.Tensor.detach, tree), device, dtype=dtype)
 
         def cast(home: torch.device) -> Any:
             return pytree.tree_map(lambda leaf: _cast(leaf, home, dtype), tree)
@@ -103,7 +114,7 @@ class Samples:
     @property
     def whole(self) -> Any:
         """The tree with every sample, on the device."""
-        return pytree.tree_map(lambda leaf: leaf.to(self.device), self.tree)
+        return pytree.tree_map(lambda leaf: self._as_asked(leaf).to(self.device), self.tree)
 
     def chunks(self, size: int) -> Iterator[Any]:
         """Consecutive batches of ``size`` samples; the last may be smaller."""
@@ -128,7 +139,7 @@ class Samples:
             raise PotentialError(f"sample indices must lie in 0..{len(self) - 1}")
         first, n = int(indices[0]), len(indices)
         if first >= 0 and torch.equal(indices, torch.arange(first, first + n)):
-            return dataclasses.replace(self, tree=self._part(slice(first, first + n)))
+            return dataclasses.replace(self, tree=pytree.tree_map(lambda leaf: leaf[first : first + n], self.tree))
         there = {device: indices.to(device) for device in {leaf.device for leaf in self.leaves}}
         taken = pytree.tree_map(lambda leaf: leaf[there[leaf.device]], self.tree)
         if not self.streamed:
@@ -143,27 +154,35 @@ class Samples:
     def n_not_finite(self) -> int:
         """How many numbers in the data are NaN or infinite."""
         floats = [leaf for leaf in self.leaves if leaf.is_floating_point()]
-        return sum(int((~torch.isfinite(leaf)).sum()) for leaf in floats)
+        return sum(int((~torch.isfinite(part)).sum()) for leaf in floats for part in leaf.split(_AT_ONCE))
 
     def digest(self) -> str:
         """A hash of the samples as a set: neither their order nor float32 against float64 matters.
 
         A shuffling ``DataLoader`` therefore describes the same landscape every time it is read.
         """
-        columns = [_canonical(leaf).flatten(1).numpy() for leaf in moved(self.leaves, HOST)]
         shapes = repr([tuple(leaf.shape[1:]) for leaf in self.leaves])
         total = hashlib.sha256(shapes.encode())
         if self.separable:
-            rows = (b"".join(row.tobytes() for row in sample) for sample in zip(*columns, strict=True))
-            parts = sorted(hashlib.sha256(row).digest() for row in rows)
+            parts = sorted(hashlib.sha256(row).digest() for row in self._rows())
         else:
+            columns = [_canonical(leaf).flatten(1).numpy() for leaf in moved(self.leaves, HOST)]
             parts = [hashlib.sha256(column.tobytes()).digest() for column in columns]
         for part in parts:
             total.update(part)
         return total.hexdigest()
 
+    def _rows(self) -> Iterator[bytes]:
+        """The numbers of every sample."""
+        for some in zip(*(leaf.split(_AT_ONCE) for leaf in self.leaves), strict=True):
+            columns = [_canonical(leaf).flatten(1).numpy() for leaf in moved(list(some), HOST)]
+            yield from (b"".join(row.tobytes() for row in sample) for sample in zip(*columns, strict=True))
+
     def _part(self, rows: slice) -> Any:
-        return pytree.tree_map(lambda leaf: leaf[rows], self.tree)
+        return pytree.tree_map(lambda leaf: self._as_asked(leaf[rows]), self.tree)
+
+    def _as_asked(self, leaf: Tensor) -> Tensor:
+        return leaf if self.dtype is None or not leaf.is_floating_point() else leaf.to(self.dtype)
 
 
 def _cast(leaf: Tensor, home: torch.device, dtype: torch.dtype) -> Tensor:
@@ -172,7 +191,7 @@ def _cast(leaf: Tensor, home: torch.device, dtype: torch.dtype) -> Tensor:
 
 def _tree(data: object) -> Any:
     """Whatever the user gave, as one tree of tensors."""
-    if isinstance(data, Tensor | dict | tuple):
+    if isinstance(data, Tensor | np.ndarray | dict | tuple):
         return data
     if isinstance(data, TensorDataset):
         return data.tensors
@@ -181,7 +200,7 @@ def _tree(data: object) -> Any:
     if isinstance(data, list) and data and all(isinstance(leaf, Tensor) for leaf in data):
         return tuple(data)
     if isinstance(data, DataLoader | Iterable):
-        return _concatenate(list(data))
+        return _concatenate(data)
     raise PotentialError(
         f"data must be tensors, a Dataset or an iterable of batches (a DataLoader), not {type(data).__name__}"
     )
@@ -201,26 +220,21 @@ def _collate(dataset: Dataset) -> Any:
     return tuple(whole) if isinstance(whole, list) else whole
 
 
-def _concatenate(batches: list[Any]) -> Any:
-    """Batches of one structure, joined sample after sample."""
-    if not batches:
-        raise PotentialError("the data set is empty: the iterable gave no batches")
-    flat = [pytree.tree_flatten(tuple(batch) if isinstance(batch, list) else batch) for batch in batches]
-    structure = flat[0][1]
-    if any(other != structure for _, other in flat):
-        raise PotentialError(
-            "the batches differ in structure; every batch must be the same tuple or dict of tensors"
-        )
-    leaves = []
-    for parts in zip(*(leaves for leaves, _ in flat), strict=True):
-        if not all(isinstance(part, Tensor) for part in parts):
-            raise PotentialError(f"batches must be made of tensors, not {type(parts[0]).__name__}")
-        if len({part.shape[1:] for part in parts}) != 1:
-            raise PotentialError(
-                "the batches hold samples of different shapes, which cannot be joined; pad them to one shape"
-            )
-        leaves.append(torch.cat(parts))
-    return pytree.tree_unflatten(leaves, structure)
+def _concatenate(batches: Iterable[Any]) -> Any:
+    """Batches of one structure, joined sample after sample: in memory, or in files where they are many."""
+    structure = None
+    with Spool() as spool:
+        for batch in batches:
+            leaves, its = pytree.tree_flatten(tuple(batch) if isinstance(batch, list) else batch)
+            if structure is not None and its != structure:
+                raise PotentialError(
+                    "the batches differ in structure; every batch must be the same tuple or dict of tensors"
+                )
+            structure = its
+            spool.add(leaves)
+        if structure is None:
+            raise PotentialError("the data set is empty: the iterable gave no batches")
+        return pytree.tree_unflatten(spool.joined(), structure)
 
 
 def _fits(leaves: list[Tensor], dtype: torch.dtype, device: torch.device) -> bool:

@@ -55,6 +55,7 @@ class Objective(nn.Module):
                 "arguments are called loss(model, batch)"
             )
         self.samples = samples
+        self.n_all: int | None = None  # samples of the whole, of which these are a part
         self.total = self._total()
 
     def forward(self, batch: Any) -> Tensor:
@@ -74,7 +75,7 @@ class Objective(nn.Module):
         if self.total is not None:
             return 1.0 / self.total
         if self.reduction == "mean":
-            return batch_size(batch) / len(self.samples)
+            return batch_size(batch) / (self.n_all or len(self.samples))
         return 1.0
 
     def example(self) -> Call | None:
@@ -103,8 +104,14 @@ class Objective(nn.Module):
     def on(self, samples: Samples) -> Objective:
         """The same objective with other samples."""
         other = copy.copy(self)  # shares module and loss
-        other.samples = samples
+        other.samples, other.n_all = samples, None
         other.total = other._total()
+        return other
+
+    def part(self, samples: Samples) -> Objective:
+        """What some of the samples contribute: over all parts, these add up to the whole."""
+        other = copy.copy(self)
+        other.samples, other.n_all = samples, self.n_all or len(self.samples)
         return other
 
     def moved(self, *, dtype: torch.dtype, device: torch.device) -> Objective:
