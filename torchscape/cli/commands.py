@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torchscape.plots.table import Plot
     from torchscape.problems import Published
 
-__all__ = ["analyse", "copy", "explore", "export", "info", "merge", "plot", "problems"]
+__all__ = ["analyse", "checkpoints", "copy", "explore", "export", "info", "merge", "plot", "problems"]
 
 
 def explore(arguments: argparse.Namespace) -> int:
@@ -98,6 +98,32 @@ def merge(arguments: argparse.Namespace) -> int:
             refused = f"; refused: {told.n_refused}" if told.n_refused else ""
             print(f"{path}: new: {counts}; known: {told.n_known}{refused}")
         print(landscape.copy(output))
+    return 0
+
+
+def checkpoints(arguments: argparse.Namespace) -> int:
+    """Put checkpoints into a landscape, and say what they are to each other."""
+    from torchscape.cli.spec import choose
+    from torchscape.explore import Budget, compare_checkpoints
+    from torchscape.potentials import ModulePotential
+
+    potential = choose(arguments.spec).potential
+    if not isinstance(potential, ModulePotential):
+        raise TorchscapeError(f"{arguments.spec} is no ModulePotential: checkpoints are those of its module")
+    budget = Budget(seconds=arguments.max_time or None)
+    with Landscape.open(arguments.db, potential) as landscape:
+        report = compare_checkpoints(
+            landscape,
+            potential,
+            arguments.files,
+            strategies=() if arguments.max_time == 0 else None,
+            budget=budget,
+            seed=arguments.seed,
+            progress=not arguments.quiet,
+        )
+    print(_json(report.as_dict()) if arguments.json else report.describe())
+    if report.exploration is not None and report.exploration.status == "interrupted":
+        raise KeyboardInterrupt(f"what was found is in {arguments.db}; the same command continues from there")
     return 0
 
 

@@ -7,95 +7,16 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from torchscape.cli import texts
 from torchscape.plots.table import Option, declared_options, drawn_from_the_shell
 
 __all__ = ["build_parser"]
-
-_ABOUT = "Explore the energy landscapes of PyTorch models: minima, transition states, and what their network says."
-
-_AFTER_MAIN = """\
-exit codes: 0 done; 2 bad usage or input; interrupted, with everything found so far saved: 130 by Ctrl-C, 143 by
-SIGTERM (as schedulers send it), 129 by SIGHUP.
-'torchscape COMMAND --help' says more about a command.
-"""
-
-_AFTER_EXPLORE = """\
-what SPEC may be:
-  my_model.py:potential    the Potential that this Python file calls 'potential'
-  my_model.py:build        a function in it that returns a Potential; it is given device= and dtype= if it
-                           takes them and they are asked for here
-  digits                   a ready-made problem ('torchscape problems' lists them)
-  schwefel:ndim=3          the same, with options
-
-examples:
-  torchscape explore digits --db digits.db
-  torchscape explore my_model.py:build --db run.db --device cuda --walkers 512 --hops 200 --temperature 0.1
-  torchscape explore himmelblau --db h.db --seed 1 --max-quenches 500
-  torchscape explore my_model.py:potential --db run.db --strategy connect --neighbours 12
-  torchscape explore lj7 --db lj7.db --strategy basin-hopping,connect,climb --searches 500
-  torchscape explore digits --db digits.db --executor processes
-
-Running the same command again continues where the last one stopped; Ctrl-C or SIGTERM at any moment keeps
-everything found so far. The file belongs to one potential: another one is refused. While it is written, copy it
-with 'torchscape copy' only: part of it may be in a log beside it (FILE-wal).
-"""
-
-_AFTER_COPY = """\
-example:
-  torchscape copy run.db backup.db
-
-The copy holds everything committed so far, also while 'torchscape explore' writes. Copying the file by other means
-misses what is still in the log beside it (run.db-wal); 'torchscape info' of such a copy says so.
-"""
-
-_AFTER_MERGE = """\
-example:
-  torchscape merge my_model.py:potential a.db b.db -o both.db
-
-Points are recognised up to symmetry, and the hits of those in several files are added. 'torchscape explore' goes
-on with the result; its strategies begin anew.
-"""
-
-_AFTER_PLOT = """\
-examples:
-  torchscape plot digits.db disconnectivity -o tree.png
-  torchscape plot digits.db network -o network.pdf --colour accuracy
-  torchscape plot digits.db profile -o path.svg --between 0,5
-  torchscape plot digits.db heat-capacity -o capacity.png --temperature 1e-3:1:200 --lowest 10
-  torchscape plot digits.db heat-capacity-trees -o peak.png --temperature 0.02
-
-Minima are numbered by energy, 0 being the lowest, as 'torchscape analyse' does.
-"""
-
-_AFTER_ANALYSE = """\
-examples:
-  torchscape analyse digits.db --temperature 0.01,0.1
-  torchscape analyse digits.db --temperature 1e-3:1:50 --json
-  torchscape analyse lj7.db --temperature 0.2 --from 3 --to 0
-
-Minima are numbered by energy, 0 being the lowest, as in 'torchscape info --json'.
-"""
-
-_AFTER_EXPORT = """\
-formats:
-  pyg          one file with a torch_geometric.data.Data; read it with torch.load(OUT, weights_only=False), which
-               runs whatever a file asks for: do so with files of your own, not with those of strangers
-  graphml      one file, for Gephi, Cytoscape, igraph, NetworkX
-  csv          a folder with minima.csv and transition_states.csv
-  pathsample   a folder with min.data, ts.data, points.min, points.ts
-
-Files appear when they are whole, those of one folder together. They replace what an earlier export has written,
-never a landscape or a file of another kind.
-
-example:
-  torchscape export digits.db --format csv -o tables
-"""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser; ``arguments.run`` is the function that carries the command out."""
     parser = argparse.ArgumentParser(
-        prog="torchscape", description=_ABOUT, epilog=_AFTER_MAIN, formatter_class=_Formatter
+        prog="torchscape", description=texts.ABOUT, epilog=texts.AFTER_MAIN, formatter_class=_Formatter
     )
     parser.add_argument("--version", action="version", version=f"torchscape {_version()}")
     commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
@@ -103,6 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
     _info(commands)
     _copy(commands)
     _merge(commands)
+    _checkpoints(commands)
     _plot(commands)
     _export(commands)
     _analyse(commands)
@@ -114,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _explore(commands) -> None:
     parser = _command(
-        commands, "explore", "find minima and the transition states between them", epilog=_AFTER_EXPLORE
+        commands, "explore", "find minima and the transition states between them", epilog=texts.AFTER_EXPLORE
     )
     parser.add_argument("spec", metavar="SPEC", help="what to explore: FILE.py:NAME, or the name of a problem")
     parser.add_argument("--db", metavar="FILE", required=True, help="landscape file; made, or continued")
@@ -225,14 +147,14 @@ def _info(commands) -> None:
 
 
 def _copy(commands) -> None:
-    parser = _command(commands, "copy", "copy a landscape file, also while it is written", epilog=_AFTER_COPY)
+    parser = _command(commands, "copy", "copy a landscape file, also while it is written", epilog=texts.AFTER_COPY)
     parser.add_argument("db", metavar="SRC", help="landscape file")
     parser.add_argument("output", metavar="DST", help="the copy, which must not exist yet")
 
 
 def _merge(commands) -> None:
     parser = _command(
-        commands, "merge", "make one landscape file of several of the same potential", epilog=_AFTER_MERGE
+        commands, "merge", "make one landscape file of several of the same potential", epilog=texts.AFTER_MERGE
     )
     parser.add_argument("spec", metavar="SPEC", help="the potential, as for 'torchscape explore'")
     parser.add_argument("db", metavar="DB", nargs="+", help="landscape files")
@@ -241,8 +163,26 @@ def _merge(commands) -> None:
     )
 
 
+def _checkpoints(commands) -> None:
+    parser = _command(
+        commands, "checkpoints", "say what trained models are to each other", epilog=texts.AFTER_CHECKPOINTS
+    )
+    parser.add_argument("spec", metavar="SPEC", help="the potential, as for 'torchscape explore'")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="two or more checkpoints of its model")
+    parser.add_argument("--db", metavar="DB", required=True, help="landscape file; made, or continued")
+    parser.add_argument(
+        "--max-time",
+        type=_positive(float, zero=True),
+        metavar="SECONDS",
+        help="of the search for transition states (0: none)",
+    )
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("--json", action="store_true", help="machine-readable")
+
+
 def _plot(commands) -> None:
-    parser = _command(commands, "plot", "draw a picture of a landscape", epilog=_AFTER_PLOT)
+    parser = _command(commands, "plot", "draw a picture of a landscape", epilog=texts.AFTER_PLOT)
     parser.add_argument("db", metavar="DB", help="landscape file")
     kinds = ", ".join(drawn_from_the_shell())
     parser.add_argument("kind", metavar="KIND", help=f"one of {kinds}")
@@ -267,7 +207,9 @@ def _plot_option(parser: argparse.ArgumentParser, option: Option) -> None:
 
 
 def _export(commands) -> None:
-    parser = _command(commands, "export", "write a landscape in another program's format", epilog=_AFTER_EXPORT)
+    parser = _command(
+        commands, "export", "write a landscape in another program's format", epilog=texts.AFTER_EXPORT
+    )
     parser.add_argument("db", metavar="DB", help="landscape file")
     parser.add_argument(
         "--format", required=True, choices=["pyg", "graphml", "csv", "pathsample"], help="see below"
@@ -277,7 +219,7 @@ def _export(commands) -> None:
 
 
 def _analyse(commands) -> None:
-    parser = _command(commands, "analyse", "say what the network of a landscape says", epilog=_AFTER_ANALYSE)
+    parser = _command(commands, "analyse", "say what the network of a landscape says", epilog=texts.AFTER_ANALYSE)
     parser.add_argument("db", metavar="DB", help="landscape file")
     parser.add_argument(
         "--temperature",

@@ -13,6 +13,7 @@ from torchscape.deprecation import old_names
 from torchscape.explore.barriers import LowerBarriers
 from torchscape.explore.basin_hopping import BasinHopping
 from torchscape.explore.budget import Budget
+from torchscape.explore.checkpoints import CheckpointReport, compare_checkpoints
 from torchscape.explore.climb import ClimbFromMinima
 from torchscape.explore.connect import ConnectMinima
 from torchscape.explore.contract import check_executor, check_strategy
@@ -31,6 +32,7 @@ from torchscape.explore.tempering import TemperedBasinHopping, exchange_probabil
 __all__ = [
     "BasinHopping",
     "Budget",
+    "CheckpointReport",
     "ClimbFromMinima",
     "ConnectMinima",
     "Divisible",
@@ -54,6 +56,7 @@ __all__ = [
     "Uniform",
     "check_executor",
     "check_strategy",
+    "compare_checkpoints",
     "exchange_probability",
     "explore",
     "integrate_paths",

@@ -1,0 +1,214 @@
+"""Checkpoints: what files hold and what wrappers do to names; which are the same, and what lies between."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+import torchscape as tsc
+from torchscape import analysis
+from torchscape.cli import main
+from torchscape.errors import PotentialError, TorchscapeError
+from torchscape.explore import compare_checkpoints
+from torchscape.potentials.checkpoints import checkpoint_point, read_state
+
+MODEL = """
+import torch, torchscape as tsc
+from torch import nn
+
+torch.manual_seed(0)
+X = torch.linspace(-2, 2, 16)[:, None].double()
+Y = torch.sin(4 * X)
+net = nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1))
+potential = tsc.ModulePotential(net, (X, Y), nn.functional.mse_loss, l2=1e-3)
+"""
+
+
+def network(seed: int, hidden: int = 3) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(1, hidden), nn.Tanh(), nn.Linear(hidden, 1)).double()
+
+
+@pytest.fixture(scope="module")
+def potential() -> tsc.ModulePotential:
+    x = torch.linspace(-2, 2, 16)[:, None].double()
+    return tsc.ModulePotential(network(0), (x, torch.sin(4 * x)), nn.functional.mse_loss, l2=1e-3)
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        "saved",
+        [
+            lambda state: state,
+            lambda state: {"state_dict": {f"model.{n}": v for n, v in state.items()}, "epoch": 3},  # Lightning
+            lambda state: {f"module.{n}": v for n, v in state.items()},  # DataParallel
+            lambda state: {f"_orig_mod.{n}": v for n, v in state.items()},  # torch.compile
+            lambda state: {f"module._orig_mod.{n}": v for n, v in state.items()},
+            lambda state: {"model_state_dict": state, "optimizer_state_dict": {"lr": 0.1}},
+            lambda state: {"encoder.x": torch.zeros(1), **{f"head.net.{n}": v for n, v in state.items()}},
+        ],
+    )
+    def test_names_that_wrappers_give(self, potential, tmp_path, saved):
+        net = network(1)
+        torch.save(saved(net.state_dict()), tmp_path / "a.pt")
+        assert torch.equal(checkpoint_point(potential, tmp_path / "a.pt"), potential.flatten(net))
+
+    def test_what_the_wrappers_themselves_write(self, potential, tmp_path):
+        """Not names that were written down here: those of torch."""
+        net = network(1)
+        for k, wrapped in enumerate((nn.DataParallel(net), torch.compile(net))):
+            torch.save(wrapped.state_dict(), tmp_path / f"{k}.pt")
+            assert torch.equal(checkpoint_point(potential, tmp_path / f"{k}.pt"), potential.flatten(net))
+
+    def test_safetensors(self, potential, tmp_path):
+        safetensors = pytest.importorskip("safetensors.torch")
+        net = network(1)
+        safetensors.save_file(net.state_dict(), tmp_path / "a.safetensors")
+        assert torch.equal(checkpoint_point(potential, tmp_path / "a.safetensors"), potential.flatten(net))
+
+    def test_modules_and_rows(self, potential):
+        net = network(1)
+        x = potential.flatten(net)
+        assert torch.equal(checkpoint_point(potential, net), x)
+        assert torch.equal(checkpoint_point(potential, x), x)
+
+    def test_a_pickled_module_is_not_run(self, potential, tmp_path):
+        torch.save(network(1), tmp_path / "module.pt")
+        with pytest.raises(TorchscapeError, match=r"torch\.save\(model\.state_dict\(\), path\)"):
+            read_state(tmp_path / "module.pt")
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [([1, 2], "no state dict"), ({"lr": 0.1}, "no state dict")],
+    )
+    def test_files_without_tensors(self, tmp_path, content, words):
+        torch.save(content, tmp_path / "a.pt")
+        with pytest.raises(TorchscapeError, match=words):
+            read_state(tmp_path / "a.pt")
+        with pytest.raises(TorchscapeError, match="no file"):
+            read_state(tmp_path / "b.pt")
+
+    def test_other_architectures(self, potential):
+        with pytest.raises(PotentialError, match=r"0\.weight has shape \[4, 1\], in the potential \[3, 1\]"):
+            checkpoint_point(potential, network(1, hidden=4).state_dict(), "wide")
+        deep = {**network(1).state_dict(), "3.weight": torch.ones(1)}
+        with pytest.raises(PotentialError, match=r"deep: the potential has no 3\.weight"):
+            checkpoint_point(potential, deep, "deep")
+        with pytest.raises(PotentialError, match=r"half: no 2\.weight, 2\.bias in it"):
+            checkpoint_point(potential, nn.Sequential(nn.Linear(1, 3)).state_dict(), "half")
+        with pytest.raises(PotentialError, match="a row of 10 coordinates"):
+            checkpoint_point(potential, torch.zeros(9), "row")
+
+    def test_other_buffers(self):
+        def net(mean):
+            made = nn.Sequential(nn.Linear(1, 3), nn.BatchNorm1d(3), nn.Linear(3, 1)).double().eval()
+            made[1].running_mean.fill_(mean)
+            return made
+
+        x = torch.linspace(-2, 2, 16)[:, None]
+        u = tsc.ModulePotential(net(0.0), (x, x), nn.functional.mse_loss)
+        with pytest.raises(PotentialError, match="running_mean"):
+            checkpoint_point(u, net(1.0).state_dict())
+
+
+@pytest.fixture(scope="module")
+def compared(potential):
+    """Two trainings, and the first with its units in another order and one of them turned over."""
+    first, second = network(1), network(5)
+    image = network(1)
+    with torch.no_grad():
+        for layer in (first[0], image[0]):
+            assert layer.weight.shape == (3, 1)
+        order, sign = [2, 0, 1], torch.tensor([-1.0, 1.0, 1.0]).double()
+        image[0].weight.copy_(sign[:, None] * first[0].weight[order])
+        image[0].bias.copy_(sign * first[0].bias[order])
+        image[2].weight.copy_(sign * first[2].weight[:, order])
+        image[2].bias.copy_(first[2].bias)
+    with tsc.Landscape.in_memory(potential) as landscape:
+        report = compare_checkpoints(
+            landscape, potential, {"first": first, "image": image, "second": second}, progress=False
+        )
+        yield report, landscape.network(coords=False), landscape.minima(), (first, image, second)
+
+
+class TestComparison:
+    def test_images_are_the_same_solution(self, compared, potential):
+        report = compared[0]
+        assert report.ids[0] == report.ids[1] != report.ids[2]
+        assert sorted(map(len, report.same)) == [1, 2]
+        assert report.plain[0, 1] > 0.5
+        assert report.distance[0, 1] < 1e-6
+        assert report.aligned_line[0, 1] == pytest.approx(report.energy[0].item(), abs=1e-10)
+        assert report.line[0, 1] > report.energy[0] + 1e-3
+
+    def test_losses_and_distances_are_those_of_the_modules(self, compared, potential):
+        report, _, _, nets = compared
+        for k, net in enumerate(nets):
+            x = torch.linspace(-2, 2, 16)[:, None].double()
+            parameters = torch.cat([p.detach().flatten() for p in net.parameters()])
+            loss = nn.functional.mse_loss(net(x), torch.sin(4 * x)) + 1e-3 * parameters.square().sum()
+            assert report.loss[k].item() == pytest.approx(loss.item(), rel=1e-12)
+        assert (report.energy <= report.loss).all()
+        assert torch.equal(report.distance, report.distance.T)
+
+    def test_lines_by_hand(self, compared, potential):
+        """The highest of 51 places between the minima, aligned by going through all 48 images."""
+        report, _, _, nets = compared
+        a, b = tsc.relax(potential, torch.stack([potential.flatten(net) for net in nets[::2]])).x
+        t = torch.linspace(0, 1, 51).double()[:, None]
+        images = []
+        for order in torch.cartesian_prod(*[torch.arange(3)] * 3):
+            if len(order.unique()) == 3:
+                for sign in torch.cartesian_prod(*[torch.tensor([-1.0, 1.0]).double()] * 3):
+                    w, c, v = (part[order] * sign for part in (b[:3], b[3:6], b[6:9]))
+                    images.append(torch.cat([w, c, v, b[9:]]))
+        closest = min(images, key=lambda image: (image - a).norm())
+        assert report.distance[0, 2].item() == pytest.approx((closest - a).norm().item(), rel=1e-9)
+        highest = potential.energy(a + t * (closest - a)).max()
+        assert report.aligned_line[0, 2].item() == pytest.approx(highest.item(), rel=1e-9)
+
+    def test_paths_are_those_of_the_network(self, compared):
+        report, network, _, _ = compared
+        place = network.position_of(report.ids[[0, 2]])
+        expected = analysis.minimax(network)[place[0], place[1]].item()
+        assert report.path[0, 2].item() == expected
+        assert math.isfinite(expected)
+        assert max(report.energy[0], report.energy[2]) < expected <= report.aligned_line[0, 2] + 1e-9
+        assert report.path[0, 1] == report.energy[0]
+
+    def test_it_is_told(self, compared):
+        told = compared[0].describe()
+        assert "the same" in told
+        assert len(told.splitlines()) == 1 + 3 + 1 + 1 + 3 + 1
+
+    def test_one_is_too_few(self, potential):
+        with tsc.Landscape.in_memory(potential) as landscape, pytest.raises(TorchscapeError, match="two or more"):
+            compare_checkpoints(landscape, potential, {"a": network(1)})
+
+
+def test_from_the_shell(tmp_path, capsys):
+    (tmp_path / "model.py").write_text(MODEL)
+    for seed, folder in ((1, "a"), (5, "b")):
+        (tmp_path / folder).mkdir()
+        torch.save(network(seed).state_dict(), tmp_path / folder / "last.pt")
+    files = [str(tmp_path / folder / "last.pt") for folder in "ab"]
+    line = [
+        "checkpoints",
+        f"{tmp_path / 'model.py'}:potential",
+        *files,
+        "--db",
+        str(tmp_path / "run.db"),
+        "--quiet",
+    ]
+    assert main([*line, "--max-time", "0", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["names"] == ["a/last", "b/last"]
+    assert told["path"][0][1] is None
+    assert main(line) == 0
+    assert "a/last - b/last" in capsys.readouterr().out
+    assert main(["checkpoints", "himmelblau", *files, "--db", str(tmp_path / "h.db")]) == 2
+    assert "no ModulePotential" in capsys.readouterr().err

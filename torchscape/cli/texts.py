@@ -1,0 +1,102 @@
+"""What the help says beyond options: examples, and what is worth knowing. Nothing here imports anything."""
+
+__all__ = [
+    "ABOUT",
+    "AFTER_ANALYSE",
+    "AFTER_CHECKPOINTS",
+    "AFTER_COPY",
+    "AFTER_EXPLORE",
+    "AFTER_EXPORT",
+    "AFTER_MAIN",
+    "AFTER_MERGE",
+    "AFTER_PLOT",
+]
+
+ABOUT = "Explore the energy landscapes of PyTorch models: minima, transition states, and what their network says."
+
+AFTER_MAIN = """\
+exit codes: 0 done; 2 bad usage or input; interrupted, with everything found so far saved: 130 by Ctrl-C, 143 by
+SIGTERM (as schedulers send it), 129 by SIGHUP.
+'torchscape COMMAND --help' says more about a command.
+"""
+
+AFTER_EXPLORE = """\
+what SPEC may be:
+  my_model.py:potential    the Potential that this Python file calls 'potential'
+  my_model.py:build        a function in it that returns a Potential; it is given device= and dtype= if it
+                           takes them and they are asked for here
+  digits                   a ready-made problem ('torchscape problems' lists them)
+  schwefel:ndim=3          the same, with options
+
+examples:
+  torchscape explore digits --db digits.db
+  torchscape explore my_model.py:build --db run.db --device cuda --walkers 512 --hops 200 --temperature 0.1
+  torchscape explore himmelblau --db h.db --seed 1 --max-quenches 500
+  torchscape explore my_model.py:potential --db run.db --strategy connect --neighbours 12
+  torchscape explore lj7 --db lj7.db --strategy basin-hopping,connect,climb --searches 500
+  torchscape explore digits --db digits.db --executor processes
+
+Running the same command again continues where the last one stopped; Ctrl-C or SIGTERM at any moment keeps
+everything found so far. The file belongs to one potential: another one is refused. While it is written, copy it
+with 'torchscape copy' only: part of it may be in a log beside it (FILE-wal).
+"""
+
+AFTER_COPY = """\
+example:
+  torchscape copy run.db backup.db
+
+The copy holds everything committed so far, also while 'torchscape explore' writes. Copying the file by other means
+misses what is still in the log beside it (run.db-wal); 'torchscape info' of such a copy says so.
+"""
+
+AFTER_MERGE = """\
+example:
+  torchscape merge my_model.py:potential a.db b.db -o both.db
+
+Points are recognised up to symmetry, and the hits of those in several files are added. 'torchscape explore' goes
+on with the result; its strategies begin anew.
+"""
+
+AFTER_CHECKPOINTS = """\
+example:
+  torchscape checkpoints my_model.py:potential a.pt b.pt c.safetensors --db run.db
+
+Each file is a state dict, by itself or within what a training script saved; only tensors are read. Prefixes of
+torch.compile, DataParallel and Lightning are taken off; buffers must be those of the potential. The checkpoints
+are quenched, matched up to symmetry, and connected by transition states; the same command again goes on.
+"""
+
+AFTER_PLOT = """\
+examples:
+  torchscape plot digits.db disconnectivity -o tree.png
+  torchscape plot digits.db network -o network.pdf --colour accuracy
+  torchscape plot digits.db profile -o path.svg --between 0,5
+  torchscape plot digits.db heat-capacity -o capacity.png --temperature 1e-3:1:200 --lowest 10
+  torchscape plot digits.db heat-capacity-trees -o peak.png --temperature 0.02
+
+Minima are numbered by energy, 0 being the lowest, as 'torchscape analyse' does.
+"""
+
+AFTER_ANALYSE = """\
+examples:
+  torchscape analyse digits.db --temperature 0.01,0.1
+  torchscape analyse digits.db --temperature 1e-3:1:50 --json
+  torchscape analyse lj7.db --temperature 0.2 --from 3 --to 0
+
+Minima are numbered by energy, 0 being the lowest, as in 'torchscape info --json'.
+"""
+
+AFTER_EXPORT = """\
+formats:
+  pyg          one file with a torch_geometric.data.Data; read it with torch.load(OUT, weights_only=False), which
+               runs whatever a file asks for: do so with files of your own, not with those of strangers
+  graphml      one file, for Gephi, Cytoscape, igraph, NetworkX
+  csv          a folder with minima.csv and transition_states.csv
+  pathsample   a folder with min.data, ts.data, points.min, points.ts
+
+Files appear when they are whole, those of one folder together. They replace what an earlier export has written,
+never a landscape or a file of another kind.
+
+example:
+  torchscape export digits.db --format csv -o tables
+"""

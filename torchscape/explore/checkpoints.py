@@ -1,0 +1,251 @@
+"""Trained models compared: which are the same minimum, what lies between the others, and how high."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from torchscape.errors import TorchscapeError
+from torchscape.explore.budget import Budget
+from torchscape.explore.connect import ConnectMinima
+from torchscape.explore.report import ExploreReport
+from torchscape.explore.run import explore
+from torchscape.explore.strategy import Strategy
+from torchscape.landscape import Landscape
+from torchscape.memory import SOME_LARGE, rows_that_fit
+from torchscape.optimise import relax
+from torchscape.potentials import ModulePotential
+from torchscape.potentials.checkpoints import checkpoint_point
+from torchscape.saddles import Certificate
+from torchscape.types import Float, Int, Tensor
+from torchscape.validation import Range
+
+__all__ = ["CheckpointReport", "compare_checkpoints"]
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointReport:
+    """What K checkpoints are to each other.
+
+    Attributes:
+        names: of the checkpoints.
+        loss: U at each [K].
+        grad_rms: RMS gradient there: how far training was from a stationary point [K].
+        ids: the minimum of the landscape that each falls into, -1 where there is none [K].
+        energy: U of these minima; NaN where there is none [K].
+        moved: distance from each checkpoint to where it was quenched to [K].
+        plain: distance between these minima, each in the image that its checkpoint fell into [K K].
+        distance: the same between closest symmetric images [K K].
+        line: highest U on the straight line between them [K K].
+        aligned_line: the same from each to the closest image of the other [K K].
+        path: highest U on the lowest path of verified transition states; infinite where none is known [K K].
+        exploration: what the search for that did.
+
+    All energies are in the unit of the potential. Where ``ids`` are equal, the checkpoints are one solution up to
+    symmetry.
+    """
+
+    names: tuple[str, ...]
+    loss: Float[Tensor, "K"]
+    grad_rms: Float[Tensor, "K"]
+    ids: Int[Tensor, "K"]
+    energy: Float[Tensor, "K"]
+    moved: Float[Tensor, "K"]
+    plain: Float[Tensor, "K K"]
+    distance: Float[Tensor, "K K"]
+    line: Float[Tensor, "K K"]
+    aligned_line: Float[Tensor, "K K"]
+    path: Float[Tensor, "K K"]
+    exploration: ExploreReport | None = None
+
+    @property
+    def same(self) -> list[tuple[str, ...]]:
+        """The names of checkpoints that fall into one minimum, a group for each minimum, by ascending energy."""
+        order = sorted({int(i) for i in self.ids if i >= 0}, key=lambda i: float(self.energy[self.ids == i][0]))
+        return [tuple(n for n, i in zip(self.names, self.ids.tolist(), strict=True) if i == one) for one in order]
+
+    def describe(self) -> str:
+        """A table of the checkpoints, and one of their pairs."""
+        width = max(10, *(len(name) for name in self.names))
+        heads = (("loss", 12), ("RMS grad", 9), ("minimum", 7), ("loss there", 12), ("moved", 8))
+        lines = [f"{'checkpoint':{width}s}" + "".join(f"  {head:>{n}s}" for head, n in heads)]
+        for k, name in enumerate(self.names):
+            at = f"{int(self.ids[k]):7d}" if self.ids[k] >= 0 else "   none"
+            lines.append(
+                f"{name:{width}s}  {self.loss[k]:12.6g}  {self.grad_rms[k]:9.2g}  {at}  {self.energy[k]:12.6g}  "
+                f"{self.moved[k]:8.3g}"
+            )
+        heads = (("apart", 8), ("aligned", 8), ("line", 10), ("aligned", 10), ("path", 10))
+        width = 2 * width + 3
+        lines += ["", f"{'pair':{width}s}" + "".join(f"  {head:>{n}s}" for head, n in heads)]
+        for i, j in itertools.combinations(range(len(self.names)), 2):
+            found = "the same" if self.ids[i] == self.ids[j] >= 0 else f"{self.path[i, j]:10.5g}"
+            pair = f"{self.names[i]} - {self.names[j]}"
+            lines.append(
+                f"{pair:{width}s}  {self.plain[i, j]:8.3g}  {self.distance[i, j]:8.3g}"
+                f"  {self.line[i, j]:10.5g}  {self.aligned_line[i, j]:10.5g}  {found:>10s}"
+            )
+        lines.append(
+            "line, path: the highest loss on the way, before and after alignment and over transition states"
+        )
+        return "\n".join(lines)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain lists and numbers, NaN and infinity as None."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        told = {name: _plain(v.tolist()) for name, v in fields.items() if isinstance(v, Tensor)}
+        return {"names": list(self.names), "same": [list(group) for group in self.same], **told}
+
+    def __repr__(self) -> str:
+        return f"CheckpointReport({len(self.names)} checkpoints in {len(self.same)} minima)"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None
+
+
+def compare_checkpoints(
+    landscape: Landscape,
+    potential: ModulePotential,
+    checkpoints: Mapping[str, Any] | Sequence[str | Path],
+    *,
+    strategies: Sequence[Strategy] | None = None,
+    budget: Budget | None = None,
+    n_points: int = 51,
+    seed: int = 0,
+    progress: bool = True,
+) -> CheckpointReport:
+    """Put checkpoints into a landscape, and find out what they are to each other.
+
+    Each is quenched; its minimum is added, if it is not there yet; the lines between the minima are evaluated as
+    they stand and aligned; then minima are connected by transition states. Called again, it goes on.
+
+    Args:
+        landscape: opened for this potential; what it holds already takes part in connecting.
+        potential: the training loss.
+        checkpoints: by name, or files (named by the file). Each may be a file, a state dict, a module or a row.
+        strategies: how to connect; by default double-ended searches between all pairs, then missing links; none if
+            this is empty.
+        budget: of connecting.
+        n_points: places on each line, ends included.
+        seed, progress: as for :func:`explore`.
+
+    Raises:
+        PotentialError: if a checkpoint is not one of this potential.
+        TorchscapeError: if there are fewer than two, or a file cannot be read.
+
+    Example:
+        >>> import torchscape as tsc
+        >>> x, y = torch.randn(20, 2), torch.randn(20, 1)
+        >>> def trained(seed):
+        ...     torch.manual_seed(seed)
+        ...     return torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        >>> u = tsc.ModulePotential(trained(0), (x, y), torch.nn.functional.mse_loss, l2=1e-2)
+        >>> with tsc.Landscape.in_memory(u) as landscape:
+        ...     report = compare_checkpoints(landscape, u, {"a": trained(1), "b": trained(2)},
+        ...                                  strategies=(), progress=False)
+        >>> report.names, report.line.shape
+        (('a', 'b'), torch.Size([2, 2]))
+    """
+    Range(low=2, whole=True).check("compare_checkpoints", n_points=n_points)
+    named = dict(checkpoints) if isinstance(checkpoints, Mapping) else _named_by_file(checkpoints)
+    if len(named) < 2:
+        raise TorchscapeError(f"{len(named)} checkpoints: two or more can be compared")
+    x = torch.stack([checkpoint_point(potential, value, name) for name, value in named.items()])
+    loss, grad = potential.energy_and_grad(x)
+    quenched = relax(potential, x, progress=progress)
+    ids = landscape.find(quenched)
+    new = (ids < 0).nonzero()[:, 0]
+    if len(new):
+        ids[new] = landscape.add_minima(quenched[new.to(x.device)], certify=Certificate())
+    report = None
+    if strategies is None:
+        strategies = [ConnectMinima(neighbours=max(8, len(named) - 1))]
+    if strategies:
+        report = explore(
+            landscape, potential, strategies=strategies, budget=budget, seed=seed, progress=progress, check=False
+        )
+    plain, distance, line, aligned = _between(potential, quenched.x, n_points)
+    return CheckpointReport(
+        names=tuple(named),
+        loss=loss,
+        grad_rms=grad.square().mean(1).sqrt(),
+        ids=ids,
+        energy=torch.where((ids >= 0).to(x.device), quenched.energy, torch.nan),
+        moved=(quenched.x - x).norm(dim=1),
+        plain=plain,
+        distance=distance,
+        line=line,
+        aligned_line=aligned,
+        path=_paths(landscape, ids),
+        exploration=report,
+    )
+
+
+def _named_by_file(paths: Sequence[str | Path]) -> dict[str, Path]:
+    """Files by their names, with as much of their folders as tells them apart."""
+    files = [Path(path) for path in paths]
+    for depth in range(1, 1 + max((len(file.parts) for file in files), default=1)):
+        names = ["/".join([*file.parts[-depth:-1], file.stem]) for file in files]
+        if len(set(names)) == len(names):
+            return dict(zip(names, files, strict=True))
+    raise TorchscapeError("the same file is given twice")
+
+
+def _between(
+    potential: ModulePotential, x: Float[Tensor, "K D"], n_points: int
+) -> tuple[Float[Tensor, "K K"], Float[Tensor, "K K"], Float[Tensor, "K K"], Float[Tensor, "K K"]]:
+    """Distances and highest energies on lines, as they stand and to the closest image."""
+    k = len(x)
+    i, j = torch.triu_indices(k, k, 1, device=x.device)
+    image = potential.symmetry.align(x[i], x[j])
+    found = [(image_ - x[i]).norm(dim=1) for image_ in (x[j], image)]
+    found += [_highest(potential, x[i], end, n_points) for end in (x[j], image)]
+    tables = []
+    for values, diagonal in zip(found, (None, None, True, True), strict=True):
+        table = x.new_zeros(k, k)
+        table[i, j] = table[j, i] = values
+        if diagonal:
+            table.diagonal().copy_(potential.energy(x).detach())
+        tables.append(table.cpu())
+    return tables[0], tables[1], tables[2], tables[3]
+
+
+def _highest(
+    potential: ModulePotential, a: Float[Tensor, "P D"], b: Float[Tensor, "P D"], n_points: int
+) -> Float[Tensor, "P"]:
+    """The highest energy at so many places on the line between each pair."""
+    t = torch.linspace(0.0, 1.0, n_points, dtype=a.dtype, device=a.device)
+    rows = rows_that_fit(n_points * a.shape[1], a.device, on_host=SOME_LARGE)
+    parts = []
+    with torch.no_grad():
+        for start, end in zip(a.split(rows), b.split(rows), strict=True):
+            places = torch.lerp(start[:, None], end[:, None], t[:, None])
+            energy = potential.energy(places.flatten(0, 1)).reshape(len(start), n_points)
+            parts.append(energy.amax(1))
+    return torch.cat(parts)
+
+
+def _paths(landscape: Landscape, ids: Int[Tensor, "K"]) -> Float[Tensor, "K K"]:
+    """The highest energy on the lowest path between each pair of minima that the network knows."""
+    from torchscape.analysis import minimax_between
+
+    k = len(ids)
+    table = torch.full((k, k), torch.inf, dtype=torch.float64)
+    network = landscape.network(coords=False)
+    known = (ids >= 0).nonzero()[:, 0]
+    if len(known) == 0:
+        return table
+    place = network.position_of(landscape.represented(ids[known]))
+    i, j = torch.triu_indices(len(known), len(known), 0)
+    height = minimax_between(network, place[i], place[j]).double().cpu()
+    table[known[i], known[j]] = table[known[j], known[i]] = height
+    return table
