@@ -422,3 +422,12 @@ def test_single_precision(name):
     assert image.dtype == torch.float32
     assert (symmetry.distance(x, image) < 1e-2).all()
     assert symmetry.zero_modes(x).dtype == torch.float32
+
+
+def test_spaces_of_too_many_directions_are_units():
+    """Each point would need them all at once: 48 * 47 / 2 are more than 512."""
+    one = case(LowRank(20, 48, 5), torch.randn(7, 20))
+    assert one.symmetry.describe() == "A: permutations, signs and scales of 48 units"
+    assert "rotations of 48 dimensions" in one.symmetry.notes[0]
+    x = one.points(3)
+    assert (one.symmetry.distance(x, one.symmetry.random_image(x, torch.arange(3))) < 1e-9).all()

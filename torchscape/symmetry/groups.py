@@ -84,6 +84,11 @@ class Space(UnitGroup):
         return False
 
     @property
+    def n_directions(self) -> int:
+        """The directions in which rotations move a point: n (n - 1) / 2 for each copy."""
+        return self.copies * (self.size * (self.size - 1) // 2)
+
+    @property
     def log_order(self) -> float:
         """Nought: how many images there are is a volume, which depends on the point."""
         return 0.0

@@ -13,6 +13,7 @@ from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.layout import ParameterLayout
 from torchscape.memory import rows_that_fit
+from torchscape.numerics import DENSE_STEPS
 from torchscape.symmetry.action import Action, actions_of
 from torchscape.symmetry.alignment import closest_image, known_order
 from torchscape.symmetry.base import Symmetry
@@ -31,6 +32,7 @@ from torchscape.validation import COUNT, NOT_NEGATIVE
 
 __all__ = ["NeuralSymmetry", "detect"]
 
+_MOST_DIRECTIONS = 512  # about what a Krylov space of a saddle search holds anyway
 _CHUNK = 1 << 24  # numbers held at once while aligning
 
 
@@ -81,7 +83,26 @@ def detect(
     blocks, groups = blocks_and_groups(found, layout)
     blocks, groups = with_siblings(module, layout, blocks, groups, outputs_of(module, layout, example, prefix))
     shifts = _shifts(found, layout) if shift else ()
-    return NeuralSymmetry(layout.ndim, groups=groups, blocks=blocks, shifts=shifts, notes=found.notes)
+    groups, notes = _with_few_directions(groups, layout.ndim)
+    return NeuralSymmetry(layout.ndim, groups=groups, blocks=blocks, shifts=shifts, notes=(*found.notes, *notes))
+
+
+def _with_few_directions(groups: Sequence[UnitGroup], ndim: int) -> tuple[list[UnitGroup], list[str]]:
+    """The groups, with the largest spaces as units where their directions are too many to hold for every row."""
+    spaces = sorted((g.n_directions, k) for k, g in enumerate(groups) if isinstance(g, Space))
+    kept, notes, total = list(groups), [], 0
+    for n, k in spaces:
+        total += n
+        space = groups[k]
+        if total > max(_MOST_DIRECTIONS, ndim if ndim <= DENSE_STEPS else 0):
+            assert isinstance(space, Space)
+            assert space.units is not None
+            kept[k] = space.units
+            notes.append(
+                f"{space.name}: rotations of {space.size} dimensions are left out but for permutations: they have "
+                f"{n} directions, and more than {_MOST_DIRECTIONS} in all are not held for every point"
+            )
+    return kept, notes
 
 
 def _shifts(found: Trace, layout: ParameterLayout) -> list[Shift]:
@@ -270,12 +291,21 @@ class NeuralSymmetry(Symmetry):
     def zero_modes(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B Z D"]:
         """Orthonormal tangents of scales, shifts, rotations and maps; rows of zeros where nothing can move."""
         actions, shifts = self.parts(x)
-        modes = scale_modes([one for one in actions if isinstance(one, Action)], shifts, x)
+        modes = orthonormal(scale_modes([one for one in actions if isinstance(one, Action)], shifts, x))
         spaces = [one for one in actions if isinstance(one, Rotation)]
-        if spaces:  # of which each knows by itself in which planes nothing lives: lengths do not compare
-            parts = [orthonormal(modes), *(directions(one.modes(x)) for one in spaces)]
-            modes = torch.cat(parts, 1)
-        return orthonormal(modes)
+        if not spaces:
+            return modes
+        # In the axes of inertia the turns of one space are at right angles, and so are those of two without a
+        # common coordinate; each space knows by itself in which planes nothing lives.
+        moved = {one.number for one in spaces} | {k for k, group in enumerate(self.groups) if group.n_scales}
+        alone = [
+            not (shifts or one.group.is_general or any(b.others & moved for b in one.bundles)) for one in spaces
+        ]
+        found = [directions(one.modes(x)) for one in spaces]
+        coupled = [z for z, by_itself in zip(found, alone, strict=True) if not by_itself]
+        if coupled:
+            modes = orthonormal(torch.cat([modes, *coupled], 1))
+        return torch.cat([modes, *(z for z, by_itself in zip(found, alone, strict=True) if by_itself)], 1)
 
     # --- verification -----------------------------------------------------------------------------------
 
