@@ -178,12 +178,14 @@ class TestComparison:
         assert report.path[0, 2].item() == expected
         assert math.isfinite(expected)
         assert max(report.energy[0], report.energy[2]) < expected <= report.aligned_line[0, 2] + 1e-9
-        assert report.path[0, 1] == report.energy[0]
+        assert report.path[0, 1] == pytest.approx(report.energy[0].item(), abs=1e-10)
+        assert report.rise[0, 2].item() == pytest.approx(expected - report.energy[[0, 2]].max().item())
+        assert report.rise[0, 1] == report.rise[1, 1] == 0.0
 
     def test_it_is_told(self, compared):
         told = compared[0].describe()
         assert "the same" in told
-        assert len(told.splitlines()) == 1 + 3 + 1 + 1 + 3 + 1
+        assert len(told.splitlines()) == 1 + 3 + 1 + 1 + 3 + 2
 
     def test_one_is_too_few(self, potential):
         with tsc.Landscape.in_memory(potential) as landscape, pytest.raises(TorchscapeError, match="two or more"):

@@ -70,6 +70,18 @@ class CheckpointReport:
         order = sorted({int(i) for i in self.ids if i >= 0}, key=lambda i: float(self.energy[self.ids == i][0]))
         return [tuple(n for n, i in zip(self.names, self.ids.tolist(), strict=True) if i == one) for one in order]
 
+    @property
+    def rise(self) -> Float[Tensor, "K K"]:
+        """How far the lowest way that is known between two minima rises above the higher of them [K K].
+
+        That way is a path over transition states, or a line where that is lower: a valley with a floor so flat
+        that no transition state stands out is an answer, too. Nought within one minimum.
+        """
+        one = (self.ids[:, None] == self.ids) & (self.ids >= 0)
+        higher = torch.maximum(self.energy[:, None], self.energy).cpu()
+        lowest = torch.stack([self.path, self.line, self.aligned_line]).amin(0)
+        return torch.where(one, 0.0, lowest - higher).clamp(min=0.0)
+
     def describe(self) -> str:
         """A table of the checkpoints, and one of their pairs."""
         width = max(10, *(len(name) for name in self.names))
@@ -81,26 +93,30 @@ class CheckpointReport:
                 f"{name:{width}s}  {self.loss[k]:12.6g}  {self.grad_rms[k]:9.2g}  {at}  {self.energy[k]:12.6g}  "
                 f"{self.moved[k]:8.3g}"
             )
-        heads = (("apart", 8), ("aligned", 8), ("line", 10), ("aligned", 10), ("path", 10))
+        columns = (("apart", 8), ("aligned", 8), ("line", 10), ("aligned", 10), ("path", 10), ("rise", 9))
+        rise = self.rise
         width = 2 * width + 3
-        lines += ["", f"{'pair':{width}s}" + "".join(f"  {head:>{n}s}" for head, n in heads)]
+        lines += ["", f"{'pair':{width}s}" + "".join(f"  {head:>{n}s}" for head, n in columns)]
         for i, j in itertools.combinations(range(len(self.names)), 2):
             found = "the same" if self.ids[i] == self.ids[j] >= 0 else f"{self.path[i, j]:10.5g}"
             pair = f"{self.names[i]} - {self.names[j]}"
             lines.append(
                 f"{pair:{width}s}  {self.plain[i, j]:8.3g}  {self.distance[i, j]:8.3g}"
                 f"  {self.line[i, j]:10.5g}  {self.aligned_line[i, j]:10.5g}  {found:>10s}"
+                f"  {rise[i, j]:9.2g}"
             )
         lines.append(
             "line, path: the highest loss on the way, before and after alignment and over transition states"
         )
+        lines.append("rise: of the lowest of these ways above the higher of the two minima")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain lists and numbers, NaN and infinity as None."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         told = {name: _plain(v.tolist()) for name, v in fields.items() if isinstance(v, Tensor)}
-        return {"names": list(self.names), "same": [list(group) for group in self.same], **told}
+        same = [list(group) for group in self.same]
+        return {"names": list(self.names), "same": same, "rise": _plain(self.rise.tolist()), **told}
 
     def __repr__(self) -> str:
         return f"CheckpointReport({len(self.names)} checkpoints in {len(self.same)} minima)"
