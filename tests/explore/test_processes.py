@@ -24,6 +24,7 @@ from torchscape.explore import (
 )
 from torchscape.explore.executors import choose_executor
 from torchscape.explore.tasks import blocks
+from torchscape.optimise.ledger import Entry, latest
 
 HOPPING = BasinHopping(walkers=30, hops=2)
 SEARCHES = {
@@ -143,6 +144,9 @@ def test_a_limit_stops_the_workers_and_keeps_what_has_ended(executor, file):
         assert report.status == "budget: seconds"
         assert sum(report.unfinished.values()) > 0
         assert time.monotonic() - began < 60
+        tsc.explore(landscape, potential, budget=tsc.Budget(seconds=1.5), **options)
+        going = sum(n for kind, n in landscape.kept().items() if kind.startswith("unfinished"))
+        assert going <= 60  # each row once for each time that all was cut short, not once for each worker, too
         file.write_text("0")
         assert tsc.explore(landscape, potential, **options).is_complete
         assert tables(landscape) == whole
@@ -196,3 +200,13 @@ def test_a_part_that_kills_its_workers_is_named(executor, file, monkeypatch):
         with pytest.raises(TorchscapeError, match=r"1 worker has died of one part .*hops, \d+ rows.* -9"):
             tsc.explore(landscape, potential, strategies=[HOPPING], executor=executor, progress=False)
         assert landscape.runs()[-1]["status"] == "failed"
+
+
+def test_of_a_row_that_is_told_twice_the_last_counts():
+    def entry(keys, values):
+        column = torch.tensor(values, dtype=torch.float64)
+        return Entry("unfinished", "running", "", torch.tensor(keys, dtype=torch.uint8)[:, None], {"x": column})
+
+    kept = latest([entry([1, 2, 3], [1.0, 2.0, 3.0]), entry([4], [4.0]), entry([3, 1], [30.0, 10.0])])
+    assert [one.keys[:, 0].tolist() for one in kept] == [[2], [4], [3, 1]]
+    assert [one.columns["x"].tolist() for one in kept] == [[2.0], [4.0], [30.0, 10.0]]

@@ -18,7 +18,7 @@ from torchscape.errors import TorchscapeError
 from torchscape.explore.ahead import Ahead, Part
 from torchscape.explore.messages import Closed, packed, register_scripts, versions
 from torchscape.explore.tasks import Divisible, Found, Task
-from torchscape.optimise.ledger import Entry, Ledger, current_ledger
+from torchscape.optimise.ledger import Entry, Ledger, current_ledger, latest
 from torchscape.potentials.base import Potential
 from torchscape.stopwatch import Stopped
 
@@ -263,6 +263,9 @@ class _Round:
                     with contextlib.suppress(Stopped, Exception):  # whatever it is, the first one says more
                         self._take(member)
         finally:
+            for member in crew.members:
+                member.going = ()
+            self.ledger.running = latest(self.ledger.running)
             if self.telling:
                 crew.close()
 
@@ -310,8 +313,9 @@ class _Round:
                 self.crew.took(part, rest[1])
                 if self.crew.ahead.is_open:
                     self.crew.ahead.go_on(part, next(self.crew.numbers))
-            if kind != "stopped":  # what is going on then, is kept
-                self.ledger.exchange(member.going, ())
+            if kind == "stopped":  # what is going on then, is kept, and may be told once more
+                return
+            self.ledger.exchange(member.going, ())
         member.going = ()
         if kind == "failed" and not part.is_ahead:
             error = pickle.loads(rest[2])

@@ -55,6 +55,7 @@ class Worker:
         self.watch.on_look, self.watch.on_ended = self.look, self.ended
         self.data, self.potential, self.device = b"", None, None  # the potential is made when it is needed
         self.ledger, self.round = Ledger(), -1
+        self.given: frozenset[int] = frozenset()  # entries of rows that wait to go on
         self.n_going = 0  # entries of what ran, when that was told last
         self.is_ahead = False  # whether what runs now is for a round to come
         self.counts: dict[str, int] = {}
@@ -85,6 +86,7 @@ class Worker:
             elif kind == "round":
                 number, entries, going = rest
                 self.ledger, self.round = Ledger(entries, going), number
+                self.given = frozenset(map(id, going))
             elif kind == "part":
                 self.run(*rest)
             elif kind == "tell":
@@ -137,7 +139,8 @@ class Worker:
 
     def tell(self, *, at_a_stop: bool = False) -> None:
         """What has ended since the last time, and what still runs."""
-        entries, going = self.ledger.written(), self.ledger.in_flight()
+        entries = self.ledger.written()
+        going = tuple(one for one in self.ledger.in_flight() if id(one) not in self.given)  # those are known there
         n_bytes = sum(column.nbytes for entry in going for column in entry.columns.values())
         if n_bytes > _MUCH and not at_a_stop:
             going = ()

@@ -18,7 +18,7 @@ from torchscape.optimise.rows import map_rows, take_rows
 from torchscape.transfer import moved
 from torchscape.types import Bool, Int, Tensor
 
-__all__ = ["Entry", "Ledger", "compute_once", "current_ledger", "digests", "keeping"]
+__all__ = ["Entry", "Ledger", "compute_once", "current_ledger", "digests", "keeping", "latest"]
 
 _KEY = 16  # bytes of the digest that stands for an input row
 
@@ -171,6 +171,22 @@ class Ledger:
         known[order] = True
         whole = parts[0] if len(parts) == 1 else join(parts)
         return known, order, moved(whole, starts[0].device)
+
+
+def latest(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """Of rows that are told several times, the last."""
+    seen: set[bytes] = set()
+    kept: list[Entry] = []
+    for entry in reversed(list(entries)):
+        keys = [bytes(key) for key in entry.keys.numpy()]
+        rows = [row for row, key in enumerate(keys) if key not in seen]
+        seen.update(keys)
+        if len(rows) == len(keys):
+            kept.append(entry)
+        elif rows:
+            columns = {name: column[rows] for name, column in entry.columns.items()}
+            kept.append(dataclasses.replace(entry, keys=entry.keys[rows], columns=columns))
+    return tuple(reversed(kept))
 
 
 _current: ContextVar[Ledger | None] = ContextVar("ledger", default=None)
