@@ -174,6 +174,31 @@ class TestBottleneck:
             change = LORA.outputs(x + 1e-5 * mode) - LORA.outputs(x - 1e-5 * mode)
             assert change.abs().max() < 1e-8
 
+    def test_a_space_in_which_nothing_lives_has_none(self):
+        """A minimum may do without a layer: what a quench leaves of its weights is noise, not a direction."""
+        x = HEADS.points(1, 5)
+        x[0, 72:] *= 1e-9  # values and outputs
+        symmetry = rotations_only(HEADS)
+        assert (symmetry.zero_modes(x).norm(dim=2) > 0.5).sum().item() == 3
+        x[0, 72:] = 0.0
+        assert symmetry.log_degeneracy(x).isfinite()
+        near = torch.cat([x[:, :72], 1e-9 * HEADS.points(1, 6)[:, 72:]], 1)
+        assert symmetry.log_degeneracy(near).item() == pytest.approx(symmetry.log_degeneracy(x).item())
+
+    def test_heads_that_are_all_dead_are_alike(self):
+        """One image, whatever noise is left of them."""
+        net = nn.Sequential(Heads(), nn.Flatten(), nn.Linear(18, 3))
+        potential = tsc.ModulePotential(
+            net, (torch.randn(9, 3, 6), torch.arange(9) % 3), nn.functional.cross_entropy, l2=0.1
+        )
+        x = potential.flatten(net)[None]
+        x[:, : 4 * 36] = 0.0
+        noise = 1e-9 * random.normal(torch.arange(1), 4 * 36)
+        for left in (0.0, noise):
+            x[:, : 4 * 36] = left
+            assert potential.symmetry.log_degeneracy(x).item() == pytest.approx(0.0, abs=1e-12)
+            assert (potential.symmetry.zero_modes(x) == 0).all()
+
     def test_axes_that_are_zero_have_none(self):
         x = LORA.points(1, 5)
         A, B = (torch.from_numpy(f) for f in factors(LORA, x[0]))

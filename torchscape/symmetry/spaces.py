@@ -15,7 +15,7 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["Rotation", "Turn", "directions", "log_volume_of_orbit", "log_volume_of_rotations", "orthonormal"]
 
 _SINGULAR = 1e-8  # generators that are closer to depending on each other do
-_DEAD = 1e-5  # of the largest axis of a space: shorter ones are nought, up to the convergence of a minimum
+_DEAD = 1e-5  # of the norm of a point: shorter axes are nought, up to the convergence of a minimum
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Rotation:
         Planes in which nothing lives are zero.
         """
         moment, axes = torch.linalg.eigh(self.inertia(x))
-        alive = self._alive(moment)
+        alive = self._alive(moment, x)
         n, copies, device = self.group.size, self.group.copies, x.device
         if self.group.is_general:
             i, j = (
@@ -190,12 +190,14 @@ class Rotation:
         present = (alive[:, :, i] | alive[:, :, j]).flatten(1)
         return torch.where(present[:, :, None], mode, 0.0)
 
-    def _alive(self, moment: Float[Tensor, "B P n"]) -> Bool[Tensor, "B P n"]:
-        return moment > _DEAD**2 * moment.amax((1, 2), keepdim=True).clamp(min=torch.finfo(moment.dtype).tiny)
+    def _alive(self, moment: Float[Tensor, "B P n"], x: Float[Tensor, "B D"]) -> Bool[Tensor, "B P n"]:
+        """Axes that are longer than nought, by the size of the whole point: every axis of a space may be dead."""
+        size = x.square().sum(1).clamp(min=torch.finfo(x.dtype).tiny)
+        return moment > _DEAD**2 * size[:, None, None]
 
     def n_dead(self, x: Float[Tensor, "B D"]) -> Int[Tensor, "B P"]:
         """The number of axes of each copy in which nothing lives."""
-        return (~self._alive(torch.linalg.eigvalsh(self.inertia(x)))).sum(2)
+        return (~self._alive(torch.linalg.eigvalsh(self.inertia(x)), x)).sum(2)
 
     def log_volume(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         """ln of the volume of all rotations over that of those that leave x alone (generators have length one)."""

@@ -15,6 +15,7 @@ from torchscape.types import Bool, Float, Tensor
 __all__ = ["log_stabiliser"]
 
 _MOST_VERTICES = 2048
+_DEAD = 1e-5  # of the norm of a point: shorter units are nought, up to the convergence of a minimum
 
 
 def log_stabiliser(
@@ -77,7 +78,8 @@ def _alike(
             units, factor = units.norm(dim=3, keepdim=True), torch.ones_like(factor)
         for s in range(len(signs)):
             apart[s] += torch.cdist(units, factor[s] * units, compute_mode="donot_use_mm_for_euclid_dist").square()
-    limit = (tolerance**2 * size.amax((1, 2))).clamp(min=torch.finfo(x.dtype).tiny)
+    noise = _DEAD**2 * x.square().sum(1)  # of a point where all units are dead
+    limit = torch.maximum(tolerance**2 * size.amax((1, 2)), noise).clamp(min=torch.finfo(x.dtype).tiny)
     same = apart <= limit[:, None, None, None]
     colour = action.group.colour.to(x.device)
     alike = same.any(0) & (colour[:, None] == colour)
