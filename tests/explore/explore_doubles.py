@@ -12,7 +12,8 @@ import torch
 
 import torchscape as tsc
 from torchscape.explore import Divisible, Found, Task
-from torchscape.explore.crew import Crew, Member
+from torchscape.explore.ahead import Member
+from torchscape.explore.crew import Crew
 from torchscape.explore.on_ray import _Desk
 from torchscape.potentials.base import Potential
 

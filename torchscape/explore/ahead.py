@@ -11,11 +11,15 @@ known already. A wrong guess costs the time of workers that had nothing to do.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from abc import ABC, abstractmethod
+from typing import Any
 
+from torchscape.explore.messages import packed
 from torchscape.explore.tasks import Found, Task
 from torchscape.optimise.ledger import Entry
 
-__all__ = ["Ahead", "Part"]
+__all__ = ["Ahead", "Member", "Part"]
 
 
 @dataclasses.dataclass(eq=False)
@@ -34,6 +38,38 @@ class Part:
     n_deaths: int = 0
     fate: str = ""  # how the last worker of a part ended that has killed too many of them
 
+    @functools.cached_property
+    def message(self) -> bytes:
+        """The work as a message: equal ones are the same work."""
+        return packed(self.work, "a task", compact=True)
+
+
+class Member(ABC):
+    """A worker, as the exploration sees it."""
+
+    def __init__(self, device: str | None = None) -> None:
+        self.device = device
+        self.is_ready = False  # whether it has said anything yet
+        self.parts: list[Part] = []  # that it has: it runs the first
+        self.going: tuple[Entry, ...] = ()  # rows of it that run, as far as they have come
+
+    @abstractmethod
+    def post(self, message: Any) -> None:
+        """Send a message, as :meth:`Crew.letter` makes them. Nothing is raised: that a worker is gone is seen when
+        its answer is waited for."""
+
+    @abstractmethod
+    def receive(self) -> Any:
+        """The next message of one that :meth:`Crew.heard` has named.
+
+        Raises:
+            Closed: if it is gone.
+        """
+
+    @abstractmethod
+    def end(self) -> str:
+        """End it, and say how it has ended."""
+
 
 @dataclasses.dataclass
 class Ahead:
@@ -44,6 +80,7 @@ class Ahead:
         waiting: parts to begin, the last first.
         entries: rows that have ended.
         going: rows that were begun.
+        ended: what whole parts have found, by their work as a message.
         is_open: whether parts of the round may go on by themselves.
     """
 
@@ -51,6 +88,7 @@ class Ahead:
     waiting: list[Part] = dataclasses.field(default_factory=list)
     entries: list[Entry] = dataclasses.field(default_factory=list)
     going: tuple[Entry, ...] = ()
+    ended: dict[bytes, Found] = dataclasses.field(default_factory=dict)
     is_open: bool = False
 
     def go_on(self, part: Part, number: int) -> None:

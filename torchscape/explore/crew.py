@@ -15,8 +15,8 @@ from typing import Any
 
 from torchscape import stopwatch
 from torchscape.errors import TorchscapeError
-from torchscape.explore.ahead import Ahead, Part
-from torchscape.explore.messages import Closed, packed, register_scripts, versions
+from torchscape.explore.ahead import Ahead, Member, Part
+from torchscape.explore.messages import Closed, check_versions, packed, register_scripts
 from torchscape.explore.tasks import Divisible, Found, Task
 from torchscape.optimise.ledger import Entry, Ledger, current_ledger, latest
 from torchscape.potentials.base import Potential
@@ -31,33 +31,6 @@ _FEW = 4  # rows of a part at least: smaller batches cost more than they balance
 _LONG = 2.0  # seconds of a part from which on a task is cut into more of them
 
 
-class Member(ABC):
-    """A worker, as the exploration sees it."""
-
-    def __init__(self, device: str | None = None) -> None:
-        self.device = device
-        self.is_ready = False  # whether it has said anything yet
-        self.parts: list[Part] = []  # that it has: it runs the first
-        self.going: tuple[Entry, ...] = ()  # rows of it that run, as far as they have come
-
-    @abstractmethod
-    def post(self, message: Any) -> None:
-        """Send a message, as :meth:`Crew.letter` makes them. Nothing is raised: that a worker is gone is seen when
-        its answer is waited for."""
-
-    @abstractmethod
-    def receive(self) -> Any:
-        """The next message of one that :meth:`Crew.heard` has named.
-
-        Raises:
-            Closed: if it is gone.
-        """
-
-    @abstractmethod
-    def end(self) -> str:
-        """End it, and say how it has ended."""
-
-
 class Crew(ABC):
     """An executor with several workers. What a worker is, and how one hears of it, a subclass says.
 
@@ -69,7 +42,7 @@ class Crew(ABC):
         threads: of each worker.
         members: the workers that there are.
         busy: seconds that workers have spent on parts.
-        n_ahead: rows that were known before the round that asked for them began.
+        n_ahead: rows that had ended, or were in parts that ran, before the round that asked for them began.
     """
 
     threads: int
@@ -126,10 +99,10 @@ class Crew(ABC):
         for member in self.members:
             self.tell_to_stop(member)
 
-    def tell_to_stop(self, member: Member) -> None:
-        """All that it has."""
-        if member.parts:
-            member.post(self.letter(("stop", [part.number for part in member.parts])))
+    def tell_to_stop(self, member: Member, *, only_ahead: bool = False) -> None:
+        """All that it has, or what it has of a round to come."""
+        if numbers := [part.number for part in member.parts if part.is_ahead or not only_ahead]:
+            member.post(self.letter(("stop", numbers)))
 
     def run(self, potential: Potential, tasks: Sequence[Task]) -> Iterator[Found]:
         """What each task finds, in their order."""
@@ -193,6 +166,7 @@ class _Round:
         self.crew, self.tasks, self.number, self.ledger, self.is_new = crew, tasks, number, ledger, is_new
         self.parts = [part for at, task in enumerate(tasks) for part in crew.parts(at, task)]
         self.waiting = self.parts[::-1]
+        self._known: dict[bytes, Found] = {}  # parts that have ended ahead of the round
         self.telling: set[Member] = set()  # who has been asked for all they have
         self.is_open, self.is_feeding = True, False
 
@@ -207,6 +181,7 @@ class _Round:
         """What each task finds, as soon as it and those before it are done."""
         crew = self.crew
         self._collect()
+        self._adopt_ended()
         if self.is_new:
             message = crew.letter(self.message)
             for member in crew.members:
@@ -234,13 +209,16 @@ class _Round:
     def _collect(self) -> None:
         """Stop what was computed ahead, and make it known to the round that it was computed for."""
         crew, ahead = self.crew, self.crew.ahead
+        if ahead.foreseen is not None:
+            self._adopt_running()
         for member in crew.members:
-            crew.tell_to_stop(member)
-        while any(member.parts for member in crew.members):
+            crew.tell_to_stop(member, only_ahead=True)
+        while any(member.parts and member.parts[0].is_ahead for member in crew.members):
             self._wait()
         if ahead.foreseen is not None:
             self.ledger.receive(ahead.entries)
             crew.n_ahead += sum(len(entry) for entry in ahead.entries)
+            self._known = ahead.ended
             self.ledger.exchange((), ahead.going)
             parts = [part for task in ahead.foreseen for part in crew.parts(-1, task, is_ahead=True)]
             crew.ahead = Ahead(waiting=parts[::-1], is_open=True)
@@ -268,6 +246,30 @@ class _Round:
             self.ledger.running = latest(self.ledger.running)
             if self.telling:
                 crew.close()
+
+    def _adopt_running(self) -> None:
+        """Parts of this round that a worker is already at, go on there."""
+        mine = {part.message: part for part in self.waiting} if self.crew.members else {}
+        for member in self.crew.members:
+            for number, part in enumerate(member.parts):
+                same = mine.get(part.message) if part.is_ahead else None
+                if (
+                    same is not None
+                    and same in self.waiting
+                    and all(not one.is_ahead for one in member.parts[:number])
+                ):
+                    self.waiting.remove(same)
+                    same.number = part.number
+                    self.crew.n_ahead += same.n_rows
+                    member.parts[number] = same
+
+    def _adopt_ended(self) -> None:
+        """Parts of this round that have ended before it began."""
+        for part in list(self.waiting):
+            found = self._known.get(part.message) if self._known else None
+            if found is not None:
+                part.found = found
+                self.waiting.remove(part)
 
     def _wait(self) -> None:
         for member in self.crew.heard(list(self.crew.members), _ASKED):
@@ -307,6 +309,8 @@ class _Round:
         if part.is_ahead:
             if kind == "stopped":
                 self.crew.ahead.stopped(part, member.going, next(self.crew.numbers))
+            elif kind == "found":
+                self.crew.ahead.ended[part.message] = rest[2]
         else:
             if kind == "found":
                 part.found = rest[2]
@@ -327,10 +331,10 @@ class _Round:
         self, member: Member, number: int, is_ahead: bool, entries: list[Entry], going: tuple[Entry, ...]
     ) -> None:
         """What has ended, and what runs, in a worker."""
-        if is_ahead:
+        if is_ahead and member.parts and member.parts[0].is_ahead:
             self.crew.ahead.entries += entries
             member.going = tuple(going)
-        elif number == self.number:
+        elif is_ahead or number == self.number:  # it may have been begun ahead of this round
             self.ledger.receive(entries)
             self.ledger.exchange(member.going, going)
             member.going = tuple(going)
@@ -346,7 +350,7 @@ class _Round:
                 return
             part = queue.pop()
             member.parts.append(part)
-            member.post(self.crew.letter(("part", part.number, part.is_ahead, packed(part.work, "a task"))))
+            member.post(self.crew.letter(("part", part.number, part.is_ahead, part.message)))
 
     def _buried(self, member: Member) -> None:
         """A worker has died: another takes its place, and its part."""
@@ -383,15 +387,3 @@ class _Round:
             f"{died} of one part of a task{others} ({told}): -9 most often means that memory ran out. Run with "
             "fewer workers; everything else of the round has ended, and is kept"
         )
-
-
-def check_versions(its: dict[str, str]) -> None:
-    """A worker on another machine may have other packages.
-
-    Raises:
-        TorchscapeError: if so.
-    """
-    mine = versions()
-    if other := [name for name, version in mine.items() if its.get(name) != version]:
-        told = ", ".join(f"{name} {its.get(name)} there, {mine[name]} here" for name in other)
-        raise TorchscapeError(f"a worker runs other versions ({told}): install the same on all machines")

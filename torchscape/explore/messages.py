@@ -19,7 +19,17 @@ from torchscape.devices import HOST, is_host
 from torchscape.errors import TorchscapeError
 from torchscape.types import Tensor
 
-__all__ = ["Channel", "Closed", "packed", "receive", "register_scripts", "send", "unpacked", "versions"]
+__all__ = [
+    "Channel",
+    "Closed",
+    "check_versions",
+    "packed",
+    "receive",
+    "register_scripts",
+    "send",
+    "unpacked",
+    "versions",
+]
 
 
 @runtime_checkable
@@ -35,7 +45,7 @@ class Closed(Exception):
     """The other side is gone."""
 
 
-def packed(message: object, what: str) -> bytes:
+def packed(message: object, what: str, *, compact: bool = False) -> bytes:
     """An object as bytes for another process: by ``cloudpickle`` where it is installed, else by ``pickle``.
 
     Tensors of a device travel as those of the host, and say where they were.
@@ -43,6 +53,8 @@ def packed(message: object, what: str) -> bytes:
     Args:
         message: anything.
         what: it is, for the error.
+        compact: of tensors, send the numbers that they show and no others of their memory; equal messages are
+            equal bytes then.
 
     Raises:
         TorchscapeError: if it cannot be sent.
@@ -63,6 +75,9 @@ def packed(message: object, what: str) -> bytes:
             if type(one) in (Tensor, torch.nn.Parameter) and not is_host(one.device) and one.grad_fn is None:
                 there = (str(one.device), type(one) is torch.nn.Parameter, one.requires_grad)
                 return _tensor, (one.detach().to(HOST), *there)
+            if compact and type(one) is Tensor and is_host(one.device) and not _is_special(one):
+                data = one.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+                return _numbers, (data, one.dtype, tuple(one.shape))
             override = getattr(super(), "reducer_override", None)
             return NotImplemented if override is None else override(one)
 
@@ -91,6 +106,15 @@ def _device(name: str) -> torch.device:
     return torch.device(name if here is None or is_host(name) else here)
 
 
+def _is_special(one: Tensor) -> bool:
+    """Whether its numbers are not all that there is to it."""
+    return one.requires_grad or one.layout is not torch.strided or one.is_conj() or one.is_neg() or not one.numel()
+
+
+def _numbers(data: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8).view(dtype).reshape(shape)
+
+
 def _tensor(values: Tensor, name: str, is_parameter: bool, requires_grad: bool) -> Tensor:
     values = values.to(_device(name))
     if is_parameter:
@@ -101,6 +125,18 @@ def _tensor(values: Tensor, name: str, is_parameter: bool, requires_grad: bool) 
 def versions() -> dict[str, str]:
     """Of what decides whether two machines understand each other, and find the same."""
     return {"torchscape": _version(), "torch": torch.__version__.partition("+")[0]}
+
+
+def check_versions(its: dict[str, str]) -> None:
+    """A worker on another machine may have other packages.
+
+    Raises:
+        TorchscapeError: if so.
+    """
+    mine = versions()
+    if other := [name for name, version in mine.items() if its.get(name) != version]:
+        told = ", ".join(f"{name} {its.get(name)} there, {mine[name]} here" for name in other)
+        raise TorchscapeError(f"a worker runs other versions ({told}): install the same on all machines")
 
 
 def _version() -> str:

@@ -19,7 +19,8 @@ import torch
 
 from torchscape.devices import is_host
 from torchscape.errors import MissingExtra, OptionError, TorchscapeError
-from torchscape.explore.crew import Crew, Member
+from torchscape.explore.ahead import Member
+from torchscape.explore.crew import Crew
 from torchscape.explore.messages import Closed
 from torchscape.explore.tasks import Found, Task
 from torchscape.potentials.base import Potential

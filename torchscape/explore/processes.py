@@ -13,7 +13,8 @@ from typing import Any
 
 from torchscape import devices
 from torchscape.errors import OptionError
-from torchscape.explore.crew import Crew, Member
+from torchscape.explore.ahead import Member
+from torchscape.explore.crew import Crew
 from torchscape.explore.messages import Closed, receive, send
 from torchscape.explore.tasks import Found, Task
 from torchscape.potentials.base import Potential

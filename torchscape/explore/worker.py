@@ -108,7 +108,7 @@ class Worker:
             self.count(at_once=True)
             self.warn(heard)
             self.look(0.0 if is_ahead else _SOON)
-            answer = ("found", None if is_ahead else found)
+            answer = ("found", found)
         except Stopped:
             self.tell(at_a_stop=True)
         except Exception as error:
