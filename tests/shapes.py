@@ -2,8 +2,7 @@
 
 Checking every call takes three times as long as all the rest of the tests, and what a function is given for the
 thousandth time is what it was given before. To count calls costs a tenth of the time of an exploration, too: in
-every test a few functions have their turn, and the others are as they were after the first calls: two in each of
-the first tests that a function is used in, then one. Two in every test took a sixth of the time of all tests.
+every test a few functions have their turn, and the others are as they were after the first two calls.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import jaxtyping
 __all__ = ["check_shapes", "next_test", "unchecked"]
 
 FIRST = 2  # calls of a function in a test that are checked
-OFTEN = 16  # tests with a function after which it is one call
 TURNS = 8  # one function of so many is watched in a test
 EVERY = 64  # one call of so many of those is checked
 
@@ -91,20 +89,19 @@ def _in_place(function: Any, decorate: Callable[..., Any]) -> Any:
     )
     del plain.__wrapped__
     plain.__kwdefaults__ = function.__kwdefaults__
-    code, checked, test, n, n_tests = function.__code__, None, -1, 0, 0
+    code, checked, test, n = function.__code__, None, -1, 0
 
     def check(*args: Any, **kwargs: Any) -> Any:
-        nonlocal checked, test, n, n_tests
+        nonlocal checked, test, n
         if not _checks:
             return plain(*args, **kwargs)
         if test != _test:
-            test, n, n_tests = _test, 0, n_tests + 1
+            test, n = _test, 0
         n += 1
-        first = FIRST if n_tests <= OFTEN else 1
-        if n == first and (number - test) % TURNS:
+        if n == FIRST and (number - test) % TURNS:
             function.__code__ = code
             _left.append((function, checking))
-        if n > first and n % EVERY:
+        if n > FIRST and n % EVERY:
             return plain(*args, **kwargs)
         if checked is None:
             checked = decorate(plain)

@@ -9,7 +9,6 @@ import pickle
 import beartype
 import jaxtyping
 import pytest
-import shapes
 import torch
 from shapes import EVERY, FIRST, TURNS, _OfCode, next_test
 
@@ -24,27 +23,7 @@ def test_a_wrong_type_is_an_error_at_first():
         may_hold(torch.zeros(2))
 
 
-@pytest.fixture
-def anew(monkeypatch):
-    """Every function is one that few tests have used."""
-    monkeypatch.setattr(shapes, "OFTEN", 10**9)
-
-
-@pytest.mark.parametrize(("often", "n_checked"), [(10**9, FIRST), (0, 1)])
-def test_what_many_tests_have_used_is_checked_once_in_each(monkeypatch, often, n_checked):
-    monkeypatch.setattr(shapes, "OFTEN", often)
-    n = 0
-    for _ in range(TURNS - 1):  # one of these tests may be that in which it has its turn
-        next_test()
-        for _ in range(EVERY - 1):
-            try:
-                may_hold(torch.zeros(2))
-            except jaxtyping.TypeCheckError:
-                n += 1
-    assert n == n_checked * (TURNS - 1)
-
-
-def test_and_now_and_then_where_a_function_has_its_turn(anew):
+def test_and_now_and_then_where_a_function_has_its_turn():
     next_test(may_hold)
     for _ in range(FIRST):
         assert not may_hold(torch.zeros(2, dtype=torch.bool))
@@ -54,7 +33,7 @@ def test_and_now_and_then_where_a_function_has_its_turn(anew):
         may_hold(torch.zeros(2))
 
 
-def test_every_function_has_its_turn_and_is_checked_at_first_in_every_test(anew):
+def test_every_function_has_its_turn_and_is_checked_at_first_in_every_test():
     """Also after a wrong call, and after many right ones."""
     n_checked = []
     for _ in range(TURNS):
