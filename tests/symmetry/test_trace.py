@@ -343,6 +343,21 @@ class TestWhatIsLeftOut:
         assert not one.symmetry.notes
         assert_symmetric(one)
 
+    def test_a_module_that_returns_no_tensors(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.list = nn.ModuleList([nn.Linear(3, 4), nn.Linear(3, 4)])
+
+            def forward(self, x):
+                return sum(float(layer(x).detach().sum()) for layer in self.list)
+
+        net = Net()
+        layout = ParameterLayout.of({name: p.shape for name, p in net.named_parameters()})
+        found = detect(net, layout, (torch.randn(5, 3),))
+        assert found.describe() == "none"
+        assert found.notes
+
     def test_a_product_that_is_not_only_summed_is_no_inner_product(self):
         class Net(nn.Module):
             def __init__(self, both):

@@ -81,10 +81,15 @@ def detect(
         note = f"the module could not be run on the example input ({type(trouble).__name__}: {trouble})"
         return NeuralSymmetry(layout.ndim, notes=(note,))
     blocks, groups = blocks_and_groups(found, layout)
-    blocks, groups = with_siblings(module, layout, blocks, groups, outputs_of(module, layout, example, prefix))
+    notes: list[str] = []
+    try:
+        blocks, groups = with_siblings(module, layout, blocks, groups, outputs_of(module, layout, example, prefix))
+    except Exception as trouble:  # whatever the user's forward raises at another point
+        notes = [f"no exchange of whole submodules was tried ({type(trouble).__name__}: {trouble})"]
     shifts = _shifts(found, layout) if shift else ()
-    groups, notes = _with_few_directions(groups, layout.ndim)
-    return NeuralSymmetry(layout.ndim, groups=groups, blocks=blocks, shifts=shifts, notes=(*found.notes, *notes))
+    groups, left_out = _with_few_directions(groups, layout.ndim)
+    notes = [*found.notes, *notes, *left_out]
+    return NeuralSymmetry(layout.ndim, groups=groups, blocks=blocks, shifts=shifts, notes=notes)
 
 
 def _with_few_directions(groups: Sequence[UnitGroup], ndim: int) -> tuple[list[UnitGroup], list[str]]:

@@ -59,13 +59,13 @@ def with_siblings(
     """
     blocks, groups = list(blocks), list(groups)
     x = random.normal(random.fold(0, torch.arange(1)), layout.ndim)[0]
-    before: Tensor | None = None
-    for names in _families(module, set(layout.names)):
+    families = list(_families(module, set(layout.names)))
+    before = outputs(x) if families else x[:0]
+    for names in families if len(before) else ():
         by_name: dict[str, list[Block]] = {}
         for block in blocks:
             by_name.setdefault(block.name, []).append(block)
         for carriers in _proposals(module, layout, names, by_name):
-            before = outputs(x) if before is None else before
             if all(_same(outputs(_exchanged(x, carriers, p)), before) for p in _permutations(len(names))):
                 merged = _merged(blocks, groups, carriers, len(names), ".".join([*names[0].split(".")[:-1], "*"]))
                 if merged is not None:

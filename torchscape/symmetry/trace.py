@@ -102,7 +102,7 @@ def outputs_of(
     def outputs(x: Float[Tensor, "D"]) -> Float[Tensor, "n"]:
         values = layout.unflatten(x.to(like))
         made = functional_call(own, {prefix + n: v for n, v in values.items()}, call.args, dict(call.kwargs))
-        return torch.cat([t.flatten().to(like) for t in _tensors_within(made)])
+        return torch.cat([like[:0].flatten(), *(t.flatten().to(like) for t in _tensors_within(made))])
 
     return outputs
 
