@@ -121,14 +121,25 @@ class TestModels:
         return LoRA(), (torch.randn(40, 6), torch.randint(0, 3, (40,)))
 
     @pytest.mark.parametrize("which", ["linear", "lora"])
-    def test_two_factors_are_one_family_of_dimension_one(self, which):
-        """With l2 what is left is O(2): r (r - 1) / 2 = 1 direction, its reflection a declared sign change."""
+    def test_two_factors_are_one_minimum(self, which):
+        """With l2 what is left is O(2), which is found: the one direction of its circle is a known zero mode."""
         module, data = self.model(which)
         u = tsc.ModulePotential(module, data, nn.functional.cross_entropy, l2=1e-2)
+        report, landscape = explored(u, tsc.BasinHopping(walkers=8, hops=1, temperature=0.02))
+        assert report.is_complete
+        assert report.flat_directions == (0,)
+        assert landscape.n_minima == 1
+        assert landscape.network().n_modes.tolist() == [u.ndim - 1]
+
+    @pytest.mark.parametrize("which", ["linear", "lora"])
+    def test_where_nothing_is_declared_they_are_two_families(self, which):
+        """The circles of the rotations and of the reflections, of one direction each."""
+        module, data = self.model(which)
+        u = tsc.ModulePotential(module, data, nn.functional.cross_entropy, l2=1e-2, symmetry=None)
         with pytest.warns(UserWarning, match="declare the symmetry"):
             report, landscape = explored(u, tsc.BasinHopping(walkers=8, hops=1, temperature=0.02))
-        assert report.flat_directions == (1,)
-        assert landscape.n_minima == 1
+        assert report.flat_directions == (1, 1)
+        assert landscape.n_minima == 2
 
     def test_two_factors_of_504_coordinates(self):
         """Where no Hessian is formed to walk. Nothing is declared: O(2) has two circles of minima, det = 1 and -1,
