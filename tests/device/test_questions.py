@@ -60,6 +60,15 @@ def network() -> tsc.ModulePotential:
     return tsc.ModulePotential(module, data, torch.nn.functional.cross_entropy, l2=1e-3, device="standin")
 
 
+@functools.cache
+def low_rank() -> tsc.ModulePotential:
+    """With zero modes that depend on the point: a space of three dimensions between linear maps."""
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(4, 3, bias=False), torch.nn.Linear(3, 3, bias=False))
+    data = torch.randn(12, 4), torch.arange(12) % 3
+    return tsc.ModulePotential(module, data, torch.nn.functional.cross_entropy, l2=1e-3, device="standin")
+
+
 def starts(u: tsc.Potential, n: int = 5) -> torch.Tensor:
     """Points in general position, and where there is a box some at its walls."""
     x = tsc.random.normal(tsc.random.fold(3, torch.arange(n)), u.ndim).to("standin")
@@ -102,7 +111,7 @@ STEPPERS = {
 }
 
 
-POTENTIALS = {"wells": wells, "box": lambda: wells(bounds=True), "network": network}
+POTENTIALS = {"wells": wells, "box": lambda: wells(bounds=True), "network": network, "low rank": low_rank}
 
 
 @pytest.mark.parametrize("potential", POTENTIALS)

@@ -93,6 +93,15 @@ def test_batches_beyond_a_share_of_the_memory_go_into_files(arrays, monkeypatch,
     assert torch.equal(network(loader).energy(rows), network(in_memory(x, y)).energy(rows))
 
 
+def test_numbers_of_other_types_in_files(monkeypatch):
+    """NumPy has no bfloat16; and numbers are not rounded to the type of the first batch."""
+    monkeypatch.setattr(spool, "total_memory", lambda _: 0)
+    x = torch.randn(6, 2).bfloat16()
+    assert torch.equal(Samples.of(iter([(x[:4],), (x[4:],)])).whole[0], x.double())
+    with pytest.raises(PotentialError, match="numbers of different types"):
+        Samples.of(iter([(torch.ones(2, dtype=torch.int64),), (torch.full((2,), 0.5),)]))
+
+
 def test_batches_that_do_not_belong_together_are_refused(monkeypatch):
     for limit in (0, 1 << 40):
         monkeypatch.setattr(spool, "total_memory", lambda _, limit=limit: limit)

@@ -319,11 +319,11 @@ class Length(nn.Module):
 
 
 class Gram(nn.Module):
-    """The inner products of the columns of a square matrix."""
+    """The inner products of two columns of n numbers."""
 
-    def __init__(self) -> None:
+    def __init__(self, n: int) -> None:
         super().__init__()
-        self.A = nn.Parameter(torch.randn(2, 2))
+        self.A = nn.Parameter(torch.randn(n, 2))
 
     def forward(self, x):
         return x @ self.A.T @ self.A
@@ -358,15 +358,22 @@ class TestVolume:
         exact = math.log(density.sum()) - lowest / t
         assert log_partition(potential, potential.initial, t) == pytest.approx(exact, abs=1e-3)
 
-    def test_of_two_vectors_in_a_plane(self):
-        """X = Q R has the measure r11 dR dQ (Muirhead 1982, theorem 2.1.13), and all of O(2) moves it."""
+    @pytest.mark.parametrize(
+        ("n", "volume"), [(2, 4 * math.pi), (3, 8 * math.pi**2), (4, 2 * math.pi**2 * 4 * math.pi)]
+    )
+    def test_of_two_vectors(self, n, volume):
+        """X = Q R has the measure r11^(n - 1) r22^(n - 2) dR dQ (Muirhead 1982, theorem 2.1.13).
+
+        Q goes over all pairs of vectors of length one at right angles: the sphere of n - 1 dimensions times that
+        of n - 2. In more than two dimensions there are axes in which nothing lives.
+        """
         target = torch.tensor([[2.0, 0.3], [0.3, 1.0]])
         potential = tsc.ModulePotential(
-            Gram(), (torch.eye(2), target), nn.functional.mse_loss, l2=0.05, reduction="whole"
+            Gram(n), (torch.eye(2), target), nn.functional.mse_loss, l2=0.05, reduction="whole"
         )
-        assert potential.symmetry.describe() == "A: rotations of 2 dimensions"
+        assert potential.symmetry.describe() == f"A: rotations of {n} dimensions"
         x = tsc.relax(potential, potential.initial).x
-        corner = torch.linalg.qr(x.reshape(2, 2)).R.abs()
+        corner = torch.linalg.qr(x.reshape(n, 2)).R.abs()
         t = 2e-5
         axes = [
             quadrature(c - 0.06, c + 0.06, 80)
@@ -374,11 +381,12 @@ class TestVolume:
         ]
         grid = torch.cartesian_prod(*(torch.from_numpy(points) for points, _ in axes))
         weights = torch.cartesian_prod(*(torch.from_numpy(w) for _, w in axes)).prod(1)
-        rows = torch.stack([grid[:, 0], grid[:, 1], torch.zeros_like(grid[:, 0]), grid[:, 2]], 1)
-        energy = potential.energy(rows)
+        rows = torch.zeros(len(grid), n, 2, dtype=torch.float64)
+        rows[:, 0], rows[:, 1, 1] = grid[:, :2], grid[:, 2]
+        energy = potential.energy(rows.flatten(1))
         lowest = potential.energy(x).item()
-        density = 4 * math.pi * grid[:, 0] * torch.exp(-(energy - lowest) / t) * weights
-        exact = math.log(density.sum()) - lowest / t
+        measure = volume * grid[:, 0] ** (n - 1) * grid[:, 2] ** (n - 2)
+        exact = math.log((measure * torch.exp(-(energy - lowest) / t) * weights).sum()) - lowest / t
         assert log_partition(potential, potential.initial, t) == pytest.approx(exact, abs=1e-3)
 
     @pytest.mark.parametrize("n", [2, 3, 4])
@@ -448,6 +456,25 @@ def test_single_precision(name):
     assert image.dtype == torch.float32
     assert (symmetry.distance(x, image) < 1e-2).all()
     assert symmetry.zero_modes(x).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_row_does_not_notice_its_neighbours(name):
+    """Not even one that has run away."""
+    one = ALL[name]
+    x, y = one.points(4, 3), one.points(4, 4)
+    x[1], y[2] = torch.nan, torch.inf
+    for symmetry in (one.symmetry, rotations_only(one)):
+        for f in (symmetry.distance, symmetry.align):
+            alone = torch.cat([f(x[k : k + 1], y[k : k + 1]) for k in (0, 3)])
+            assert torch.allclose(f(x, y)[[0, 3]], alone, rtol=1e-12, atol=1e-12)
+
+        def flat(x, symmetry=symmetry):  # the span of the zero modes: a basis of it is as good as another
+            return symmetry.zero_modes(x).mT @ symmetry.zero_modes(x)
+
+        for g in (flat, symmetry.log_degeneracy, symmetry.invariants):
+            alone = torch.cat([g(x[k : k + 1]) for k in (0, 3)])
+            assert torch.allclose(g(x)[[0, 3]], alone, rtol=1e-10, atol=1e-10)
 
 
 def test_spaces_of_too_many_directions_are_units():

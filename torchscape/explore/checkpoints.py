@@ -18,10 +18,10 @@ from torchscape.explore.report import ExploreReport
 from torchscape.explore.run import explore
 from torchscape.explore.strategy import Strategy
 from torchscape.landscape import Landscape
-from torchscape.memory import SOME_LARGE, rows_that_fit
 from torchscape.optimise import relax
 from torchscape.potentials import ModulePotential
 from torchscape.potentials.checkpoints import checkpoint_point
+from torchscape.potentials.lines import energies_on_lines
 from torchscape.saddles import Certificate
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import Range
@@ -224,7 +224,7 @@ def _between(
     i, j = torch.triu_indices(k, k, 1, device=x.device)
     image = potential.symmetry.align(x[i], x[j])
     found = [(image_ - x[i]).norm(dim=1) for image_ in (x[j], image)]
-    found += [_highest(potential, x[i], end, n_points) for end in (x[j], image)]
+    found += [energies_on_lines(potential, x[i], end, n_points)[1].amax(1) for end in (x[j], image)]
     tables = []
     for values, diagonal in zip(found, (None, None, True, True), strict=True):
         table = x.new_zeros(k, k)
@@ -233,21 +233,6 @@ def _between(
             table.diagonal().copy_(potential.energy(x).detach())
         tables.append(table.cpu())
     return tables[0], tables[1], tables[2], tables[3]
-
-
-def _highest(
-    potential: ModulePotential, a: Float[Tensor, "P D"], b: Float[Tensor, "P D"], n_points: int
-) -> Float[Tensor, "P"]:
-    """The highest energy at so many places on the line between each pair."""
-    t = torch.linspace(0.0, 1.0, n_points, dtype=a.dtype, device=a.device)
-    rows = rows_that_fit(n_points * a.shape[1], a.device, on_host=SOME_LARGE)
-    parts = []
-    with torch.no_grad():
-        for start, end in zip(a.split(rows), b.split(rows), strict=True):
-            places = torch.lerp(start[:, None], end[:, None], t[:, None])
-            energy = potential.energy(places.flatten(0, 1)).reshape(len(start), n_points)
-            parts.append(energy.amax(1))
-    return torch.cat(parts)
 
 
 def _paths(landscape: Landscape, ids: Int[Tensor, "K"]) -> Float[Tensor, "K K"]:

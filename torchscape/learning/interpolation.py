@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from torchscape.errors import TorchscapeError
-from torchscape.memory import SOME_LARGE, rows_that_fit
 from torchscape.metrics.lines import LossLines, loss_lines
 from torchscape.potentials.base import Potential
+from torchscape.potentials.lines import energies_on_lines
 from torchscape.types import Float, Tensor
 from torchscape.validation import NOT_NEGATIVE, Range
 
@@ -40,6 +38,7 @@ def interpolate(
     Reference: as for :func:`torchscape.metrics.loss_lines`.
 
     Example:
+        >>> import torch
         >>> from torchscape import problems
         >>> u = problems.get("himmelblau").potential
         >>> starts = torch.tensor([[5.0, 4.0], [-2.8, 3.1]], dtype=torch.float64)
@@ -52,12 +51,4 @@ def interpolate(
     if starts.shape != ends.shape:
         raise TorchscapeError(f"{len(starts)} starts and {len(ends)} ends: give one end for each start")
     ends = potential.symmetry.align(starts, ends) if align else ends
-    t = torch.linspace(0.0, 1.0, n_points, dtype=starts.dtype, device=starts.device)
-    rows = rows_that_fit(n_points * starts.shape[1], starts.device, on_host=SOME_LARGE)
-    losses = []
-    with torch.no_grad():
-        for a, b in zip(starts.split(rows), ends.split(rows), strict=True):
-            places = a[:, None] + t[:, None] * (b - a)[:, None]
-            places[:, -1] = b  # to the last digit
-            losses.append(potential.energy(places.flatten(0, 1)).reshape(len(a), n_points))
-    return loss_lines(t, torch.cat(losses), tol=tol)
+    return loss_lines(*energies_on_lines(potential, starts, ends, n_points), tol=tol)

@@ -39,7 +39,7 @@ def _is_mapped(leaf: object) -> bool:
 
 
 def _tensor(array: np.ndarray) -> Tensor:
-    with warnings.catch_warnings():  # of arrays that cannot be written to: nobody will
+    with warnings.catch_warnings():  # of arrays that cannot be written to, which nothing here does
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
 
@@ -68,7 +68,8 @@ class Spool:
         """One batch.
 
         Raises:
-            PotentialError: if it holds other things than tensors, or samples of other shapes.
+            PotentialError: if it holds other things than tensors, or samples of other shapes, or in files of
+                another type.
         """
         for leaf in leaves:
             if not isinstance(leaf, Tensor):
@@ -86,12 +87,14 @@ class Spool:
         for parts, leaf in zip(self.parts, leaves, strict=True):
             parts.append(leaf)
         if self.files:
+            if [dtype for dtype, _ in shapes] != [dtype for dtype, _ in self.shapes]:
+                raise PotentialError("the batches hold numbers of different types; make them of one type")
             self._write()
 
     def _write(self) -> None:
         for parts, file, (dtype, _) in zip(self.parts, self.files, self.shapes, strict=True):
             for part in parts:
-                part.detach().to(dtype).contiguous().numpy().tofile(file)
+                part.detach().to(_in_files(dtype)).contiguous().numpy().tofile(file)
             parts.clear()
 
     def joined(self) -> list[Any]:
@@ -101,6 +104,11 @@ class Spool:
         arrays = []
         for file, (dtype, shape) in zip(self.files, self.shapes, strict=True):
             file.flush()
-            kind = torch.empty(0, dtype=dtype).numpy().dtype
+            kind = torch.empty(0, dtype=_in_files(dtype)).numpy().dtype
             arrays.append(np.memmap(file, kind, mode="r").reshape(-1, *shape))
         return arrays
+
+
+def _in_files(dtype: torch.dtype) -> torch.dtype:
+    """NumPy has no bfloat16, every number of which is one of float32."""
+    return torch.float32 if dtype == torch.bfloat16 else dtype

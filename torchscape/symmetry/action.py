@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from torchscape import random
+from torchscape.symmetry.acting import Acting, overlap_between_copies
 from torchscape.symmetry.assignment import assign
 from torchscape.symmetry.groups import Block, Bundle, Space, UnitGroup, bundles, nested
 from torchscape.symmetry.spaces import Rotation
@@ -33,7 +34,7 @@ class Move:
 
 
 @dataclasses.dataclass(frozen=True)
-class Action:
+class Action(Acting[Move]):
     """A group and its bundles of coordinates.
 
     Attributes:
@@ -100,33 +101,10 @@ class Action:
         """No permutation."""
         return torch.arange(self.group.size, device=device).repeat(n_rows, self.group.copies, 1)
 
-    def image(
-        self, x: Float[Tensor, "B D"], key: Int[Tensor, "B"], *, spread: float = 0.5
-    ) -> Float[Tensor, "B D"]:
-        """The image of every row under a random element."""
-        return self.apply(x, self.random(key, x.dtype, spread=spread))
-
-    def closest(
-        self, a: Float[Tensor, "A D"], x: Float[Tensor, "B D"], known: frozenset[int] | None = None
-    ) -> Float[Tensor, "B D"]:
-        """The image of every row under the best element."""
-        return self.apply(x, self.best(a, x, known))
-
-    def canonical_image(self, x: Float[Tensor, "B D"], known: frozenset[int]) -> Float[Tensor, "B D"]:
-        """The image of every row under its canonical element."""
-        return self.apply(x, self.canonical(x, known))
-
     # --- matching ---------------------------------------------------------------------------------------
 
     def best(self, a: Float[Tensor, "A D"], y: Float[Tensor, "B D"], known: frozenset[int] | None = None) -> Move:
-        """The permutation and signs of y that maximise its inner product with a: a linear assignment.
-
-        Args:
-            a: the reference, one row for each y or one for all.
-            y: what is to be moved.
-            known: groups that are matched already; bundles shared with others are left out
-                (None: all bundles count, at the present places of the other groups).
-        """
+        """The permutation and signs of y that maximise its inner product with a: a linear assignment."""
         gain, pattern = self._gain(a, y, known)
         permutation = self._in_place(len(y), y.device)
         for cell in self.group.cells:
@@ -174,7 +152,7 @@ class Action:
         total = y.new_zeros(len(table), len(y), copies, copies, n, n)
         for bundle in self.bundles:
             if known is None or bundle.others <= known:
-                product = a[:, bundle.coordinates][:, :, None] @ y[:, bundle.coordinates][:, None].mT
+                product = overlap_between_copies(bundle, a, y)
                 acting = [j for j, acts in enumerate(bundle.signs) if acts]
                 total += table[:, acting].prod(1).reshape(-1, *[1] * 5) * product
         gain = total.amax(0).flatten(0, 2)

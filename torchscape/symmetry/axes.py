@@ -332,36 +332,34 @@ class Ledger:
         painted = self.root(cls) in self._colour
         return painted or any(leaf.cls == self.root(cls) for axis in self._bent for leaf in self.leaves(axis))
 
-    def holders(self, cls: int) -> set[int]:
-        """The classes whose units tell apart every sum over an unsplit class, and are never summed before it.
+    def holders(self) -> dict[int, set[int]]:
+        """For each unsplit class those whose units tell apart all sums over it, and that no sum removes before it.
 
         Then each of their units may have a permutation of this class to itself, as far as sums go.
         """
-        cls = self.root(cls)
-        found: set[int | None] | None = None
-        spoilt: set[int | None] = set()
+        found: dict[int, set[int]] = {}
+        spoilt: dict[int, set[int]] = {}
         for axis, together, kept in self._sums:
-            beside = self._beside(axis, cls)
-            staying = {leaf.cls for other in kept for leaf in self.leaves(other)}
-            if beside is not None:
-                mine = beside | staying | {leaf.cls for other in together for leaf in self.leaves(other)}
-                found = mine if found is None else found & mine
-            elif cls in staying:
-                spoilt |= {leaf.cls for leaf in self.leaves(axis)}
-        return {other for other in (found or set()) - spoilt - {cls} if other is not None}
+            beside = self._products(axis)
+            staying = {leaf.cls for other in kept for leaf in self.leaves(other) if leaf.cls is not None}
+            others = staying | {leaf.cls for o in together for leaf in self.leaves(o) if leaf.cls is not None}
+            for cls, factors in beside.items():
+                found[cls] = found[cls] & (factors | others) if cls in found else factors | others
+            for cls in staying:
+                if cls not in beside:
+                    spoilt.setdefault(cls, set()).update(beside)
+        return {cls: held - spoilt.get(cls, set()) - {cls} for cls, held in found.items()}
 
-    def _beside(self, axis: Axis, cls: int) -> set[int | None] | None:
-        """The other factors of the product in which a class stands; None where it does not."""
+    def _products(self, axis: Axis) -> dict[int, set[int]]:
+        """The classes of an axis, each with the other factors of the product in which it stands."""
         axis = self.expand(axis)
-        plain = {factor.cls for factor in axis if isinstance(factor, Factor)}
-        if cls in plain:
-            return plain
+        plain = {factor.cls for factor in axis if isinstance(factor, Factor) and factor.cls is not None}
+        found = {cls: set(plain) for cls in plain}
         for factor in axis:
             for part in factor.parts if isinstance(factor, Sum) else ():
-                inside = self._beside(part, cls)
-                if inside is not None:
-                    return inside | plain
-        return None
+                for cls, factors in self._products(part).items():
+                    found.setdefault(cls, factors | plain)
+        return found
 
     def variables(self, cls: int) -> list[int]:
         return sorted(self._variables[self.root(cls)])

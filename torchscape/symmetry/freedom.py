@@ -91,10 +91,11 @@ def _nest(ledger: Ledger, classes: dict[int, _Class]) -> None:
 
     What changes the sign (or scale) of a holder by changing that of all it holds is counted with these.
     """
+    known = ledger.holders()
     holders = {
         cls: {
             other
-            for other in ledger.holders(cls)
+            for other in known.get(cls, ())
             if other in classes
             and not classes[other].is_space
             and all(len(piece.axes_of(other)) == 1 for piece, _ in one.uses)

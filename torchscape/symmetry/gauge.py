@@ -24,12 +24,12 @@ class Shift:
     Attributes:
         name: of the parameter.
         coordinates: one set per row.
-        signs: with which sign it is added to each of the k; +1 for all if there are none.
+        signs: +1 or -1, with which it is added to each of the k; None for +1.
     """
 
     name: str
     coordinates: Int[Tensor, "Z k"]
-    signs: tuple[float, ...] = ()
+    signs: Float[Tensor, "k"] | None = None
 
     def added(self, x: Float[Tensor, "B D"], amount: Float[Tensor, "B Z"]) -> Float[Tensor, "B D"]:
         """x with so much added to every set."""
@@ -48,10 +48,11 @@ class Shift:
         return mode
 
     def to(self, device: torch.device) -> Shift:
-        return dataclasses.replace(self, coordinates=self.coordinates.to(device))
+        signs = None if self.signs is None else self.signs.to(device)
+        return Shift(self.name, self.coordinates.to(device), signs)
 
     def _signs(self, x: Tensor) -> Float[Tensor, "k"]:
-        return x.new_tensor(self.signs) if self.signs else x.new_ones(self.coordinates.shape[1])
+        return x.new_ones(self.coordinates.shape[1]) if self.signs is None else self.signs.to(x.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,17 +160,20 @@ def balance(
             turn = levelled(space, y)
             y, turns[space.number] = space.apply(y, turn), (space, turn)
     alone = len(coupled) + bool(scaling.n_scales) <= 1
+    running = torch.ones(len(x), dtype=torch.bool, device=x.device)
     for _ in range(1 if alone else _SWEEPS):
         before = y
         for space in coupled:
-            turn = levelled(space, y)
+            turn = levelled(space, y).where(running)
             y = space.apply(y, turn)
             turns[space.number] = space, turn.after(turns[space.number][1]) if space.number in turns else turn
         if scaling.n_scales:
             scaling = scaling.to(x)
-            more = _scales(scaling, y)
+            more = torch.where(running[:, None], _scales(scaling, y), 1.0)
             y, factor = y * more, factor * more
-        if alone or bool((y - before).norm() <= 1e4 * torch.finfo(x.dtype).eps * y.norm()):
+        # A row goes on as long as it moves itself, whatever its neighbours do.
+        running = running & ((y - before).norm(dim=1) > 1e4 * torch.finfo(x.dtype).eps * y.norm(dim=1))
+        if alone or not bool(running.any()):
             break
     return Gauge(y, factor, tuple(turns.values()), shift)
 
@@ -182,7 +186,7 @@ def levelled(space: Rotation, x: Float[Tensor, "B D"]) -> Turn:
     nothing of one kind become zero for both.
     """
     p, q = (space.inertia(x, form) for form in (False, True))
-    root, back = _roots(p, 0.5)
+    root, back = _roots(p)
     d, w = torch.linalg.eigh(root @ q @ root)
     limit = 1e2 * torch.finfo(x.dtype).eps * d.amax(-1, keepdim=True).clamp(min=0)
     d = torch.where(d > limit, d, 0.0)
@@ -194,14 +198,12 @@ def levelled(space: Rotation, x: Float[Tensor, "B D"]) -> Turn:
     return Turn(unturned @ there, again @ unturned.mT)
 
 
-def _roots(
-    matrix: Float[Tensor, "*B n n"], power: float
-) -> tuple[Float[Tensor, "*B n n"], Float[Tensor, "*B n n"]]:
-    """A power of a matrix that is not negative, and its inverse where it has one."""
+def _roots(matrix: Float[Tensor, "*B n n"]) -> tuple[Float[Tensor, "*B n n"], Float[Tensor, "*B n n"]]:
+    """The square root of a matrix that is not negative, and its inverse where it has one."""
     value, axes = torch.linalg.eigh(matrix)
     limit = 1e2 * torch.finfo(matrix.dtype).eps * value.amax(-1, keepdim=True).clamp(min=0)
     there = value > limit
-    root = torch.where(there, value, 1.0).pow(power)
+    root = torch.where(there, value, 1.0).sqrt()
     up, down = (torch.where(there, r, 0.0)[..., None, :] for r in (root, 1 / root))
     return axes * up @ axes.mT, axes * down @ axes.mT
 

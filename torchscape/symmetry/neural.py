@@ -49,10 +49,10 @@ def detect(
     Hidden units and channels may be permuted, recurrent ones too; units in front of an odd activation may change
     sign, in front of a positively homogeneous one their scale; attention heads may be permuted. Dimensions that
     only linear maps meet (inside each attention head, of a bottleneck, of a residual stream) may be rotated, and
-    without regularisation mapped in any way. Streams that are summed (residual
-    connections) move together; parameters that are not in ``layout`` and buffers (the running statistics of
-    batch-norm) are constants, so that only units for which they agree may be exchanged. Oddness and homogeneity
-    of activations are found by trying them. What is not understood is left out, and listed in ``notes``.
+    without regularisation mapped in any way. Streams that are summed (residual connections) move together;
+    parameters that are not in ``layout`` and buffers (the running statistics of batch-norm) are constants, so that
+    only units for which they agree may be exchanged. Oddness and homogeneity of activations are found by trying
+    them. What is not understood is left out, and listed in ``notes``.
 
     Args:
         module: in evaluation mode; it is not changed.
@@ -126,12 +126,12 @@ def _shifts(found: Trace, layout: ParameterLayout) -> list[Shift]:
     for name, other, rows in found.summed:
         places = torch.arange(rows.start, rows.stop)
         both = [layout.coordinates(one).start + places for one in (name, other)]
-        shifts.append(Shift(f"{name} and {other}", torch.stack(both, 1), (1.0, -1.0)))
+        shifts.append(Shift(f"{name} and {other}", torch.stack(both, 1), torch.tensor([1.0, -1.0])))
     return shifts
 
 
 class NeuralSymmetry(Symmetry):
-    """Permutations, signs and scales of groups of units, acting on rows of coordinates.
+    """Permutations, signs and scales of groups of units, and rotations of spaces, acting on rows of coordinates.
 
     Distances are Euclidean between images of least norm: where units can be rescaled, or outputs shifted, every
     point is first brought to the image of its orbit that is shortest (in a unit with homogeneous activation, in-
@@ -182,7 +182,22 @@ class NeuralSymmetry(Symmetry):
         self.max_invariants = max_invariants
         actions = actions_of(self.groups, self.blocks)
         self._invariants = Invariants(self.groups, self.blocks, max_invariants)
-        self._scaling = Scaling.of([one for one in actions if isinstance(one, Action)], ndim)
+        units = [one for one in actions if isinstance(one, Action)]
+        self._scaling = Scaling.of(units, ndim)
+        owned = {one.number for one in units}
+        self._unit_blocks = [  # in which spaces are coordinates like others
+            dataclasses.replace(block, owners=tuple(o if o in owned else None for o in block.owners))
+            for block in self.blocks
+        ]
+        # In the axes of inertia the turns of one space are at right angles, and so are those of two without a
+        # common coordinate; other generators depend on each other.
+        spaces = [one for one in actions if isinstance(one, Rotation)]
+        moved = {one.number for one in spaces} | {one.number for one in units if one.group.n_scales}
+        self._coupled = frozenset(
+            one.number
+            for one in spaces
+            if self.shifts or one.group.is_general or any(b.others & moved for b in one.bundles)
+        )
         self._on = {HOST: (actions, self.shifts)}
 
     def parts(self, x: Tensor) -> tuple[tuple[Action | Rotation, ...], tuple[Shift, ...]]:
@@ -217,8 +232,9 @@ class NeuralSymmetry(Symmetry):
     def align(self, reference: Float[Tensor, "B D"], x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """The image of each x that lies closest to its reference, with the scales and shifts of the reference.
 
-        Exact for one hidden layer (a linear assignment over units, each pair under its best sign); for more, the
-        best of several local searches, see :func:`torchscape.symmetry.alignment.closest_image`.
+        Exact for one hidden layer (a linear assignment over units, each pair under its best sign), and for one
+        space (Procrustes); for more, the best of several local searches, see
+        :func:`torchscape.symmetry.alignment.closest_image`.
         """
         if not self.has_gauge:
             return self._closest(reference, x)
@@ -235,7 +251,7 @@ class NeuralSymmetry(Symmetry):
 
     def _closest(self, a: Float[Tensor, "A D"], x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         actions, _ = self.parts(x)
-        width = self.ndim + sum((1 << group.n_signs) * group.size**2 for group in self.groups)
+        width = self.ndim + sum((1 << group.n_signs) * (group.copies * group.size) ** 2 for group in self.groups)
         rows = rows_that_fit(width * (3 + self.restarts), x.device, on_host=_CHUNK)
         parts = []
         for start in range(0, max(len(x), 1), rows):
@@ -252,7 +268,7 @@ class NeuralSymmetry(Symmetry):
         return x
 
     def random_image(self, x: Float[Tensor, "B D"], key: Int[Tensor, "B"]) -> Float[Tensor, "B D"]:
-        """A random permutation and random signs, scales and shifts for every row."""
+        """A random permutation and random signs, scales, rotations, maps and shifts for every row."""
         actions, shifts = self.parts(x)
         for action in actions:
             x = action.image(x, random.fold(key, action.number))
@@ -286,31 +302,19 @@ class NeuralSymmetry(Symmetry):
             if isinstance(one, Rotation):
                 y = one.canonical_image(y, frozenset(range(len(actions))))
         units = [one for one in actions if isinstance(one, Action)]
-        owned = {one.number for one in units}
-        blocks = [
-            dataclasses.replace(block, owners=tuple(o if o in owned else None for o in block.owners))
-            for block in self.blocks
-        ]
-        return order + volume - log_stabiliser(units, blocks, y, self.tolerance)
+        return order + volume - log_stabiliser(units, self._unit_blocks, y, self.tolerance)
 
     def zero_modes(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B Z D"]:
         """Orthonormal tangents of scales, shifts, rotations and maps; rows of zeros where nothing can move."""
         actions, shifts = self.parts(x)
         modes = orthonormal(scale_modes([one for one in actions if isinstance(one, Action)], shifts, x))
-        spaces = [one for one in actions if isinstance(one, Rotation)]
-        if not spaces:
-            return modes
-        # In the axes of inertia the turns of one space are at right angles, and so are those of two without a
-        # common coordinate; each space knows by itself in which planes nothing lives.
-        moved = {one.number for one in spaces} | {k for k, group in enumerate(self.groups) if group.n_scales}
-        alone = [
-            not (shifts or one.group.is_general or any(b.others & moved for b in one.bundles)) for one in spaces
-        ]
-        found = [directions(one.modes(x)) for one in spaces]
-        coupled = [z for z, by_itself in zip(found, alone, strict=True) if not by_itself]
-        if coupled:
-            modes = orthonormal(torch.cat([modes, *coupled], 1))
-        return torch.cat([modes, *(z for z, by_itself in zip(found, alone, strict=True) if by_itself)], 1)
+        parts: tuple[list[Tensor], list[Tensor]] = [], []
+        for one in actions:
+            if isinstance(one, Rotation):  # which knows by itself in which planes nothing lives
+                parts[one.number in self._coupled].append(directions(one.modes(x)))
+        if parts[True]:
+            modes = orthonormal(torch.cat([modes, *parts[True]], 1))
+        return torch.cat([modes, *parts[False]], 1) if parts[False] else modes
 
     # --- verification -----------------------------------------------------------------------------------
 
@@ -319,8 +323,8 @@ class NeuralSymmetry(Symmetry):
     ) -> NeuralSymmetry:
         """What of this symmetry ``energy`` really has: every part is tried on random images of x by itself.
 
-        Permutations, each sign change, each rescaling and each shift of every group are applied alone; a part that
-        changes any energy is dropped, with a note (an l2 term breaks rescalings, for instance).
+        Permutations, rotations, each sign change, each rescaling and each shift of every group are applied alone;
+        a part that changes any energy is dropped, with a note (an l2 term breaks rescalings, for instance).
 
         Args:
             energy: [B D] -> [B].

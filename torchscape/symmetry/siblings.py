@@ -16,7 +16,6 @@ from torchscape.types import Float, Int, Tensor
 
 __all__ = ["with_siblings"]
 
-_FEWEST = 2
 _MOST_AXES = 5  # of which all combinations are tried
 Outputs = Callable[[Float[Tensor, "D"]], Float[Tensor, "n"]]
 
@@ -59,13 +58,13 @@ def with_siblings(
     """
     blocks, groups = list(blocks), list(groups)
     x = random.normal(random.fold(0, torch.arange(1)), layout.ndim)[0]
-    families = list(_families(module, set(layout.names)))
+    families = _families(module, set(layout.names))
     before = outputs(x) if families else x[:0]
     for names in families if len(before) else ():
         by_name: dict[str, list[Block]] = {}
         for block in blocks:
             by_name.setdefault(block.name, []).append(block)
-        for carriers in _proposals(module, layout, names, by_name):
+        for carriers in _proposals(families, layout, names, by_name):
             if all(_same(outputs(_exchanged(x, carriers, p)), before) for p in _permutations(len(names))):
                 merged = _merged(blocks, groups, carriers, len(names), ".".join([*names[0].split(".")[:-1], "*"]))
                 if merged is not None:
@@ -74,7 +73,7 @@ def with_siblings(
     return blocks, groups
 
 
-def _families(module: nn.Module, known: set[str]) -> Iterator[tuple[str, ...]]:
+def _families(module: nn.Module, known: set[str]) -> list[tuple[str, ...]]:
     """Names of siblings, the largest sets first."""
     found = []
     for prefix, parent in module.named_modules():
@@ -84,8 +83,8 @@ def _families(module: nn.Module, known: set[str]) -> Iterator[tuple[str, ...]]:
             shapes = tuple((n, tuple(p.shape)) for n, p in child.named_parameters())
             if shapes and all(f"{path}.{n}" in known for n, _ in shapes):
                 alike.setdefault((type(child), shapes), []).append(path)
-        found += [tuple(names) for names in alike.values() if len(names) >= _FEWEST]
-    yield from sorted(found, key=lambda names: -len(names))
+        found += [tuple(names) for names in alike.values() if len(names) > 1]
+    return sorted(found, key=lambda names: -len(names))
 
 
 def _permutations(n: int) -> list[list[int]]:
@@ -94,7 +93,10 @@ def _permutations(n: int) -> list[list[int]]:
 
 
 def _proposals(
-    module: nn.Module, layout: ParameterLayout, names: tuple[str, ...], by_name: dict[str, list[Block]]
+    families: Sequence[tuple[str, ...]],
+    layout: ParameterLayout,
+    names: tuple[str, ...],
+    by_name: dict[str, list[Block]],
 ) -> Iterator[_Carrier]:
     """What may have to be exchanged with these siblings: the most first."""
     own = _rows_of(names, by_name)
@@ -103,7 +105,7 @@ def _proposals(
     start: _Carrier = own
     n, taken = len(names), {block.name for row in own for block in row.blocks}
     cousins: list[_Row] = []
-    for others in _families(module, set(layout.names)):
+    for others in families:
         its = _rows_of(others, by_name) if len(others) == n and others != names else None
         if its is not None and not taken & {block.name for row in its for block in row.blocks}:
             cousins += its

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from torchscape import random
+from torchscape.symmetry.acting import Acting, overlap_between_copies
 from torchscape.symmetry.groups import Bundle, Space
 from torchscape.types import Bool, Float, Int, Tensor
 
@@ -35,6 +36,13 @@ class Turn:
         """M^-T: how the coordinates of linear forms change."""
         return self.matrix if self.inverse is None else self.inverse.mT
 
+    def where(self, rows: Bool[Tensor, "B"]) -> Turn:
+        """The same for some rows, and nothing for the others."""
+        nothing = torch.eye(self.matrix.shape[-1], dtype=self.matrix.dtype, device=self.matrix.device)
+        chosen = rows[:, None, None, None]
+        back = None if self.inverse is None else torch.where(chosen, self.inverse, nothing)
+        return Turn(torch.where(chosen, self.matrix, nothing), back)
+
     def after(self, first: Turn) -> Turn:
         """Both, one after the other."""
         back = None
@@ -49,7 +57,7 @@ class Turn:
 
 
 @dataclasses.dataclass(frozen=True)
-class Rotation:
+class Rotation(Acting[Turn]):
     """A space with its bundles: row i of a bundle holds the coordinates along axis i.
 
     Attributes:
@@ -89,28 +97,12 @@ class Rotation:
         size = (spread * random.normal(random.fold(key, 5), shape[1] * n, dtype)).exp().reshape(*shape[:2], n, 1)
         return Turn(left @ (size * right), right.mT @ (left.mT / size))
 
-    def image(
-        self, x: Float[Tensor, "B D"], key: Int[Tensor, "B"], *, spread: float = 0.5
-    ) -> Float[Tensor, "B D"]:
-        """The image of every row under a random element."""
-        return self.apply(x, self.random(key, x.dtype, spread=spread))
-
-    def closest(
-        self, a: Float[Tensor, "A D"], x: Float[Tensor, "B D"], known: frozenset[int] | None = None
-    ) -> Float[Tensor, "B D"]:
-        """The image of every row under the best element."""
-        return self.apply(x, self.best(a, x, known))
-
-    def canonical_image(self, x: Float[Tensor, "B D"], known: frozenset[int]) -> Float[Tensor, "B D"]:
-        """The image of every row under its canonical element."""
-        return self.apply(x, self.canonical(x, known))
-
     # --- matching ---------------------------------------------------------------------------------------
 
     def best(self, a: Float[Tensor, "A D"], y: Float[Tensor, "B D"], known: frozenset[int] | None = None) -> Turn:
         """The rotation of y that maximises its inner product with a: the orthogonal Procrustes problem.
 
-        Schoenemann 1966, doi 10.1007/BF02289451. Arguments as in :meth:`Action.best`.
+        Schoenemann 1966, doi 10.1007/BF02289451.
         """
         u, _, vt = torch.linalg.svd(self.overlap(a, y, known))
         return Turn(u @ vt)
@@ -123,18 +115,17 @@ class Rotation:
         used = [b for b in self.bundles if known is None or b.others <= known]
         if not used:
             return torch.eye(n, dtype=y.dtype, device=y.device).expand(len(y), copies, n, n)
-        return sum(a[:, b.coordinates] @ y[:, b.coordinates].mT for b in used) + y.new_zeros(len(y), copies, n, n)
+        products = (a[:, b.coordinates] @ y[:, b.coordinates].mT for b in used)
+        return _finite(sum(products, y.new_zeros(len(y), copies, n, n)))
 
     def gain_between_copies(
         self, a: Float[Tensor, "A D"], y: Float[Tensor, "B D"], known: frozenset[int] | None
     ) -> Float[Tensor, "B P P"]:
         """The inner product of every copy in a with every copy in y under the best rotation: nuclear norms."""
         used = [b for b in self.bundles if known is None or b.others <= known]
-        total = y.new_zeros(len(y), self.group.copies, self.group.copies)
-        if used:
-            overlap = sum(a[:, b.coordinates][:, :, None] @ y[:, b.coordinates][:, None].mT for b in used)
-            total = total + torch.linalg.svdvals(overlap).sum(-1)
-        return total
+        n, copies = self.group.size, self.group.copies
+        overlaps = (overlap_between_copies(b, a, y) for b in used)
+        return torch.linalg.svdvals(_finite(sum(overlaps, y.new_zeros(len(y), copies, copies, n, n)))).sum(-1)
 
     # --- a canonical element ----------------------------------------------------------------------------
 
@@ -157,7 +148,7 @@ class Rotation:
         n = self.group.size
         used = [b for b in self.bundles if form is None or _is_form(b) is form]
         grams = (x[:, b.coordinates] @ x[:, b.coordinates].mT for b in used)
-        return sum(grams) + x.new_zeros(len(x), self.group.copies, n, n)
+        return _finite(sum(grams, x.new_zeros(len(x), self.group.copies, n, n)))
 
     # --- generators -------------------------------------------------------------------------------------
 
@@ -227,7 +218,7 @@ def log_volume_of_orbit(spaces: Sequence[Rotation], x: Float[Tensor, "B D"]) -> 
     total = x.new_zeros(len(x))
     if not spaces:
         return total
-    size = torch.linalg.svdvals(torch.cat([one.modes(x) for one in spaces], 1))
+    size = torch.linalg.svdvals(_finite(torch.cat([one.modes(x) for one in spaces], 1)))
     alive = size > _SINGULAR * size.amax(1, keepdim=True)
     total = torch.where(alive, size.clamp(min=torch.finfo(x.dtype).tiny), 1.0).log().sum(1)
     total = total - 0.5 * math.log(2 * math.pi) * alive.sum(1)
@@ -246,11 +237,16 @@ def orthonormal(modes: Float[Tensor, "B Z D"]) -> Float[Tensor, "B Z D"]:
     """A basis of the span of the rows, filled up with rows of zeros."""
     if modes.shape[1] == 0:
         return modes
-    _, size, basis = torch.linalg.svd(modes, full_matrices=False)
+    _, size, basis = torch.linalg.svd(_finite(modes), full_matrices=False)
     alive = size > _SINGULAR * size.amax(1, keepdim=True).clamp(min=torch.finfo(modes.dtype).tiny)
     short = modes.shape[1] - basis.shape[1]  # more generators than coordinates
     basis = torch.where(alive[:, :, None], basis, 0.0)
     return torch.nn.functional.pad(basis, (0, 0, 0, short)) if short > 0 else basis
+
+
+def _finite(numbers: Tensor) -> Tensor:
+    """Zeros for what is not finite: a row that has run away must not stop the others in a decomposition."""
+    return numbers.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _is_form(bundle: Bundle) -> bool:
