@@ -63,7 +63,8 @@ def test_the_landscape_is_that_of_the_cpu(device, everywhere):
             tsc.explore(landscape, potential, strategies=STRATEGIES, executor=executor, progress=False)
             networks.append(landscape.network())
     for name in ("energy", "edges", "ts_energy", "log_det", "ids", "hits"):
-        close(getattr(networks[0], name), getattr(networks[1], name), atol=1e-6)
+        # last digits of the device are not those of the CPU; log_det moves with the last step of a quench
+        close(getattr(networks[0], name), getattr(networks[1], name), atol=1e-9)
 
 
 def test_devices_that_are_not_there_are_refused(device, everywhere):

@@ -63,7 +63,7 @@ def test_this_machine_says_what_stat_says(tmp_path):
     """The system's own tool names the same kind, or the magic number's name of it."""
     told = subprocess.run(["stat", "-f", "-c", "%T", str(tmp_path)], capture_output=True, text=True)
     if told.returncode:
-        pytest.skip("no stat that knows file systems")
+        pytest.skip("no GNU stat, whose word the answer is compared with")
     known = {"ext2/ext3": "ext4", "overlayfs": "overlay"}
     assert kind_of(tmp_path) in (told.stdout.strip(), known.get(told.stdout.strip()))
 

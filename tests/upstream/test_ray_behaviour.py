@@ -17,12 +17,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarn
 @pytest.fixture(scope="module")
 def handlers():
     """A machine of two cores; SIGTERM's handlers before and after it was started."""
+    found = signal.signal(signal.SIGTERM, signal.SIG_DFL)  # other tests may have left one of Ray's
     before = signal.getsignal(signal.SIGTERM)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     after = signal.getsignal(signal.SIGTERM)
     yield before, after
     ray.shutdown()
-    signal.signal(signal.SIGTERM, before)
+    signal.signal(signal.SIGTERM, found)
 
 
 def test_ray_takes_the_place_of_the_handler_of_sigterm(handlers):

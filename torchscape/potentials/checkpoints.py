@@ -33,7 +33,7 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
         try:
             from safetensors.torch import load_file
         except ImportError:
-            raise MissingExtra(f"{path} needs safetensors: pip install 'torchscape[safetensors]'") from None
+            raise MissingExtra.of("safetensors", "safetensors") from None
         return dict(load_file(path))
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
