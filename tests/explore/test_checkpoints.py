@@ -212,5 +212,9 @@ def test_from_the_shell(tmp_path, capsys):
     assert told["path"][0][1] is None
     assert main(line) == 0
     assert "a/last - b/last" in capsys.readouterr().out
+    lost = [*line[:-3], str(tmp_path / "never.pt"), "--db", str(tmp_path / "never.db")]
+    assert main(lost) == 2
+    assert "there is no file" in capsys.readouterr().err
+    assert not (tmp_path / "never.db").exists()
     assert main(["checkpoints", "himmelblau", *files, "--db", str(tmp_path / "h.db")]) == 2
     assert "no ModulePotential" in capsys.readouterr().err

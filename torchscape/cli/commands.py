@@ -105,17 +105,19 @@ def checkpoints(arguments: argparse.Namespace) -> int:
     """Put checkpoints into a landscape, and say what they are to each other."""
     from torchscape.cli.spec import choose
     from torchscape.explore import Budget, compare_checkpoints
+    from torchscape.explore.checkpoints import checkpoint_points
     from torchscape.potentials import ModulePotential
 
     potential = choose(arguments.spec).potential
     if not isinstance(potential, ModulePotential):
         raise TorchscapeError(f"{arguments.spec} is no ModulePotential: checkpoints are those of its module")
+    points = checkpoint_points(potential, arguments.files)  # before a file is made
     budget = Budget(seconds=arguments.max_time or None)
     with Landscape.open(arguments.db, potential) as landscape:
         report = compare_checkpoints(
             landscape,
             potential,
-            arguments.files,
+            points,
             strategies=() if arguments.max_time == 0 else None,
             budget=budget,
             seed=arguments.seed,

@@ -26,7 +26,7 @@ from torchscape.saddles import Certificate
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import Range
 
-__all__ = ["CheckpointReport", "compare_checkpoints"]
+__all__ = ["CheckpointReport", "checkpoint_points", "compare_checkpoints"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,10 +172,8 @@ def compare_checkpoints(
         (('a', 'b'), torch.Size([2, 2]))
     """
     Range(low=2, whole=True).check("compare_checkpoints", n_points=n_points)
-    named = dict(checkpoints) if isinstance(checkpoints, Mapping) else _named_by_file(checkpoints)
-    if len(named) < 2:
-        raise TorchscapeError(f"{len(named)} checkpoints: two or more can be compared")
-    x = torch.stack([checkpoint_point(potential, value, name) for name, value in named.items()])
+    named = checkpoint_points(potential, checkpoints)
+    x = torch.stack(list(named.values()))
     loss, grad = potential.energy_and_grad(x)
     quenched = relax(potential, x, progress=progress)
     ids = landscape.find(quenched)
@@ -204,6 +202,16 @@ def compare_checkpoints(
         path=_paths(landscape, ids),
         exploration=report,
     )
+
+
+def checkpoint_points(
+    potential: ModulePotential, checkpoints: Mapping[str, Any] | Sequence[str | Path]
+) -> dict[str, Float[Tensor, "D"]]:
+    """The coordinates of checkpoints by name; arguments and errors as for :func:`compare_checkpoints`."""
+    named = checkpoints if isinstance(checkpoints, Mapping) else _named_by_file(checkpoints)
+    if len(named) < 2:
+        raise TorchscapeError(f"{len(named)} checkpoint(s): two or more can be compared")
+    return {name: checkpoint_point(potential, value, name) for name, value in named.items()}
 
 
 def _named_by_file(paths: Sequence[str | Path]) -> dict[str, Path]:
