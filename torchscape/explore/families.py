@@ -118,7 +118,7 @@ def _known_members(landscape: Landscape, points: StationaryPoints) -> Int[Tensor
     """Members of the known families of these energies, each with its representative."""
     known = landscape.minimum_ids()
     known = known[landscape.flat_directions(known) > 0]
-    energy = landscape.minima(known).energy.cpu()
+    energy = landscape.minimum_energies(known)
     window = landscape.matching.window(energy, landscape.minima(known[:0]).energy.dtype)
     near = ((points.energy.cpu()[:, None] - energy).abs() <= window).any(0)
     return landscape.members(known[near], min(_MEMBERS, max(_FEW, _NUMBERS // points.ndim)))

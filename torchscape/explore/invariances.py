@@ -45,7 +45,7 @@ def find_invariances(landscape: Landscape, potential: Potential) -> dict[str, An
 def _find(landscape: Landscape, potential: Potential) -> dict[str, Any]:
     ids = landscape.minimum_ids()
     flat = landscape.flat_directions(ids)
-    energy = landscape.minima(ids[:0]).energy if not len(ids) else landscape.minima(ids).energy.cpu()
+    energy = landscape.minimum_energies(ids)
     window = landscape.matching.window(energy, potential.dtype)
     alike = bool((energy.diff() <= window[1:]).any()) if len(ids) > 1 else False
     if not alike and not bool((flat > 0).any()):

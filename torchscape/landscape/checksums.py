@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
@@ -99,17 +99,19 @@ class Table:
 
     def sum_of(self, row: str = "", **instead: str) -> str:
         """SQL for the sum of a row, whose columns have ``row`` before their names, or expressions ``instead``."""
+        return f"{self.function}({', '.join(self._values([*self._numbers, *self._rest], row, instead))})"
 
-        def value(column: str) -> str:
-            name = instead.get(column, row + column)
+    def _values(
+        self, columns: Sequence[str], row: str = "", instead: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """SQL for what is summed of columns: a number stands for what is not there."""
+        found = []
+        for column in columns:
+            name = (instead or {}).get(column, row + column)
             kind = self._kinds.get(column, "INTEGER")
-            return (
-                f"COALESCE({name}, {_NO_NUMBER[kind]})"
-                if column in self._nullable and kind in _NO_NUMBER
-                else name
-            )
-
-        return f"{self.function}({', '.join(map(value, [*self._numbers, *self._rest]))})"
+            is_open = column in self._nullable and kind in _NO_NUMBER
+            found.append(f"COALESCE({name}, {_NO_NUMBER[kind]})" if is_open else name)
+        return found
 
     def triggers(self) -> Iterator[str]:
         """What keeps the sums in step with everything that this connection writes."""
@@ -130,6 +132,31 @@ class Table:
                 f"BEGIN UPDATE {self.name} SET {setting} WHERE {this}; END"
             )
 
+    def limits(self, ndim: int) -> str:
+        """SQL for rows that no landscape holds, whatever their sums say."""
+        return _STRANGE.get(self.name, "0").format(ndim=int(ndim))
+
+    def agrees(self, connection: sqlite3.Connection, ndim: int) -> bool:
+        """Whether all rows have their sums, and are rows of a landscape. What :meth:`strange` says of each of them
+        is asked of thousands at once, which takes a third of the time."""
+        values = self._values([*self._numbers, *self._rest])
+        n, pack, tags = len(self._numbers), self._pack, _Tags()
+        rows = connection.execute(
+            f"SELECT {SUM}, ({self.limits(ndim)}) IS 1, {', '.join(values)} FROM {self.name} NOT INDEXED"
+        )
+        at_once = _FEW if any(self._kinds[column] == "BLOB" for column in self._rest) else _AT_ONCE
+        try:
+            while block := rows.fetchmany(at_once):
+                sums, strange, *columns = zip(*block, strict=True)
+                totals = map(crc32, map(pack, *columns[:n]) if n else (b"" for _ in block))
+                for column in columns[n:]:
+                    totals = map(crc32, map(tags.__getitem__, column), totals)
+                if any(strange) or list(totals) != list(sums):
+                    return False
+        except (struct.error, OverflowError, sqlite3.OperationalError):  # other kinds of values, no text
+            return False
+        return True
+
     def strange(self, ndim: int, *, summed: bool) -> str:
         """SQL for rows of other programs: they have another sum, or without sums values of another type."""
         if summed:
@@ -137,8 +164,7 @@ class Table:
         else:
             typed = [column for column in self.columns if self._kinds[column] in _TYPES]
             wrong = " OR ".join(f"typeof({c}) NOT IN ('null', '{_TYPES[self._kinds[c]]}')" for c in typed)
-        limits = _STRANGE.get(self.name)
-        return f"{wrong} OR {limits.format(ndim=int(ndim))}" if limits else wrong
+        return f"{wrong} OR {self.limits(ndim)}"
 
 
 def tables(connection: sqlite3.Connection) -> dict[str, Table]:
@@ -170,11 +196,12 @@ def expect_whole(connection: sqlite3.Connection, table: Table, ndim: int, path: 
     Raises:
         DatabaseError: if not, with the rows and what to do.
     """
-    where = table.strange(ndim, summed=summed)
-    key = ", ".join(table.key)
-    found = connection.execute(f"SELECT {key} FROM {table.name} NOT INDEXED WHERE {where} LIMIT {_NAMED + 1}")
-    if rows := found.fetchall():
-        raise DatabaseError(damaged_rows(path, table, rows))
+    if not (summed and table.agrees(connection, ndim)):
+        where = table.strange(ndim, summed=summed)
+        key = ", ".join(table.key)
+        found = connection.execute(f"SELECT {key} FROM {table.name} NOT INDEXED WHERE {where} LIMIT {_NAMED + 1}")
+        if rows := found.fetchall():
+            raise DatabaseError(damaged_rows(path, table, rows))
     if table.is_of_points:
         n, after = connection.execute(f"SELECT COUNT(*), MAX(id) + 1 FROM {table.name} NOT INDEXED").fetchone()
         if n and n != after:
@@ -189,6 +216,8 @@ def expect_whole(connection: sqlite3.Connection, table: Table, ndim: int, path: 
             raise sqlite3.DatabaseError(f"malformed: {told.splitlines()[-1]}")
 
 
+_AT_ONCE = 1 << 13  # rows
+_FEW = 16  # the same where they hold arrays
 _NAMED = 4  # damaged rows that a message names
 _SEARCHED = 1 << 28  # bytes
 
@@ -229,6 +258,16 @@ def expect_blobs(
 
 def _blob_sum(value: object) -> int:
     return crc32(value) if isinstance(value, bytes) else 0
+
+
+class _Tags(dict[object, bytes]):
+    """Values as :func:`_tagged`, short texts kept: most rows name the same few tasks."""
+
+    def __missing__(self, value: object) -> bytes:
+        told = b"n" if value is None else _tagged(value)
+        if isinstance(value, str) and len(value) < 100 and len(self) < _AT_ONCE:
+            self[value] = told
+        return told
 
 
 def _tagged(value: object) -> bytes:

@@ -53,7 +53,8 @@ class Families:
     @property
     def n_families(self) -> int:
         """Minima that are no points: continuous families."""
-        return int((self.flat_directions() > 0).sum())
+        counted = f"SELECT COUNT(*) FROM minimum NOT INDEXED WHERE n_flat > 0 AND {rows.IS_MINIMUM}"
+        return int(self._store.execute(counted)[0][0])
 
     def members(self, families: Int[Tensor, "K"], most: int) -> Int[Tensor, "M 2"]:
         """(id, representative) of members of these families, representatives included: the last ``most`` found."""

@@ -249,6 +249,7 @@ class Landscape:
     # --- what is known, see view.py -------------------------------------------------------------------
 
     copy = _forward("_view", View.copy)
+    minimum_energies = _forward("_view", View.minimum_energies)
     minimum_ids = _forward("_view", View.minimum_ids)
     transition_state_ids = _forward("_view", View.transition_state_ids)
     uncharacterised = _forward("_view", View.uncharacterised)

@@ -30,17 +30,23 @@ __all__ = [
     "points",
     "positions",
     "transition_state_ids",
+    "without_log_det",
 ]
 
 TableName = Literal["minimum", "transition_state", "higher_saddle"]
 
-_WANTED = "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id"
+
+def _wanted(unique: Int[Tensor, "K"]) -> tuple[str, tuple[int | str, ...]]:
+    """The end of a query for ascending ids, and its values. All ids of a run of numbers are read in one go."""
+    if len(unique) and int(unique[-1] - unique[0]) == len(unique) - 1:
+        return "WHERE id BETWEEN ? AND ? ORDER BY id", (int(unique[0]), int(unique[-1]))
+    return "WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id", (json.dumps(unique.tolist()),)
 
 
 IS_MINIMUM = "COALESCE(idx, 0) = 0 AND COALESCE(family, id) = id"
-IS_TRANSITION_STATE = (
-    "COALESCE(minus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0) "
-    "AND COALESCE(plus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0)"
+IS_TRANSITION_STATE = (  # where all minima are minima, which most often holds, no end is looked up
+    "(NOT EXISTS (SELECT 1 FROM minimum WHERE idx > 0) OR COALESCE(minus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0) "
+    "AND COALESCE(plus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0))"
 )
 
 
@@ -61,6 +67,13 @@ def higher_saddle_ids(store: Store) -> Int[Tensor, "K"]:
     return ints([row[0] for row in store.execute("SELECT id FROM higher_saddle ORDER BY energy, id")])
 
 
+def without_log_det(store: Store, table: TableName) -> Int[Tensor, "K"]:
+    """Ids of the points of a table that count and have no log-determinant, ascending."""
+    counts = IS_MINIMUM if table == "minimum" else IS_TRANSITION_STATE
+    found = store.execute(f"SELECT id FROM {table} NOT INDEXED WHERE log_det IS NULL AND {counts} ORDER BY id")
+    return ints([row[0] for row in found])
+
+
 def counts_by_index(store: Store) -> list[int]:
     """Numbers of stationary points of index 0, 1, 2, ..., up to the highest there is."""
     ((n_minima,),) = store.execute(f"SELECT COUNT(*) FROM minimum WHERE {IS_MINIMUM}")
@@ -71,19 +84,20 @@ def counts_by_index(store: Store) -> list[int]:
 
 def column(store: Store, table: TableName, expression: str, ids: Int[Tensor, "K"]) -> Float[Tensor, "K"]:
     """One numeric column at the given ids; NaN where the table has no such id."""
-    rows = store.execute(f"SELECT id, {expression} FROM {table} {_WANTED}", (json.dumps(ids.unique().tolist()),))
+    where, values = _wanted(ids.unique())
+    rows = store.execute(f"SELECT id, {expression} FROM {table} {where}", values)
     if not rows:
         return torch.full((len(ids),), torch.nan, dtype=torch.float64)
-    found, values = ints([row[0] for row in rows]), floats([row[1] for row in rows])
+    found, told = ints([row[0] for row in rows]), floats([row[1] for row in rows])
     position = torch.searchsorted(found, ids).clamp(max=len(found) - 1)
-    return torch.where(found[position] == ids, values[position], torch.nan)
+    return torch.where(found[position] == ids, told[position], torch.nan)
 
 
 def coordinates(store: Store, table: TableName, ids: Int[Tensor, "K"], ndim: int) -> Float[Tensor, "K D"]:
     """Coordinates at the given ids, in their order."""
     unique, inverse = ids.unique(return_inverse=True)
-    wanted = f"SELECT {store.blob('x')}, id FROM {table} {_WANTED}"
-    rows = store.execute(wanted, (json.dumps(unique.tolist()),))
+    where, values = _wanted(unique)
+    rows = store.execute(f"SELECT {store.blob('x')}, id FROM {table} {where}", values)
     blobs, sums, found = zip(*rows, strict=True) if rows else ((), (), ())
     if len(found) != len(unique):
         raise TorchscapeError(_unknown(table))
@@ -99,10 +113,11 @@ def points(store: Store, table: TableName, ids: Int[Tensor, "K"], ndim: int) -> 
         TorchscapeError: if there is no such id.
     """
     unique, inverse = ids.unique(return_inverse=True)
+    where, values = _wanted(unique)
     rows = store.execute(
         "SELECT energy, grad_rms, COALESCE(idx, -1), log_det, COALESCE(n_zero, -1), n_evaluations, id, "
-        f"{store.blob('x')}, {store.blob('eigenvalues')} FROM {table} {_WANTED}",
-        (json.dumps(unique.tolist()),),
+        f"{store.blob('x')}, {store.blob('eigenvalues')} FROM {table} {where}",
+        values,
     )
     if len(rows) != len(unique):
         raise TorchscapeError(_unknown(table))

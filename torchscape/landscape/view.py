@@ -87,11 +87,20 @@ class View:
     @property
     def n_transition_states(self) -> int:
         """All of them, degenerate rearrangements included."""
-        return len(rows.transition_state_ids(self._store))
+        total = "(SELECT COALESCE(MAX(id) + 1, 0) FROM transition_state)"  # as above; few lose one of their minima
+        ((wrong,),) = self._store.execute("SELECT EXISTS (SELECT 1 FROM minimum WHERE idx > 0)")
+        others = f"SELECT COUNT(*) FROM transition_state WHERE NOT ({rows.IS_TRANSITION_STATE})" if wrong else "0"
+        return int(self._store.execute(f"SELECT {total} - ({others})")[0][0])
 
     def minimum_ids(self) -> Int[Tensor, "N"]:
         """Ids of all minima by ascending energy: the order of :meth:`minima` and :meth:`network`."""
         return rows.minimum_ids(self._store)
+
+    def minimum_energies(self, ids: Int[Tensor, "K"] | None = None) -> Float[Tensor, "K"]:
+        """Energies of all minima, ascending, or of those with ``ids``, in that order: float64 on the CPU, without
+        the coordinates, which :meth:`minima` reads along. NaN where there is no such id."""
+        ids = self.minimum_ids() if ids is None else ids.cpu()
+        return rows.column(self._store, "minimum", "energy", ids)
 
     def transition_state_ids(self) -> Int[Tensor, "E"]:
         """Ids of all transition states by ascending energy: the order of :meth:`transition_states`."""
@@ -99,9 +108,7 @@ class View:
 
     def uncharacterised(self, of: Literal["minima", "transition_states"] = "minima") -> Int[Tensor, "K"]:
         """Ids of the points whose curvature is unknown; see :meth:`Landscape.set_curvature`."""
-        known = self.minimum_ids() if of == "minima" else self.transition_state_ids()
-        log_det = rows.column(self._store, "minimum" if of == "minima" else "transition_state", "log_det", known)
-        return known[log_det.isnan()].sort().values
+        return rows.without_log_det(self._store, "minimum" if of == "minima" else "transition_state")
 
     def minima(
         self, ids: Int[Tensor, "K"] | None = None, *, device: torch.device | str | None = None

@@ -13,6 +13,7 @@ import torch
 from torchscape import random
 from torchscape.errors import PotentialError
 from torchscape.memory import Limits, attempt, halving, limits_of, note
+from torchscape.potentials.batching import pulled_back
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.potentials.scale import estimated_energy_scale
@@ -221,8 +222,7 @@ class Potential:
             (grad,) = torch.autograd.grad(self.energy(x).sum(), x, create_graph=True)
             if not grad.requires_grad:  # an energy that is linear in x
                 return torch.zeros_like(v)
-            (product,) = torch.autograd.grad(grad, x, v.detach(), allow_unused=True)
-        return torch.zeros_like(v) if product is None else product
+        return pulled_back(grad, x, v.detach())
 
     @_EVALUATIONS["products_at"]
     def products_at(self, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:

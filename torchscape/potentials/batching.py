@@ -29,6 +29,7 @@ __all__ = [
     "decomposed",
     "differentiable_twice",
     "fresh_bytes",
+    "pulled_back",
     "second_derivative",
 ]
 
@@ -175,6 +176,17 @@ def by_rows(
             return torch.func.vmap(inside, in_dims=(0, None))(params, shared)
 
 
+def pulled_back(output: Tensor, leaf: Tensor, v: Tensor, *, retain_graph: bool = False) -> Tensor:
+    """v times the Jacobian of ``output``, which has a graph back to ``leaf``; nought where it does not reach there.
+
+    ``torch.autograd.grad`` with a v imports sympy the first time (torch 2.13), which takes longer in every process
+    than all of this package, to look at shapes that are no symbols here; so its engine is asked itself.
+    """
+    ask = torch.autograd.graph._engine_run_backward
+    (product,) = ask((output,), (v,), retain_graph, False, (leaf,), True, accumulate_grad=False)
+    return torch.zeros_like(v) if product is None else product
+
+
 def second_derivative(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, way: str) -> Tensor:
     """H v of every row, for ``f`` that gives one number per row.
 
@@ -192,8 +204,7 @@ def second_derivative(f: Callable[[Tensor], Tensor], x: Tensor, v: Tensor, way: 
         (grad,) = torch.autograd.grad(f(leaf).sum(), leaf, create_graph=True)
         if not grad.requires_grad:  # f is linear
             return torch.zeros_like(v)
-        (product,) = torch.autograd.grad(grad, leaf, v.detach(), allow_unused=True)
-    return torch.zeros_like(v) if product is None else product
+        return pulled_back(grad, leaf, v.detach())
 
 
 @dataclasses.dataclass(frozen=True)

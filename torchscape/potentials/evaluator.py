@@ -12,7 +12,7 @@ from torch.func import functional_call
 from torchscape.errors import OutOfMemory, PotentialError
 from torchscape.layout import ParameterLayout
 from torchscape.memory import Limits, attempt, in_parts
-from torchscape.potentials.batching import Plan, by_rows, second_derivative
+from torchscape.potentials.batching import Plan, by_rows, pulled_back, second_derivative
 from torchscape.potentials.data import Samples
 from torchscape.potentials.objective import Objective
 from torchscape.types import Float, Tensor
@@ -85,8 +85,7 @@ class Evaluator:
             for out, block, (_, gradients) in zip(*along, parts, strict=True):
                 for leaf, grad in gradients:
                     for k in range(v.shape[1]):
-                        (product,) = torch.autograd.grad(grad, leaf, block[:, k], retain_graph=True)
-                        out[:, k] += product
+                        out[:, k] += pulled_back(grad, leaf, block[:, k], retain_graph=True)
             return total
 
         return products
@@ -227,7 +226,7 @@ class Evaluator:
         for leaf, grad in self._gradients(x, size):
 
             def product(v: Tensor, leaf: Tensor = leaf, grad: Tensor = grad) -> Tensor:
-                return torch.autograd.grad(grad, leaf, v, retain_graph=True)[0]
+                return pulled_back(grad, leaf, v, retain_graph=True)
 
             for k, basis in enumerate(eye.split(columns)):
                 # Not is_grads_batched: its vmap loops over the second derivatives of tanh, softmax, convolutions.
