@@ -45,7 +45,8 @@ def _wanted(unique: Int[Tensor, "K"]) -> tuple[str, tuple[int | str, ...]]:
 
 IS_MINIMUM = "COALESCE(idx, 0) = 0 AND COALESCE(family, id) = id"
 IS_TRANSITION_STATE = (  # where all minima are minima, which most often holds, no end is looked up
-    "(NOT EXISTS (SELECT 1 FROM minimum WHERE idx > 0) OR COALESCE(minus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0) "
+    "(NOT EXISTS (SELECT 1 FROM minimum WHERE idx > 0) "
+    "OR COALESCE(minus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0) "
     "AND COALESCE(plus, -1) NOT IN (SELECT id FROM minimum WHERE idx > 0))"
 )
 

@@ -177,7 +177,7 @@ def by_rows(
 
 
 def pulled_back(output: Tensor, leaf: Tensor, v: Tensor, *, retain_graph: bool = False) -> Tensor:
-    """v times the Jacobian of ``output``, which has a graph back to ``leaf``; nought where it does not reach there.
+    """v times the Jacobian of ``output``, which has a graph back to ``leaf``; nought where that does not reach.
 
     ``torch.autograd.grad`` with a v imports sympy the first time (torch 2.13), which takes longer in every process
     than all of this package, to look at shapes that are no symbols here; so its engine is asked itself.
