@@ -430,8 +430,8 @@ def test_the_module_runs_as_a_program():
         (["explore", "digits", "--db", "x", "--walkers", "0"], "'0' is not a whole number above 0"),
         (["explore", "digits", "--db", "x", "--temperature", "hot"], "'hot' is not a number above 0"),
         (
-            ["explore", "digits", "--db", "x", "--strategy", "basinhopping"],
-            "is none of: basin-hopping, connect, climb",
+            ["explore", "digits", "--db", "x", "--strategy", "basin-hopping,"],
+            "'basin-hopping,' has nothing between two commas",
         ),
         (["plot", "x", "profile", "-o", "y", "--between", "0"], "'0' is not two numbers of minima"),
         (["export", "x", "--format", "gexf", "-o", "y"], "invalid choice: 'gexf'"),

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,6 @@ from torchscape.errors import TorchscapeError
 from torchscape.landscape import Landscape
 
 if TYPE_CHECKING:
-    from torchscape.explore import Strategy
     from torchscape.plots.table import Plot
     from torchscape.problems import Published
 
@@ -32,19 +31,21 @@ def explore(arguments: argparse.Namespace) -> int:
             raise TorchscapeError(f"--device {device} says who runs the searches: leave --executor {executor} out")
         device, executor = f"{device.removesuffix(':all')}:0", device
     chosen = choose(arguments.spec, device=device, dtype=arguments.dtype)
+    from torchscape.cli.strategies import chosen_strategies
     from torchscape.explore import Budget, integrate_paths
     from torchscape.explore import explore as run
 
     budget = Budget(
         seconds=arguments.max_time, quenches=arguments.max_quenches, evaluations=arguments.max_evaluations
     )
+    strategies = chosen_strategies(arguments, chosen.suggested)  # before a file is made
     with _near(arguments) as path, Landscape.open(path, chosen.potential) as landscape:
         try:
             report = run(
                 landscape,
                 chosen.potential,
                 executor=executor,
-                strategies=_strategies(arguments, chosen.suggested),
+                strategies=strategies,
                 seed=arguments.seed,
                 budget=budget,
                 progress=not arguments.quiet,
@@ -203,34 +204,6 @@ def problems(arguments: argparse.Namespace) -> int:
     if arguments.name is not None:
         print("\n".join(map(_figure, figures)) or "no figures are published")
     return 0
-
-
-# --- exploring --------------------------------------------------------------------------------------------
-
-
-def _strategies(arguments: argparse.Namespace, suggested: Mapping[str, Any]) -> list[Strategy]:
-    """The strategies asked for: what the command line says, else what the problem suggests, else defaults."""
-    from torchscape.explore import BasinHopping, ClimbFromMinima, ConnectMinima, StationarySearch
-
-    kinds = {kind.name: kind for kind in (BasinHopping, ConnectMinima, ClimbFromMinima, StationarySearch)}
-    names = arguments.strategy or suggested.get("strategy", ["basin-hopping", "connect"])
-    return [_configured(kinds[name], arguments, suggested) for name in names]
-
-
-def _configured(kind: type[Strategy], arguments: argparse.Namespace, suggested: Mapping[str, Any]) -> Strategy:
-    fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    settings = {name: value for name, value in suggested.items() if name in fields}
-    given = vars(arguments).items()
-    settings |= {name: value for name, value in given if name in fields and value is not None}
-    ladder = settings.get("temperature")
-    if isinstance(ladder, list):
-        if len(ladder) == 1:
-            settings["temperature"] = ladder[0]
-        elif len(ladder) != (walkers := settings.get("walkers", len(ladder))):
-            raise TorchscapeError(
-                f"--temperature names {len(ladder)} temperatures for {walkers} walkers: give one, or as many"
-            )
-    return kind(**settings)
 
 
 # --- files in and out -------------------------------------------------------------------------------------

@@ -90,11 +90,26 @@ def _budget(budget: argparse._ArgumentGroup) -> None:
 def _strategies(how: argparse._ArgumentGroup) -> None:
     how.add_argument(
         "--strategy",
-        type=_names("basin-hopping", "connect", "climb", "stationary"),
+        type=_list,
         metavar="LIST",
-        help="which, in this order: basin-hopping (find minima), connect (transition states between them), climb "
-        "(transition states around each of them), stationary (stationary points of every index) "
-        "(default: basin-hopping,connect)",
+        help="which, in this order: basin-hopping (find minima), tempered-basin-hopping (the same on ladders of "
+        "temperatures), connect (transition states between them), lower-barriers (lower ones between minima that "
+        "are connected), climb (transition states around each of them), stationary (stationary points of every "
+        "index), or FILE.py:NAME, your own (default: basin-hopping,connect)",
+    )
+    how.add_argument(
+        "--move",
+        type=_list,
+        metavar="LIST",
+        help="basin-hopping: gaussian, uniform, per-layer, restart, or FILE.py:NAME, your own; several with their "
+        "weights, as gaussian:0.9,restart:0.1 (default: gaussian)",
+    )
+    how.add_argument(
+        "--set",
+        action="append",
+        metavar="NAME.FIELD=VALUE",
+        help="any other setting of a strategy or move, as connect.attempts=3, connect.band.max_images=40 or "
+        "per-layer.floor=0.1; may be said again and again",
     )
     how.add_argument(
         "--walkers",
@@ -112,7 +127,8 @@ def _strategies(how: argparse._ArgumentGroup) -> None:
         "--temperature",
         type=_temperatures,
         metavar="T[,T...]",
-        help="basin-hopping: Metropolis temperature, or one for each walker, in units of the energy (default: 1)",
+        help="basin-hopping: Metropolis temperature, or one for each walker, in units of the energy (default: 1); "
+        "tempered-basin-hopping: those of a ladder",
     )
     how.add_argument(
         "--step",
@@ -130,7 +146,10 @@ def _strategies(how: argparse._ArgumentGroup) -> None:
         "step would gain nothing that tells two of them apart",
     )
     how.add_argument(
-        "--neighbours", type=_positive(int), metavar="K", help="connect: nearest neighbours to try (default: 8)"
+        "--neighbours",
+        type=_positive(int),
+        metavar="K",
+        help="connect, lower-barriers: nearest neighbours to try (default: 8)",
     )
     how.add_argument(
         "--searches", type=_positive(int), metavar="N", help="climb: searches from each minimum (default: 50)"
@@ -298,15 +317,11 @@ def _seed(text: str) -> int:
     return int(_positive(int, zero=True)(text))
 
 
-def _names(*known: str) -> Callable[[str], list[str]]:
-    def parse(text: str) -> list[str]:
-        chosen = [name.strip() for name in text.split(",")]
-        for name in chosen:
-            if name not in known:
-                raise argparse.ArgumentTypeError(f"{name!r} is none of: {', '.join(known)}")
-        return chosen
-
-    return parse
+def _list(text: str) -> list[str]:
+    """Words between commas; whether they are names of something is asked where torch is imported."""
+    if not all(words := [name.strip() for name in text.split(",")]):
+        raise argparse.ArgumentTypeError(f"{text!r} has nothing between two commas")
+    return words
 
 
 def _two_minima(text: str) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from torchscape import devices, problems
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.potentials import Potential
 
-__all__ = ["Chosen", "choose"]
+__all__ = ["Chosen", "choose", "named_in_file"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +87,20 @@ def _from_file(path: Path, name: str, wanted: dict[str, Any]) -> Potential:
                 f"{where} was built with {key}={has}, not {value}: let {name} be a function that takes {key}="
             )
     return found
+
+
+def named_in_file(spec: str) -> object:
+    """What a Python file calls by a name: ``FILE.py:NAME``.
+
+    Raises:
+        UnknownName: for a name that it does not define.
+        TorchscapeError: where there is no such file, or it cannot be run.
+    """
+    path, _, name = spec.rpartition(":")
+    module = _run_file(Path(path))
+    if not hasattr(module, name):
+        raise UnknownName.of(f"name in {path}:", name, [key for key in vars(module) if not key.startswith("_")])
+    return getattr(module, name)
 
 
 def _run_file(path: Path) -> ModuleType:

@@ -34,6 +34,7 @@ examples:
   torchscape explore himmelblau --db h.db --seed 1 --max-quenches 500
   torchscape explore my_model.py:potential --db run.db --strategy connect --neighbours 12
   torchscape explore lj7 --db lj7.db --strategy basin-hopping,connect,climb --searches 500
+  torchscape explore my_model.py:build --db run.db --move per-layer:0.8,restart:0.2 --set connect.attempts=3
   torchscape explore digits --db digits.db --executor processes
 
 Running the same command again continues where the last one stopped; Ctrl-C or SIGTERM at any moment keeps
