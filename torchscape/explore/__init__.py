@@ -28,6 +28,7 @@ from torchscape.explore.stationary import StationarySearch
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Divisible, Found, Task
 from torchscape.explore.tempering import TemperedBasinHopping, exchange_probability
+from torchscape.explore.ways import Way, lowest_way, lowest_ways
 
 __all__ = [
     "BasinHopping",
@@ -54,12 +55,15 @@ __all__ = [
     "Task",
     "TemperedBasinHopping",
     "Uniform",
+    "Way",
     "check_executor",
     "check_strategy",
     "compare_checkpoints",
     "exchange_probability",
     "explore",
     "integrate_paths",
+    "lowest_way",
+    "lowest_ways",
 ]
 
 if not TYPE_CHECKING:  # which type checkers would take for any name at all

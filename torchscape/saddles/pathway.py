@@ -17,9 +17,10 @@ from torchscape.saddles.downhill_paths import Descent
 from torchscape.saddles.verify import onwards, push_off
 from torchscape.types import Float, Int, Tensor
 
-__all__ = ["Pathways", "pathways"]
+__all__ = ["Pathways", "pathways", "stops"]
 
 _AT_ONCE = 256  # transition states whose paths are followed side by side
+_ACCURATE = Descent(path_tol=1e-3, max_step=0.2, max_evaluations=5000)
 _MOST_SADDLES = 3  # saddles that a path may meet on its way down before it is given up
 
 
@@ -76,7 +77,7 @@ def pathways(
     """
     if n_points < 3 or n_points % 2 == 0:
         raise TorchscapeError(f"n_points = {n_points}: the transition state is the middle one of an odd number")
-    options = options or Descent(path_tol=1e-3, max_step=0.2, max_evaluations=5000)
+    options = options or _ACCURATE
     parts = [
         _pathways(potential, ts[rows], n_points, options)
         for rows in torch.arange(len(ts), device=ts.x.device).split(_AT_ONCE)
@@ -94,20 +95,39 @@ def pathways(
     )
 
 
+def stops(
+    potential: Potential, ts: StationaryPoints, *, most: int = 32, options: Descent | None = None
+) -> list[Float[Tensor, "M D"]]:
+    """Where the steepest descents from each transition state stood on their way: from the minus end over the
+    transition state to the plus end, at most about ``most`` points to each side.
+
+    They are points of the path as it was integrated, nothing in between is interpolated; the ends are as they were
+    reached. Options and errors are those of :func:`pathways`.
+
+    Example:
+        >>> class Wells(Potential):
+        ...     ndim = 1
+        ...     def energy(self, x):
+        ...         return (x[:, 0] ** 2 - 1) ** 2
+        >>> zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+        >>> (found,) = stops(Wells(), StationaryPoints.of(zero[None], one, grad_rms=zero))
+        >>> abs(found[[0, -1], 0]).round(decimals=3).tolist(), bool((abs(found.diff(dim=0)) > 0).all())
+        ([1.0, 1.0], True)
+    """
+    options = options or _ACCURATE
+    found = []
+    for rows in torch.arange(len(ts), device=ts.x.device).split(max(1, _AT_ONCE // most)):
+        _, ends, track = _followed(potential, ts[rows], options, most)
+        for k in range(len(rows)):
+            sides = [torch.cat([track.stood(row), ends.x[row][None]]) for row in (k, k + len(rows))]
+            whole = torch.cat([sides[0].flip(0), ts.x[rows[k]][None], sides[1]])
+            new = (whole[1:] != whole[:-1]).any(1)  # the last step is where it ended
+            found.append(torch.cat([whole[:1], whole[1:][new]]))
+    return found
+
+
 def _pathways(potential: Potential, ts: StationaryPoints, n_points: int, options: Descent) -> Pathways:
-    points, mode = characterise_with_modes(potential, ts)
-    starts = push_off(potential, points, mode)
-    n = len(ts)
-    track = _Track.at(ts.x.repeat(2, 1), ts.energy.repeat(2))
-    ends = track.follow(potential, starts, options, torch.arange(2 * n, device=ts.x.device))
-    for _ in range(_MOST_SADDLES):
-        there, mode = characterise_with_modes(potential, ends)
-        stuck = (ends.converged & (there.index > 0)).nonzero()[:, 0]
-        if not len(stuck):
-            break
-        off = onwards(potential, there[stuck], mode[stuck])
-        further = track.follow(potential, off, options, stuck)
-        ends = put_rows(ends, stuck, further)
+    n, ends, track = _followed(potential, ts, options)
     half = n_points // 2 + 1
     arc, energy = track.resampled(half)
     like = ts.energy
@@ -120,6 +140,26 @@ def _pathways(potential: Potential, ts: StationaryPoints, n_points: int, options
     )
 
 
+def _followed(
+    potential: Potential, ts: StationaryPoints, options: Descent, most: int = 0
+) -> tuple[int, StationaryPoints, _Track]:
+    """Both paths down from each of n transition states: those to the minus side first, then the others."""
+    points, mode = characterise_with_modes(potential, ts)
+    starts = push_off(potential, points, mode)
+    n = len(ts)
+    track = _Track.at(ts.x.repeat(2, 1), ts.energy.repeat(2), most)
+    ends = track.follow(potential, starts, options, torch.arange(2 * n, device=ts.x.device))
+    for _ in range(_MOST_SADDLES):
+        there, mode = characterise_with_modes(potential, ends)
+        stuck = (ends.converged & (there.index > 0)).nonzero()[:, 0]
+        if not len(stuck):
+            break
+        off = onwards(potential, there[stuck], mode[stuck])
+        further = track.follow(potential, off, options, stuck)
+        ends = put_rows(ends, stuck, further)
+    return n, ends, track
+
+
 @dataclasses.dataclass
 class _Track:
     """What paths have passed: for each row the steps, energies and slopes |grad U| on its way.
@@ -129,11 +169,36 @@ class _Track:
 
     x: Float[Tensor, "B D"]
     passed: list[Tensor]  # each [3 B]; NaN where a row did not move
+    most: int = 0  # places that are kept, of each row; up to twice as many meanwhile
+    kept: dict[int, Float[Tensor, "B D"]] = dataclasses.field(
+        default_factory=dict
+    )  # by their number in ``passed``
+    every: int = 1  # step is kept
 
     @classmethod
-    def at(cls, x: Float[Tensor, "B D"], energy: Float[Tensor, "B"]) -> _Track:
+    def at(cls, x: Float[Tensor, "B D"], energy: Float[Tensor, "B"], most: int = 0) -> _Track:
         zero = torch.zeros_like(energy)
-        return cls(x.clone(), [torch.stack([zero, energy, zero])])
+        return cls(x.clone(), [torch.stack([zero, energy, zero])], most)
+
+    def keep(self, rows: Int[Tensor, "K"], here: Float[Tensor, "K D"]) -> None:
+        """Remember where the rows are now, unless it was a step that is left out."""
+        number = len(self.passed) - 1
+        if not self.most or number % self.every:
+            return
+        self.kept[number] = self.x.index_copy(0, rows, here)
+        if len(self.kept) > 2 * self.most:
+            self.every *= 2
+            self.kept = {n: x for n, x in self.kept.items() if n % self.every == 0}
+
+    def stood(self, row: int) -> Float[Tensor, "M D"]:
+        """The places of a row that were kept, in their order; none where it turned back."""
+        step = torch.stack([note[0, row] for note in self.passed]).double().cpu()
+        arc = step.nan_to_num(0.0).cumsum(0)
+        ahead = arc.flip(0).cummin(0).values.flip(0)
+        good = step.isfinite() & (step > 0)
+        good[:-1] &= arc[:-1] <= ahead[1:]
+        places = [x[row] for number, x in self.kept.items() if bool(good[number])]
+        return torch.stack(places) if places else self.x.new_empty(0, self.x.shape[1])
 
     def follow(
         self, potential: Potential, starts: Float[Tensor, "K D"], options: Descent, rows: Int[Tensor, "K"]
@@ -153,6 +218,7 @@ class _Track:
             note[:, rows] = torch.where(moved, seen, torch.nan)
             self.passed.append(note)
             here, before = state.x, torch.where(moved[:, None], step, before)
+            self.keep(rows, here)
             # On a device rows are looked at now and then: one that has ended leaves no trace of further steps.
             looks = asking_is_free(here) or len(self.passed) % 8 == 0
             if looks and not bool((state.status == Status.RUNNING).any()):
