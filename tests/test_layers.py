@@ -50,6 +50,7 @@ SIDEWAYS = {
     ("sampling", "optimise"),
     ("sampling", "saddles"),
     ("families", "explore"),
+    ("learning", "explore"),
     ("cli", "plots"),
     ("cli", "export"),
 }

@@ -15,6 +15,10 @@ from torchscape.errors import TorchscapeError
 from torchscape.landscape import Landscape
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
+    from torchscape.learning import CheckpointReport
     from torchscape.plots.table import Plot
     from torchscape.problems import Published
 
@@ -105,14 +109,18 @@ def merge(arguments: argparse.Namespace) -> int:
 def checkpoints(arguments: argparse.Namespace) -> int:
     """Put checkpoints into a landscape, and say what they are to each other."""
     from torchscape.cli.spec import choose
-    from torchscape.explore import Budget, compare_checkpoints
-    from torchscape.explore.checkpoints import checkpoint_points
+    from torchscape.cli.writing import picture_kind, save_picture
+    from torchscape.explore import Budget
+    from torchscape.learning import compare_checkpoints
+    from torchscape.learning.checkpoints import checkpoint_points
     from torchscape.potentials import ModulePotential
 
     potential = choose(arguments.spec).potential
     if not isinstance(potential, ModulePotential):
         raise TorchscapeError(f"{arguments.spec} is no ModulePotential: checkpoints are those of its module")
     points = checkpoint_points(potential, arguments.files)  # before a file is made
+    data = None if arguments.held_out is None else _held_out(arguments.held_out)
+    tree = None if arguments.tree is None else (Path(arguments.tree), picture_kind(Path(arguments.tree)))
     budget = Budget(seconds=arguments.max_time or None)
     with Landscape.open(arguments.db, potential) as landscape:
         report = compare_checkpoints(
@@ -121,13 +129,43 @@ def checkpoints(arguments: argparse.Namespace) -> int:
             points,
             strategies=() if arguments.max_time == 0 else None,
             budget=budget,
+            held_out=data,
             seed=arguments.seed,
             progress=not arguments.quiet,
         )
     print(_json(report.as_dict()) if arguments.json else report.describe())
+    if tree is not None:
+        save_picture(_tree_of(report), *tree)
     if report.exploration is not None and report.exploration.status == "interrupted":
         raise KeyboardInterrupt(f"what was found is in {arguments.db}; the same command continues from there")
     return 0
+
+
+def _held_out(spec: str) -> tuple[Tensor, ...]:
+    """Tensors that a file names: inputs and targets."""
+    from torch import Tensor
+
+    from torchscape.cli.spec import named_in_file
+
+    if ".py:" not in spec:
+        raise TorchscapeError(f"--held-out {spec}: write FILE.py:NAME, where NAME is (inputs, targets)")
+    found = named_in_file(spec)
+    if not (isinstance(found, tuple | list) and len(found) > 1 and all(isinstance(one, Tensor) for one in found)):
+        raise TorchscapeError(
+            f"{spec} is a {type(found).__name__}: let it be a tuple of tensors, (inputs, targets)"
+        )
+    return tuple(found)
+
+
+def _tree_of(report: CheckpointReport) -> Figure:
+    """The disconnectivity graph of the minima of checkpoints, with their names."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from torchscape import plots
+
+    names = {k: ", ".join(group) for k, group in enumerate(report.same)}
+    return plots.disconnectivity(report.network(), labels=names).figure
 
 
 def plot(arguments: argparse.Namespace) -> int:

@@ -195,6 +195,14 @@ def _checkpoints(commands) -> None:
         metavar="SECONDS",
         help="of the search for transition states (0: none)",
     )
+    parser.add_argument(
+        "--held-out",
+        metavar="FILE.py:NAME",
+        help="(inputs, targets) that were not trained on: how well the minima and the paths between them do there",
+    )
+    parser.add_argument(
+        "--tree", metavar="OUT", help="draw the disconnectivity graph of just these: .png, .pdf ..."
+    )
     parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.add_argument("--json", action="store_true", help="machine-readable")

@@ -7,6 +7,7 @@ import ast
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 from torchscape.cli.spec import named_in_file
@@ -36,9 +37,8 @@ def moves() -> dict[str, type[Move]]:
 
 
 def _exported() -> list[type]:
-    from torchscape import explore
-
-    return [one for name in explore.__all__ if isinstance(one := getattr(explore, name), type)]
+    room = import_module("torchscape.explore")  # which type checkers take for the function of that name
+    return [one for name in room.__all__ if isinstance(one := getattr(room, name), type)]
 
 
 def chosen_strategies(arguments: argparse.Namespace, suggested: Mapping[str, Any]) -> list[Strategy]:

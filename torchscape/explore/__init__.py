@@ -13,7 +13,6 @@ from torchscape.deprecation import old_names
 from torchscape.explore.barriers import LowerBarriers
 from torchscape.explore.basin_hopping import BasinHopping
 from torchscape.explore.budget import Budget
-from torchscape.explore.checkpoints import CheckpointReport, compare_checkpoints
 from torchscape.explore.climb import ClimbFromMinima
 from torchscape.explore.connect import ConnectMinima
 from torchscape.explore.contract import check_executor, check_strategy
@@ -33,7 +32,6 @@ from torchscape.explore.ways import Way, lowest_way, lowest_ways
 __all__ = [
     "BasinHopping",
     "Budget",
-    "CheckpointReport",
     "ClimbFromMinima",
     "ConnectMinima",
     "Divisible",
@@ -58,7 +56,6 @@ __all__ = [
     "Way",
     "check_executor",
     "check_strategy",
-    "compare_checkpoints",
     "exchange_probability",
     "explore",
     "integrate_paths",

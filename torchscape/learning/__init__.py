@@ -8,6 +8,7 @@ from torchscape.learning.bayesian import (
     predictive,
     predictive_moments,
 )
+from torchscape.learning.checkpoints import CheckpointReport, compare_checkpoints
 from torchscape.learning.directions import (
     Plane,
     filter_normalised,
@@ -41,6 +42,7 @@ from torchscape.learning.worst_cases import WorstCase, worst_case, worst_case_lo
 __all__ = [
     "BayesianReport",
     "BoxedMixture",
+    "CheckpointReport",
     "EnsembleReport",
     "Flatness",
     "Foresight",
@@ -56,6 +58,7 @@ __all__ = [
     "WorstCase",
     "align_all",
     "bayesian_report",
+    "compare_checkpoints",
     "ensemble_report",
     "filter_normalised",
     "flatness",

@@ -13,7 +13,7 @@ import torchscape as tsc
 from torchscape import analysis
 from torchscape.cli import main
 from torchscape.errors import PotentialError, TorchscapeError
-from torchscape.explore import compare_checkpoints
+from torchscape.learning import compare_checkpoints
 from torchscape.potentials.checkpoints import checkpoint_point, read_state
 
 MODEL = """
@@ -25,6 +25,7 @@ X = torch.linspace(-2, 2, 16)[:, None].double()
 Y = torch.sin(4 * X)
 net = nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1))
 potential = tsc.ModulePotential(net, (X, Y), nn.functional.mse_loss, l2=1e-3)
+held_out = X[::3] + 0.05, torch.sin(4 * X[::3])
 """
 
 
@@ -115,6 +116,9 @@ class TestFiles:
             checkpoint_point(u, net(1.0).state_dict())
 
 
+HELD_OUT = (torch.linspace(-1.9, 1.9, 7)[:, None].double(), torch.sin(4 * torch.linspace(-1.9, 1.9, 7)[:, None]))
+
+
 @pytest.fixture(scope="module")
 def compared(potential):
     """Two trainings, and the first with its units in another order and one of them turned over."""
@@ -130,7 +134,11 @@ def compared(potential):
         image[2].bias.copy_(first[2].bias)
     with tsc.Landscape.in_memory(potential) as landscape:
         report = compare_checkpoints(
-            landscape, potential, {"first": first, "image": image, "second": second}, progress=False
+            landscape,
+            potential,
+            {"first": first, "image": image, "second": second},
+            held_out=HELD_OUT,
+            progress=False,
         )
         yield report, landscape.network(coords=False), landscape.minima(), (first, image, second)
 
@@ -182,10 +190,60 @@ class TestComparison:
         assert report.rise[0, 2].item() == pytest.approx(expected - report.energy[[0, 2]].max().item())
         assert report.rise[0, 1] == report.rise[1, 1] == 0.0
 
+    def test_curvatures_are_those_of_the_hessian(self, compared, potential):
+        report, network, minima, _ = compared
+        for k in range(3):
+            x = minima.x[network.position_of(report.ids[k : k + 1])]
+            hessian = torch.autograd.functional.hessian(lambda row: potential.energy(row[None])[0], x[0])
+            spectrum = torch.linalg.eigvalsh(hessian)
+            assert report.top[k].item() == pytest.approx(spectrum[-1].item(), rel=1e-5)
+            assert report.log_det[k].item() == pytest.approx(spectrum.log().sum().item(), rel=1e-6)
+
+    def test_the_way_is_the_path_over_the_transition_states(self, compared, potential):
+        """Every piece of it is short, and nothing on it is higher than the highest transition state."""
+        report, network, _, _ = compared
+        assert sorted(report.ways) == [(0, 2), (1, 2)]
+        way = report.ways[0, 2]
+        assert (way.minima[0], way.minima[-1]) == (report.ids[0].item(), report.ids[2].item())
+        assert way.height == pytest.approx(report.path[0, 2].item(), abs=1e-9)
+        heights = network.ts_energy[[network.ts_ids.tolist().index(i) for i in way.transition_states]]
+        assert torch.allclose(way.energy[list(way.at_transition_states)], heights, atol=1e-9)
+        assert torch.allclose(way.energy, potential.energy(way.x).detach(), atol=1e-12)
+        steps = way.x.diff(dim=0).norm(dim=1)
+        assert steps.max() < 0.1 * way.arc[-1]
+        assert torch.allclose(way.arc.diff(), steps)
+        between = (way.x[1:] + way.x[:-1]) / 2
+        assert potential.energy(between).max() < way.height + 1e-3  # no jump to an image far away
+        for bottom, top in zip(way.at_minima, way.at_transition_states, strict=False):
+            assert (way.energy[bottom + 1 : top + 1].diff() > -1e-9).all()
+
+    def test_held_out_losses_are_those_of_the_modules(self, compared, potential):
+        report = compared[0]
+        x, y = HELD_OUT
+        for k in (0, len(report.ways[0, 2]) // 2, -1):
+            net = network(0)
+            nn.utils.vector_to_parameters(report.ways[0, 2].x[k], net.parameters())
+            expected = nn.functional.mse_loss(net(x), y).item()
+            assert report.along[0, 2].loss[k].item() == pytest.approx(expected, rel=1e-9)
+        ends = report.along[0, 2].loss[[0, -1]]
+        assert torch.allclose(ends, report.held_out.loss[[0, 2]], rtol=1e-6)
+        assert report.worst_on_the_way[0, 2] == report.along[0, 2].loss.max()
+        assert report.worst_on_the_way[0, 1].item() == pytest.approx(report.held_out.loss[0].item())
+
+    def test_the_tree_of_just_these(self, compared):
+        report = compared[0]
+        tree = report.network()
+        assert (tree.n_minima, tree.n_edges) == (2, 1)
+        assert tree.ts_energy[0] == report.path[0, 2]
+        assert sorted(tree.ids.tolist()) == sorted(set(report.ids.tolist()))
+
     def test_it_is_told(self, compared):
         told = compared[0].describe()
         assert "the same" in told
-        assert len(told.splitlines()) == 1 + 3 + 1 + 1 + 3 + 2
+        assert len(told.splitlines()) == 1 + 3 + 1 + 1 + 3 + 3
+        plain = compared[0].as_dict()
+        assert json.loads(json.dumps(plain))["ways"][0]["pair"] == [0, 2]
+        assert len(plain["ways"][0]["held_out"]["loss"]) == len(plain["ways"][0]["energy"])
 
     def test_one_is_too_few(self, potential):
         with tsc.Landscape.in_memory(potential) as landscape, pytest.raises(TorchscapeError, match="two or more"):
@@ -210,8 +268,14 @@ def test_from_the_shell(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["names"] == ["a/last", "b/last"]
     assert told["path"][0][1] is None
-    assert main(line) == 0
-    assert "a/last - b/last" in capsys.readouterr().out
+    shown = [*line, "--held-out", f"{tmp_path / 'model.py'}:held_out", "--tree", str(tmp_path / "tree.png")]
+    assert main(shown) == 0
+    told = capsys.readouterr().out
+    assert "a/last - b/last" in told
+    assert "held out: loss" in told
+    assert (tmp_path / "tree.png").stat().st_size > 5000
+    assert main([*line, "--held-out", f"{tmp_path / 'model.py'}:X"]) == 2
+    assert "let it be a tuple of tensors" in capsys.readouterr().err
     lost = [*line[:-3], str(tmp_path / "never.pt"), "--db", str(tmp_path / "never.db")]
     assert main(lost) == 2
     assert "there is no file" in capsys.readouterr().err

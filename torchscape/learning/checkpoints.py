@@ -12,13 +12,14 @@ from typing import Any
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.explore.budget import Budget
-from torchscape.explore.connect import ConnectMinima
-from torchscape.explore.report import ExploreReport
+from torchscape.explore import Budget, ConnectMinima, ExploreReport, Strategy, Way, lowest_ways
 from torchscape.explore.run import explore
-from torchscape.explore.strategy import Strategy
 from torchscape.landscape import Landscape
+from torchscape.learning.held_out_data import HeldOut, held_out
+from torchscape.learning.sharpness import top_eigenvalues
+from torchscape.network import Network
 from torchscape.optimise import relax
+from torchscape.points import StationaryPoints
 from torchscape.potentials import ModulePotential
 from torchscape.potentials.checkpoints import checkpoint_point
 from torchscape.potentials.lines import energies_on_lines
@@ -45,6 +46,13 @@ class CheckpointReport:
         line: highest U on the straight line between them [K K].
         aligned_line: the same from each to the closest image of the other [K K].
         path: highest U on the lowest path of verified transition states; infinite where none is known [K K].
+        log_det: sum of ln |mu| over the non-zero Hessian eigenvalues of these minima: small is flat; NaN where it
+            was not computed [K].
+        top: the largest Hessian eigenvalue there [K].
+        ways: the lowest paths themselves, by the two numbers of the checkpoints (i < j); of pairs whose minima
+            differ and are connected, where they were asked for.
+        held_out: loss and predictions of the minima on held-out data; None without such data.
+        along: the same along each of ``ways``.
         exploration: what the search for that did.
 
     All energies are in the unit of the potential. Where ``ids`` are equal, the checkpoints are one solution up to
@@ -62,6 +70,11 @@ class CheckpointReport:
     line: Float[Tensor, "K K"]
     aligned_line: Float[Tensor, "K K"]
     path: Float[Tensor, "K K"]
+    log_det: Float[Tensor, "K"]
+    top: Float[Tensor, "K"]
+    ways: Mapping[tuple[int, int], Way] = dataclasses.field(default_factory=dict)
+    held_out: HeldOut | None = None
+    along: Mapping[tuple[int, int], HeldOut] = dataclasses.field(default_factory=dict)
     exploration: ExploreReport | None = None
 
     @property
@@ -82,18 +95,58 @@ class CheckpointReport:
         lowest = torch.stack([self.path, self.line, self.aligned_line]).amin(0)
         return torch.where(one, 0.0, lowest - higher).clamp(min=0.0)
 
+    @property
+    def worst_on_the_way(self) -> Float[Tensor, "K K"]:
+        """The lowest accuracy on held-out data along each of ``ways``, or the highest loss where the targets are
+        no classes [K K]: of one minimum that of itself, NaN where no way is known.
+
+        Raises:
+            TorchscapeError: if there were no held-out data.
+        """
+        if self.held_out is None:
+            raise TorchscapeError("no data were held out: give compare_checkpoints held_out=(inputs, targets)")
+        table = torch.full_like(self.path, torch.nan)
+        one = (self.ids[:, None] == self.ids) & (self.ids >= 0)
+        here = _score(self.held_out).double().cpu()
+        table[one] = here.expand_as(one)[one]
+        for (i, j), told in self.along.items():
+            score = _score(told).double().cpu()
+            table[i, j] = table[j, i] = score.max() if told.labels is None else score.min()
+        return table
+
+    def network(self) -> Network:
+        """The minima of these checkpoints and nothing else, each pair joined at the height of the lowest path
+        between them: ``plots.disconnectivity(report.network())`` draws the tree of just these.
+
+        Minima are in the order of :attr:`same`, their ids those of the landscape.
+        """
+        first = [self.names.index(group[0]) for group in self.same]
+        pairs = [(a, b) for a, b in itertools.combinations(range(len(first)), 2)
+                 if math.isfinite(self.path[first[a], first[b]])]  # fmt: skip
+        heights = [float(self.path[first[a], first[b]]) for a, b in pairs]
+        energy, log_det = self.energy[first].double().cpu(), self.log_det[first].double().cpu()
+        return Network.of(energy, pairs, heights, log_det=log_det, ids=self.ids[first])
+
     def describe(self) -> str:
         """A table of the checkpoints, and one of their pairs."""
         width = max(10, *(len(name) for name in self.names))
-        heads = (("loss", 12), ("RMS grad", 9), ("minimum", 7), ("loss there", 12), ("moved", 8))
+        heads = [("loss", 12), ("RMS grad", 9), ("minimum", 7), ("loss there", 12), ("moved", 8), ("log det", 8)]
+        heads.append(("top curv.", 9))
+        scores, worst, kind = None, None, ""
+        if self.held_out is not None:
+            scores, worst = _score(self.held_out), self.worst_on_the_way
+            kind = "loss" if self.held_out.labels is None else "accuracy"
+            heads.append(("held out", 9))
         lines = [f"{'checkpoint':{width}s}" + "".join(f"  {head:>{n}s}" for head, n in heads)]
         for k, name in enumerate(self.names):
             at = f"{int(self.ids[k]):7d}" if self.ids[k] >= 0 else "   none"
             lines.append(
                 f"{name:{width}s}  {self.loss[k]:12.6g}  {self.grad_rms[k]:9.2g}  {at}  {self.energy[k]:12.6g}  "
-                f"{self.moved[k]:8.3g}"
+                f"{self.moved[k]:8.3g}  {self.log_det[k]:8.4g}  {self.top[k]:9.4g}"
+                + ("" if scores is None else f"  {scores[k]:9.4g}")
             )
-        columns = (("apart", 8), ("aligned", 8), ("line", 10), ("aligned", 10), ("path", 10), ("rise", 9))
+        columns = [("apart", 8), ("aligned", 8), ("line", 10), ("aligned", 10), ("path", 10), ("rise", 9)]
+        columns += [] if worst is None else [("held out", 9)]
         rise = self.rise
         width = 2 * width + 3
         lines += ["", f"{'pair':{width}s}" + "".join(f"  {head:>{n}s}" for head, n in columns)]
@@ -103,12 +156,17 @@ class CheckpointReport:
             lines.append(
                 f"{pair:{width}s}  {self.plain[i, j]:8.3g}  {self.distance[i, j]:8.3g}"
                 f"  {self.line[i, j]:10.5g}  {self.aligned_line[i, j]:10.5g}  {found:>10s}"
-                f"  {rise[i, j]:9.2g}"
+                f"  {rise[i, j]:9.2g}" + ("" if worst is None else f"  {worst[i, j]:9.4g}")
             )
         lines.append(
             "line, path: the highest loss on the way, before and after alignment and over transition states"
         )
         lines.append("rise: of the lowest of these ways above the higher of the two minima")
+        if kind:
+            extreme = "highest" if kind == "loss" else "lowest"
+            lines.append(
+                f"held out: {kind} on data that were not trained on, at the minima and {extreme} on the path"
+            )
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, Any]:
@@ -116,10 +174,24 @@ class CheckpointReport:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         told = {name: _plain(v.tolist()) for name, v in fields.items() if isinstance(v, Tensor)}
         same = [list(group) for group in self.same]
+        told["ways"] = [
+            {"pair": [i, j], "arc": way.arc.tolist(), "energy": way.energy.tolist(),
+             "minima": list(way.minima), "transition_states": list(way.transition_states)}
+            for (i, j), way in self.ways.items()
+        ]  # fmt: skip
+        if self.held_out is not None:
+            told["held_out"] = {"loss": self.held_out.loss.tolist(), "score": _score(self.held_out).tolist()}
+            for way, along in zip(told["ways"], self.along.values(), strict=True):
+                way["held_out"] = {"loss": along.loss.tolist(), "score": _score(along).tolist()}
         return {"names": list(self.names), "same": same, "rise": _plain(self.rise.tolist()), **told}
 
     def __repr__(self) -> str:
         return f"CheckpointReport({len(self.names)} checkpoints in {len(self.same)} minima)"
+
+
+def _score(told: HeldOut) -> Float[Tensor, "M"]:
+    """Accuracy, or the loss where the targets are no classes."""
+    return told.loss if told.labels is None else told.accuracy
 
 
 def _plain(value: Any) -> Any:
@@ -135,6 +207,8 @@ def compare_checkpoints(
     *,
     strategies: Sequence[Strategy] | None = None,
     budget: Budget | None = None,
+    held_out: tuple[Tensor, ...] | None = None,
+    ways: bool | None = None,
     n_points: int = 51,
     seed: int = 0,
     progress: bool = True,
@@ -151,6 +225,8 @@ def compare_checkpoints(
         strategies: how to connect; by default double-ended searches between all pairs, then missing links; none if
             this is empty.
         budget: of connecting.
+        held_out: the inputs of the module and the targets of the loss, of data that were not trained on.
+        ways: whether to follow the lowest paths again, point by point; None for where there are held-out data.
         n_points: places on each line, ends included.
         seed, progress: as for :func:`explore`.
 
@@ -175,19 +251,16 @@ def compare_checkpoints(
     named = checkpoint_points(potential, checkpoints)
     x = torch.stack(list(named.values()))
     loss, grad = potential.energy_and_grad(x)
-    quenched = relax(potential, x, progress=progress)
-    ids = landscape.find(quenched)
-    new = (ids < 0).nonzero()[:, 0]
-    if len(new):
-        ids[new] = landscape.add_minima(quenched[new.to(x.device)], certify=Certificate())
-    report = None
+    quenched, ids = _minima(landscape, potential, x, progress)
+    report, options = None, dict[str, Any](budget=budget, seed=seed, progress=progress, check=False)
     if strategies is None:
         strategies = [ConnectMinima(neighbours=max(8, len(named) - 1))]
     if strategies:
-        report = explore(
-            landscape, potential, strategies=strategies, budget=budget, seed=seed, progress=progress, check=False
-        )
+        report = explore(landscape, potential, strategies=strategies, **options)
     plain, distance, line, aligned = _between(potential, quenched.x, n_points)
+    path = _paths(landscape, ids)
+    followed = _ways(landscape, potential, ids, path) if ways or (ways is None and held_out is not None) else {}
+    said = [] if held_out is None else [_held_out(potential, x, held_out) for x in _places(quenched.x, followed)]
     return CheckpointReport(
         names=tuple(named),
         loss=loss,
@@ -199,9 +272,26 @@ def compare_checkpoints(
         distance=distance,
         line=line,
         aligned_line=aligned,
-        path=_paths(landscape, ids),
+        path=path,
+        log_det=_log_det(landscape, ids),
+        top=top_eigenvalues(potential, quenched.x, tol=1e-3)[:, 0],
+        ways=followed,
+        held_out=said[0] if said else None,
+        along=dict(zip(followed, said[1:], strict=False)),
         exploration=report,
     )
+
+
+def _minima(
+    landscape: Landscape, potential: ModulePotential, x: Float[Tensor, "K D"], progress: bool
+) -> tuple[StationaryPoints, Int[Tensor, "K"]]:
+    """Where the checkpoints are quenched to, and the minima of the landscape that these are."""
+    quenched = relax(potential, x, progress=progress)
+    ids = landscape.find(quenched)
+    new = (ids < 0).nonzero()[:, 0]
+    if len(new):
+        ids[new] = landscape.add_minima(quenched[new.to(x.device)], certify=Certificate())
+    return quenched, ids
 
 
 def checkpoint_points(
@@ -258,3 +348,35 @@ def _paths(landscape: Landscape, ids: Int[Tensor, "K"]) -> Float[Tensor, "K K"]:
     height = minimax_between(network, place[i], place[j]).double().cpu()
     table[known[i], known[j]] = table[known[j], known[i]] = height
     return table
+
+
+def _log_det(landscape: Landscape, ids: Int[Tensor, "K"]) -> Float[Tensor, "K"]:
+    """Log-determinants that the landscape knows, NaN where there is none."""
+    found = torch.full((len(ids),), torch.nan, dtype=torch.float64)
+    known = (ids >= 0).nonzero()[:, 0]
+    if len(known):
+        found[known] = landscape.minima(ids[known]).log_det.double().cpu()
+    return found
+
+
+def _ways(
+    landscape: Landscape, potential: ModulePotential, ids: Int[Tensor, "K"], path: Float[Tensor, "K K"]
+) -> dict[tuple[int, int], Way]:
+    """The lowest paths between checkpoints that fall into different minima, and are connected."""
+    pairs = [
+        (i, j)
+        for i, j in itertools.combinations(range(len(ids)), 2)
+        if ids[i] != ids[j] and math.isfinite(path[i, j])
+    ]
+    if not pairs:
+        return {}
+    return dict(zip(pairs, lowest_ways(landscape, potential, ids[torch.tensor(pairs)]), strict=True))
+
+
+def _places(x: Float[Tensor, "K D"], ways: Mapping[tuple[int, int], Way]) -> list[Tensor]:
+    return [x, *(way.x for way in ways.values())]
+
+
+def _held_out(potential: ModulePotential, x: Float[Tensor, "M D"], data: tuple[Tensor, ...]) -> HeldOut:
+    *inputs, targets = data
+    return held_out(potential, x, tuple(inputs), targets)
