@@ -65,9 +65,12 @@ def log_sum_slope(squared: Float[Tensor, "B K"], *, refine: int = 20) -> LogSumS
             "all points are the same, or no point has a neighbour: no bandwidth follows from that"
         )
     low, high = (float(bound) for bound in torch.aminmax(positive))
+    flat = flat.sort().values
 
     def slope(log_epsilon: float) -> float:
-        exponent = flat / (4.0 * math.exp(log_epsilon))
+        width = 4.0 * math.exp(log_epsilon)
+        # Pairs further apart are none: exp(-750) is zero in double precision.
+        exponent = flat[: int(torch.searchsorted(flat, 750.0 * width))] / width
         kernel = torch.exp(-exponent)
         return float((exponent * kernel).sum() / kernel.sum())
 
