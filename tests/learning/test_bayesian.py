@@ -62,7 +62,7 @@ def test_moments_of_linear_regression_are_exact(regression):
 def test_moments_of_linear_regression_from_samplers(regression, sampler):
     posterior, mean, covariance, new = regression
     starts = posterior.sample(600)
-    samples = sample(posterior, starts, sampler=sampler, steps=30, burn_in=100, thin=10)
+    samples = sample(posterior, starts, sampler=sampler, steps=30, burn_in=60, thin=10)
     found = predictive_moments(posterior, samples, new.to(posterior.device), noise=NOISE)
     exact = torch.einsum("nd,de,ne->n", new, covariance, new)
     # At least 600 independent chains of a few independent draws: 4.5 standard errors of 1000 draws.
@@ -94,7 +94,7 @@ def test_logistic_regression_by_quadrature():
     """Draws of HMC, and weighted draws of the harmonic mixture; the mixture by itself is not the answer."""
     posterior, new = logistic()
     exact, exact_entropy = logistic_exact(posterior, new)
-    samples = sample(posterior, posterior.sample(900), sampler=HMC(0.5, n_leapfrog=6), steps=20, burn_in=60)
+    samples = sample(posterior, posterior.sample(900), sampler=HMC(0.5, n_leapfrog=6), steps=20, burn_in=40)
     mixture = HarmonicMixture.of(posterior, minimum_of(posterior, torch.zeros(1, 2).double()))
     weighted = reweight(posterior, mixture, 20000)
     for draws in (samples, weighted):

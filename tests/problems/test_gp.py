@@ -20,7 +20,7 @@ def interior_minima(nu: float) -> list[float]:
     if not DATA.exists():
         pytest.skip(f"reference data {DATA.name} are not beside this checkout")
     u = problems.get("gp", data=str(DATA), nu=nu).potential
-    points = relax(u, u.sample(60))
+    points = relax(u, u.sample(24))
     assert points.converged.all()
     return np.unique(points.energy[u.bounds.interior(points.x, 1e-6)].numpy().round(5)).tolist()
 

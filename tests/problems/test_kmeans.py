@@ -102,12 +102,12 @@ def test_lowest_costs_of_iris(k):
     pytest.importorskip("sklearn")
     problem = problems.get("kmeans", k=k, sharpness=None, tether=0)
     u = problem.potential
-    points = relax(u, u.sample(300), tol=1e-9)
+    points = relax(u, u.sample(150), tol=1e-9)
     assert points.converged.all()
     assert points.energy.min().item() == pytest.approx(problem.known.minima[0], abs=1e-6)
     soft = problems.get("kmeans", k=k)
     assert soft.known.minima == ()
-    lowest = relax(soft.potential, soft.potential.sample(300), tol=1e-7)
+    lowest = relax(soft.potential, soft.potential.sample(150), tol=1e-7)
     end = lowest.x[lowest.energy.argmin()][None]
     assert relax(u, end, tol=1e-9).energy.item() == pytest.approx(problem.known.minima[0], abs=1e-6)
 

@@ -196,15 +196,6 @@ def test_a_file_without_the_arrays_is_refused(tmp_path):
         problems.get("trimer-network", data=str(tmp_path / "other.npz"))
 
 
-def test_trimer_data_depend_on_the_seed_alone():
-    before = torch.get_rng_state()
-    one, two = trimer_data(30, seed=1), trimer_data(30, seed=1)
-    assert torch.equal(one[0], two[0])
-    assert torch.equal(one[1], two[1])
-    assert not torch.equal(one[0], trimer_data(30, seed=2)[0])
-    assert torch.equal(before, torch.get_rng_state())
-
-
 def test_digits_split_is_seeded_and_complete():
     datasets = pytest.importorskip("sklearn.datasets")
     images, labels = datasets.load_digits(return_X_y=True)

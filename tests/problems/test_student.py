@@ -15,7 +15,7 @@ pytest.importorskip("sklearn")
 @pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_copy_of_the_teacher_has_energy_zero(size, activation, device):
-    problem = problems.get("student-teacher", teacher=4, size=size, n=40, activation=activation, device=device)
+    problem = problems.get("student-teacher", teacher=4, size=size, n=10, activation=activation, device=device)
     u, point = problem.potential, problem.known.lowest[None]
     assert problem.known.minima == (0.0,)
     energy, grad = u.energy_and_grad(point)
@@ -51,7 +51,7 @@ def test_small_students_and_regularised_ones_have_no_such_state():
 
 def test_depends_on_the_seed_alone():
     before = torch.get_rng_state()
-    one, same, other = (problems.get("student-teacher", teacher=2, n=40, seed=s).potential for s in (0, 0, 1))
+    one, same, other = (problems.get("student-teacher", teacher=2, n=10, seed=s).potential for s in (0, 0, 1))
     assert one.fingerprint() == same.fingerprint() != other.fingerprint()
     assert torch.equal(before, torch.get_rng_state())
 

@@ -21,10 +21,14 @@ def steepest_descent(surface, time: float):
     x = u.sample(12, seed=3)
 
     def velocity(t, y):
-        return -u.energy_and_grad(torch.as_tensor(y)[None])[1][0].numpy()
+        return -u.energy_and_grad(torch.as_tensor(y).reshape(12, 2))[1].flatten().numpy()
 
-    ends = [solve_ivp(velocity, (0, time), p.numpy(), method="LSODA", rtol=1e-8, atol=1e-8).y[:, -1] for p in x]
-    return x, torch.stack([torch.as_tensor(end) for end in ends])
+    def slope(t, y):
+        return -torch.block_diag(*u.hessian(torch.as_tensor(y).reshape(12, 2))).numpy()
+
+    settings = {"method": "LSODA", "rtol": 1e-9, "atol": 1e-9, "jac": slope}
+    ends = solve_ivp(velocity, (0, time), x.flatten().numpy(), **settings).y[:, -1]
+    return x, torch.as_tensor(ends).reshape(12, 2)
 
 
 @pytest.mark.parametrize(

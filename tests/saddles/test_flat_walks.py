@@ -35,6 +35,33 @@ def two_rings(inner: float, outer: float):
     return lambda x: ((x.norm(dim=1) - inner) * (x.norm(dim=1) - outer)) ** 2
 
 
+def pairs_of_rings(*pairs):
+    """Landscapes with two rings of minima each, as (centre, radius), side by side: the third coordinate is stiff,
+    and its nearest integer says which counts."""
+    centre = torch.tensor([[centre for centre, _ in pair] for pair in pairs], dtype=torch.float64)
+    radius = torch.tensor([[radius for _, radius in pair] for pair in pairs], dtype=torch.float64)
+
+    def f(x):
+        which = x[:, 2].detach().round().clamp(0, len(pairs) - 1)
+        k = which.long()
+        one, other = ((x[:, None, :2] - centre[k]).norm(dim=2) - radius[k]).unbind(1)
+        return (one * other).square() + (x[:, 2] - which).square()
+
+    return f
+
+
+def sheet(k: int, x):
+    return torch.nn.functional.pad(x, (0, 1), value=float(k))
+
+
+def lowest_factors(target, rank: int, l2: float):
+    """B and A^T of the minimum of |B A - M|^2 + l2 (|A|^2 + |B|^2): the singular values of M, less l2, in equal
+    parts (Srebro & Jaakkola 2003, doi 10.5555/3041838.3041929)."""
+    left, values, right = torch.linalg.svd(target, full_matrices=False)
+    root = (values[:rank] - l2).clamp(min=0).sqrt()
+    return left[:, :rank] * root, right[:rank].T * root
+
+
 @pytest.fixture(params=[500, 1], ids=["dense", "products"])
 def walk(request) -> FamilyWalk:
     """From Hessians, and from Hessian-vector products alone."""
@@ -50,25 +77,25 @@ class TestJoined:
         p = points(u, on_circles([0.0, angle]), 1)
         assert are_joined(u, p[:1], p[1:], 0.1, walk=walk).all()
 
-    @pytest.mark.parametrize("outer", [1.3, 3.0])
-    def test_concentric_rings_of_equal_energy_are_two(self, walk, outer):
-        """Tangents of the inner ring end exactly on the outer one: a leap that needs no correction."""
-        u = potential(two_rings(1.0, outer), 2)
+    def test_rings_of_equal_energy_that_do_not_meet_are_two(self, walk):
+        """Concentric rings, one close and one far: tangents of the inner ring end exactly on the outer one, a leap
+        that needs no correction. And rings beside each other."""
+
+        origin, left, right = (0.0, 0.0), (-2.0, 0.0), (2.0, 0.0)
+        concentric = ([(origin, 1.0), (origin, outer)] for outer in (1.3, 3.0))
+        u = potential(pairs_of_rings(*concentric, [(left, 1.0), (right, 1.0)]), 3)
         angles = torch.linspace(0, 3, 7)
-        a, b = points(u, on_circles(angles), 1), points(u, on_circles(angles + 0.4, outer), 1)
         others = torch.tensor([3, 4, 5, 6, 0, 1, 2])
-        starts, goals = StationaryPoints.cat([a, a, b]), StationaryPoints.cat([b, a[others], b[others]])
-        assert are_joined(u, starts, goals, 0.1, walk=walk).tolist() == [False] * 7 + [True] * 14
-
-    def test_disjoint_rings_of_equal_energy_are_two(self, walk):
-        def f(x):
-            left, right = (((x - torch.tensor([c, 0.0])).square().sum(1) - 1) ** 2 for c in (-2.0, 2.0))
-            return left * right
-
-        u = potential(f, 2)
-        a = points(u, on_circles([0.0, 1.0, 3.0], centre=(-2.0, 0.0)), 1)
-        b = points(u, on_circles([3.0, 1.0, 0.0], centre=(2.0, 0.0)), 1)
-        assert not are_joined(u, a, b, 0.1, walk=walk).any()
+        starts, goals = [], []
+        for k, outer in enumerate((1.3, 3.0)):
+            a = points(u, sheet(k, on_circles(angles)), 1)
+            b = points(u, sheet(k, on_circles(angles + 0.4, outer)), 1)
+            starts += [a, a, b]
+            goals += [b, a[others], b[others]]
+        starts.append(points(u, sheet(2, on_circles([0.0, 1.0, 3.0], centre=left)), 1))
+        goals.append(points(u, sheet(2, on_circles([3.0, 1.0, 0.0], centre=right)), 1))
+        found = are_joined(u, StationaryPoints.cat(starts), StationaryPoints.cat(goals), 0.1, walk=walk)
+        assert found.tolist() == ([False] * 7 + [True] * 14) * 2 + [False] * 3
 
     def test_a_torus(self, walk):
         u = potential(lambda x: ((x[:, :2].norm(dim=1) - 2) ** 2 + x[:, 2] ** 2 - 0.25) ** 2, 3)
@@ -88,8 +115,10 @@ class TestJoined:
             return (b @ a - target).square().sum((1, 2)) + 0.1 * x.square().sum(1)
 
         u = potential(f, 14)
-        lowest = tsc.relax(u, u.sample(1), tol=1e-11).x[0]
-        b, a = lowest[:8].reshape(4, 2), lowest[8:].reshape(2, 3)
+        b, a = lowest_factors(target, 2, 0.1)
+        a = a.T
+        lowest = torch.cat([b.reshape(-1), a.reshape(-1)])
+        assert float(u.energy_and_grad(lowest[None])[1].abs().max()) < 1e-11
 
         def image(angle: float, det: float):
             c, s = math.cos(angle), math.sin(angle)
@@ -129,20 +158,21 @@ class TestManyCoordinates:
         g = torch.Generator().manual_seed(0)
         shape = (self.n, self.rank)
         target = (torch.randn(shape, generator=g) @ torch.randn(shape, generator=g).T / 10).double()
+        lowest = torch.cat([factor.flatten() for factor in lowest_factors(target, self.rank, 0.1)])
 
         def f(x):
             b, a = x.unflatten(1, (2, *shape)).unbind(1)
             return (b @ a.mT - target).square().sum((1, 2)) + 0.1 * x.square().sum(1)
 
-        return potential(f, 2 * self.n * self.rank)
+        return potential(f, 2 * self.n * self.rank), lowest
 
     def images(self, x, *rotations):
         factors = x.reshape(2, self.n, self.rank)
         return torch.stack([(factors @ q.to(factors)).flatten() for q in rotations])
 
     def test_rotations_are_joined_and_swaps_are_not(self, monkeypatch):
-        u = self.bottleneck()
-        lowest = tsc.relax(u, u.sample(1), tol=1e-9).x[0]
+        u, lowest = self.bottleneck()
+        assert float(u.energy_and_grad(lowest[None])[1].abs().max()) < 1e-9
         one, turn = torch.eye(3), torch.linalg.qr(torch.randn(3, 3, generator=torch.Generator().manual_seed(1)))[0]
         turn = turn * torch.det(turn).sign()
         goals = points(u, self.images(lowest, turn, one[[1, 2, 0]], one[[1, 0, 2]], -turn), 3)
@@ -154,8 +184,7 @@ class TestManyCoordinates:
         assert extends(u, start[:1], 0.2).all()
 
     def test_no_pair_takes_more_products_than_allowed(self, monkeypatch):
-        u = self.bottleneck()
-        lowest = tsc.relax(u, u.sample(1), tol=1e-9).x[0]
+        u, lowest = self.bottleneck()
         p = points(u, self.images(lowest, torch.eye(3), torch.diag(torch.tensor([-1.0, -1.0, 1.0]))), 3)
         assert are_joined(u, p[:1], p[1:], 0.1).all()
         assert not are_joined(u, p[:1], p[1:], 0.1, walk=FamilyWalk(max_products=20)).any()

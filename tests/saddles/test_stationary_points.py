@@ -151,7 +151,7 @@ def test_in_float32_points_are_those_of_float64(device):
     net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 3))
     loss = torch.nn.functional.cross_entropy
     u = ModulePotential(net, data, loss, l2=1e-3, dtype=torch.float32, device=device)
-    found = find_stationary(u, u.sample(24, seed=1))
+    found = find_stationary(u, u.sample(16, seed=1))
     assert found.x.device.type == device.type
     found = found[found.converged].to("cpu")
     assert found.x.dtype == torch.float32

@@ -82,13 +82,16 @@ def langevin_time(h: float, friction: float) -> float:
     return 2 * (np.linalg.inv(np.eye(2) - step) @ covariance)[0, 0] / covariance[0, 0] - 1
 
 
-@pytest.mark.parametrize(("friction", "expected"), [(0.3, 6.0), (2.0, 39.867)])
-def test_underdamped_dynamics_get_their_own_time(friction, expected):
+@pytest.mark.parametrize(("friction", "expected", "steps"), [(0.3, 6.0, 1500), (2.0, 39.867, 1000)])
+def test_underdamped_dynamics_get_their_own_time(friction, expected, steps):
     """The first negative pair of autocorrelations gave 21.3 instead of 6.00 at a friction of 0.3."""
     exact = langevin_time(0.1, friction)
     assert exact == pytest.approx(expected, rel=1e-3)
     sampler = BAOAB(0.1, friction=friction)
-    run = sample(Quadratic([1.0]), torch.zeros(200, 1).double(), sampler=sampler, steps=1500, burn_in=300, seed=4)
+    starts = torch.randn(
+        300_000 // steps, 1, generator=torch.Generator().manual_seed(4), dtype=torch.float64
+    )  # of the density
+    run = sample(Quadratic([1.0]), starts, sampler=sampler, steps=steps, burn_in=20, seed=4)
     found = integrated_autocorrelation(run.x[..., 0])
     assert abs(float(found.value) - exact) < 3.5 * float(found.error)
     assert float(found.error) < 0.1 * exact

@@ -82,7 +82,7 @@ def test_volumes_of_boxes_tested_by_quenches():
         Quenched(SteepestDescent(tol=0.05), capture=0.5),
         n_force_constants=5,
         n_ladders=32,
-        steps=12,
+        steps=8,
         burn_in=12,
         n_draws=200,
     )
@@ -177,7 +177,7 @@ def test_volume_of_a_noisy_basin_is_the_integral_of_its_probability():
         Noisy(0.8, 0.02, 10, then=Quenched(SteepestDescent(tol=0.05), capture=0.5)),
     )
     minima = torch.tensor([[x for x, _ in u.wells(0)]]).double().T.contiguous()
-    found = basin_volumes(u, minima, oracle=oracle, n_force_constants=5, n_ladders=48, steps=12, burn_in=8)
+    found = basin_volumes(u, minima, oracle=oracle, n_force_constants=5, n_ladders=48, steps=8, burn_in=8)
     x = u.sample(8000, seed=9)
     member, _ = oracle.member(u, x, minima[:1].expand_as(x), torch.arange(len(x)))
     p = member.double().mean()

@@ -56,10 +56,10 @@ def test_estimates_average_to_the_noise_of_minibatches_by_enumeration():
     torch.testing.assert_close(torch.stack(estimates).mean(0), torch.stack(grads).var(0, correction=0))
 
 
-def moments(potential, sampler, chains: int = 10, steps: int = 300) -> tuple[torch.Tensor, torch.Tensor]:
+def moments(potential, sampler, chains: int = 50, steps: int = 100) -> tuple[torch.Tensor, torch.Tensor]:
     """Second and fourth moments of every coordinate."""
     starts = torch.zeros(chains, potential.ndim, dtype=potential.dtype, device=potential.device)
-    x = sample(potential, starts, sampler=sampler, steps=steps, burn_in=300, thin=5, batch_size=PARTS).points
+    x = sample(potential, starts, sampler=sampler, steps=steps, burn_in=150, thin=5, batch_size=PARTS).points
     return x.square().mean(0).double().cpu(), x.pow(4).mean(0).double().cpu()
 
 

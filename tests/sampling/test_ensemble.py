@@ -121,7 +121,7 @@ def test_a_target_that_is_not_normal_has_its_moments():
         scipy.integrate.quad(lambda x, k=k: x**k * math.exp(-(x**4) / 4), -8, 8)[0] for k in (0, 2, 6)
     )
     sampler = EnsembleQuasiNewton(0.15, walkers=16, hold=4)
-    run = sample(u, u.sample(40 * 16), sampler=sampler, steps=150, burn_in=50)
+    run = sample(u, u.sample(120 * 16), sampler=sampler, steps=50, burn_in=50)
     x, y = run.points.unbind(1)
     assert float(x.square().mean()) == pytest.approx(second / z, rel=0.03)
     assert float(x.pow(6).mean()) == pytest.approx(sixth / z, rel=0.1)

@@ -89,8 +89,8 @@ class Well(Potential):
 
 @pytest.fixture(scope="module")
 def walks():
-    starts = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).double().repeat(100, 1)
-    return sample(Well(), starts, sampler=BAOAB(0.1), steps=2000, burn_in=200, thin=10)
+    starts = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).double().repeat(250, 1)
+    return sample(Well(), starts, sampler=BAOAB(0.1), steps=800, burn_in=100, thin=10)
 
 
 def test_free_energy_of_a_double_well_along_x(walks):

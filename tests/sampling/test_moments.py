@@ -154,7 +154,7 @@ def test_adaptive_friction_is_normal_without_gradient_noise():
     gamma, mu, t = 1.5, 4.0, 2.0
     potential = Quadratic([1.0, 4.0])
     sampler = AdaptiveLangevin(step_size=0.05, friction=gamma, inertia=mu)
-    state = sample(potential, potential.sample(5000), sampler=sampler, burn_in=500, steps=0, temperature=t).state
+    state = sample(potential, potential.sample(5000), sampler=sampler, burn_in=300, steps=0, temperature=t).state
     assert float(state.memory.mean()) == pytest.approx(gamma, abs=4 * (t / mu / 5000) ** 0.5 + 0.01)
     assert float(state.memory.var()) == pytest.approx(t / mu, rel=0.08)
     torch.testing.assert_close(

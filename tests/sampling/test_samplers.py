@@ -289,10 +289,10 @@ def test_adaptive_langevin_carries_away_the_heat_of_minibatches():
     """Four data a step give gradients of noise variance V = 5. Langevin dynamics heats by h V / (2 gamma), half
     the temperature here; the thermostat that adapts takes on that much friction more, and keeps the positions."""
     u, h, gamma = NoisyBowl(), 0.1, 0.5
-    settings = {"steps": 400, "burn_in": 300, "thin": 3, "batch_size": 4}
+    settings = {"steps": 150, "burn_in": 200, "thin": 3, "batch_size": 4}
     variance, state = {}, {}
     for sampler in (BAOAB(h, gamma), AdaptiveLangevin(h, gamma)):
-        samples = sample(u, torch.zeros(8, 200).double(), sampler=sampler, **settings)
+        samples = sample(u, torch.zeros(24, 200).double(), sampler=sampler, **settings)
         name = type(sampler).__name__
         variance[name], state[name] = float(samples.x.square().mean()), samples.state
     assert variance["BAOAB"] == pytest.approx(1.5, rel=0.1)

@@ -56,19 +56,33 @@ def test_losses_resize_the_output_that_they_are_given(name, capfd):
     assert "was resized since it had shape []" in capfd.readouterr().err
 
 
-def test_searchsorted_warns_of_strides():
-    """Of values as of boundaries, once each in a process: so in one of its own."""
+@pytest.fixture(scope="module")
+def apart() -> subprocess.CompletedProcess:
+    """What a process without mpmath prints: torch is imported, searchsorted warns, sympy is imported."""
     script = (
-        "import torch, warnings\n"
-        "warnings.simplefilter('error')\n"
-        "torch.searchsorted(torch.arange(5.0), torch.zeros(4, 3).T.contiguous())\n"
-        "try:\n"
-        "    torch.searchsorted(torch.arange(5.0), torch.zeros(4, 3).T)\n"
-        "except UserWarning as error:\n"
-        "    print(error)\n"
+        "import sys, warnings\n"
+        "sys.modules['mpmath'] = None\n"
+        "import torch\n"
+        "print('torch')\n"
+        "with warnings.catch_warnings():\n"
+        "    warnings.simplefilter('error')\n"
+        "    torch.searchsorted(torch.arange(5.0), torch.zeros(4, 3).T.contiguous())\n"
+        "    try:\n"
+        "        torch.searchsorted(torch.arange(5.0), torch.zeros(4, 3).T)\n"
+        "    except UserWarning as error:\n"
+        "        print('searchsorted:', str(error).replace(chr(10), ' '))\n"
+        "print('on to sympy')\n"
+        "import sympy\n"
+        "print('sympy')\n"
     )
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert "non-contiguous" in run.stdout
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+
+
+def test_searchsorted_warns_of_strides(apart):
+    """Of values as of boundaries, once each in a process: so in one of its own."""
+    [warning] = [line for line in apart.stdout.splitlines() if line.startswith("searchsorted:")]
+    assert "non-contiguous" in warning
+    assert "on to sympy" in apart.stdout  # values without strides gave no warning
 
 
 @pytest.mark.standin
@@ -91,9 +105,8 @@ def test_a_device_that_is_registered_after_a_backward_pass_has_no_thread():
     assert run.stdout.split() == ["too", "late", "True"]
 
 
-def test_sympy_says_that_it_needs_mpmath():
+def test_sympy_says_that_it_needs_mpmath(apart):
     """With an ImportError of its own, which names mpmath in the middle of a sentence; torch imports without."""
-    script = "import sys; sys.modules['mpmath'] = None; import torch; print('torch'); import sympy"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert run.stdout.split() == ["torch"]
-    assert "ImportError: SymPy now depends on mpmath" in run.stderr
+    assert apart.stdout.splitlines()[0] == "torch"
+    assert apart.stdout.splitlines()[-1] == "on to sympy"
+    assert "ImportError: SymPy now depends on mpmath" in apart.stderr
