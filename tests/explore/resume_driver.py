@@ -41,10 +41,10 @@ def search(path: str, pipe: int) -> None:
     """Few walkers and short steps, so that all three strategies find minima, and give each other work."""
     potential = Wells(3)
     strategies = [
-        tsc.BasinHopping(walkers=1, hops=4, temperature=0.05, step=0.2, round_hops=1),
+        tsc.BasinHopping(walkers=1, hops=2, temperature=0.05, step=0.2, round_hops=1),
         tsc.ConnectMinima(neighbours=1, bridges=1, round_pairs=3),
         tsc.ClimbFromMinima(
-            directions=RandomDirections(), searches=4, round_searches=4, refine=Follow(max_evaluations=60)
+            directions=RandomDirections(), searches=2, round_searches=4, refine=Follow(max_evaluations=40)
         ),
     ]
     with tsc.Landscape.open(path, potential) as landscape:

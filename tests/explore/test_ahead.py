@@ -33,10 +33,10 @@ def desks():
 
 
 STRATEGIES = {
-    "basin-hopping": [BasinHopping(walkers=16, hops=6, round_hops=2)],
-    "connect": [BasinHopping(walkers=16, hops=2), ConnectMinima(round_pairs=8)],
-    "climb": [BasinHopping(walkers=16, hops=2), ClimbFromMinima(searches=6, round_searches=16)],
-    "stationary": [StationarySearch(starts=96, round_starts=24)],
+    "basin-hopping": [BasinHopping(walkers=8, hops=6, round_hops=2)],
+    "connect": [BasinHopping(walkers=16, hops=1), ConnectMinima(round_pairs=12)],
+    "climb": [BasinHopping(walkers=16, hops=1), ClimbFromMinima(searches=2, round_searches=8)],
+    "stationary": [StationarySearch(starts=48, round_starts=24)],
 }
 
 
@@ -87,7 +87,7 @@ def test_an_exploration_that_is_cut_short_rests(desks):
     potential, hopping = Wells(3), STRATEGIES["basin-hopping"]
     with tsc.Landscape.in_memory(potential) as landscape:
         options = {"strategies": hopping, "seed": 2, "progress": False, "executor": desks}
-        assert not tsc.explore(landscape, potential, budget=tsc.Budget(quenches=40), **options).is_complete
+        assert not tsc.explore(landscape, potential, budget=tsc.Budget(quenches=20), **options).is_complete
         assert not desks.ahead.waiting
         assert tsc.explore(landscape, potential, **options).is_complete
         assert tables(landscape) == in_memory(potential, hopping, seed=2)

@@ -95,12 +95,12 @@ def test_a_colder_walker_stays_lower():
 
 def test_the_step_adapts_to_the_target_acceptance():
     """Steps that are accepted too often grow, and the reverse."""
-    settings = BasinHopping(walkers=12, hops=80, temperature=0.05, step=0.01, acceptance=0.5)
+    settings = BasinHopping(walkers=12, hops=44, temperature=0.05, step=0.01, acceptance=0.5, adapt=0.4)
     state = settings.start(None, Tilted(3), 0)
-    early = Hops(settings, dict(state), until=40).run(Tilted(3)).state
+    early = Hops(settings, dict(state), until=24).run(Tilted(3)).state
     assert bool((early["step"] > 0.05).all())
-    late = Hops(settings, {**state, **early}, until=80).run(Tilted(3)).state
-    rate = (late["accepted"] - early["accepted"]).double().mean() / 40
+    late = Hops(settings, {**state, **early}, until=44).run(Tilted(3)).state
+    rate = (late["accepted"] - early["accepted"]).double().mean() / 20
     assert 0.35 < rate < 0.65
 
 

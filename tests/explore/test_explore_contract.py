@@ -27,15 +27,15 @@ from torchscape.explore.tasks import blocks
 from torchscape.optimise import relax
 from torchscape.points import StationaryPoints
 
-HOPPING = BasinHopping(walkers=8, hops=1)
+HOPPING = BasinHopping(walkers=8, hops=0)
 
 
 @pytest.mark.parametrize(
     ("strategy", "before"),
     [
         (BasinHopping(walkers=6, hops=2, round_hops=1), []),
-        (ConnectMinima(round_pairs=2), [HOPPING]),
-        (ClimbFromMinima(searches=2, round_searches=4), [HOPPING]),
+        (ConnectMinima(neighbours=2, round_pairs=2), [HOPPING]),
+        (ClimbFromMinima(searches=1, round_searches=2), [HOPPING]),
     ],
     ids=["basin-hopping", "connect", "climb"],  # the others: test_processes.py, test_run.py
 )
@@ -203,7 +203,7 @@ class Losing:
 
 @pytest.mark.parametrize("executor", [Elsewhere(), Cutting(3)])
 def test_executors_that_work(executor):
-    check_executor(executor)
+    check_executor(executor, Wells(2))
     assert torch.is_grad_enabled()
 
 

@@ -108,7 +108,7 @@ def test_six_hump_camel():
     assert np.bincount(index).tolist() == [6, 7, 2]  # 6 - 7 + 2 = 1, as on any surface that rises outside
     x, y = points[index == 1].T
     saddles = (4 - 2.1 * x**2 + x**4 / 3) * x**2 + x * y + 4 * (y**2 - 1) * y**2
-    strategies = [BasinHopping(walkers=32, hops=2), ConnectMinima(), ClimbFromMinima(searches=4)]
+    strategies = [BasinHopping(walkers=32, hops=1), ConnectMinima(), ClimbFromMinima(searches=2)]
     found = explored("six-hump-camel", *strategies)
     close(found["energies"], CAMEL)
     close(found["ts_energies"], saddles)
@@ -159,7 +159,7 @@ def check_schwefel(found: dict, x: np.ndarray | None = None) -> None:
 def test_schwefel():
     """A uniform start falls into each of the wells, so that few hops are needed."""
     found = explored(
-        "schwefel", BasinHopping(walkers=256, hops=2, temperature=200.0, step=5.0), ConnectMinima(neighbours=8)
+        "schwefel", BasinHopping(walkers=256, hops=1, temperature=200.0, step=5.0), ConnectMinima(neighbours=8)
     )
     check_schwefel(found, found["network"].coords.numpy())
 
@@ -182,7 +182,7 @@ def test_every_quench_of_schwefel_converges():
 
 
 def test_lj6():
-    found = explored("lj6", BasinHopping(walkers=16, hops=3, temperature=0.8), ClimbFromMinima(searches=12))
+    found = explored("lj6", BasinHopping(walkers=16, hops=1, temperature=0.8), ClimbFromMinima(searches=8))
     close(found["energies"], LJ6)
     assert found["n_transition_states"] == 3
     assert found["connections"] == [[0, 1]]

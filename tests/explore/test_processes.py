@@ -26,11 +26,11 @@ from torchscape.explore.executors import choose_executor
 from torchscape.explore.tasks import blocks
 from torchscape.optimise.ledger import Entry, latest
 
-HOPPING = BasinHopping(walkers=30, hops=2)
+HOPPING = BasinHopping(walkers=12, hops=1)
 SEARCHES = {
-    "basin-hopping": [BasinHopping(walkers=9, hops=7)],
-    "tempered": [TemperedBasinHopping(ladders=3, temperatures=(0.2, 0.5, 1.0), hops=6)],
-    "stationary": [StationarySearch(starts=100)],
+    "basin-hopping": [BasinHopping(walkers=9, hops=3)],
+    "tempered": [TemperedBasinHopping(ladders=3, temperatures=(0.2, 0.5, 1.0), hops=4)],
+    "stationary": [StationarySearch(starts=40)],
     "lower barriers": [HOPPING, LowerBarriers(max_rounds=2)],
 }  # the others: test_explore_contract.py
 
@@ -111,7 +111,7 @@ def file(tmp_path):
 
 
 def test_the_landscape_is_that_of_one_process(executor):
-    strategies = [BasinHopping(walkers=20, hops=3), ConnectMinima(), ClimbFromMinima(searches=3)]
+    strategies = [BasinHopping(walkers=12, hops=1), ConnectMinima(neighbours=2), ClimbFromMinima(searches=1)]
     whole = in_memory(Wells(3), strategies, seed=3)
     assert without_evaluations(in_memory(Wells(3), strategies, seed=3, executor=executor)) == without_evaluations(
         whole
@@ -140,11 +140,11 @@ def test_a_limit_stops_the_workers_and_keeps_what_has_ended(executor, file):
         tsc.explore(landscape, potential, budget=tsc.Budget(seconds=0.0), **options)
         file.write_text("1")
         began = time.monotonic()
-        report = tsc.explore(landscape, potential, budget=tsc.Budget(seconds=1.5), **options)
+        report = tsc.explore(landscape, potential, budget=tsc.Budget(seconds=0.6), **options)
         assert report.status == "budget: seconds"
         assert sum(report.unfinished.values()) > 0
         assert time.monotonic() - began < 60
-        tsc.explore(landscape, potential, budget=tsc.Budget(seconds=1.5), **options)
+        tsc.explore(landscape, potential, budget=tsc.Budget(seconds=0.6), **options)
         going = sum(n for kind, n in landscape.kept().items() if kind.startswith("unfinished"))
         assert going <= 60  # each row once for each time that all was cut short, not once for each worker, too
         file.write_text("0")

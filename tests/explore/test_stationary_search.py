@@ -78,7 +78,7 @@ def test_points_that_are_not_isolated_are_left_out():
 def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(tmp_path):
     """Budget after every round, file closed and opened again: the same points, hits and evaluations."""
     u = tsc.problems.get("p-spin", n=3, seed=1).potential
-    strategy = StationarySearch(starts=50, patience=None, round_starts=16)
+    strategy = StationarySearch(starts=20, patience=None, round_starts=6)
 
     def content(landscape):
         state = landscape.summary()

@@ -208,7 +208,7 @@ def test_more_hops_go_on_where_fewer_stopped(tmp_path):
 def test_a_ladder_crosses_to_the_narrow_funnel_where_cold_walkers_stay():
     """Ladders of four walkers against four cold walkers each, with as many quenches: how many find the lowest
     minimum. All start in the wide funnel; the way to the narrow one leads over a plain twenty T_0 higher."""
-    u, n, hops = DoubleFunnel(), 24, 36
+    u, n, hops = DoubleFunnel(), 24, 24
     bottom = float(tsc.optimise.relax(u, torch.tensor([[4.0, 0.0]]).double()).energy)
     move = {"step": 1.5, "adapt": 0.0}
     ladder = TemperedBasinHopping(ladders=n, temperatures=(0.05, 0.15, 0.4, 1.2), hops=hops, every=3, **move)

@@ -136,7 +136,12 @@ class Cubic(ClosedForm):
 def exchange(p: float) -> tsc.FunctionPotential:
     """U = x^3/3 - p x^2/2: the stationary points 0 and p pass through each other at p = 0."""
     return tsc.FunctionPotential(
-        lambda x: (x**3 / 3 - p * x**2 / 2)[:, 0], 1, [(-2.0, 2.0)], batched=True, name=f"exchange {p}"
+        lambda x: (x**3 / 3 - p * x**2 / 2)[:, 0],
+        1,
+        [(-2.0, 2.0)],
+        batched=True,
+        name=f"exchange {p}",
+        check=False,
     )
 
 
@@ -208,7 +213,7 @@ def test_extrapolation_is_exact_where_the_square_root_law_is():
 def test_pitchfork(as_list):
     """x^4/4 - a x^2/2 at a = 0: two minima end on the branch x = 0, which changes from saddle to minimum."""
     values = [-0.7, -0.3, 0.35, 0.8]
-    found = family([Cusp(a) for a in values] if as_list else Cusp, values)
+    found = family([Cusp(a) for a in values] if as_list else Cusp, values, continuation=COARSE)
     assert found.counts().tolist() == [[1, 0], [1, 0], [2, 1], [2, 1]]
     (event,) = found.events
     assert (event.kind, event.appears, len(event.branches), event.through) == ("pitchfork", True, 2, (0,))
@@ -249,7 +254,7 @@ def test_wells_in_several_dimensions():
 
 def test_a_wall_is_not_a_fold():
     """The minima and the saddle at x_0 = p reach the wall at p = 1 with all eigenvalues unchanged."""
-    found = family(Moving, [0.4, 1.3])
+    found = family(Moving, [0.4, 1.3], continuation=COARSE)
     assert {event.kind for event in found.events} == {"left the box"}
     assert len(found.events) == 3
     for event in found.events:
@@ -282,7 +287,7 @@ class Fading(Potential):
 @pytest.mark.parametrize("values", [[-0.5, 0.4, 0.9], [-0.01, 0.3]])
 def test_a_minimum_that_fades_into_a_wall_has_left_the_box(values):
     """At p = exp(-10), where no step in p comes near: x_0 is -1.2 at the value before, and -10 on the wall."""
-    (event,) = family(Fading, values, MINIMA).events
+    (event,) = family(Fading, values, MINIMA, continuation=COARSE).events
     assert (event.kind, event.branches, event.appears) == ("left the box", (0,), True)
     assert event.value == pytest.approx(math.exp(-10), rel=1e-6)
     assert event.uncertainty < 1e-9
@@ -305,6 +310,7 @@ def bubble(p: float) -> tsc.FunctionPotential:
         [(-4.0, 4.0)],
         batched=True,
         name=f"{p}",
+        check=False,
     )
 
 
@@ -408,6 +414,7 @@ def bent_pitchfork(a):
         2,
         batched=True,
         name=f"{a}",
+        check=False,
     )
 
 
@@ -420,7 +427,9 @@ def test_a_pitchfork_is_no_fold(a):
 
 def test_a_pitchfork_with_a_coupled_coordinate_is_the_only_event():
     strategies = [tsc.BasinHopping(walkers=8, hops=0), tsc.ConnectMinima()]
-    found = tsc.explore_family(bent_pitchfork, [-1.0, 1.0], strategies=strategies, progress=False)
+    found = tsc.explore_family(
+        bent_pitchfork, [-1.0, 1.0], strategies=strategies, progress=False, continuation=COARSE
+    )
     assert [event.kind for event in found.events] == ["pitchfork"]
     assert found.events[0].value == pytest.approx(0.0, abs=1e-5)
 
@@ -429,7 +438,7 @@ def test_a_cusp_is_no_fold():
     """U = x^4/4 - p x: the third derivative vanishes at p = 0 with the second, and the branch does not turn."""
 
     def quartic(p):
-        return tsc.FunctionPotential(lambda x: (x**4 / 4 - p * x)[:, 0], 1, batched=True, name=f"{p}")
+        return tsc.FunctionPotential(lambda x: (x**4 / 4 - p * x)[:, 0], 1, batched=True, name=f"{p}", check=False)
 
     with pytest.warns(UserWarning, match="no fold"):
         assert locate_fold(quartic, 1e-3, torch.tensor([0.1]).double(), (-1.0, 1.0)) is None
@@ -442,7 +451,7 @@ def test_folds_beside_a_broken_pitchfork_are_found(gap):
 
     def broken(p):
         return tsc.FunctionPotential(
-            lambda x: (x**4 / 4 - p * x**2 / 2 + gap * x)[:, 0], 1, batched=True, name=f"{p}"
+            lambda x: (x**4 / 4 - p * x**2 / 2 + gap * x)[:, 0], 1, batched=True, name=f"{p}", check=False
         )
 
     at = (gap / 2) ** (1 / 3)
@@ -456,7 +465,7 @@ def test_a_fold_outside_the_box_is_refused():
 
     def boxed(p):
         return tsc.FunctionPotential(
-            lambda x: (x**3 / 3 - p * x)[:, 0], 1, bounds=[(0.05, 2.0)], batched=True, name=f"{p}"
+            lambda x: (x**3 / 3 - p * x)[:, 0], 1, bounds=[(0.05, 2.0)], batched=True, name=f"{p}", check=False
         )
 
     with pytest.warns(UserWarning, match="outside the potential's box"):

@@ -24,7 +24,7 @@ torch.manual_seed(0)
 X = torch.linspace(-2, 2, 16)[:, None].double()
 Y = torch.sin(4 * X)
 net = nn.Sequential(nn.Linear(1, 3), nn.Tanh(), nn.Linear(3, 1))
-potential = tsc.ModulePotential(net, (X, Y), nn.functional.mse_loss, l2=1e-3)
+potential = tsc.ModulePotential(net, (X, Y), nn.functional.mse_loss, l2=4e-3)
 held_out = X[::3] + 0.05, torch.sin(4 * X[::3])
 """
 
@@ -37,7 +37,7 @@ def network(seed: int, hidden: int = 3) -> nn.Module:
 @pytest.fixture(scope="module")
 def potential() -> tsc.ModulePotential:
     x = torch.linspace(-2, 2, 16)[:, None].double()
-    return tsc.ModulePotential(network(0), (x, torch.sin(4 * x)), nn.functional.mse_loss, l2=1e-3)
+    return tsc.ModulePotential(network(0), (x, torch.sin(4 * x)), nn.functional.mse_loss, l2=4e-3)
 
 
 class TestFiles:
@@ -122,7 +122,7 @@ HELD_OUT = (torch.linspace(-1.9, 1.9, 7)[:, None].double(), torch.sin(4 * torch.
 @pytest.fixture(scope="module")
 def compared(potential):
     """Two trainings, and the first with its units in another order and one of them turned over."""
-    first, second = network(1), network(5)
+    first, second = network(1), network(6)
     image = network(1)
     with torch.no_grad():
         for layer in (first[0], image[0]):
@@ -158,7 +158,7 @@ class TestComparison:
         for k, net in enumerate(nets):
             x = torch.linspace(-2, 2, 16)[:, None].double()
             parameters = torch.cat([p.detach().flatten() for p in net.parameters()])
-            loss = nn.functional.mse_loss(net(x), torch.sin(4 * x)) + 1e-3 * parameters.square().sum()
+            loss = nn.functional.mse_loss(net(x), torch.sin(4 * x)) + 4e-3 * parameters.square().sum()
             assert report.loss[k].item() == pytest.approx(loss.item(), rel=1e-12)
         assert (report.energy <= report.loss).all()
         assert torch.equal(report.distance, report.distance.T)
@@ -252,7 +252,7 @@ class TestComparison:
 
 def test_from_the_shell(tmp_path, capsys):
     (tmp_path / "model.py").write_text(MODEL)
-    for seed, folder in ((1, "a"), (5, "b")):
+    for seed, folder in ((1, "a"), (6, "b")):
         (tmp_path / folder).mkdir()
         torch.save(network(seed).state_dict(), tmp_path / folder / "last.pt")
     files = [str(tmp_path / folder / "last.pt") for folder in "ab"]

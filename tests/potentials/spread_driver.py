@@ -1,11 +1,13 @@
 """One of the processes among which ``test_spreading.py`` spreads an evaluation.
 
-Usage: spread_driver.py FOLDER RANK SIZE [fails]
+Usage: spread_driver.py FOLDER SIZE RANK [RANK ...]; the process of rank 0 says by :func:`told` what to serve next.
+Of several ranks each is a process, forked when torch has been imported, once, and nothing has been computed yet.
 """
 
 from __future__ import annotations
 
 import datetime
+import os
 import sys
 
 import torch
@@ -32,14 +34,35 @@ def joined(folder: str, rank: int, size: int) -> None:
     )  # fmt: skip
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    folder, rank, size = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+def told(what: tuple[bool, int] | None = None) -> tuple[bool, int] | None:
+    """What rank 0 says to all: whether losses are weighted, and which rank fails (-1: none); None is the end."""
+    words = [what]
+    torch.distributed.broadcast_object_list(words, 0)
+    return words[0]
+
+
+def serve(folder: str, rank: int, size: int) -> None:
+    """Until it is told that it is over. What is said goes into a file of the folder."""
+    os.dup2(os.open(f"{folder}/said.{rank}", os.O_CREAT | os.O_WRONLY), sys.stderr.fileno())
     joined(folder, rank, size)
-    for weighted in (True, False):
+    while (what := told()) is not None:
+        weighted, failing = what
         mine = potential(weighted=weighted)
-        if "fails" in sys.argv:
+        if rank == failing:
             mine._evaluator.objective.forward = None
         with spread(mine) as whole:
             assert whole is None
     torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    folder, size, *ranks = sys.argv[1], *map(int, sys.argv[2:])
+    others = []
+    for rank in ranks[1:]:
+        if (child := os.fork()) == 0:
+            serve(folder, rank, size)
+            sys.exit()
+        others.append(child)
+    serve(folder, ranks[0], size)
+    sys.exit(any(os.waitpid(child, 0)[1] for child in others))

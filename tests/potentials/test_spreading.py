@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,80 +16,77 @@ from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.potentials.spreading import _share, spread
 
 sys.path.insert(0, str(Path(__file__).parent))
-from spread_driver import joined, potential
+from spread_driver import joined, potential, told
 
 DRIVER = Path(__file__).with_name("spread_driver.py")
 
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="torch without torch.distributed")
 
 
-@pytest.fixture
-def others(tmp_path):
-    """Two processes that serve this one."""
-    started = [
-        subprocess.Popen([sys.executable, DRIVER, tmp_path, str(rank), "3"], stderr=subprocess.PIPE, text=True)
-        for rank in (1, 2)
-    ]
-    joined(str(tmp_path), 0, 3)
-    yield
+@pytest.fixture(scope="class")
+def others(tmp_path_factory):
+    """Two processes that serve this one, and write what they say into files of this folder."""
+    folder = tmp_path_factory.mktemp("meet")
+    programs = [["1", "2"]] if hasattr(os, "fork") else [["1"], ["2"]]
+    started = [subprocess.Popen([sys.executable, DRIVER, folder, "3", *ranks]) for ranks in programs]
+    joined(str(folder), 0, 3)
+    yield folder
+    told(None)
     torch.distributed.destroy_process_group()
-    for one in started:
-        _, said = one.communicate(timeout=120)
-        assert one.returncode == 0, said
+    said = [(folder / f"said.{rank}").read_text() for rank in (1, 2)]
+    assert [one.wait(timeout=120) for one in started] == [0] * len(started), said
 
 
-def test_everything_is_that_of_one_process(others):
-    for weighted in (True, False):
-        one = potential(weighted=weighted)
-        x = one.sample(5, seed=1)
-        v = torch.randn(5, one.ndim, dtype=torch.float64)
-        with spread(one) as whole:
-            assert whole is not None
-            assert whole.fingerprint() == one.fingerprint()
-            assert_close(whole.energy(x), one.energy(x), rtol=1e-13, atol=1e-14)
-            for mine, its in zip(whole.energy_and_grad(x), one.energy_and_grad(x), strict=True):
-                assert_close(mine, its, rtol=1e-12, atol=1e-14)
-            assert_close(whole.hvp(x, v), one.hvp(x, v), rtol=1e-11, atol=1e-13)
-            assert_close(whole.hessian(x), one.hessian(x), rtol=1e-11, atol=1e-13)
-            k = torch.randn(5, 2, one.ndim, dtype=torch.float64)
-            assert_close(whole.products_at(x)(k), one.products_at(x)(k), rtol=1e-11, atol=1e-13)
-            leaf = x.clone().requires_grad_(True)
-            (grad,) = torch.autograd.grad(whole.energy(leaf).sum(), leaf)
-            assert_close(grad, one.energy_and_grad(x)[1], rtol=1e-12, atol=1e-14)
-            first = whole.energy_and_grad(x)
-            for _ in range(5):  # whoever is done first
-                assert all(torch.equal(a, b) for a, b in zip(whole.energy_and_grad(x), first, strict=True))
-            assert len(whole.energy(x[:0])) == 0
-            if weighted:
-                landscapes = []
-                for u in (whole, one):
-                    with tsc.Landscape.in_memory(u) as landscape:
-                        hopping = tsc.BasinHopping(walkers=6, hops=1)
-                        tsc.explore(landscape, u, strategies=[hopping], progress=False, seed=2, check=False)
-                        landscapes.append(landscape.network())
-                # last digits of a sum in another order become those of where a quench ends: its gradient
-                # squared, 1e-16, over curvatures of 1e-3 at least
-                assert_close(landscapes[0].energy, landscapes[1].energy, rtol=1e-12, atol=1e-12)
-        with pytest.raises(TorchscapeError, match="its block has ended"):
-            whole.energy(x)
-
-
-def test_a_process_that_fails_is_named(tmp_path):
-    other = subprocess.Popen(
-        [sys.executable, DRIVER, tmp_path, "1", "2", "fails"], stderr=subprocess.PIPE, text=True
-    )
-    joined(str(tmp_path), 0, 2)
-    try:
+class TestThreeProcesses:
+    def test_everything_is_that_of_one_process(self, others):
         for weighted in (True, False):
             one = potential(weighted=weighted)
+            x = one.sample(5, seed=1)
+            v = torch.randn(5, one.ndim, dtype=torch.float64)
+            told((weighted, -1))
+            with spread(one) as whole:
+                assert whole is not None
+                assert whole.fingerprint() == one.fingerprint()
+                assert_close(whole.energy(x), one.energy(x), rtol=1e-13, atol=1e-14)
+                for mine, its in zip(whole.energy_and_grad(x), one.energy_and_grad(x), strict=True):
+                    assert_close(mine, its, rtol=1e-12, atol=1e-14)
+                assert_close(whole.hvp(x, v), one.hvp(x, v), rtol=1e-11, atol=1e-13)
+                assert_close(whole.hessian(x), one.hessian(x), rtol=1e-11, atol=1e-13)
+                k = torch.randn(5, 2, one.ndim, dtype=torch.float64)
+                assert_close(whole.products_at(x)(k), one.products_at(x)(k), rtol=1e-11, atol=1e-13)
+                leaf = x.clone().requires_grad_(True)
+                (grad,) = torch.autograd.grad(whole.energy(leaf).sum(), leaf)
+                assert_close(grad, one.energy_and_grad(x)[1], rtol=1e-12, atol=1e-14)
+                first = whole.energy_and_grad(x)
+                for _ in range(5):  # whoever is done first
+                    assert all(torch.equal(a, b) for a, b in zip(whole.energy_and_grad(x), first, strict=True))
+                assert len(whole.energy(x[:0])) == 0
+                if weighted:
+                    landscapes = [quenched(u) for u in (whole, one)]
+                    # last digits of a sum in another order become those of where a quench ends: its gradient
+                    # squared, 1e-16, over curvatures of 1e-3 at least
+                    assert_close(landscapes[0].energy, landscapes[1].energy, rtol=1e-12, atol=1e-12)
+            with pytest.raises(TorchscapeError, match="its block has ended"):
+                whole.energy(x)
+
+    def test_a_process_that_fails_is_named(self, others):
+        for weighted in (True, False):
+            one = potential(weighted=weighted)
+            told((weighted, 1))
             with (
                 spread(one) as whole,
-                pytest.raises(TorchscapeError, match="process 1 of 2 failed at its samples"),
+                pytest.raises(TorchscapeError, match="process 1 of 3 failed at its samples"),
             ):
                 whole.energy(one.initial)
-    finally:
-        torch.distributed.destroy_process_group()
-    assert "NoneType" in other.communicate(timeout=120)[1]
+        assert (others / "said.1").read_text().count("NoneType") >= 2
+        assert "NoneType" not in (others / "said.2").read_text()
+
+
+def quenched(u: tsc.Potential) -> tsc.Network:
+    with tsc.Landscape.in_memory(u) as landscape:
+        hopping = tsc.BasinHopping(walkers=6, hops=0)
+        tsc.explore(landscape, u, strategies=[hopping], progress=False, seed=2, check=False)
+        return landscape.network()
 
 
 def test_shares_add_up_to_the_whole():
