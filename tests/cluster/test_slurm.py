@@ -105,6 +105,15 @@ def test_a_job_whose_time_is_up_goes_on_after_the_requeue(folder):
         assert landscape.runs()[0]["status"] == "interrupted"
 
 
+def test_a_job_with_no_time_to_explore_is_not_queued_again(folder):
+    """Slurm tells it two minutes before its two minutes are up."""
+    words = ["--time=2", "--signal=B:USR1@120", str(SCRIPTS / "node"), *SEARCH, "--db", "run.db"]
+    job = submitted(folder, *words, delay=0.4)
+    log = ended(job, folder / f"torchscape-{job}.log", 300)
+    assert "s of exploring: ask for more (--time)" in log
+    assert "queued again" not in log
+
+
 def test_an_array_job_explores_a_family(folder):
     (folder / "family.txt").write_text(
         'himmelblau --db "h 1.db" --hops 2\n\nmy_model.py:build --db m.db --hops 1\n'
