@@ -37,7 +37,7 @@ class Himmelblau(Potential):
 class Slow(Himmelblau):
     def energy(self, x):
         import time
-        time.sleep(0.02)
+        time.sleep(0.005)
         return super().energy(x)
 
 potential = Himmelblau()

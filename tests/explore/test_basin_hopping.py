@@ -10,6 +10,7 @@ from torchscape import random
 from torchscape.explore import BasinHopping, Gaussian, Mixture, PerLayer, Restart, Uniform
 from torchscape.explore.basin_hopping import Hops
 from torchscape.potentials.base import Potential
+from torchscape.potentials.counted import Metered
 
 
 class Tilted(Potential):
@@ -157,6 +158,17 @@ def test_per_layer_moves_follow_the_size_of_each_tensor():
         torch.testing.assert_close(float(moved.std()), 0.1 * size, rtol=0.05, atol=0)
     with pytest.raises(tsc.errors.TorchscapeError, match="Gaussian"):
         PerLayer()(Tilted(), torch.zeros(1, 2).double(), step[:1], random.fold(1, torch.arange(1)))
+
+
+@pytest.mark.parametrize("bounds", [None, [(-1.0, 1.0), (0.0, 3.0)]])
+def test_restarts_are_samples_of_the_potential(bounds):
+    """A batch of them at once: row for row what ``sample`` draws from the seed of each."""
+    potential = Tilted()
+    potential.bounds = bounds and tsc.Bounds.of(bounds)
+    key = random.fold(3, torch.arange(5))
+    drawn = Restart()(Metered(potential), torch.zeros(5, 2).double(), torch.ones(5).double(), key)
+    expected = [potential.sample(1, seed=int(k) & 0x7FFFFFFF) for k in key]
+    assert torch.equal(drawn, torch.cat(expected))
 
 
 def test_a_mixture_uses_its_parts_in_proportion():

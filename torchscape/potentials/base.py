@@ -19,7 +19,7 @@ from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.potentials.scale import estimated_energy_scale
 from torchscape.potentials.twin import double_twin
 from torchscape.symmetry.base import Symmetry
-from torchscape.types import Bool, Float, Tensor
+from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Potential", "hash_settings"]
 
@@ -140,7 +140,9 @@ class Potential:
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
         """``n`` random starting points: uniform in a finite box, otherwise normal with ``length_scale``."""
-        key = random.keys(seed, n, self.device)
+        return self._drawn(random.keys(seed, n, self.device))
+
+    def _drawn(self, key: Int[Tensor, "n"]) -> Float[Tensor, "n D"]:
         if self.bounds is not None and bool(torch.isfinite(self.bounds.upper - self.bounds.lower).all()):
             u = random.uniform(key, self.ndim, self.dtype)
             return self.bounds.lower + u * (self.bounds.upper - self.bounds.lower)
