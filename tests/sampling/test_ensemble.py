@@ -44,7 +44,7 @@ def settled_ensembles(sampler, ensembles: int, device="cpu", dtype=torch.float64
 def test_the_product_of_the_walkers_densities_is_stationary(walkers, groups, hold, device, dtype):
     """Very small ensembles, whose B scatters widely from turn to turn: moments of every walker, and covariances
     between walkers of one group and of different groups, stay those of independent normal numbers."""
-    n = 500 if device.type != "standin" else 300
+    n = 1000 if device.type != "standin" else 300
     sampler = EnsembleQuasiNewton(0.3, walkers=walkers, groups=groups, hold=hold)
     z = settled_ensembles(sampler, n, device, dtype)
     assert float(z.square().mean()) == pytest.approx(1, abs=4.5 * (2 / (n * walkers * 3)) ** 0.5)
