@@ -14,7 +14,7 @@ from torchscape import analysis
 from torchscape.cli import main
 from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.learning import compare_checkpoints
-from torchscape.potentials.checkpoints import checkpoint_point, read_state
+from torchscape.potentials.module.checkpoints import checkpoint_point, read_state
 
 MODEL = """
 import torch, torchscape as tsc

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import torchscape as tsc
-from torchscape.potentials.spreading import spread
+from torchscape.potentials.module.spreading import spread
 
 
 def potential(*, weighted: bool = True, n: int = 23) -> tsc.ModulePotential:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from torchscape import ModulePotential
 from torchscape.errors import NotDeterministic, PotentialError
-from torchscape.potentials.criterion import set_reduction
+from torchscape.potentials.module.criterion import set_reduction
 
 X, Y = torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), torch.arange(12) % 3
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from torchscape import ModulePotential, problems, random
 from torchscape.optimise import BFGS, LBFGS, choose_optimiser, relax
-from torchscape.potentials import inputs
 from torchscape.potentials.contract import check_contract
+from torchscape.potentials.module import inputs
 
 N, K, H, C = 40, 6, 5, 3
 

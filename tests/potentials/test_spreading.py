@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import torchscape as tsc
 from torchscape.errors import PotentialError, TorchscapeError
-from torchscape.potentials.spreading import _share, spread
+from torchscape.potentials.module.spreading import _share, spread
 
 sys.path.insert(0, str(Path(__file__).parent))
 from spread_driver import joined, potential, told

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import torchscape as tsc
 from torchscape.errors import PotentialError
-from torchscape.potentials import spool
-from torchscape.potentials.data import Samples
+from torchscape.potentials.module import spool
+from torchscape.potentials.module.data import Samples
 
 N = 1000
 

@@ -8,8 +8,8 @@ import torch
 from torchscape import memory
 from torchscape.potentials import ModulePotential, streaming
 from torchscape.potentials.batching import Plan
-from torchscape.potentials.data import Samples
-from torchscape.potentials.streaming import page_locked, streamed
+from torchscape.potentials.module.data import Samples
+from torchscape.potentials.module.streaming import page_locked, streamed
 
 
 class Backend:

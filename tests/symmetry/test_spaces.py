@@ -17,7 +17,7 @@ import torchscape as tsc
 from torchscape import analysis, random
 from torchscape.potentials.contract import check_contract
 from torchscape.saddles import characterise
-from torchscape.symmetry.spaces import log_volume_of_rotations
+from torchscape.symmetry.modules.spaces import log_volume_of_rotations
 
 
 class LowRank(nn.Module):

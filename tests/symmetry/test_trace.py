@@ -14,7 +14,7 @@ from torch_geometric import nn as geometric
 
 from torchscape import random
 from torchscape.layout import ParameterLayout
-from torchscape.symmetry.elementwise import Elementwise
+from torchscape.symmetry.modules.elementwise import Elementwise
 from torchscape.symmetry.neural import detect
 
 CASES = {

@@ -13,7 +13,7 @@ from torchscape.learning.held_out_data import class_probability
 from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.network import Network
 from torchscape.potentials.base import Potential
-from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.module.potential import ModulePotential
 from torchscape.potentials.posterior import Posterior
 from torchscape.sampling import HarmonicMixture, Samples, WeightedSamples
 from torchscape.types import Float, Int, Tensor

@@ -21,8 +21,8 @@ from torchscape.network import Network
 from torchscape.optimise import relax
 from torchscape.points import StationaryPoints
 from torchscape.potentials import ModulePotential
-from torchscape.potentials.checkpoints import checkpoint_point
 from torchscape.potentials.lines import energies_on_lines
+from torchscape.potentials.module.checkpoints import checkpoint_point
 from torchscape.saddles import Certificate
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import Range

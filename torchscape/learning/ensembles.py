@@ -13,7 +13,7 @@ from torchscape.errors import TorchscapeError
 from torchscape.learning.held_out_data import HeldOut, held_out
 from torchscape.network import Network
 from torchscape.optimise import relax
-from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.module.potential import ModulePotential
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, SEED
 

@@ -8,7 +8,7 @@ import torch
 
 from torchscape.errors import TorchscapeError
 from torchscape.metrics.predictions import accuracy, misclassified
-from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.module.potential import ModulePotential
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["HeldOut", "class_probability", "held_out"]

@@ -12,7 +12,7 @@ from torchscape.errors import TorchscapeError
 from torchscape.learning.worst_cases import Norm, unit_lengths
 from torchscape.memory import SOME_LARGE, rows_that_fit
 from torchscape.metrics.predictions import misclassified, predicted_classes
-from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.module.potential import ModulePotential
 from torchscape.progress import progress_bar
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import SEED, Range

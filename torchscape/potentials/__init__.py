@@ -19,11 +19,11 @@ from torchscape.potentials.gpytorch_adapter import from_gpytorch
 from torchscape.potentials.kernels import Matern, SquaredExponential
 from torchscape.potentials.lennard_jones import LennardJones
 from torchscape.potentials.losses import AUCLoss
-from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.module.potential import ModulePotential
+from torchscape.potentials.module.spreading import spread
 from torchscape.potentials.posterior import Posterior
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.potentials.separable import DoubleWell, Schwefel, SeparableSurface
-from torchscape.potentials.spreading import spread
 
 __all__ = [
     "AUCLoss",

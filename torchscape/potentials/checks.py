@@ -18,8 +18,8 @@ from torch.nn.parameter import is_lazy
 from torchscape import devices
 from torchscape.errors import NotDeterministic, PotentialError, TorchscapeError
 from torchscape.potentials.batching import differentiable_twice, fresh_bytes, second_derivative
-from torchscape.potentials.evaluator import Evaluator
-from torchscape.potentials.objective import Objective, batch_size, describe
+from torchscape.potentials.module.evaluator import Evaluator
+from torchscape.potentials.module.objective import Objective, batch_size, describe
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Tensor
 

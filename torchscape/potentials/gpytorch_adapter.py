@@ -6,7 +6,7 @@ from typing import Any
 
 from torchscape.errors import MissingExtra, PotentialError
 from torchscape.potentials.gaussian_process import factorised
-from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.module.potential import ModulePotential
 from torchscape.types import Tensor
 
 __all__ = ["from_gpytorch"]

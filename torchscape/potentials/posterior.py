@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torchscape.errors import PotentialError
 from torchscape.potentials.base import Potential
-from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.module.potential import ModulePotential
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import POSITIVE

@@ -10,7 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
-from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.module.potential import ModulePotential
 from torchscape.problems.networks import choose_loss, tanh_network
 from torchscape.problems.problem import Problem
 from torchscape.types import Int, Tensor

@@ -11,7 +11,7 @@ import torch
 from torchscape import random
 from torchscape.errors import MissingExtra, TorchscapeError, UnknownName
 from torchscape.potentials.losses import AUCLoss
-from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.module.potential import ModulePotential
 from torchscape.problems.problem import Known, Problem
 from torchscape.problems.trimers import trimer_data
 from torchscape.types import Float, Int, Tensor

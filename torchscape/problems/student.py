@@ -8,7 +8,7 @@ from torch import nn
 from torchscape import random
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.optimise import relax
-from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.module.potential import ModulePotential
 from torchscape.problems.mnist import mnist_data
 from torchscape.problems.networks import digits_data
 from torchscape.problems.problem import Known, Problem

@@ -12,7 +12,7 @@ from torchscape import random
 from torchscape.symmetry.acting import Acting, overlap_between_copies
 from torchscape.symmetry.assignment import assign
 from torchscape.symmetry.groups import Block, Bundle, Space, UnitGroup, bundles, nested
-from torchscape.symmetry.spaces import Rotation
+from torchscape.symmetry.modules.spaces import Rotation
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["Action", "Move", "actions_of"]

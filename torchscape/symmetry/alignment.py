@@ -8,7 +8,7 @@ import torch
 
 from torchscape import random
 from torchscape.symmetry.action import Action
-from torchscape.symmetry.spaces import Rotation
+from torchscape.symmetry.modules.spaces import Rotation
 from torchscape.types import Bool, Float, Tensor
 
 __all__ = ["closest_image", "known_order"]

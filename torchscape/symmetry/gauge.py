@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from torchscape.symmetry.action import Action
-from torchscape.symmetry.spaces import Rotation, Turn
+from torchscape.symmetry.modules.spaces import Rotation, Turn
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Gauge", "Scaling", "Shift", "balance", "centre", "levelled", "scale_modes"]

@@ -17,16 +17,16 @@ from torchscape.numerics import DENSE_STEPS
 from torchscape.symmetry.action import Action, actions_of
 from torchscape.symmetry.alignment import closest_image, known_order
 from torchscape.symmetry.base import Symmetry
-from torchscape.symmetry.example import Call, guess_example
-from torchscape.symmetry.freedom import blocks_and_groups
 from torchscape.symmetry.gauge import Gauge, Scaling, Shift, balance, scale_modes
 from torchscape.symmetry.groups import Block, Space, UnitGroup
 from torchscape.symmetry.invariants import Invariants
-from torchscape.symmetry.siblings import with_siblings
-from torchscape.symmetry.spaces import Rotation, directions, log_volume_of_orbit, orthonormal
+from torchscape.symmetry.modules.example import Call, guess_example
+from torchscape.symmetry.modules.freedom import blocks_and_groups
+from torchscape.symmetry.modules.siblings import with_siblings
+from torchscape.symmetry.modules.spaces import Rotation, directions, log_volume_of_orbit, orthonormal
+from torchscape.symmetry.modules.trace import Trace, outputs_of, trace
+from torchscape.symmetry.modules.verification import verify
 from torchscape.symmetry.stabiliser import log_stabiliser
-from torchscape.symmetry.trace import Trace, outputs_of, trace
-from torchscape.symmetry.verification import verify
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE
 

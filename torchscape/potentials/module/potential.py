@@ -13,18 +13,19 @@ from torch import nn
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
-from torchscape.potentials import checks, initial
+from torchscape.potentials import checks
 from torchscape.potentials.base import Potential
 from torchscape.potentials.batching import Plan
-from torchscape.potentials.data import Samples
-from torchscape.potentials.evaluator import Evaluator
-from torchscape.potentials.inputs import input_preconditioner
-from torchscape.potentials.objective import Objective
+from torchscape.potentials.module import initial
+from torchscape.potentials.module.data import Samples
+from torchscape.potentials.module.evaluator import Evaluator
+from torchscape.potentials.module.inputs import input_preconditioner
+from torchscape.potentials.module.objective import Objective
+from torchscape.potentials.module.recognition import recognised
+from torchscape.potentials.module.selection import ParameterFilter, choose_layout, choose_mask
+from torchscape.potentials.module.state import copied, copied_to, energy_of_constants, refuse_other_state
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.potentials.probe import refuse_false_symmetry, refuse_wrong_derivatives
-from torchscape.potentials.recognition import recognised
-from torchscape.potentials.selection import ParameterFilter, choose_layout, choose_mask
-from torchscape.potentials.state import copied, copied_to, energy_of_constants, refuse_other_state
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE

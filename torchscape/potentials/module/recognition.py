@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable
 
 from torchscape.layout import ParameterLayout
-from torchscape.potentials.objective import Objective
+from torchscape.potentials.module.objective import Objective
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Float, Tensor
 

@@ -14,7 +14,7 @@ from torchscape.memory import rows_that_fit
 from torchscape.symmetry.action import Action, Move
 from torchscape.symmetry.gauge import Shift
 from torchscape.symmetry.groups import Block, UnitGroup
-from torchscape.symmetry.spaces import Rotation
+from torchscape.symmetry.modules.spaces import Rotation
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["Verified", "verify"]

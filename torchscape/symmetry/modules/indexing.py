@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import torch
 
-from torchscape.symmetry.factors import Axis, Unclear, length
-from torchscape.symmetry.operations import OPERATIONS, Operations
-from torchscape.symmetry.rules import Label
+from torchscape.symmetry.modules.factors import Axis, Unclear, length
+from torchscape.symmetry.modules.operations import OPERATIONS, Operations
+from torchscape.symmetry.modules.rules import Label
 from torchscape.types import Tensor
 
 __all__: list[str] = []

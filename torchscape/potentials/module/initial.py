@@ -10,7 +10,7 @@ from torch import nn
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.layout import ParameterLayout
-from torchscape.potentials.state import copied_to
+from torchscape.potentials.module.state import copied_to
 from torchscape.types import Float, Tensor
 
 __all__ = ["draw"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from torchscape.symmetry.axes import Ledger
-from torchscape.symmetry.factors import Axis, Charge, Unclear, length
-from torchscape.symmetry.rules import Label, Rules, reduced_dims
+from torchscape.symmetry.modules.axes import Ledger
+from torchscape.symmetry.modules.factors import Axis, Charge, Unclear, length
+from torchscape.symmetry.modules.rules import Label, Rules, reduced_dims
 from torchscape.types import Tensor
 
 __all__ = ["OPERATIONS", "Operations"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Hashable, Sequence
 
-from torchscape.symmetry.axes import Ledger
-from torchscape.symmetry.factors import Axis, Charge, Factor, Sum, Unclear, length
+from torchscape.symmetry.modules.axes import Ledger
+from torchscape.symmetry.modules.factors import Axis, Charge, Factor, Sum, Unclear, length
 
 __all__ = ["Label", "Rules"]
 

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from torchscape.layout import ParameterLayout
-from torchscape.symmetry.axes import Ledger
-from torchscape.symmetry.factors import Axis, Factor, Sum, length
 from torchscape.symmetry.groups import Block, Space, UnitGroup
-from torchscape.symmetry.trace import Trace
+from torchscape.symmetry.modules.axes import Ledger
+from torchscape.symmetry.modules.factors import Axis, Factor, Sum, length
+from torchscape.symmetry.modules.trace import Trace
 from torchscape.types import Int, Tensor
 
 __all__ = ["blocks_and_groups"]

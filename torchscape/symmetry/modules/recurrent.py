@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from torchscape.symmetry.factors import Unclear
-from torchscape.symmetry.operations import OPERATIONS, Operations
-from torchscape.symmetry.rules import Label
+from torchscape.symmetry.modules.factors import Unclear
+from torchscape.symmetry.modules.operations import OPERATIONS, Operations
+from torchscape.symmetry.modules.rules import Label
 from torchscape.types import Tensor
 
 __all__: list[str] = []

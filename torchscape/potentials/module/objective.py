@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
-from torchscape.potentials.criterion import (
+from torchscape.potentials.module.criterion import (
     indexed_settings,
     is_of_torch,
     loss_name,
@@ -20,9 +20,9 @@ from torchscape.potentials.criterion import (
     takes_model,
     with_reduction,
 )
-from torchscape.potentials.data import Samples
-from torchscape.potentials.state import copied
-from torchscape.symmetry.example import Call, recorded_call
+from torchscape.potentials.module.data import Samples
+from torchscape.potentials.module.state import copied
+from torchscape.symmetry.modules.example import Call, recorded_call
 from torchscape.transfer import moved
 from torchscape.types import Tensor
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 
-from torchscape.symmetry.factors import Axis, Charge, Factor, Sum, Unclear, length
+from torchscape.symmetry.modules.factors import Axis, Charge, Factor, Sum, Unclear, length
 from torchscape.types import Int, Tensor
 
 __all__ = ["Ledger", "classes_of_rows"]

@@ -16,8 +16,8 @@ import torch
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.potentials.batching import Plan
-from torchscape.potentials.evaluator import Evaluator
-from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.module.evaluator import Evaluator
+from torchscape.potentials.module.potential import ModulePotential
 from torchscape.types import Float, Tensor
 
 __all__ = ["spread"]

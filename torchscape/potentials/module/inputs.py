@@ -15,7 +15,7 @@ from torchscape import random
 from torchscape.devices import HOST
 from torchscape.layout import ParameterLayout
 from torchscape.potentials.batching import differentiable_twice
-from torchscape.potentials.objective import Objective
+from torchscape.potentials.module.objective import Objective
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.transfer import moved
 from torchscape.types import Float, Tensor

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from torchscape.errors import MissingExtra, PotentialError, TorchscapeError
-from torchscape.potentials.module import ModulePotential
+from torchscape.potentials.module.potential import ModulePotential
 from torchscape.types import Float, Tensor
 
 __all__ = ["checkpoint_point", "read_state"]

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 from torchscape.devices import HOST, holds_numbers, is_host
 from torchscape.errors import NotDeterministic, OutOfMemory, PotentialError
 from torchscape.memory import attempt, available_memory, note
-from torchscape.potentials.spool import Spool, mapped
-from torchscape.potentials.streaming import page_locked, streamed
+from torchscape.potentials.module.spool import Spool, mapped
+from torchscape.potentials.module.streaming import page_locked, streamed
 from torchscape.transfer import moved
 from torchscape.types import Int, Tensor
 
@@ -31,9 +31,9 @@ class Samples:
 
     Data that take more than half of a device's memory, or do not fit when they get there, stay in host memory,
     page-locked where that is possible, and are streamed: while one chunk is in use the next is on its way
-    (:func:`~torchscape.potentials.streaming.streamed`). Arrays that NumPy maps into memory stay in their files,
-    from which each chunk is read when it is used, and so do batches of a ``DataLoader`` that are more than a
-    quarter of the machine's memory: they are written into a file first.
+    (:func:`~torchscape.potentials.module.streaming.streamed`). Arrays that NumPy maps into memory stay in their
+    files, from which each chunk is read when it is used, and so do batches of a ``DataLoader`` that are more than
+    a quarter of the machine's memory: they are written into a file first.
 
     Attributes:
         tree: the tensors, samples along the first dimension.

@@ -17,13 +17,13 @@ from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from torchscape.layout import ParameterLayout
-from torchscape.symmetry import indexing, recurrent  # noqa: F401  (they add their rules)
-from torchscape.symmetry.axes import Ledger, classes_of_rows
-from torchscape.symmetry.elementwise import Elementwise
-from torchscape.symmetry.example import Call
-from torchscape.symmetry.factors import Unclear
-from torchscape.symmetry.operations import OPERATIONS, Operations
-from torchscape.symmetry.rules import Label
+from torchscape.symmetry.modules import indexing, recurrent  # noqa: F401  (they add their rules)
+from torchscape.symmetry.modules.axes import Ledger, classes_of_rows
+from torchscape.symmetry.modules.elementwise import Elementwise
+from torchscape.symmetry.modules.example import Call
+from torchscape.symmetry.modules.factors import Unclear
+from torchscape.symmetry.modules.operations import OPERATIONS, Operations
+from torchscape.symmetry.modules.rules import Label
 from torchscape.types import Float, Tensor
 
 __all__ = ["Trace", "trace"]

@@ -13,8 +13,8 @@ from torchscape.errors import OutOfMemory, PotentialError
 from torchscape.layout import ParameterLayout
 from torchscape.memory import Limits, attempt, in_parts
 from torchscape.potentials.batching import Plan, by_rows, pulled_back, second_derivative
-from torchscape.potentials.data import Samples
-from torchscape.potentials.objective import Objective
+from torchscape.potentials.module.data import Samples
+from torchscape.potentials.module.objective import Objective
 from torchscape.types import Float, Tensor
 
 __all__ = ["Evaluator"]

@@ -1,0 +1,1 @@
+"""What the symmetries of a module are, found by running it once and following the axes of its parameters."""
