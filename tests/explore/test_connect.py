@@ -23,7 +23,6 @@ from torchscape.explore.neighbours import (
     Tried,
     missing_links,
     nearest,
-    pair_distances,
     shortest_per_component,
 )
 from torchscape.numerics import DENSE_SPECTRUM
@@ -33,6 +32,7 @@ from torchscape.potentials.base import Potential
 from torchscape.potentials.counted import Metered
 from torchscape.saddles import climb, connect
 from torchscape.saddles.verify import verify
+from torchscape.symmetry.pairs import pair_distances
 
 
 def known_minima(landscape, potential, starts) -> torch.Tensor:
@@ -112,7 +112,8 @@ def test_nothing_is_near_nothing():
         assert length.shape == (0,)
     x = torch.zeros(3, 2).double()
     assert nearest(Wells(2), x, torch.zeros(3, 3, dtype=torch.bool), 2)[0].shape == (0, 2)
-    assert pair_distances(Wells(2), x, torch.empty(0, 2, dtype=torch.int64)).shape == (0,)
+    none = torch.empty(0, dtype=torch.int64)
+    assert pair_distances(Wells(2).symmetry, x, none, x, none).shape == (0,)
 
 
 def test_missing_links_are_the_edges_of_the_shortest_paths():

@@ -11,6 +11,7 @@ from torchscape.landscape.rows import positions
 from torchscape.memory import IN_CACHE, rows_that_fit
 from torchscape.potentials.base import Potential
 from torchscape.sparse import links
+from torchscape.symmetry.pairs import pair_distances
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = [
@@ -19,7 +20,6 @@ __all__ = [
     "missing_links",
     "nearest",
     "others",
-    "pair_distances",
     "pair_keys",
     "shortest_per_component",
 ]
@@ -27,13 +27,6 @@ __all__ = [
 
 Allowed = Callable[[Int[Tensor, "B"]], Bool[Tensor, "B N"]]
 """Of some rows, which partners each may be paired with."""
-
-
-def pair_distances(potential: Potential, x: Float[Tensor, "N D"], pairs: Int[Tensor, "P 2"]) -> Float[Tensor, "P"]:
-    """Distance between the closest symmetric images of each pair of rows of ``x``, chunked."""
-    rows = rows_that_fit(x.shape[1], x.device, on_host=IN_CACHE)
-    parts = [potential.symmetry.distance(x[p[:, 0]], x[p[:, 1]]) for p in pairs.to(x.device).split(rows)]
-    return torch.cat(parts) if parts else x.new_empty(0)
 
 
 def nearest(
@@ -86,7 +79,7 @@ def nearest(
     row = of.to(x.device)[:, None].expand_as(partner)[usable]
     key, which = pair_keys(torch.stack([row, partner[usable]], 1), n).unique(return_inverse=True)
     pairs = torch.stack([key // n, key % n], 1)
-    length = pair_distances(potential, x, pairs)
+    length = pair_distances(potential.symmetry, x, pairs[:, 0], x, pairs[:, 1], on_host=IN_CACHE)
     low[usable] = length[which]
     best = low.topk(min(k, m), dim=1, largest=False)
     partner[usable] = which

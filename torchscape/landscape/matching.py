@@ -13,9 +13,9 @@ import torch
 
 from torchscape import random
 from torchscape.devices import HOST
-from torchscape.memory import MANY_LARGE, rows_that_fit
 from torchscape.numerics import energy_noise
 from torchscape.potentials.base import Potential
+from torchscape.symmetry.pairs import pair_distances
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE, check_fields
 
@@ -216,15 +216,8 @@ def pair_distance(
     j: Int[Tensor, "P"],
 ) -> Float[Tensor, "P"]:
     """Distances between a[i] and the closest images of b[j], on the host, in batches that fit in memory."""
-    if len(i) == 0:
-        return torch.empty(0, dtype=torch.float64)
-    a, b = a.to(HOST), b.to(HOST)
-    rows = rows_that_fit(a.shape[1], HOST, on_host=MANY_LARGE)
-    distances = [
-        potential.symmetry.distance(a[u].to(torch.float64), b[v].to(torch.float64))
-        for u, v in zip(i.split(rows), j.split(rows), strict=True)
-    ]
-    return torch.cat(distances)
+    a, b = a.to(HOST, torch.float64), b.to(HOST, torch.float64)
+    return pair_distances(potential.symmetry, a, i, b, j)
 
 
 def _parts(count: Int[Tensor, "B"], most: int) -> Iterator[Int[Tensor, "K"]]:

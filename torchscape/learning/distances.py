@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.memory import MANY_LARGE, rows_that_fit
 from torchscape.progress import progress_bar
 from torchscape.symmetry.base import Symmetry
+from torchscape.symmetry.pairs import pair_distances
 from torchscape.types import Float, Tensor
 
 __all__ = ["align_all", "parameter_distances"]
@@ -36,12 +36,9 @@ def parameter_distances(
         return torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
     n = len(x)
     i, j = torch.triu_indices(n, n, 1, device=x.device)
-    rows = rows_that_fit(x.shape[1], x.device, on_host=MANY_LARGE)
     found = x.new_zeros(n, n)
     with progress_bar(show=progress, total=len(i), unit=" pairs") as bar:
-        for a, b in zip(i.split(rows), j.split(rows), strict=True):
-            found[a, b] = symmetry.distance(x[a], x[b])
-            bar.update(len(a))
+        found[i, j] = pair_distances(symmetry, x, i, x, j, ended=bar.update)
     return found + found.mT
 
 

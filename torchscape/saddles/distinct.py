@@ -7,6 +7,7 @@ import torch
 from torchscape.devices import HOST
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
+from torchscape.symmetry.pairs import pair_distances
 from torchscape.types import Int, Tensor
 
 __all__ = ["first_of_each"]
@@ -54,7 +55,7 @@ def first_of_each(
         a, b = leader[others], open_rows[others]
         near = (invariants[a] - invariants[b]).norm(dim=1) <= tol
         a, b = a[near], b[near]
-        same = potential.symmetry.distance(points.x[a], points.x[b]) <= tol if len(a) else near[near]
+        same = pair_distances(potential.symmetry, points.x, a, points.x, b) <= tol
         first[b[same]] = a[same]
         settled = torch.zeros(n, dtype=torch.bool)
         settled[leader] = True
