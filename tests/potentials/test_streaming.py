@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from torchscape import memory
-from torchscape.potentials import ModulePotential, streaming
+from torchscape.potentials import ModulePotential
 from torchscape.potentials.batching import Plan
+from torchscape.potentials.module import streaming
 from torchscape.potentials.module.data import Samples
 from torchscape.potentials.module.streaming import page_locked, streamed
 
