@@ -71,16 +71,13 @@ class ModulePotential(Potential):
             the message names the remedy.
 
     Example:
-        >>> import torch
         >>> net = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
         >>> x, y = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 1, 1])
         >>> u = ModulePotential(net, (x, y), torch.nn.functional.cross_entropy, l2=1e-3)
-        >>> u.ndim
-        17
         >>> theta = u.flatten(net)
         >>> loss = torch.nn.functional.cross_entropy(net(x), y) + 1e-3 * (theta**2).sum()
-        >>> bool(torch.isclose(u.energy(theta[None])[0], loss.double()))
-        True
+        >>> u.ndim, bool(torch.isclose(u.energy(theta[None])[0], loss.double()))
+        (17, True)
     """
 
     length_scale = 1.0
