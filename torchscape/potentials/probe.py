@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 
 from torchscape import random
 from torchscape.errors import PotentialError
+from torchscape.memory import IN_CACHE
 from torchscape.potentials.base import Potential
 from torchscape.symmetry.base import Symmetry
 from torchscape.symmetry.cluster import ClusterSymmetry
@@ -227,7 +228,7 @@ class _Trial:
         size = v.norm(dim=1)
         slope = (grad * v).sum(1)
         try:
-            product, across = potential.hvp(x, v), potential.hvp(x, w)
+            product, across = potential.hvp(x.repeat(2, 1), torch.cat([v, w])).chunk(2)
         except (RuntimeError, NotImplementedError, PotentialError):  # no second derivatives: said where needed
             product = across = torch.full_like(x, torch.nan)
         best = _Differences(potential, x, v, energy).most_certain(slope, product)
@@ -287,9 +288,7 @@ class _Differences:
         far = torch.full_like(slope, torch.inf)
         best = _Certain(slope, far * 0, far, far, product, far * 0, far)
         before: tuple[Tensor, Tensor] | None = None
-        for step in _STEPS:
-            h = step * self.potential.length_scale
-            rise, bend, noise = self._at(h)
+        for h, rise, bend, noise in self._along():
             if before is not None:
                 doubt = (rise - before[0]).abs() + noise
                 closer = doubt < best.doubt  # false of NaN
@@ -307,17 +306,25 @@ class _Differences:
             before = rise, bend
         return best
 
-    def _at(self, h: float) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"], Float[Tensor, "B"]]:
-        """Slope of the energy, change of the gradient, and the rounding error of the former."""
-        up, down = self.x + h * self.v, self.x - h * self.v
-        high, grad_high = self.potential.energy_and_grad(up)
-        low, grad_low = self.potential.energy_and_grad(down)
-        eps = torch.finfo(self.x.dtype).eps
-        shifted = (
-            grad_high.norm(dim=1) * self.x.norm(dim=1) / self.x.shape[1] ** 0.5
-        )  # coordinates are rounded too
-        noise = eps * (torch.maximum(high.abs(), low.abs()) + shifted) / h
-        return (high - low) / (2 * h), (grad_high - grad_low) / (2 * h), noise
+    def _along(self) -> Iterator[tuple[float, Float[Tensor, "B"], Float[Tensor, "B D"], Float[Tensor, "B"]]]:
+        """Steps, and for each the slope of the energy, the change of the gradient, and the rounding of the former.
+
+        All steps are evaluated together, one after the other only where a row is long.
+        """
+        steps = [step * self.potential.length_scale for step in _STEPS]
+        at_once = len(steps) if 2 * len(steps) * self.x.numel() <= IN_CACHE else 1
+        for first in range(0, len(steps), at_once):
+            some = steps[first : first + at_once]
+            rows = torch.cat([self.x + side * h * self.v for h in some for side in (1, -1)])
+            energy, grad = self.potential.energy_and_grad(rows)
+            ends = zip(some, energy.split(2 * len(self.x)), grad.split(2 * len(self.x)), strict=True)
+            for h, two, slopes in ends:
+                (high, low), (grad_high, grad_low) = two.chunk(2), slopes.chunk(2)
+                eps = torch.finfo(self.x.dtype).eps
+                # coordinates are rounded, too
+                shifted = grad_high.norm(dim=1) * self.x.norm(dim=1) / self.x.shape[1] ** 0.5
+                noise = eps * (torch.maximum(high.abs(), low.abs()) + shifted) / h
+                yield h, (high - low) / (2 * h), (grad_high - grad_low) / (2 * h), noise
 
 
 def _direction(x: Float[Tensor, "B D"], seed: int) -> Float[Tensor, "B D"]:
