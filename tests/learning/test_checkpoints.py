@@ -196,6 +196,7 @@ class TestComparison:
             x = minima.x[network.position_of(report.ids[k : k + 1])]
             hessian = torch.autograd.functional.hessian(lambda row: potential.energy(row[None])[0], x[0])
             spectrum = torch.linalg.eigvalsh(hessian)
+            # an error of 1e-3 of an eigenvector is one of 1e-6 of its eigenvalue
             assert report.top[k].item() == pytest.approx(spectrum[-1].item(), rel=1e-5)
             assert report.log_det[k].item() == pytest.approx(spectrum.log().sum().item(), rel=1e-6)
 
@@ -205,6 +206,7 @@ class TestComparison:
         assert sorted(report.ways) == [(0, 2), (1, 2)]
         way = report.ways[0, 2]
         assert (way.minima[0], way.minima[-1]) == (report.ids[0].item(), report.ids[2].item())
+        # energies of one point, in batches of other sizes; of the transition state as it is stored
         assert way.height == pytest.approx(report.path[0, 2].item(), abs=1e-9)
         heights = network.ts_energy[[network.ts_ids.tolist().index(i) for i in way.transition_states]]
         assert torch.allclose(way.energy[list(way.at_transition_states)], heights, atol=1e-9)
@@ -226,7 +228,7 @@ class TestComparison:
             expected = nn.functional.mse_loss(net(x), y).item()
             assert report.along[0, 2].loss[k].item() == pytest.approx(expected, rel=1e-9)
         ends = report.along[0, 2].loss[[0, -1]]
-        assert torch.allclose(ends, report.held_out.loss[[0, 2]], rtol=1e-6)
+        assert torch.allclose(ends, report.held_out.loss[[0, 2]], rtol=1e-6)  # of the image, quenched to 1e-8
         assert report.worst_on_the_way[0, 2] == report.along[0, 2].loss.max()
         assert report.worst_on_the_way[0, 1].item() == pytest.approx(report.held_out.loss[0].item())
 
@@ -248,6 +250,26 @@ class TestComparison:
     def test_one_is_too_few(self, potential):
         with tsc.Landscape.in_memory(potential) as landscape, pytest.raises(TorchscapeError, match="two or more"):
             compare_checkpoints(landscape, potential, {"a": network(1)})
+
+
+def test_on_a_device(device):
+    """Places, curvatures and held-out losses are those of the host; nothing mixes the two."""
+    x = torch.linspace(-2, 2, 16)[:, None].double()
+    module, loss = network(0, hidden=2), nn.functional.mse_loss
+    told = []
+    for where in ("cpu", device):
+        u = tsc.ModulePotential(module, (x, torch.sin(4 * x)), loss, l2=4e-3, device=where)
+        with tsc.Landscape.in_memory(u) as landscape:
+            named = {"a": network(1, hidden=2), "b": network(6, hidden=2)}
+            told.append(compare_checkpoints(landscape, u, named, held_out=HELD_OUT, progress=False))
+    host, there = told
+    for way in there.ways.values():
+        assert way.x.device.type == way.energy.device.type == way.arc.device.type == device.type
+    assert there.describe().splitlines()[:3] == host.describe().splitlines()[:3]
+    assert torch.allclose(there.path, host.path, atol=1e-9)  # of points at an RMS gradient of 1e-8
+    assert torch.allclose(
+        there.worst_on_the_way, host.worst_on_the_way, rtol=1e-3, equal_nan=True
+    )  # kept points differ
 
 
 def test_from_the_shell(tmp_path, capsys):

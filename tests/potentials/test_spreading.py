@@ -47,6 +47,8 @@ class TestThreeProcesses:
             with spread(one) as whole:
                 assert whole is not None
                 assert whole.fingerprint() == one.fingerprint()
+                # Sums of 23 samples in another order: rounding, 1e-16 of the largest term, and ten times as much
+                # for each derivative, whose terms cancel.
                 assert_close(whole.energy(x), one.energy(x), rtol=1e-13, atol=1e-14)
                 for mine, its in zip(whole.energy_and_grad(x), one.energy_and_grad(x), strict=True):
                     assert_close(mine, its, rtol=1e-12, atol=1e-14)

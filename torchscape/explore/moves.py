@@ -10,7 +10,6 @@ import torch
 from torchscape import random
 from torchscape.errors import OptionError, TorchscapeError
 from torchscape.potentials.base import Potential
-from torchscape.potentials.counted import Metered
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE, check_fields
 
@@ -95,13 +94,7 @@ class Restart:
     def __call__(
         self, potential: Potential, x: Float[Tensor, "B D"], step: Float[Tensor, "B"], key: Int[Tensor, "B"]
     ) -> Float[Tensor, "B D"]:
-        seeds = key & 0x7FFFFFFF
-        while isinstance(potential, Metered):
-            potential = potential.potential
-        if type(potential).sample is Potential.sample:
-            return potential._drawn(random.fold(seeds, 0))
-        # An initialiser draws one module at a time, from one seed; there is no batch of them to ask for.
-        return torch.cat([potential.sample(1, seed=seed) for seed in seeds.tolist()])
+        return potential.sample_by_seed(key & 0x7FFFFFFF)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from torchscape.landscape import Landscape
 from torchscape.memory import SOME_LARGE, rows_that_fit
+from torchscape.network import Network
 from torchscape.potentials.base import Potential
 from torchscape.saddles.downhill_paths import Descent
 from torchscape.saddles.pathway import stops
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT
+
+if TYPE_CHECKING:
+    from torchscape.analysis import Route
 
 __all__ = ["Way", "lowest_way", "lowest_ways"]
 
@@ -94,7 +100,8 @@ def lowest_ways(
     most: int = 32,
     options: Descent | None = None,
 ) -> list[Way]:
-    """The same for P pairs of minima; the descents from each transition state are followed once, all together."""
+    """The same for P pairs of minima: the descents from each transition state are followed once, all together, and
+    the paths are put together side by side."""
     from torchscape.analysis import minimax_path
 
     COUNT.check("lowest_ways", most=most)
@@ -103,55 +110,98 @@ def lowest_ways(
     place = network.position_of(ids.reshape(-1)).reshape(-1, 2).tolist()
     routes = [minimax_path(network, i, j) for i, j in place]
     needed = torch.cat([route.transition_states for route in routes]).unique()
-    ts = landscape.transition_states(network.ts_ids[needed]) if len(needed) else None
-    found = [] if ts is None else stops(potential, ts, most=most, options=options)
-    legs = dict(zip(needed.tolist(), found, strict=True))
-    tops = {} if ts is None else dict(zip(needed.tolist(), ts.x, strict=True))
+    legs = _legs(landscape, potential, network, needed, most, options)
+    plans = [_plan(landscape, network, route, legs) for route in routes]
     ways = []
-    for route in routes:
-        minima = network.ids[route.minima]
-        x = landscape.minima(minima).x
-        way, at_minima, at_tops = _Chain(potential, x[0]), [0], []
-        for k, edge in enumerate(route.transition_states.tolist()):
-            forward = bool(network.edges[0, edge] == route.minima[k])
-            leg = legs[edge] if forward else legs[edge].flip(0)
-            top = int((leg == tops[edge]).all(1).nonzero()[0])
-            way.go(leg[:top])
-            at_tops.append(way.go(leg[top : top + 1]))
-            way.go(leg[top + 1 :])
-            at_minima.append(way.go(x[k + 1 : k + 2]))
-        points = torch.stack(way.points)
+    for plan, x in zip(plans, _continued(potential, [plan.x for plan in plans]), strict=True):
+        points, place = _filled(x, plan.joints)
         arc = torch.cat([points.new_zeros(1), points.diff(dim=0).norm(dim=1)]).cumsum(0)
-        edges = tuple(network.ts_ids[route.transition_states].tolist())
-        energy = _energies(potential, points)
-        ways.append(Way(points, arc, energy, tuple(minima.tolist()), edges, tuple(at_minima), tuple(at_tops)))
+        at_minima, at_tops = (tuple(place[k] for k in at) for at in (plan.at_minima, plan.at_tops))
+        ways.append(Way(points, arc, _energies(potential, points), plan.minima, plan.edges, at_minima, at_tops))
     return ways
 
 
-class _Chain:
-    """Points one after the other, each in the image closest to the one before it.
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """The points of a way, each leg in whatever image it was found."""
 
-    Where a descent ended before its minimum, the gap is filled with points of the straight line.
-    """
+    x: list[Float[Tensor, "D"]]
+    minima: tuple[int, ...]
+    edges: tuple[int, ...]
+    at_minima: list[int]
+    at_tops: list[int]
+    joints: list[int]  # numbers of the steps between a leg and a minimum
 
-    def __init__(self, potential: Potential, first: Float[Tensor, "D"]) -> None:
-        self.potential = potential
-        self.points = [first]
-        self.longest = 0.0  # step of the descents so far
 
-    def go(self, leg: Float[Tensor, "M D"]) -> int:
-        """Go on along these points; the number of the last one."""
-        for number, point in enumerate(leg):
-            here = self.points[-1]
-            there = self.potential.symmetry.align(here[None], point[None])[0]
-            length = float((there - here).norm())
-            if number:
-                self.longest = max(self.longest, length)
-            elif self.longest and length > 2 * self.longest:
-                n = int(length / self.longest) + 1
-                self.points += [here + (there - here) * (k / n) for k in range(1, n)]
-            self.points.append(there)
-        return len(self.points) - 1
+def _legs(
+    landscape: Landscape,
+    potential: Potential,
+    network: Network,
+    needed: Int[Tensor, "J"],
+    most: int,
+    options: Descent | None,
+) -> dict[int, tuple[Float[Tensor, "M D"], int]]:
+    """The descents from each transition state, from the first of its two minima to the second, and where it is."""
+    if not len(needed):
+        return {}
+    found = stops(potential, landscape.transition_states(network.ts_ids[needed]), most=most, options=options)
+    ends = landscape.minima(network.ids[network.edges[:, needed].flatten()]).x.chunk(2)
+    reached = [torch.stack([leg[end] for leg, _ in found]) for end in (0, -1)]
+    apart = potential.symmetry.distance
+    straight = apart(ends[0], reached[0]) + apart(ends[1], reached[1])
+    turned = (straight > apart(ends[0], reached[1]) + apart(ends[1], reached[0])).tolist()
+    return {
+        edge: (leg.flip(0), len(leg) - 1 - top) if turn else (leg, top)
+        for edge, (leg, top), turn in zip(needed.tolist(), found, turned, strict=True)
+    }
+
+
+def _plan(
+    landscape: Landscape, network: Network, route: Route, legs: dict[int, tuple[Float[Tensor, "M D"], int]]
+) -> _Plan:
+    minima, first = network.ids[route.minima], network.edges[0, route.transition_states]
+    forward = (first == route.minima[:-1]).tolist()
+    bottoms = landscape.minima(minima).x
+    x, at_minima, at_tops, joints = [bottoms[0]], [0], [], []
+    for k, edge in enumerate(route.transition_states.tolist()):
+        leg, top = legs[edge]
+        if not forward[k]:
+            leg, top = leg.flip(0), len(leg) - 1 - top
+        joints += [len(x) - 1, len(x) - 1 + len(leg)]
+        at_tops.append(len(x) + top)
+        x += [*leg, bottoms[k + 1]]
+        at_minima.append(len(x) - 1)
+    edges = tuple(network.ts_ids[route.transition_states].tolist())
+    return _Plan(x, tuple(minima.tolist()), edges, at_minima, at_tops, joints)
+
+
+def _continued(potential: Potential, paths: Sequence[list[Float[Tensor, "D"]]]) -> list[Float[Tensor, "M D"]]:
+    """Each point in the image closest to the one before it; all paths go on side by side."""
+    placed = [[path[0]] for path in paths]
+    for k in range(1, max(map(len, paths), default=0)):
+        going = [number for number, path in enumerate(paths) if len(path) > k]
+        here = torch.stack([placed[number][-1] for number in going])
+        there = potential.symmetry.align(here, torch.stack([paths[number][k] for number in going]))
+        for number, point in zip(going, there, strict=True):
+            placed[number].append(point)
+    return [torch.stack(points) for points in placed]
+
+
+def _filled(x: Float[Tensor, "M D"], joints: Sequence[int]) -> tuple[Float[Tensor, "L D"], list[int]]:
+    """Where a descent ended before its minimum, the gap is filled with points of the straight line, no further
+    apart than those of the descents; and where each of the old points stands now."""
+    step = x.diff(dim=0)
+    length = step.norm(dim=1).cpu()
+    is_joint = torch.zeros(len(length), dtype=torch.bool)
+    is_joint[list(joints)] = True
+    usual = length[~is_joint].max() if bool((~is_joint).any()) else length.new_tensor(torch.inf)
+    pieces = torch.where(is_joint & (length > 2 * usual), (length / usual).ceil(), 1.0).long()
+    before = pieces.cumsum(0) - pieces
+    segment = torch.arange(len(pieces)).repeat_interleave(pieces)
+    share = (torch.arange(len(segment)) - before[segment]) / pieces[segment]
+    segment, share = segment.to(x.device), share.to(x)
+    filled = torch.cat([x[segment] + share[:, None] * step[segment], x[-1:]])
+    return filled, [*before.tolist(), len(filled) - 1]
 
 
 def _energies(potential: Potential, x: Float[Tensor, "M D"]) -> Float[Tensor, "M"]:

@@ -6,11 +6,11 @@ import torch
 
 from torchscape.explore.curvatures import characterise_new
 from torchscape.landscape import Landscape
-from torchscape.landscape.matching import pair_distance
 from torchscape.optimise import relax
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles import characterise, confirm
+from torchscape.symmetry.pairs import pair_distances
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["DOWN", "UP", "Member"]
@@ -66,9 +66,10 @@ class Member:
         i, j = similar.nonzero(as_tuple=True)
         if len(i) == 0:
             return rows
-        distance = pair_distance(self.potential, arrivals.x.cpu(), i, self.points.x.cpu(), j)
+        a, b = arrivals.x.cpu().double(), self.points.x.cpu().double()
+        distance = pair_distances(self.potential.symmetry, a, i, b, j)
         table = torch.full(similar.shape, torch.inf, dtype=torch.float64)
-        table[i, j] = distance.double()
+        table[i, j] = distance
         best, at = table.min(1)
         return torch.where(best <= matching.distance_tol * self.potential.length_scale, at, rows)
 

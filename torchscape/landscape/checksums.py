@@ -137,8 +137,8 @@ class Table:
         return _STRANGE.get(self.name, "0").format(ndim=int(ndim))
 
     def agrees(self, connection: sqlite3.Connection, ndim: int) -> bool:
-        """Whether all rows have their sums, and are rows of a landscape. What :meth:`strange` says of each of them
-        is asked of thousands at once, which takes a third of the time."""
+        """Whether all rows have their sums, and are rows of a landscape: what :meth:`strange` says of each of
+        them, without a call from SQLite for every row."""
         values = self._values([*self._numbers, *self._rest])
         n, pack, tags = len(self._numbers), self._pack, _Tags()
         rows = connection.execute(

@@ -15,11 +15,10 @@ from torchscape import random
 from torchscape.devices import HOST
 from torchscape.numerics import energy_noise
 from torchscape.potentials.base import Potential
-from torchscape.symmetry.pairs import pair_distances
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE, check_fields
 
-__all__ = ["Catalogue", "Keys", "Matching", "Signature", "first_matches", "leaders", "pair_distance"]
+__all__ = ["Catalogue", "Keys", "Matching", "Signature", "first_matches", "leaders"]
 
 _MAX_PAIRS = 1 << 18  # pairs compared by signature at once
 
@@ -206,18 +205,6 @@ def first_matches(
     none = torch.iinfo(torch.int64).max
     best = torch.full((n_rows,), none, device=row.device).scatter_reduce(0, row[same], candidate[same], "amin")
     return torch.where(best == none, -1, best)
-
-
-def pair_distance(
-    potential: Potential,
-    a: Float[Tensor, "N D"],
-    i: Int[Tensor, "P"],
-    b: Float[Tensor, "B D"],
-    j: Int[Tensor, "P"],
-) -> Float[Tensor, "P"]:
-    """Distances between a[i] and the closest images of b[j], on the host, in batches that fit in memory."""
-    a, b = a.to(HOST, torch.float64), b.to(HOST, torch.float64)
-    return pair_distances(potential.symmetry, a, i, b, j)
 
 
 def _parts(count: Int[Tensor, "B"], most: int) -> Iterator[Int[Tensor, "K"]]:

@@ -19,12 +19,12 @@ from torchscape.landscape.matching import (
     Signature,
     first_matches,
     leaders,
-    pair_distance,
 )
 from torchscape.landscape.store import Store
 from torchscape.memory import MANY_LARGE, rows_that_fit
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
+from torchscape.symmetry.pairs import pair_distances
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Origin", "PointTable"]
@@ -171,7 +171,8 @@ class PointTable:
     def _same(
         self, a: Float[Tensor, "N D"], i: Int[Tensor, "P"], b: Float[Tensor, "B D"], j: Int[Tensor, "P"]
     ) -> Bool[Tensor, "P"]:
-        return pair_distance(self.potential, a, i, b, j) <= self._radius
+        a, b = a.to(HOST, torch.float64), b.to(HOST, torch.float64)
+        return pair_distances(self.potential.symmetry, a, i, b, j) <= self._radius
 
     def _alike(self, x: Float[Tensor, "B D"], i: Int[Tensor, "P"], j: Int[Tensor, "P"]) -> Bool[Tensor, "P"]:
         return self._same(x, j, x, i)

@@ -142,6 +142,13 @@ class Potential:
         """``n`` random starting points: uniform in a finite box, otherwise normal with ``length_scale``."""
         return self._drawn(random.keys(seed, n, self.device))
 
+    def sample_by_seed(self, seeds: Int[Tensor, "n"]) -> Float[Tensor, "n D"]:
+        """One starting point for each seed: that of ``sample(1, seed)``, in one batch where ``sample`` is this
+        class's own; an initialiser draws from one seed at a time."""
+        if type(self).sample is Potential.sample:
+            return self._drawn(random.fold(seeds, 0))
+        return torch.cat([self.sample(1, seed=seed) for seed in seeds.tolist()])
+
     def _drawn(self, key: Int[Tensor, "n"]) -> Float[Tensor, "n D"]:
         if self.bounds is not None and bool(torch.isfinite(self.bounds.upper - self.bounds.lower).all()):
             u = random.uniform(key, self.ndim, self.dtype)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torchscape.memory import limits_of
 from torchscape.potentials.base import Potential
-from torchscape.types import Float, Tensor
+from torchscape.types import Float, Int, Tensor
 
 __all__ = ["Metered"]
 
@@ -84,6 +84,9 @@ class Metered(Potential):
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
         return self.potential.sample(n, seed)
+
+    def sample_by_seed(self, seeds: Int[Tensor, "n"]) -> Float[Tensor, "n D"]:
+        return self.potential.sample_by_seed(seeds)
 
     def fingerprint(self) -> str:
         return self.potential.fingerprint()

@@ -97,12 +97,12 @@ def pathways(
 
 def stops(
     potential: Potential, ts: StationaryPoints, *, most: int = 32, options: Descent | None = None
-) -> list[Float[Tensor, "M D"]]:
-    """Where the steepest descents from each transition state stood on their way: from the minus end over the
-    transition state to the plus end, at most about ``most`` points to each side.
+) -> list[tuple[Float[Tensor, "M D"], int]]:
+    """Where the steepest descents from each transition state stood on their way, from one end over the transition
+    state to the other, at most about ``most`` points to each side; and which point is the transition state.
 
     They are points of the path as it was integrated, nothing in between is interpolated; the ends are as they were
-    reached. Options and errors are those of :func:`pathways`.
+    reached. Which of them comes first is chance. Options and errors are those of :func:`pathways`.
 
     Example:
         >>> class Wells(Potential):
@@ -110,19 +110,18 @@ def stops(
         ...     def energy(self, x):
         ...         return (x[:, 0] ** 2 - 1) ** 2
         >>> zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
-        >>> (found,) = stops(Wells(), StationaryPoints.of(zero[None], one, grad_rms=zero))
-        >>> abs(found[[0, -1], 0]).round(decimals=3).tolist(), bool((abs(found.diff(dim=0)) > 0).all())
-        ([1.0, 1.0], True)
+        >>> ((x, top),) = stops(Wells(), StationaryPoints.of(zero[None], one, grad_rms=zero))
+        >>> abs(x[[0, top, -1], 0]).round(decimals=3).tolist(), bool((x.diff(dim=0).abs() > 0).all())
+        ([1.0, 0.0, 1.0], True)
     """
     options = options or _ACCURATE
     found = []
     for rows in torch.arange(len(ts), device=ts.x.device).split(max(1, _AT_ONCE // most)):
-        _, ends, track = _followed(potential, ts[rows], options, most)
-        for k in range(len(rows)):
-            sides = [torch.cat([track.stood(row), ends.x[row][None]]) for row in (k, k + len(rows))]
-            whole = torch.cat([sides[0].flip(0), ts.x[rows[k]][None], sides[1]])
-            new = (whole[1:] != whole[:-1]).any(1)  # the last step is where it ended
-            found.append(torch.cat([whole[:1], whole[1:][new]]))
+        n, ends, track = _followed(potential, ts[rows], options, most)
+        places = track.stood(ends.x)
+        for k in range(n):
+            back, on = places[k].flip(0), places[n + k]
+            found.append((torch.cat([back, ts.x[rows[k]][None], on]), len(back)))
     return found
 
 
@@ -190,15 +189,21 @@ class _Track:
             self.every *= 2
             self.kept = {n: x for n, x in self.kept.items() if n % self.every == 0}
 
-    def stood(self, row: int) -> Float[Tensor, "M D"]:
-        """The places of a row that were kept, in their order; none where it turned back."""
-        step = torch.stack([note[0, row] for note in self.passed]).double().cpu()
+    def stood(self, ends: Float[Tensor, "B D"]) -> list[Float[Tensor, "M D"]]:
+        """The places of each row that were kept, in their order, and its end; none where it turned back."""
+        step = torch.stack([note[0] for note in self.passed]).double().cpu()
         arc = step.nan_to_num(0.0).cumsum(0)
         ahead = arc.flip(0).cummin(0).values.flip(0)
         good = step.isfinite() & (step > 0)
         good[:-1] &= arc[:-1] <= ahead[1:]
-        places = [x[row] for number, x in self.kept.items() if bool(good[number])]
-        return torch.stack(places) if places else self.x.new_empty(0, self.x.shape[1])
+        number = torch.arange(len(step))[:, None]
+        good &= number < torch.where(step > 0, number, -1).amax(0)  # its last step led to the end
+        numbers = list(self.kept)
+        kept = good[numbers].T.tolist()
+        return [
+            torch.stack([self.kept[n][row] for n, there in zip(numbers, kept[row], strict=True) if there] + [end])
+            for row, end in enumerate(ends)
+        ]
 
     def follow(
         self, potential: Potential, starts: Float[Tensor, "K D"], options: Descent, rows: Int[Tensor, "K"]
