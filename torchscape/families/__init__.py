@@ -14,20 +14,27 @@ it is asked why:
 
 Beyond ``Continuation.dense_limit`` coordinates branches are followed, but folds and pitchforks are not located.
 
+With two control parameters fold curves meet in cusps, with three, lines of cusps in swallowtails:
+:func:`locate_cusp` and :func:`locate_swallowtail` find them from a stationary point near by.
+
 Branches that are born and die between two values leave no trace at either. With ``halvings`` the middle of
 every gap is explored too, and then, as often as said, the middles of those gaps that remain in doubt: in which
 a branch is lost for no located reason, or beside a middle with a branch that neither neighbour has.
 """
 
 from torchscape.families.bifurcations import Bifurcation, locate_fold
+from torchscape.families.catastrophes import Catastrophe, locate_cusp, locate_swallowtail
 from torchscape.families.continuation import Continuation, Continued, continue_points
 from torchscape.families.exploration import explore_family
 
 __all__ = [
     "Bifurcation",
+    "Catastrophe",
     "Continuation",
     "Continued",
     "continue_points",
     "explore_family",
+    "locate_cusp",
     "locate_fold",
+    "locate_swallowtail",
 ]
