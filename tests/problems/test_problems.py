@@ -19,6 +19,7 @@ from torchscape.problems.trimers import isomer, trimer_data
 DATA = Path(__file__).parents[3] / "shared" / "data" / "triatomic_database.npz"
 SURFACES = ["himmelblau", "mueller-brown", "six-hump-camel", "schwefel", "rosenbrock", "double-well", "quadratic"]
 CLUSTERS = ["lj6", "lj7", "lj13", "lj38", "lj", "trimer"]
+CLUSTERS += ["morse", "dzugutov", "gupta", "blj", "kob-andersen", "thomson"]
 OTHERS = ["digits", "trimer-network", "regression", "p-spin", "gp", "kmeans", "mnist", "student-teacher"]
 
 

@@ -28,12 +28,13 @@ _nested = threading.local()  # whether an energy is being evaluated within anoth
 
 
 class ClusterPotential(Potential):
-    """n atoms in three dimensions: U is unchanged by rotation, reflection, translation and exchange of like atoms.
+    """n atoms in space or in a plane: U is unchanged by rotation, reflection, translation, exchange of like atoms.
 
     :func:`torchscape.explore` tries whether that is so, and refuses a potential of which it is not: atoms that are
     bound to the origin say ``translation=False``, and a subclass with less symmetry sets ``self.symmetry``.
 
-    A row holds (x_1, y_1, z_1, x_2, ...), in units of the pair diameter sigma. A subclass writes :meth:`energy`;
+    A row holds (x_1, y_1, z_1, x_2, ...), in units of the pair diameter sigma; in two dimensions (x_1, y_1, x_2,
+    ...). A subclass writes :meth:`energy`;
     symmetry, zero modes, starting points and the container come from here. (One that writes its gradient, Hessian
     or products in closed form adds those of :attr:`wall` to them, and says so with ``walls_included = True``.)
 
@@ -47,11 +48,12 @@ class ClusterPotential(Potential):
         species: a label per atom, where not all are alike.
         container: the radius R, or None for no container.
         translation: whether U is unchanged by translation; False where the atoms are bound to the origin.
+        dim: dimensions of space, 3 or 2.
         dtype, device: of the points.
 
     Raises:
-        PotentialError: for fewer than two atoms, a container without extent, or one of a subclass whose own
-            derivatives leave it out.
+        PotentialError: for fewer than two atoms, other dimensions, a container without extent, or one of a
+            subclass whose own derivatives leave it out.
 
     Example:
         >>> import torch
@@ -64,6 +66,7 @@ class ClusterPotential(Potential):
     """
 
     length_scale = 0.4
+    pair_distance = 2 ** (1 / 6)  # at which two atoms are bound most strongly, about
     walls_included = False
 
     def __init_subclass__(cls, **options) -> None:
@@ -81,14 +84,16 @@ class ClusterPotential(Potential):
         species: Sequence[object] | None = None,
         container: float | int | None = None,
         translation: bool = True,
+        dim: int = 3,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ):
         Range(low=2, whole=True).check(type(self).__name__, PotentialError, n_atoms=n_atoms)
+        Range(low=2, high=3, whole=True).check(type(self).__name__, PotentialError, dim=dim)
         POSITIVE.or_none.check(type(self).__name__, PotentialError, container=container)
-        self.n_atoms, self.ndim = n_atoms, 3 * n_atoms
+        self.n_atoms, self.dim, self.ndim = n_atoms, dim, dim * n_atoms
         self.species = None if species is None else tuple(species)
-        self.symmetry = ClusterSymmetry(n_atoms, species=species, translation=translation)
+        self.symmetry = ClusterSymmetry(n_atoms, dim, species=species, translation=translation)
         self.container = None if container is None else float(container)
         self.dtype, self.device = available_dtype(dtype), available_device(device)
         written = [m for m in _DERIVATIVES if getattr(type(self), m) is not getattr(ClusterPotential, m)]
@@ -97,21 +102,29 @@ class ClusterPotential(Potential):
                 f"{type(self).__name__} writes {', '.join(written)} of its own, without the container: add those "
                 "of self.wall where it is not None, and set walls_included = True in the class; or container=None"
             )
-        # Hessian-vector products by autograd keep several [B n n 3] arrays: about 2^24 numbers each at most.
-        self.max_rows = max(64, rows_that_fit(3 * n_atoms**2, self.device, on_host=ONE_LARGE))
+        # Hessian-vector products by autograd keep several [B n n k] arrays: about 2^24 numbers each at most.
+        self.max_rows = max(64, rows_that_fit(dim * n_atoms**2, self.device, on_host=ONE_LARGE))
 
     def settings(self):
         species = None if self.species is None else [str(label) for label in self.species]
-        return {"ndim": self.ndim, "species": species, "container": self.container}
+        plane = {} if self.dim == 3 else {"dim": self.dim}
+        return {"ndim": self.ndim, "species": species, "container": self.container, **plane}
 
     @property
     def wall(self) -> Container | None:
         """The container. Energies have it added; closed forms of their derivatives must add it themselves."""
         return None if self.container is None else Container(self.container)
 
-    def atoms(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B n 3"]:
-        """The rows as positions of atoms."""
-        return x.reshape(len(x), self.n_atoms, 3)
+    def atoms(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B n k"]:
+        """The rows as positions of atoms in k dimensions."""
+        return x.reshape(len(x), self.n_atoms, self.dim)
+
+    def atom_energies(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B n"]:
+        """How strongly each atom is bound: its share of U, the container left out; in all, they are U.
+
+        What moves of loosely bound atoms ask. Ready-made clusters have it; write it for one of your own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define atom_energies(x): [B D] -> [B n]")
 
     def is_bound(self, x: Float[Tensor, "B D"]) -> Bool[Tensor, "B"]:
         """Whether every cluster hangs together: moving its parts one sigma nearer changes the energy.
@@ -133,8 +146,10 @@ class ClusterPotential(Potential):
 
     @property
     def packing_radius(self) -> float:
-        """Radius of a close-packed ball of n atoms at the pair minimum 2^(1/6) sigma, plus one such distance."""
-        return 2 ** (1 / 6) * (1 + (3 * self.n_atoms / (4 * math.pi * math.sqrt(2))) ** (1 / 3))
+        """Radius of a close-packed ball (or disc) of n atoms at the pair minimum, plus one such distance."""
+        if self.dim == 2:
+            return self.pair_distance * (1 + (math.sqrt(3) * self.n_atoms / (2 * math.pi)) ** 0.5)
+        return self.pair_distance * (1 + (3 * self.n_atoms / (4 * math.pi * math.sqrt(2))) ** (1 / 3))
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
         """``n`` random clusters: atom after atom drawn uniformly from the ball of :attr:`packing_radius`.
@@ -143,7 +158,7 @@ class ClusterPotential(Potential):
         them), because two coincident atoms start at an energy beyond any useful step.
         """
         cluster = random.keys(seed, n, self.device)
-        placed = torch.zeros(n, 0, 3, dtype=self.dtype, device=self.device)
+        placed = torch.zeros(n, 0, self.dim, dtype=self.dtype, device=self.device)
         for atom in range(self.n_atoms):
             draws = self._ball(random.fold(cluster, atom))
             if atom == 0:
@@ -154,10 +169,11 @@ class ClusterPotential(Potential):
             placed = torch.cat([placed, chosen[:, None]], 1)
         return placed.flatten(1)
 
-    def _ball(self, key) -> Float[Tensor, "B 16 3"]:
+    def _ball(self, key) -> Float[Tensor, "B 16 k"]:
         """Sixteen points for each key, uniform in the ball."""
-        direction = random.normal(random.fold(key, 0), 3 * _TRIES, self.dtype).reshape(-1, _TRIES, 3)
-        radius = self.packing_radius * random.uniform(random.fold(key, 1), _TRIES, self.dtype) ** (1 / 3)
+        direction = random.normal(random.fold(key, 0), self.dim * _TRIES, self.dtype)
+        direction = direction.reshape(-1, _TRIES, self.dim)
+        radius = self.packing_radius * random.uniform(random.fold(key, 1), _TRIES, self.dtype) ** (1 / self.dim)
         return radius[:, :, None] * torch.nn.functional.normalize(direction, dim=2)
 
 
@@ -206,25 +222,25 @@ class Container:
 
     radius: float
 
-    def energy(self, p: Float[Tensor, "B n 3"]) -> Float[Tensor, "B"]:
+    def energy(self, p: Float[Tensor, "B n k"]) -> Float[Tensor, "B"]:
         return (self._excess(_centred(p)) ** 3).sum((1, 2))
 
-    def grad(self, p: Float[Tensor, "B n 3"]) -> Float[Tensor, "B n 3"]:
+    def grad(self, p: Float[Tensor, "B n k"]) -> Float[Tensor, "B n k"]:
         c = _centred(p)
         return _centred(6 / self.radius**2 * self._excess(c) ** 2 * c)
 
-    def hvp(self, p: Float[Tensor, "B n 3"], v: Float[Tensor, "B n 3"]) -> Float[Tensor, "B n 3"]:
+    def hvp(self, p: Float[Tensor, "B n k"], v: Float[Tensor, "B n k"]) -> Float[Tensor, "B n k"]:
         """P diag(f'') P v, atom by atom without forming f''."""
         c, v = _centred(p), _centred(v)
         excess, square = self._excess(c), self.radius**2
         along = (c * v).sum(2, keepdim=True)
         return _centred(6 / square * excess**2 * v + 24 / square**2 * excess * along * c)
 
-    def _excess(self, c: Float[Tensor, "B n 3"]) -> Float[Tensor, "B n 1"]:
+    def _excess(self, c: Float[Tensor, "B n k"]) -> Float[Tensor, "B n 1"]:
         return (c.square().sum(2, keepdim=True) / self.radius**2 - 1).clamp_min(0)
 
 
-def _centred(p: Float[Tensor, "B n 3"]) -> Float[Tensor, "B n 3"]:
+def _centred(p: Float[Tensor, "B n k"]) -> Float[Tensor, "B n k"]:
     return p - p.mean(1, keepdim=True)
 
 

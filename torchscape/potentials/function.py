@@ -17,7 +17,7 @@ from torchscape.potentials.base import Potential
 from torchscape.potentials.batching import RowsOfStates, WrittenOut, decomposed, differentiable_twice
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.checks import available_device, available_dtype
-from torchscape.potentials.periodic import expect_translations, sample_periods, with_periods
+from torchscape.potentials.periodic import expect_translations, invariant_under, sample_periods, with_periods
 from torchscape.potentials.probe import generic_points, refuse_false_symmetry, refuse_wrong_derivatives
 from torchscape.symmetry.base import Symmetry
 from torchscape.symmetry.translations import Translations
@@ -43,6 +43,10 @@ class FunctionPotential(Potential):
             same modulo periods, and starts are drawn from one period.
         symmetry: which points are the same; None for no symmetry. With periods, :class:`Translations`, which
             also takes directions along which U is constant.
+        invariances: motions of all particles together that leave U unchanged, in place of ``symmetry``: one or
+            several of "translation", "rotation" (with reflection; about the origin where there is no translation)
+            and "permutation" (of all of them). All angles turned together are a translation.
+        dim: with invariances, coordinates of a particle: a row is (x_1, y_1, ..., x_2, ...).
         length_scale: a distance over which U changes appreciably; by default a tenth of the shortest finite
             side of the box or period, and 1 without one.
         name: goes into the fingerprint; by default the function's qualified name. The code of ``fn`` and
@@ -75,6 +79,8 @@ class FunctionPotential(Potential):
         batched: bool | None = None,
         periods: float | int | Sequence[float | int | None] | Tensor | None = None,
         symmetry: Symmetry | None = None,
+        invariances: str | Sequence[str] | None = None,
+        dim: int = 1,
         length_scale: float | int | None = None,
         name: str | None = None,
         chunk_size: int = 4096,
@@ -82,12 +88,16 @@ class FunctionPotential(Potential):
         device: torch.device | str = "cpu",
         check: bool = True,
     ):
-        COUNT.check("FunctionPotential", PotentialError, ndim=ndim, chunk_size=chunk_size)
+        COUNT.check("FunctionPotential", PotentialError, ndim=ndim, chunk_size=chunk_size, dim=dim)
         POSITIVE.or_none.check("FunctionPotential", PotentialError, length_scale=length_scale)
         self.fn, self.ndim = fn, int(ndim)
         self.dtype, self.device = available_dtype(dtype), available_device(device)
         self.name = name if name is not None else _qualified_name(fn)
         self.chunk_size = self.max_rows = int(chunk_size)
+        if invariances is not None:
+            if symmetry is not None:
+                raise PotentialError("symmetry= and invariances= say the same: give one of them")
+            symmetry = invariant_under(invariances, self.ndim, int(dim))
         if symmetry is not None:
             self.symmetry = symmetry
         if periods is not None:

@@ -1,18 +1,21 @@
-"""``LennardJones``: clusters of like atoms with closed-form derivatives."""
+"""``LennardJones`` and ``BinaryLennardJones``: clusters of one or two kinds of atoms."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
 from torchscape.errors import PotentialError
-from torchscape.memory import ONE_LARGE, rows_that_fit
-from torchscape.potentials.clusters import ClusterPotential
+from torchscape.potentials.base import Potential
+from torchscape.potentials.pair_potential import PairPotential
 from torchscape.types import Float, Tensor
+from torchscape.validation import COUNT_OR_ZERO, POSITIVE
 
-__all__ = ["LennardJones"]
+__all__ = ["BinaryLennardJones", "LennardJones"]
 
 
-class LennardJones(ClusterPotential):
+class LennardJones(PairPotential):
     """U = 4 sum_{i<j} (r_ij^-12 - r_ij^-6) for n atoms, energies in epsilon, lengths in sigma.
 
     Gradient, Hessian and its products are written out over all pairs, batched over clusters.
@@ -21,6 +24,7 @@ class LennardJones(ClusterPotential):
         n_atoms: number of atoms n, so that D = 3 n.
         container: radius of the container; "auto" for one pair distance beyond :attr:`packing_radius`, None for
             none. It leaves the energies of bound clusters exactly as they are.
+        dim: dimensions of space, 3 or 2; in two, D = 2 n.
         dtype, device: of the points.
 
     Reference: J. E. Jones, Proc. R. Soc. A 106, 463 (1924), doi 10.1098/rspa.1924.0082; global minima: D. J. Wales
@@ -33,85 +37,98 @@ class LennardJones(ClusterPotential):
         -1.0
     """
 
-    walls_included = True
+    def prepared(self, square: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
+        """1/r^2, 0 on the diagonal."""
+        return 1 / square
 
-    def __init__(self, n_atoms: int, *, container: float | int | str | None = "auto", **place):
-        if isinstance(container, str):
-            if container != "auto":
-                raise PotentialError(f"container={container!r}: give a radius, 'auto' or None")
-            super().__init__(n_atoms, **place)
-            self.container = self.packing_radius + 2 ** (1 / 6)
-        else:
-            super().__init__(n_atoms, container=container, **place)
-
-    def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-        p = self.atoms(x)
-        s = self._pairs(p)[1] ** 3
-        return 2 * (s * s - s).sum((1, 2))
-
-    def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
-        """dU/dx_i = sum_j w_ij (x_i - x_j), w = -24 (2 r^-14 - r^-8)."""
-        p = self.atoms(x.detach())
-        apart, inverse = self._pairs(p)
+    def pair_energy(self, inverse: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
         s = inverse**3
-        energy = 2 * (s * s - s).sum((1, 2))
-        grad = (_weight(inverse)[..., None] * apart).sum(2)
-        if self.wall is not None:
-            energy, grad = energy + self.wall.energy(p), grad + self.wall.grad(p)
-        return energy, grad.flatten(1)
+        return 4 * (s * s - s)
 
-    def _hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """(H v)_i = sum_j [w_ij + w'_ij d d^T] (v_i - v_j), d = x_i - x_j."""
-        p, v = self.atoms(x.detach()), self.atoms(v.detach())
-        apart, inverse = self._pairs(p)
-        turn = v[:, :, None] - v[:, None]
-        along = (apart * turn).sum(3)
-        product = _weight(inverse)[..., None] * turn + (_slope(inverse) * along)[..., None] * apart
-        total = product.sum(2)
-        if self.wall is not None:
-            total = total + self.wall.hvp(p, v)
-        return total.flatten(1)
+    def weight(self, inverse: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
+        """w = -24 (2 r^-14 - r^-8)."""
+        s = inverse**3
+        return -24 * (2 * s * s - s) * inverse
 
-    def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
-        """Blocks H_ij = -(w_ij + w'_ij d d^T) off the diagonal, H_ii = -sum_j H_ij on it."""
-        rows = rows_that_fit(9 * self.n_atoms**2, x.device, on_host=ONE_LARGE)
-        parts = [self._hessian(part) for part in x.detach().split(rows)]
-        return torch.cat(parts)
-
-    def _hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
-        p, n = self.atoms(x), self.n_atoms
-        apart, inverse = self._pairs(p)
-        eye = torch.eye(3, dtype=x.dtype, device=x.device)
-        outer = (_slope(inverse)[..., None] * apart)[..., None] * apart[..., None, :]
-        blocks = _weight(inverse)[..., None, None] * eye + outer
-        h = -blocks
-        here = torch.arange(n, device=x.device)
-        h[:, here, here] = blocks.sum(2)
-        h = h.transpose(2, 3).reshape(len(x), self.ndim, self.ndim)
-        if self.wall is not None:
-            h = h + self._wall_hessian(p)
-        return 0.5 * (h + h.mT)
-
-    def _wall_hessian(self, p: Float[Tensor, "B n 3"]) -> Float[Tensor, "B D D"]:
-        assert self.wall is not None
-        d = self.ndim
-        unit = torch.eye(d, dtype=p.dtype, device=p.device).repeat(len(p), 1).reshape(-1, self.n_atoms, 3)
-        return self.wall.hvp(p.repeat_interleave(d, 0), unit).reshape(len(p), d, d)
-
-    def _pairs(self, p: Float[Tensor, "B n 3"]) -> tuple[Float[Tensor, "B n n 3"], Float[Tensor, "B n n"]]:
-        """x_i - x_j and 1/r_ij^2 for all pairs, 0 on the diagonal."""
-        apart = p[:, :, None] - p[:, None]
-        never = torch.diag(p.new_full((self.n_atoms,), torch.inf))  # 1/inf: no interaction with oneself
-        return apart, 1 / (apart.square().sum(3) + never)
+    def slope(self, inverse: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
+        """w'/r = 96 (7 r^-16 - 2 r^-10)."""
+        s = inverse**3
+        return 96 * (7 * s * s - 2 * s) * inverse**2
 
 
-def _weight(inverse: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
-    """w = 2 dU/d(r^2) = -24 (2 r^-14 - r^-8), from 1/r^2."""
-    s = inverse**3
-    return -24 * (2 * s * s - s) * inverse
+class BinaryLennardJones(PairPotential):
+    """U = 4 sum_{i<j} epsilon_ij [(sigma_ij/r_ij)^12 - (sigma_ij/r_ij)^6] for two kinds of atoms, A first and
+    then B.
 
+    The defaults are those of Doye and Meyer's clusters: all epsilon are 1, sigma_AA is 1, and sigma_AB the mean of
+    the two. The mixture of Kob and Andersen is ``epsilon=(1, 1.5, 0.5), sigma=(1, 0.8, 0.88)``, here without a
+    cutoff.
 
-def _slope(inverse: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
-    """w' = 2 dw/d(r^2) = 96 (7 r^-16 - 2 r^-10), from 1/r^2."""
-    s = inverse**3
-    return 96 * (7 * s * s - 2 * s) * inverse**2
+    Args:
+        n_a, n_b: numbers of atoms of either kind; D = 3 (n_a + n_b).
+        sigma: diameters (AA, AB, BB); or sigma_BB alone.
+        epsilon: depths (AA, AB, BB).
+        container, dim, dtype, device: as of :class:`LennardJones`.
+
+    References: J. P. K. Doye and L. Meyer, Phys. Rev. Lett. 95, 063401 (2005), doi 10.1103/PhysRevLett.95.063401;
+    W. Kob and H. C. Andersen, Phys. Rev. E 51, 4626 (1995), doi 10.1103/PhysRevE.51.4626.
+
+    Example:
+        >>> import torch
+        >>> u = BinaryLennardJones(1, 1, sigma=1.3)
+        >>> pair = torch.tensor([[0.0, 0, 0, 1.15 * 2 ** (1 / 6), 0, 0]], dtype=torch.float64)
+        >>> round(u.energy(pair).item(), 9)
+        -1.0
+    """
+
+    def __init__(
+        self,
+        n_a: int,
+        n_b: int,
+        *,
+        sigma: float | int | Sequence[float | int] = 1.3,
+        epsilon: Sequence[float | int] = (1.0, 1.0, 1.0),
+        container: float | int | str | None = "auto",
+        **place,
+    ):
+        COUNT_OR_ZERO.check("BinaryLennardJones", PotentialError, n_a=n_a, n_b=n_b)
+        POSITIVE.or_several.check("BinaryLennardJones", PotentialError, sigma=sigma, epsilon=epsilon)
+        sigma = (1.0, 0.5 * (1.0 + sigma), sigma) if isinstance(sigma, int | float) else tuple(sigma)
+        if len(sigma) != 3 or len(epsilon) != 3:
+            raise PotentialError("sigma and epsilon have a number for AA, AB and BB each: give three")
+        self.sigma, self.epsilon = tuple(map(float, sigma)), tuple(map(float, epsilon))
+        self.pair_distance = max(self.sigma) * 2 ** (1 / 6)
+        super().__init__(n_a + n_b, species=["A"] * n_a + ["B"] * n_b, container=container, **place)
+        kind = torch.arange(n_a + n_b, device=self.device) >= n_a
+        self._which = kind[:, None].long() + kind.long()  # 0 of AA, 1 of AB, 2 of BB
+        self._tabulate()
+
+    def _tabulate(self) -> None:
+        self._square = torch.tensor(self.sigma, dtype=self.dtype, device=self.device)[self._which] ** 2
+        self._depth = torch.tensor(self.epsilon, dtype=self.dtype, device=self.device)[self._which]
+
+    def _doubled(self) -> Potential:
+        """With diameters and depths in all digits."""
+        twin = super()._doubled()
+        assert isinstance(twin, BinaryLennardJones)
+        twin._tabulate()
+        return twin
+
+    def settings(self):
+        return {**super().settings(), "sigma": self.sigma, "epsilon": self.epsilon}
+
+    def prepared(self, square: Float[Tensor, "B n n"]) -> tuple[Tensor, Tensor]:
+        """1/r^2 and (sigma/r)^6, 0 on the diagonal."""
+        return 1 / square, (self._square / square) ** 3
+
+    def pair_energy(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "B n n"]:
+        s = prepared[1]
+        return 4 * self._depth * (s * s - s)
+
+    def weight(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "B n n"]:
+        inverse, s = prepared
+        return -24 * self._depth * (2 * s * s - s) * inverse
+
+    def slope(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "B n n"]:
+        inverse, s = prepared
+        return 96 * self._depth * (7 * s * s - 2 * s) * inverse**2

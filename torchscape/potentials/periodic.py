@@ -1,4 +1,4 @@
-"""Potentials with periodic coordinates, or directions along which they are constant: declared, tried, sampled."""
+"""Potentials with periodic coordinates, or unchanged by motions of all particles: declared, tried, sampled."""
 
 from __future__ import annotations
 
@@ -10,12 +10,48 @@ from torchscape import random
 from torchscape.errors import PotentialError
 from torchscape.potentials.base import Potential
 from torchscape.symmetry.base import Symmetry
+from torchscape.symmetry.blocks import BlockPermutation
+from torchscape.symmetry.cluster import ClusterSymmetry
 from torchscape.symmetry.translations import Translations
 from torchscape.types import Float, Tensor
 
-__all__ = ["expect_translations", "sample_periods", "with_periods"]
+__all__ = ["expect_translations", "invariant_under", "sample_periods", "with_periods"]
 
+_MOTIONS = ("translation", "rotation", "permutation")
 _PURPOSE = 0x7E51  # keeps the draws of periodic coordinates apart from those of others
+
+
+def invariant_under(motions: str | Sequence[str], ndim: int, dim: int) -> Symmetry:
+    """The symmetry of a function of particles in ``dim`` dimensions that these motions leave unchanged.
+
+    Raises:
+        PotentialError: for other words, numbers that do not fit, or motions that no symmetry here has together.
+
+    Example:
+        >>> invariant_under(("translation", "rotation"), 12, 3).describe()
+        'rotation, reflection and translation in 3 dimensions, permutation of 1 + 1 + 1 + 1 like atoms'
+    """
+    chosen = {motions} if isinstance(motions, str) else set(motions)
+    if not chosen or chosen - set(_MOTIONS):
+        raise PotentialError(f"invariances={motions!r}; give one or several of {', '.join(map(repr, _MOTIONS))}")
+    if ndim % dim:
+        raise PotentialError(f"{ndim} coordinates are no particles in dim={dim} dimensions: give another dim")
+    n = ndim // dim
+    if "rotation" in chosen:
+        if dim not in (2, 3):
+            raise PotentialError(
+                f"invariances='rotation' is about particles in a plane or in space, not in dim={dim}: give dim=2 "
+                "or dim=3 (all angles turned together are a translation)"
+            )
+        species = None if "permutation" in chosen else range(n)
+        return ClusterSymmetry(n, dim, species=species, translation="translation" in chosen)
+    if chosen == {"permutation"}:
+        return BlockPermutation(n, dim)
+    if "permutation" in chosen:
+        raise PotentialError(
+            "translation and permutation without rotation: leave one of them out, or give a Symmetry of your own"
+        )
+    return Translations(ndim, directions=torch.eye(dim, dtype=torch.float64).repeat(1, n))
 
 
 def with_periods(
@@ -32,7 +68,7 @@ def with_periods(
         return symmetry.with_periods(periods)
     raise PotentialError(
         f"periods= beside a symmetry of kind {type(symmetry).__name__}: give symmetry=Translations(ndim, "
-        "periods=..., directions=...), or teach your symmetry the periods"
+        "periods=..., directions=...) or invariances='translation', or teach your symmetry the periods"
     )
 
 

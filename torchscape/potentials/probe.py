@@ -159,7 +159,7 @@ def refuse_false_symmetry(potential: Potential, x: Float[Tensor, "B D"]) -> None
             f"{name}: U changes under {' and '.join(broken) or 'its symmetries together'}, although its symmetry "
             f"({symmetry.describe()}) claims that it does not; say what holds: translation=False where atoms are "
             f"bound to the origin, species=... where they are not alike, self.symmetry = BlockPermutation(n, 3) "
-            f"where only their exchange does, Symmetry() where nothing does"
+            f"where only their exchange does, Symmetry() where nothing does; with invariances=, fewer of them"
         )
     raise PotentialError(
         f"{name}: U changes under its claimed symmetry ({symmetry.describe()}); claim what holds, or pass "

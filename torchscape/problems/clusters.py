@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
-from torchscape.potentials.clusters import Trimer
-from torchscape.potentials.lennard_jones import LennardJones
+from torchscape.potentials.clusters import ClusterPotential, Trimer
+from torchscape.potentials.gupta import METALS
+from torchscape.potentials.gupta import Gupta as GuptaCluster
+from torchscape.potentials.lennard_jones import BinaryLennardJones, LennardJones
+from torchscape.potentials.pair_clusters import Dzugutov, Morse
+from torchscape.potentials.thomson import Thomson
 from torchscape.problems.problem import Known, Problem
-from torchscape.problems.published_figures import LOWEST_LJ
+from torchscape.problems.published_clusters import LOWEST_LJ, LOWEST_MORSE, LOWEST_THOMSON
 
-__all__ = ["lennard_jones", "lj6", "lj7", "lj13", "lj38", "trimer"]
+__all__ = [
+    "binary_lennard_jones",
+    "dzugutov",
+    "gupta",
+    "kob_andersen",
+    "lennard_jones",
+    "lj6",
+    "lj7",
+    "lj13",
+    "lj38",
+    "morse",
+    "thomson",
+    "trimer",
+]
 
 _CCD = "D. J. Wales and J. P. K. Doye, J. Phys. Chem. A 101, 5111 (1997), doi 10.1021/jp970984n"
 _DOUBLE_FUNNEL = (
@@ -21,11 +39,97 @@ _LJ7_SADDLES = (
 )  # fmt: skip
 
 
-def lennard_jones(n: int = 7, container: float | int | str | None = "auto", **place) -> Problem:
-    """Lennard-Jones cluster of n atoms."""
-    lowest = (LOWEST_LJ[n],) if n in LOWEST_LJ else ()
-    known = Known(minima=lowest, note="the global minimum only")
-    return _cluster(n, known, _CCD, {"container": container, **place})
+def lennard_jones(n: int = 7, container: float | int | str | None = "auto", dim: int = 3, **place) -> Problem:
+    """Lennard-Jones cluster of n atoms, in space or in a plane."""
+    lowest = (LOWEST_LJ[n],) if n in LOWEST_LJ and dim == 3 else ()
+    known = Known(minima=lowest, note="the global minimum only" if lowest else "")
+    return _cluster(n, known, _CCD, {"container": container, "dim": dim, **place})
+
+
+def morse(n: int = 13, rho: float | int = 6.0, **place) -> Problem:
+    """Morse cluster of n atoms with range parameter rho: 3, 6, 10 or 14 in the literature."""
+    return _of(
+        Morse(n, rho, **place),
+        f"{n} atoms with pair energies e (e - 2), e = exp({rho:g} (1 - r))",
+        "J. P. K. Doye and D. J. Wales, J. Chem. Soc., Faraday Trans. 93, 4233 (1997), doi 10.1039/a706221d",
+        lowest=LOWEST_MORSE.get((float(rho), n)),
+    )
+
+
+def dzugutov(n: int = 13, **place) -> Problem:
+    """Cluster of n atoms whose potential has a barrier beyond its well, against close packing."""
+    return _of(
+        Dzugutov(n, **place),
+        f"{n} atoms with Dzugutov's pair potential",
+        "J. P. K. Doye, D. J. Wales and S. I. Simdyankin, Faraday Discuss. 118, 159 (2001), doi 10.1039/b008833l",
+        temperature=0.3,
+    )
+
+
+def gupta(n: int = 13, metal: str = "Au", **place) -> Problem:
+    """Cluster of n atoms of a metal (Au, Cu, Pd or Pt) with Gupta's many-body potential, in eV."""
+    return _of(
+        GuptaCluster(n, metal, **place),
+        f"{n} atoms of {metal}: A, xi, p, q = {', '.join(f'{value:g}' for value in METALS[metal][:4])}",
+        "F. Cleri and V. Rosato, Phys. Rev. B 48, 22 (1993), doi 10.1103/PhysRevB.48.22",
+        temperature=0.3,
+    )
+
+
+def binary_lennard_jones(n: int = 13, n_b: int = 12, sigma_bb: float | int = 1.3, **place) -> Problem:
+    """Binary Lennard-Jones cluster: n_b of n atoms are larger, and all wells as deep."""
+    return _of(
+        BinaryLennardJones(n - n_b, n_b, sigma=sigma_bb, **place),
+        f"{n - n_b} atoms of diameter 1 and {n_b} of diameter {sigma_bb:g}",
+        "J. P. K. Doye and L. Meyer, Phys. Rev. Lett. 95, 063401 (2005), doi 10.1103/PhysRevLett.95.063401",
+    )
+
+
+def kob_andersen(n: int = 13, n_b: int = 3, **place) -> Problem:
+    """Cluster of Kob and Andersen's mixture, without a cutoff: n_b of n atoms are of the minority."""
+    return _of(
+        BinaryLennardJones(n - n_b, n_b, sigma=(1.0, 0.8, 0.88), epsilon=(1.0, 1.5, 0.5), **place),
+        f"{n - n_b} and {n_b} atoms: sigma 1, 0.8, 0.88, epsilon 1, 1.5, 0.5",
+        "W. Kob and H. C. Andersen, Phys. Rev. E 51, 4626 (1995), doi 10.1103/PhysRevE.51.4626",
+    )
+
+
+def thomson(n: int = 12, **place) -> Problem:
+    """Equal charges on a sphere: the Thomson problem."""
+    return _of(
+        Thomson(n, **place),
+        f"{n} unit charges on the unit sphere",
+        "D. J. Wales and S. Ulker, Phys. Rev. B 74, 212101 (2006), doi 10.1103/PhysRevB.74.212101",
+        lowest=LOWEST_THOMSON.get(n),
+    )
+
+
+def _of(
+    potential: ClusterPotential,
+    description: str,
+    source: str,
+    *,
+    lowest: float | None = None,
+    temperature: float = 0.8,
+) -> Problem:
+    known = Known() if lowest is None else Known(minima=(lowest,), note="the global minimum only")
+    n = potential.n_atoms
+    suggested: dict[str, Any] = {
+        "strategy": ("basin-hopping", "connect", "climb"),
+        "searches": 100,
+        "walkers": 32,
+        "hops": 10 if n <= 7 else 200,
+        "temperature": temperature,
+        "step": 0.9,
+    }
+    return Problem(
+        name=type(potential).__name__.lower(),
+        potential=potential,
+        description=description,
+        source=source,
+        known=known,
+        suggested=suggested,
+    )
 
 
 def lj6(**place) -> Problem:
@@ -59,22 +163,8 @@ def lj38(**place) -> Problem:
 
 def _cluster(n: int, known: Known, source: str, place) -> Problem:
     # Of all sizes: half of the transition states join images of one minimum, between which no band is drawn.
-    suggested: dict[str, Any] = {
-        "strategy": ("basin-hopping", "connect", "climb"),
-        "searches": 100,
-        "walkers": 32,
-        "hops": 10 if n <= 7 else 200,
-        "temperature": 0.8,
-        "step": 0.9,
-    }
-    return Problem(
-        name=f"lj{n}",
-        potential=LennardJones(n, **place),
-        description=f"{n} atoms with pair energies 4 (r^-12 - r^-6)",
-        source=source,
-        known=known,
-        suggested=suggested,
-    )
+    problem = _of(LennardJones(n, **place), f"{n} atoms with pair energies 4 (r^-12 - r^-6)", source)
+    return dataclasses.replace(problem, name=f"lj{n}", known=known)
 
 
 def trimer(strength: float | int = 2.0, **place) -> Problem:

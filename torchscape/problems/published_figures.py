@@ -5,30 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-__all__ = ["LOWEST_LJ", "PUBLISHED", "Published"]
+from torchscape.problems.publication import Published
+from torchscape.problems.published_clusters import PUBLISHED_CLUSTERS
 
-
-@dataclasses.dataclass(frozen=True)
-class Published:
-    """One published figure.
-
-    Attributes:
-        what: what was counted or measured ("minima", "mean degree").
-        value: the number; (low, high) for a range; words where no number is given.
-        source: paper and place, with DOI.
-        setting: what it was found for.
-        remark: what to know before comparing.
-
-    Example:
-        >>> [one.value for one in PUBLISHED["regression"] if one.what == "minima"]
-        [89]
-    """
-
-    what: str
-    value: float | int | tuple[float, float] | str
-    source: str
-    setting: str = ""
-    remark: str = ""
+__all__ = ["PUBLISHED", "Published"]
 
 
 _P = "A. J. Ballard et al., Phys. Chem. Chem. Phys. 19, 12585 (2017), doi 10.1039/c7cp01108c, "
@@ -116,19 +96,6 @@ _DIGITS = (
     ),
 )
 
-_CCD = "D. J. Wales and J. P. K. Doye, J. Phys. Chem. A 101, 5111 (1997), doi 10.1021/jp970984n"
-LOWEST_LJ = {  # number of atoms: energy of the global minimum, epsilon
-    2: -1.0, 3: -3.0, 4: -6.0, 5: -9.103852, 6: -12.712062, 7: -16.505384, 8: -19.821489, 9: -24.113360,
-    10: -28.422532, 11: -32.765970, 12: -37.967600, 13: -44.326801, 38: -173.928427,
-}  # fmt: skip
-
-
-def _global_minimum(n: int) -> Published:
-    return Published(
-        "energy of the global minimum", LOWEST_LJ[n], _CCD, f"{n} atoms, pair energies 4 (r^-12 - r^-6)"
-    )
-
-
 PUBLISHED: dict[str, tuple[Published, ...]] = {
     "mueller-brown": tuple(
         Published(
@@ -148,18 +115,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
             "one in two and three dimensions",
         ),
     ),
-    "lj": tuple(_global_minimum(n) for n in LOWEST_LJ),
-    "lj6": (_global_minimum(6),),
-    "lj7": (_global_minimum(7),),
-    "lj13": (_global_minimum(13),),
-    "lj38": (
-        _global_minimum(38),
-        Published(
-            "energy of the bottom of the icosahedral funnel",
-            -173.252378,
-            "J. P. K. Doye, M. A. Miller and D. J. Wales, J. Chem. Phys. 110, 6896 (1999), doi 10.1063/1.478595",
-        ),
-    ),
+    **PUBLISHED_CLUSTERS,
     "regression": _REGRESSION,
     "trimer": _several(
         {"energy of the triangle": -2.185, "energy of the chain": -2.219}, _P + "III", "strength 2"

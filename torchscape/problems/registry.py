@@ -36,6 +36,12 @@ _BUILDERS: dict[str, Callable[..., Problem]] = {
     "lj7": clusters.lj7,
     "lj13": clusters.lj13,
     "lj38": clusters.lj38,
+    "morse": clusters.morse,
+    "dzugutov": clusters.dzugutov,
+    "gupta": clusters.gupta,
+    "blj": clusters.binary_lennard_jones,
+    "kob-andersen": clusters.kob_andersen,
+    "thomson": clusters.thomson,
     "trimer": clusters.trimer,
     "digits": digits,
     "mnist": mnist,
@@ -52,10 +58,13 @@ _SIZE = Range(low=1, high=10**7, whole=True)  # beyond any machine, and before i
 _RANGES: dict[str, Range] = {
     "seed": SEED,
     "n_test": dataclasses.replace(_SIZE, low=0),
+    "n_b": dataclasses.replace(_SIZE, low=0),
     "noise": NOT_NEGATIVE,
     "l2": NOT_NEGATIVE,
     "tether": NOT_NEGATIVE,
-    **dict.fromkeys(("barrier", "width", "condition", "container", "size", "nu", "sharpness"), POSITIVE),
+    **dict.fromkeys(
+        ("barrier", "width", "condition", "container", "size", "nu", "sharpness", "rho", "sigma_bb"), POSITIVE
+    ),
 }
 
 
