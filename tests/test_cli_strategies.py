@@ -53,8 +53,9 @@ def test_every_strategy_and_move_has_a_name_and_is_in_the_help(capsys):
     kinds = [one for one in exported if isinstance(one, type)]
     of_strategies = {one for one in kinds if issubclass(one, explore.Strategy)} - {explore.Strategy}
     assert set(strategies().values()) == of_strategies
-    assert len(of_strategies) == 6
-    assert set(moves()) == {"gaussian", "per-layer", "restart", "uniform"}
+    assert len(of_strategies) == 10
+    of_clusters = {"angular", "compress", "exchange", "group-rotation", "seeding", "symmetrise"}
+    assert set(moves()) == {"gaussian", "per-layer", "restart", "uniform"} | of_clusters
     for name in (*strategies(), *moves()):
         assert name in words, name
 

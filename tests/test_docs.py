@@ -110,3 +110,15 @@ def test_every_extension_of_the_page_is_short_and_passes_its_check():
         assert re.search(r"^(check_\w+\(|assert )", block, re.MULTILINE)
         exec(block, names)
     assert {"Chain", "OneCoordinate", "RandomStarts", "Threads", "downhill_degree", "downhill"} <= names.keys()
+
+
+def test_every_block_of_the_page_on_searches_holds():
+    text = (ROOT / "docs" / "searches.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == len(re.findall(r"^## ", text, re.MULTILINE))
+    names: dict[str, object] = {}
+    for block in blocks:
+        assert len(block.splitlines()) <= 30
+        assert re.search(r"^(check_\w+\(|assert )", block, re.MULTILINE)
+        exec(block, names)
+    names["landscape"].close()

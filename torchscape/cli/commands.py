@@ -35,12 +35,16 @@ def explore(arguments: argparse.Namespace) -> int:
             raise TorchscapeError(f"--device {device} says who runs the searches: leave --executor {executor} out")
         device, executor = f"{device.removesuffix(':all')}:0", device
     chosen = choose(arguments.spec, device=device, dtype=arguments.dtype)
+    from torchscape.cli.numbered import forget, with_ids
     from torchscape.cli.strategies import chosen_strategies
     from torchscape.explore import Budget, integrate_paths
     from torchscape.explore import explore as run
 
     budget = Budget(
-        seconds=arguments.max_time, quenches=arguments.max_quenches, evaluations=arguments.max_evaluations
+        seconds=arguments.max_time,
+        quenches=arguments.max_quenches,
+        evaluations=arguments.max_evaluations,
+        energy=arguments.target_energy,
     )
     strategies = chosen_strategies(arguments, chosen.suggested)  # before a file is made
     with _near(arguments) as path, Landscape.open(path, chosen.potential) as landscape:
@@ -49,11 +53,13 @@ def explore(arguments: argparse.Namespace) -> int:
                 landscape,
                 chosen.potential,
                 executor=executor,
-                strategies=strategies,
+                strategies=with_ids(landscape, strategies),
                 seed=arguments.seed,
                 budget=budget,
                 progress=not arguments.quiet,
             )
+            if not report.status.startswith(("interrupted", "budget")):
+                forget(landscape, strategies)
             interrupted = report.status == "interrupted"
             if arguments.paths and report.status not in ("interrupted", "budget: seconds"):
                 integrate_paths(landscape, chosen.potential, progress=not arguments.quiet)

@@ -85,6 +85,12 @@ def _budget(budget: argparse._ArgumentGroup) -> None:
     budget.add_argument("--max-time", type=_positive(float), metavar="SECONDS", help="wall time of this command")
     budget.add_argument("--max-quenches", type=_positive(int), metavar="N", help="local minimisations")
     budget.add_argument("--max-evaluations", type=_positive(int), metavar="N", help="energy-and-gradient calls")
+    budget.add_argument(
+        "--target-energy",
+        type=_finite,
+        metavar="E",
+        help="a minimum as low as this is known, as --target-energy=-44.326801",
+    )
 
 
 def _strategies(how: argparse._ArgumentGroup) -> None:
@@ -95,14 +101,17 @@ def _strategies(how: argparse._ArgumentGroup) -> None:
         help="which, in this order: basin-hopping (find minima), tempered-basin-hopping (the same on ladders of "
         "temperatures), connect (transition states between them), lower-barriers (lower ones between minima that "
         "are connected), climb (transition states around each of them), stationary (stationary points of every "
-        "index), or FILE.py:NAME, your own (default: basin-hopping,connect)",
+        "index), or FILE.py:NAME, your own (default: basin-hopping,connect). Of chosen minima, 0 the lowest: "
+        "connect-pair:I,J (join two of them), shortcut:A,B (better paths from B to A, 0+3,7 for sets), untrap:A "
+        "(ways out of what seem to be traps, towards A), climb-from:I,J,K (transition states around these)",
     )
     how.add_argument(
         "--move",
         type=_list,
         metavar="LIST",
-        help="basin-hopping: gaussian, uniform, per-layer, restart, or FILE.py:NAME, your own; several with their "
-        "weights, as gaussian:0.9,restart:0.1 (default: gaussian)",
+        help="basin-hopping: gaussian, uniform, per-layer, restart; of clusters angular, exchange, seeding, "
+        "compress, symmetrise, group-rotation; or FILE.py:NAME, your own; several with their weights, as "
+        "gaussian:0.9,restart:0.1 (default: gaussian)",
     )
     how.add_argument(
         "--set",
@@ -312,6 +321,16 @@ def _positive(kind: type, zero: bool = False, most: int = 2**63 - 1) -> Callable
         return value
 
     return parse
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not abs(value) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
+    return value
 
 
 def _version() -> str:

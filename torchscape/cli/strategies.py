@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
+from torchscape.cli.numbered import numbered, whole_words
 from torchscape.cli.spec import named_in_file
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.explore import Mixture, Move, Strategy
@@ -32,7 +33,7 @@ def strategies() -> dict[str, type[Strategy]]:
 def moves() -> dict[str, type[Move]]:
     """Every move of :mod:`torchscape.explore` by its name: ``per-layer`` for ``PerLayer``. A mixture has none: it
     is several names."""
-    kinds = [kind for kind in _exported() if kind.__module__ == Move.__module__ and kind not in (Move, Mixture)]
+    kinds: list[Any] = [kind for kind in _exported() if "__call__" in vars(kind) and kind not in (Move, Mixture)]
     return {re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower(): kind for kind in kinds}
 
 
@@ -54,11 +55,14 @@ def chosen_strategies(arguments: argparse.Namespace, suggested: Mapping[str, Any
         given["move"] = _move(arguments.move, settings)
     known = strategies()
     found: list[Strategy] = []
-    for name in arguments.strategy or suggested.get("strategy", _DEFAULT):
-        if ".py:" in name:
-            found += _from_file(name)
+    for word in whole_words(arguments.strategy or suggested.get("strategy", _DEFAULT)):
+        name, colon, numbers = word.partition(":")
+        if ".py:" in word:
+            found += _from_file(word)
         elif name in known:
-            found.append(settings.applied(name, _configured(known[name], given, suggested)))
+            of_minima = numbered(known[name], word, numbers if colon else None)
+            made = _configured(known[name], {**given, **of_minima}, suggested)
+            found.append(settings.applied(name, made))
         else:
             raise UnknownName.of("strategy", name, [*known, "FILE.py:NAME"])
     settings.expect_used()

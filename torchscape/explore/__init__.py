@@ -13,8 +13,10 @@ from torchscape.deprecation import old_names
 from torchscape.explore.barriers import LowerBarriers
 from torchscape.explore.basin_hopping import BasinHopping
 from torchscape.explore.budget import Budget
-from torchscape.explore.climb import ClimbFromMinima
+from torchscape.explore.climb import ClimbFromChosen, ClimbFromMinima
+from torchscape.explore.cluster_moves import Angular, Compress, Exchange, GroupRotation, Seeding, Symmetrise
 from torchscape.explore.connect import ConnectMinima
+from torchscape.explore.connect_pair import ConnectPair
 from torchscape.explore.contract import check_executor, check_strategy
 from torchscape.explore.executors import Executor, InProcess
 from torchscape.explore.moves import Gaussian, Mixture, Move, PerLayer, Restart, Uniform
@@ -23,6 +25,7 @@ from torchscape.explore.paths import integrate_paths
 from torchscape.explore.processes import Processes
 from torchscape.explore.report import ExploreReport
 from torchscape.explore.run import explore
+from torchscape.explore.shortcuts import Shortcut, Untrap
 from torchscape.explore.stationary import StationarySearch
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Divisible, Found, Task
@@ -30,15 +33,21 @@ from torchscape.explore.tempering import TemperedBasinHopping, exchange_probabil
 from torchscape.explore.ways import Way, lowest_way, lowest_ways
 
 __all__ = [
+    "Angular",
     "BasinHopping",
     "Budget",
+    "ClimbFromChosen",
     "ClimbFromMinima",
+    "Compress",
     "ConnectMinima",
+    "ConnectPair",
     "Divisible",
+    "Exchange",
     "Executor",
     "ExploreReport",
     "Found",
     "Gaussian",
+    "GroupRotation",
     "InProcess",
     "LowerBarriers",
     "Mixture",
@@ -48,11 +57,15 @@ __all__ = [
     "RayExecutor",
     "Restart",
     "Round",
+    "Seeding",
+    "Shortcut",
     "StationarySearch",
     "Strategy",
+    "Symmetrise",
     "Task",
     "TemperedBasinHopping",
     "Uniform",
+    "Untrap",
     "Way",
     "check_executor",
     "check_strategy",

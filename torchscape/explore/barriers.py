@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from torchscape.devices import HOST
-from torchscape.explore.connect import ConnectPairs
 from torchscape.explore.neighbours import Tried, nearest, others
-from torchscape.explore.strategy import Round, State, Strategy
-from torchscape.explore.tasks import Found
+from torchscape.explore.pair_rounds import PairRounds
+from torchscape.explore.strategy import State
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow
@@ -23,7 +19,7 @@ __all__ = ["LowerBarriers"]
 
 
 @dataclasses.dataclass(frozen=True)
-class LowerBarriers(Strategy):
+class LowerBarriers(PairRounds):
     """Tries to replace high barriers by lower ones, and long detours by short cuts.
 
     An incomplete network overestimates barriers. For every minimum its nearest neighbours that were not tried
@@ -66,32 +62,7 @@ class LowerBarriers(Strategy):
             tol=NOT_NEGATIVE.or_none,
         )
 
-    def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
-        return {"rounds": 0, "idle": 0, "done": 0}
-
-    def propose(self, landscape: Landscape, potential: Potential, state: State) -> Round | None:
-        if state["rounds"] >= self.max_rounds or state["idle"] >= self.patience:
-            return None
-        pairs = self._suspicious(landscape, potential)
-        if len(pairs) == 0:
-            return None
-        a, b = (landscape.minima(side, device=HOST).x for side in pairs.T)
-        tasks = [ConnectPairs(a, b, self.band, self.refine, self.tol)]
-        return Round(tasks, {"pairs": pairs.tolist(), "height": _heights(landscape, pairs)})
-
-    def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
-        height = _heights(landscape, torch.tensor(round.detail["pairs"]))
-        lowered = bool((height < round.detail["height"] - 1e-9 * height.abs().clamp(min=1.0)).any())
-        return {
-            "rounds": state["rounds"] + 1,
-            "idle": 0 if lowered else state["idle"] + 1,
-            "done": state["done"] + len(round.detail["pairs"]),
-        }
-
-    def progress(self, state: State) -> tuple[int, int | None]:
-        return state["done"], None
-
-    def _suspicious(self, landscape: Landscape, potential: Potential) -> Int[Tensor, "P 2"]:
+    def suspicious(self, landscape: Landscape, potential: Potential, state: State) -> Int[Tensor, "P 2"]:
         """Ids of the pairs whose known barrier is highest for their distance, disconnected ones first."""
         from torchscape.analysis import minimax_between
 
@@ -110,12 +81,3 @@ class LowerBarriers(Strategy):
         slope: Float[Tensor, "P"] = over / length.clamp(min=1e-12)
         worst = slope.argsort(descending=True, stable=True)[: self.round_pairs]
         return network.ids[pairs[worst]]
-
-
-def _heights(landscape: Landscape, pairs: Int[Tensor, "P 2"]) -> Float[Tensor, "P"]:
-    """The energy that the network knows it takes to get from one minimum of each pair (ids) to the other."""
-    from torchscape.analysis import minimax_between
-
-    network = landscape.network(coords=False)
-    a, b = network.position_of(pairs.flatten()).reshape(-1, 2).T
-    return minimax_between(network, a, b)

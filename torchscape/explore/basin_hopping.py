@@ -10,7 +10,7 @@ import torch
 
 from torchscape import random
 from torchscape.devices import HOST
-from torchscape.explore.moves import Gaussian, Move
+from torchscape.explore.moves import Gaussian, Mixture, Move
 from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found, blocks
 from torchscape.landscape import Landscape
@@ -96,7 +96,7 @@ class BasinHopping(Strategy):
             "hop": torch.full((walkers,), -1),  # -1: the starting point is not quenched yet
             "x": potential.sample(walkers, seed=seed),
             "energy": torch.full((walkers,), torch.inf, dtype=torch.float64),
-            "step": torch.full((walkers,), self.step, dtype=torch.float64),
+            "step": first_steps(self.move, walkers, self.step),
             "accepted": torch.zeros(walkers, dtype=torch.int64),
             "temperature": temperature.expand(walkers).clone(),
         }
@@ -120,6 +120,12 @@ class BasinHopping(Strategy):
 
     def _hops(self, walkers: int) -> int:
         return min(50, max(1, _JUMPS // walkers)) if self.hops is None else self.hops
+
+
+def first_steps(move: Move, walkers: int, step: float) -> Float[Tensor, "W *M"]:
+    """The step size of each walker; of a mixture, one for each of its M moves, which adapt apart."""
+    shape = (walkers, len(move.parts)) if isinstance(move, Mixture) else (walkers,)
+    return torch.full(shape, step, dtype=torch.float64)
 
 
 def walkers_for(potential: Potential) -> int:
@@ -206,8 +212,11 @@ class _Walk:
         self.seed = int(state["seed"])
         self.hop: Int[Tensor, "W"] = state["hop"].cpu().clone()  # the host keeps the books
         self.x: Float[Tensor, "W D"] = state["x"].to(device, potential.dtype).clone()
-        columns = torch.stack([state[name].to(torch.float64) for name in ("energy", "step", "temperature")])
-        self.energy, self.step, self.temperature = columns.to(device).to(potential.dtype).unbind(0)
+        columns = torch.stack([state[name].to(torch.float64) for name in ("energy", "temperature")])
+        self.energy, self.temperature = columns.to(device).to(potential.dtype).unbind(0)
+        self.step: Float[Tensor, "W *M"] = state["step"].to(device, potential.dtype).clone()
+        if isinstance(settings.move, Mixture) and self.step.ndim == 1:  # of a run in which they had one for all
+            self.step = self.step[:, None].repeat(1, len(settings.move.parts))
         self.accepted: Int[Tensor, "W"] = state["accepted"].to(device).clone()
         self.ready = torch.nonzero(self.hop < until)[:, 0]
         self._points: list[StationaryPoints] = []
@@ -221,7 +230,8 @@ class _Walk:
         rows, hops = self._there(walkers, hop)
         x = self.x[rows]
         if bool((hop > 0).any()):
-            jumped = self.settings.move(self.potential, x, self.step[rows], self._key(rows, hops, 0))
+            key = self._key(rows, hops, 0)
+            jumped = self.settings.move(self.potential, x, self.step[self._of_move(rows, key)], key)
             x = torch.where((hops > 0)[:, None], jumped, x)
         if self.potential.bounds is not None:
             x = self.potential.bounds.clamp(x)
@@ -241,12 +251,18 @@ class _Walk:
         self.x[rows] = torch.where(accepted[:, None], points.x, self.x[rows])
         self.energy[rows] = torch.where(accepted, points.energy, self.energy[rows])
         change = self.settings.adapt * (accepted.to(rise.dtype) - self.settings.acceptance)
-        self.step[rows] *= torch.where(hops > 0, change.exp(), torch.ones_like(change))
+        moved = self._of_move(rows, self._key(rows, hops, 0))
+        self.step[moved] *= torch.where(hops > 0, change.exp(), torch.ones_like(change))
         self.accepted[rows] += accepted & (hops > 0)
         self.hop[walkers] = hop
         self.ready = torch.cat([self.ready, walkers[hop < self.until]])
         self._points.append(points)
         self._order.append(hop * len(self.hop) + walkers)
+
+    def _of_move(self, rows: Int[Tensor, "K"], key: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], ...]:
+        """Where the step sizes are of the moves that these keys choose."""
+        move = self.settings.move
+        return (rows, move.choice(key)) if isinstance(move, Mixture) else (rows,)
 
     def _there(self, *numbers: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], ...]:
         """Numbers of the host on the device of the walkers, in one copy."""

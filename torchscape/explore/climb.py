@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from torchscape import random
 from torchscape.devices import HOST
+from torchscape.explore.chosen import check_chosen, chosen_ids
 from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found, Task, blocks, joined_saddles
 from torchscape.landscape import Landscape
@@ -20,7 +21,9 @@ from torchscape.transfer import moved
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
-__all__ = ["ClimbFromMinima"]
+__all__ = ["ClimbFromChosen", "ClimbFromMinima"]
+
+_OWN = 0xC1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +87,7 @@ class ClimbFromMinima(Strategy):
     def propose(self, landscape: Landscape, potential: Potential, state: State) -> Round | None:
         if self.patience is not None and state["since_new"] >= self.patience:
             return None
-        ids = (_connected(landscape) if self.connected else landscape.minimum_ids())[: self.max_minima]
+        ids = self._open_to(landscape, state)[: self.max_minima]
         climbed = _counts(state["climbed"], ids)
         open_ = climbed < self.searches
         ids, climbed = ids[open_], climbed[open_]
@@ -101,6 +104,10 @@ class ClimbFromMinima(Strategy):
         x = landscape.minima(chosen, device=HOST).x
         return Round([Climbs(x, key, before, self.directions, self.refine, self.tol)], {"ids": chosen})
 
+    def _open_to(self, landscape: Landscape, state: State) -> Int[Tensor, "N"]:
+        """Ids of the minima to climb from, the lowest first."""
+        return _connected(landscape) if self.connected else landscape.minimum_ids()
+
     def foresee(self, landscape: Landscape, potential: Potential, state: State, round: Round) -> Sequence[Task]:
         next = self.propose(landscape, potential, self._after(landscape, state, round))
         return () if next is None else next.tasks
@@ -114,10 +121,50 @@ class ClimbFromMinima(Strategy):
         climbed += torch.bincount(chosen, minlength=len(climbed))
         n_known = landscape.n_transition_states
         since_new = state["since_new"] + len(chosen) if n_known == state["n_known"] else 0
-        return {"seed": state["seed"], "climbed": climbed, "n_known": n_known, "since_new": since_new}
+        return {**state, "climbed": climbed, "n_known": n_known, "since_new": since_new}
 
     def progress(self, state: State) -> tuple[int, int | None]:
         return int(state["climbed"].sum()), None
+
+
+@dataclasses.dataclass(frozen=True)
+class ClimbFromChosen(ClimbFromMinima):
+    """:class:`ClimbFromMinima` from chosen minima only; what turns up on the way gets no share.
+
+    Attributes:
+        minima: which.
+        numbering: what ``minima`` are: "id", the ids of the file, or "energy", their places in order of energy
+            when this search begins, 0 the lowest; it then stays with those.
+
+    Example:
+        >>> import torchscape as tsc
+        >>> surface = tsc.FunctionPotential(lambda x: (x[0]**2 - 1)**2 + x[1]**2, 2)
+        >>> with tsc.Landscape.in_memory(surface) as landscape:
+        ...     climbing = tsc.explore.ClimbFromChosen(minima=(0,), searches=4)
+        ...     strategies = [tsc.BasinHopping(walkers=1, hops=0), climbing]
+        ...     report = tsc.explore(landscape, surface, strategies=strategies, progress=False)
+        ...     landscape.n_minima, landscape.n_transition_states
+        (2, 1)
+    """
+
+    minima: int | Sequence[int] = 0
+    numbering: str = "id"
+    name = "climb-from"
+    numbered: ClassVar[Sequence[str]] = ("minima",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_chosen(self, "minima")
+
+    def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
+        ids = chosen_ids(landscape, self.minima, self.numbering, self.name)
+        own = int(random.fold(seed, _OWN))  # random directions that the search from all minima does not take
+        return {**super().start(landscape, potential, own), "ids": ids.unique()}
+
+    def _open_to(self, landscape: Landscape, state: State) -> Int[Tensor, "N"]:
+        wanted = landscape.represented(state["ids"])
+        ids = super()._open_to(landscape, state)
+        return ids[torch.isin(ids, wanted)]
 
 
 @dataclasses.dataclass(frozen=True)

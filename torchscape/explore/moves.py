@@ -99,7 +99,10 @@ class Restart:
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
-    """One of several moves at each hop, by weight: ``Mixture(((0.9, Gaussian()), (0.1, Restart())))``."""
+    """One of several moves at each hop, by weight: ``Mixture(((0.9, Gaussian()), (0.1, Restart())))``.
+
+    A walker has a step size for each of them, which adapts to how often that move is accepted.
+    """
 
     parts: tuple[tuple[float, Move], ...]
 
@@ -109,15 +112,19 @@ class Mixture:
         if not sum(weights) > 0:
             raise OptionError(f"Mixture: weights={weights}; give one move at least a positive weight")
 
+    def choice(self, key: Int[Tensor, "B"]) -> Int[Tensor, "B"]:
+        """Which of the moves each key chooses."""
+        weights = torch.tensor([w for w, _ in self.parts], dtype=torch.float64, device=key.device)
+        edges = (weights / weights.sum()).cumsum(0)
+        chosen = torch.searchsorted(edges, random.uniform(random.fold(key, 1), 1)[:, 0].contiguous())
+        return chosen.clamp(max=len(self.parts) - 1)
+
     def __call__(
         self, potential: Potential, x: Float[Tensor, "B D"], step: Float[Tensor, "B"], key: Int[Tensor, "B"]
     ) -> Float[Tensor, "B D"]:
-        weights = torch.tensor([w for w, _ in self.parts], dtype=torch.float64, device=x.device)
-        edges = (weights / weights.sum()).cumsum(0)
-        chosen = torch.searchsorted(edges, random.uniform(random.fold(key, 1), 1)[:, 0].contiguous())
-        result = x.clone()
+        chosen, result = self.choice(key), x.clone()
         for which, (_, move) in enumerate(self.parts):
-            rows = torch.nonzero(chosen.clamp(max=len(self.parts) - 1) == which)[:, 0]
+            rows = torch.nonzero(chosen == which)[:, 0]
             if len(rows):
                 result[rows] = move(potential, x[rows], step[rows], random.fold(key[rows], 2))
         return result

@@ -146,9 +146,13 @@ class Tried:
 
 
 def missing_links(
-    pairs: Int[Tensor, "P 2"], length: Float[Tensor, "P"], component: Int[Tensor, "N"], home: int
+    pairs: Int[Tensor, "P 2"],
+    length: Float[Tensor, "P"],
+    component: Int[Tensor, "N"],
+    home: int,
+    to: int | None = None,
 ) -> Bool[Tensor, "P"]:
-    """The pairs that the best paths from component ``home`` to all others would need.
+    """The pairs that the best paths from component ``home`` to all others, or to ``to`` alone, would need.
 
     Moving inside a component is free; a missing link costs its squared distance, so that several small gaps are
     preferred to one large one (Carr, Trygubenko & Wales 2005, doi 10.1063/1.1931587).
@@ -158,6 +162,8 @@ def missing_links(
         >>> length = torch.tensor([1.0, 1.0, 1.9])
         >>> missing_links(pairs, length, torch.tensor([0, 1, 2]), 0).tolist()
         [True, True, False]
+        >>> missing_links(pairs, length, torch.tensor([0, 1, 2]), 0, to=1).tolist()
+        [True, False, False]
     """
 
     from scipy.sparse.csgraph import dijkstra
@@ -176,10 +182,20 @@ def missing_links(
     i, j = between[link].T.numpy()
     graph = links(length[link].double().pow(2).clamp(min=1e-300).numpy(), i, j, n)
     before = torch.as_tensor(dijkstra(graph.tocsr(), directed=False, indices=home, return_predecessors=True)[1])
-    reached = torch.nonzero(before >= 0)[:, 0]
+    reached = torch.nonzero(before >= 0)[:, 0] if to is None else _way_back(before, home, to)
     step = torch.stack([before[reached].long(), reached], 1).sort(1).values
     chosen[link[torch.isin(key[link], step[:, 0] * n + step[:, 1])]] = True
     return chosen
+
+
+def _way_back(before: Int[Tensor, "C"], home: int, to: int) -> Int[Tensor, "K"]:
+    """The components on the path that ends in ``to``, without ``home``; none where no path leads there."""
+    way = [to]
+    while way[-1] != home:
+        if int(before[way[-1]]) < 0:
+            return torch.empty(0, dtype=torch.int64)
+        way.append(int(before[way[-1]]))
+    return torch.tensor(way[:-1], dtype=torch.int64)
 
 
 def shortest_per_component(

@@ -344,9 +344,16 @@ class _Loop:
             )
 
     def _exceeded(self) -> str | None:
-        return self.budget.exceeded(
-            seconds=self.watch.elapsed, quenches=self.n_quenches, evaluations=self.n_evaluations
-        )
+        spent: dict[str, Any] = {
+            "seconds": self.watch.elapsed,
+            "quenches": self.n_quenches,
+            "evaluations": self.n_evaluations,
+        }
+        if self.budget.energy is None or self.landscape.n_minima == 0:
+            return self.budget.exceeded(**spent)
+        lowest = self.landscape.minimum_energies(self.landscape.minimum_ids()[:1])
+        window = self.landscape.matching.window(lowest, self.potential.dtype)
+        return self.budget.exceeded(**spent, lowest=float(lowest), window=float(window))
 
     def _advice(self, status: str) -> str:
         if self.landscape.n_minima or (status == "complete" and self.landscape.n_transition_states):

@@ -198,6 +198,16 @@ def current_ledger() -> Ledger | None:
 
 
 @contextlib.contextmanager
+def unrecorded() -> Iterator[None]:
+    """Inside, nothing is noted or recalled: for searches on another function than the one that is explored."""
+    token = _current.set(None)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+@contextlib.contextmanager
 def keeping(ledger: Ledger) -> Iterator[Ledger]:
     """Inside, whatever ends is noted in ``ledger``, and what it knows is not computed again."""
     token = _current.set(ledger)
