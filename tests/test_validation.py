@@ -13,6 +13,7 @@ import torchscape as tsc
 from torchscape import optimise, problems, random, saddles, sampling
 from torchscape.cli.entry import main
 from torchscape.errors import OptionError, PotentialError, TorchscapeError
+from torchscape.explore import ConnectPair, Shortcut, Untrap
 from torchscape.explore.barriers import LowerBarriers
 from torchscape.explore.moves import Gaussian, Mixture, Restart
 from torchscape.landscape.matching import Matching
@@ -59,6 +60,9 @@ OPTIONS = [
         ["neighbours", "bridges", "attempts", "max_rounds", "round_pairs", "max_minima", "tol"],
     ),
     (tsc.ClimbFromMinima, ["searches", "patience", "round_searches", "max_minima", "tol"]),
+    (ConnectPair, ["neighbours", "attempts", "max_rounds", "max_minima", "tol"]),
+    (Shortcut, ["rate_temperature", "min_steps", "round_pairs", "max_rounds", "patience", "attempts", "tol"]),
+    (Untrap, ["round_minima", "neighbours", "least_difference", "max_rounds", "patience", "attempts", "tol"]),
     (LowerBarriers, ["neighbours", "round_pairs", "max_rounds", "patience", "attempts", "tol"]),
     (tsc.StationarySearch, ["starts", "patience", "round_starts", "tol"]),
     (tsc.Budget, ["seconds", "quenches", "evaluations"]),

@@ -12,14 +12,18 @@ import torchscape as tsc
 from torchscape.errors import TorchscapeError
 from torchscape.explore import (
     BasinHopping,
+    ClimbFromChosen,
     ClimbFromMinima,
     ConnectMinima,
+    ConnectPair,
     Found,
     LowerBarriers,
     Round,
+    Shortcut,
     StationarySearch,
     Strategy,
     TemperedBasinHopping,
+    Untrap,
     check_executor,
     check_strategy,
 )
@@ -49,9 +53,13 @@ def test_strategies_that_ship(strategy, before):
         BasinHopping(),
         ClimbFromMinima(),
         ConnectMinima(),
+        ClimbFromChosen(),
+        ConnectPair(),
         LowerBarriers(),
+        Shortcut(),
         StationarySearch(),
         TemperedBasinHopping(),
+        Untrap(),
     ],
     ids=lambda strategy: strategy.name,
 )
