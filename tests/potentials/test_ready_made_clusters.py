@@ -110,33 +110,6 @@ def test_pairs_of_a_mixture():
         assert float(grad.abs().max()) < 1e-12
 
 
-def test_a_mixture_as_another_program_has_it():
-    """A_10 B_3 of Kob and Andersen, cut off at 2.5 sigma and shifted there, by another program: its minimum at
-    -48.6156136322 (the file beside pele's tests). Ours has no cutoff: the tail is added by hand."""
-    lines = """1.24342609645 1.23801614964 1.45244601846 1.54705873394 -0.403679545541 1.08622723447 0.515778716226
-    -0.0239372880257 0.929025197905 1.04140082421 0.241886695439 1.84618383498 -0.307544717649 0.713226563322
-    0.942468435734 1.30210329252 0.121573963563 0.157672262695 0.214664735372 1.61889690366 1.31813573836
-    1.81592085872 1.01267158584 0.527274249323 2.06001024046 0.485922757848 1.4552068885 0.702832288765
-    0.981025991721 0.534817514968 2.08286438437 0.152336117975 0.614255316989 1.27757950097 0.457317267256
-    0.998456233073 0.473319917047 0.762648179788 1.38036530142"""
-    x = torch.tensor([float(word) for word in lines.split()], dtype=torch.float64)[None]
-    sigma, epsilon = (1.0, 0.8, 0.88), (1.0, 1.5, 0.5)
-    u = BinaryLennardJones(10, 3, sigma=sigma, epsilon=epsilon)
-    p = x.reshape(13, 3).numpy()
-    tail = 0.0
-    for i in range(13):
-        for j in range(i):
-            kind = int(i >= 10) + int(j >= 10)
-            s, e, r = sigma[kind], epsilon[kind], float(np.linalg.norm(p[i] - p[j]))
-            cut = 2.5 * s
-            if r >= cut:
-                tail += 4 * e * ((s / r) ** 12 - (s / r) ** 6)
-            else:  # value and slope shifted to zero at the cutoff, by a parabola in r
-                s12, s6 = (s / cut) ** 12, (s / cut) ** 6
-                tail += 4 * e * (4 * s6 - 7 * s12 - (3 * s6 - 6 * s12) * (r / cut) ** 2) * -1.0
-    assert float(u.energy(x)) == pytest.approx(-48.6156136322 + tail, abs=2e-6)
-
-
 def test_species_decide_which_atoms_are_alike():
     u = BinaryLennardJones(2, 3, sigma=1.2)
     x = u.sample(2)

@@ -324,6 +324,8 @@ def _atoms(potential: Potential, x: Float[Tensor, "B D"], move: str) -> Float[Te
     atoms = getattr(potential, "atoms", None)
     if atoms is None:
         raise TorchscapeError(f"{move} moves need a cluster, a ClusterPotential; use Gaussian() here")
+    if getattr(potential, "box", None) is not None and move != "Exchange":
+        raise TorchscapeError(f"{move} moves are for free clusters, not for a periodic box; use Gaussian() here")
     p: Float[Tensor, "B n k"] = atoms(x)
     return p
 

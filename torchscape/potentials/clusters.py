@@ -15,7 +15,9 @@ from torchscape.errors import PotentialError
 from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.potentials.base import Potential
 from torchscape.potentials.checks import available_device, available_dtype
+from torchscape.symmetry.base import Symmetry
 from torchscape.symmetry.cluster import ClusterSymmetry
+from torchscape.symmetry.periodic_cluster import PeriodicAtoms
 from torchscape.types import Bool, Float, Tensor
 from torchscape.validation import FINITE, POSITIVE, Range
 
@@ -49,6 +51,8 @@ class ClusterPotential(Potential):
         container: the radius R, or None for no container.
         translation: whether U is unchanged by translation; False where the atoms are bound to the origin.
         dim: dimensions of space, 3 or 2.
+        box: the side of a periodic box, or one for each dimension; None for free atoms. In a box there is no
+            container, and no rotation among the symmetries.
         dtype, device: of the points.
 
     Raises:
@@ -85,6 +89,7 @@ class ClusterPotential(Potential):
         container: float | int | None = None,
         translation: bool = True,
         dim: int = 3,
+        box: float | int | Sequence[float | int] | None = None,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ):
@@ -93,7 +98,16 @@ class ClusterPotential(Potential):
         POSITIVE.or_none.check(type(self).__name__, PotentialError, container=container)
         self.n_atoms, self.dim, self.ndim = n_atoms, dim, dim * n_atoms
         self.species = None if species is None else tuple(species)
-        self.symmetry = ClusterSymmetry(n_atoms, dim, species=species, translation=translation)
+        self.symmetry: Symmetry = ClusterSymmetry(n_atoms, dim, species=species, translation=translation)
+        self.box: tuple[float, ...] | None = None
+        if box is not None:
+            POSITIVE.or_several.check(type(self).__name__, PotentialError, box=box)
+            self.box = tuple(map(float, box)) if isinstance(box, Sequence) else (float(box),) * dim
+            if len(self.box) != dim or container is not None or not translation:
+                raise PotentialError(
+                    f"box={box!r}: give {dim} sides or one for all, no container and translation=True"
+                )
+            self.symmetry = PeriodicAtoms(n_atoms, self.box, species=species)
         self.container = None if container is None else float(container)
         self.dtype, self.device = available_dtype(dtype), available_device(device)
         written = [m for m in _DERIVATIVES if getattr(type(self), m) is not getattr(ClusterPotential, m)]
@@ -107,7 +121,8 @@ class ClusterPotential(Potential):
 
     def settings(self):
         species = None if self.species is None else [str(label) for label in self.species]
-        plane = {} if self.dim == 3 else {"dim": self.dim}
+        plane: dict[str, object] = {} if self.dim == 3 else {"dim": self.dim}
+        plane |= {} if self.box is None else {"box": self.box}
         return {"ndim": self.ndim, "species": species, "container": self.container, **plane}
 
     @property
@@ -133,8 +148,8 @@ class ClusterPotential(Potential):
         the atoms. Where moving them changes less than tells two minima apart (1e-6 of ``energy_scale``), they are
         out of each other's reach, and how far they are from each other is arbitrary.
         """
-        if len(x) == 0:
-            return torch.ones(0, dtype=torch.bool, device=x.device)
+        if len(x) == 0 or self.box is not None:
+            return torch.ones(len(x), dtype=torch.bool, device=x.device)
         p = self.atoms(x)
         part, gap = _widest_gap(torch.cdist(p, p))
         share = part.to(x.dtype)[:, :, None]
@@ -164,13 +179,28 @@ class ClusterPotential(Potential):
             if atom == 0:
                 placed = draws[:, :1]
                 continue
-            room = torch.cdist(draws, placed).amin(2).clamp_max(_CLOSEST)
+            room = self._distances(draws, placed).amin(2).clamp_max(_CLOSEST)
             chosen = draws[torch.arange(n, device=self.device), room.argmax(1)]
             placed = torch.cat([placed, chosen[:, None]], 1)
         return placed.flatten(1)
 
+    def _distances(self, a: Float[Tensor, "B m k"], b: Float[Tensor, "B n k"]) -> Float[Tensor, "B m n"]:
+        if self.box is None:
+            return torch.cdist(a, b)
+        return self.apart(a[:, :, None], b[:, None]).norm(dim=3)
+
+    def apart(self, a: Float[Tensor, "*#S k"], b: Float[Tensor, "*#S k"]) -> Float[Tensor, "*#S k"]:
+        """a - b; in a box the shortest of its images."""
+        if self.box is None:
+            return a - b
+        box = a.new_tensor(self.box)
+        return a - b - box * ((a - b) / box).round()
+
     def _ball(self, key) -> Float[Tensor, "B 16 k"]:
-        """Sixteen points for each key, uniform in the ball."""
+        """Sixteen points for each key, uniform in the ball, or in the box."""
+        if self.box is not None:
+            u = random.uniform(key, self.dim * _TRIES, self.dtype).reshape(-1, _TRIES, self.dim)
+            return u * u.new_tensor(self.box)
         direction = random.normal(random.fold(key, 0), self.dim * _TRIES, self.dtype)
         direction = direction.reshape(-1, _TRIES, self.dim)
         radius = self.packing_radius * random.uniform(random.fold(key, 1), _TRIES, self.dtype) ** (1 / self.dim)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -25,10 +27,14 @@ class LennardJones(PairPotential):
         container: radius of the container; "auto" for one pair distance beyond :attr:`packing_radius`, None for
             none. It leaves the energies of bound clusters exactly as they are.
         dim: dimensions of space, 3 or 2; in two, D = 2 n.
+        cutoff: distance beyond which pairs do not meet, in sigma; energies are shifted by a constant and a
+            parabola, so that they and their slopes end at zero there. None for none.
+        box: side of a periodic box, or one for each dimension: needs a cutoff of half of it at most.
         dtype, device: of the points.
 
     Reference: J. E. Jones, Proc. R. Soc. A 106, 463 (1924), doi 10.1098/rspa.1924.0082; global minima: D. J. Wales
-    and J. P. K. Doye, J. Phys. Chem. A 101, 5111 (1997), doi 10.1021/jp970984n.
+    and J. P. K. Doye, J. Phys. Chem. A 101, 5111 (1997), doi 10.1021/jp970984n; the cutoff: S. D. Stoddard and J.
+    Ford, Phys. Rev. A 8, 1504 (1973), doi 10.1103/PhysRevA.8.1504.
 
     Example:
         >>> import torch
@@ -37,23 +43,43 @@ class LennardJones(PairPotential):
         -1.0
     """
 
+    def __init__(
+        self,
+        n_atoms: int,
+        *,
+        cutoff: float | int | None = None,
+        container: float | int | str | None = "auto",
+        **options: Any,
+    ):
+        POSITIVE.or_none.check("LennardJones", PotentialError, cutoff=cutoff)
+        self.cutoff = None if cutoff is None else float(cutoff)
+        self.reach = math.inf if cutoff is None else float(cutoff)
+        super().__init__(n_atoms, container=container, **options)
+
+    def settings(self):
+        return {**super().settings(), **({} if self.cutoff is None else {"cutoff": self.cutoff})}
+
     def prepared(self, square: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
         """1/r^2, 0 on the diagonal."""
         return 1 / square
 
     def pair_energy(self, inverse: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
         s = inverse**3
-        return 4 * (s * s - s)
+        if self.cutoff is None:
+            return 4 * (s * s - s)
+        return 4 * _shifted(s * s - s, inverse, self.cutoff)
 
     def weight(self, inverse: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
         """w = -24 (2 r^-14 - r^-8)."""
         s = inverse**3
-        return -24 * (2 * s * s - s) * inverse
+        w = -24 * (2 * s * s - s) * inverse
+        return w if self.cutoff is None else _inside(w + 8 * _parabola(self.cutoff)[0], inverse, self.cutoff)
 
     def slope(self, inverse: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
         """w'/r = 96 (7 r^-16 - 2 r^-10)."""
         s = inverse**3
-        return 96 * (7 * s * s - 2 * s) * inverse**2
+        slope = 96 * (7 * s * s - 2 * s) * inverse**2
+        return slope if self.cutoff is None else _inside(slope, inverse, self.cutoff)
 
 
 class BinaryLennardJones(PairPotential):
@@ -68,7 +94,8 @@ class BinaryLennardJones(PairPotential):
         n_a, n_b: numbers of atoms of either kind; D = 3 (n_a + n_b).
         sigma: diameters (AA, AB, BB); or sigma_BB alone.
         epsilon: depths (AA, AB, BB).
-        container, dim, dtype, device: as of :class:`LennardJones`.
+        cutoff: as of :class:`LennardJones`, in units of the sigma of each pair.
+        container, dim, box, dtype, device: as of :class:`LennardJones`.
 
     References: J. P. K. Doye and L. Meyer, Phys. Rev. Lett. 95, 063401 (2005), doi 10.1103/PhysRevLett.95.063401;
     W. Kob and H. C. Andersen, Phys. Rev. E 51, 4626 (1995), doi 10.1103/PhysRevE.51.4626.
@@ -88,17 +115,21 @@ class BinaryLennardJones(PairPotential):
         *,
         sigma: float | int | Sequence[float | int] = 1.3,
         epsilon: Sequence[float | int] = (1.0, 1.0, 1.0),
+        cutoff: float | int | None = None,
         container: float | int | str | None = "auto",
-        **place,
+        **options: Any,
     ):
         COUNT_OR_ZERO.check("BinaryLennardJones", PotentialError, n_a=n_a, n_b=n_b)
         POSITIVE.or_several.check("BinaryLennardJones", PotentialError, sigma=sigma, epsilon=epsilon)
+        POSITIVE.or_none.check("BinaryLennardJones", PotentialError, cutoff=cutoff)
         sigma = (1.0, 0.5 * (1.0 + sigma), sigma) if isinstance(sigma, int | float) else tuple(sigma)
         if len(sigma) != 3 or len(epsilon) != 3:
             raise PotentialError("sigma and epsilon have a number for AA, AB and BB each: give three")
         self.sigma, self.epsilon = tuple(map(float, sigma)), tuple(map(float, epsilon))
         self.pair_distance = max(self.sigma) * 2 ** (1 / 6)
-        super().__init__(n_a + n_b, species=["A"] * n_a + ["B"] * n_b, container=container, **place)
+        self.cutoff = None if cutoff is None else float(cutoff)
+        self.reach = math.inf if cutoff is None else float(cutoff) * max(self.sigma)
+        super().__init__(n_a + n_b, species=["A"] * n_a + ["B"] * n_b, container=container, **options)
         kind = torch.arange(n_a + n_b, device=self.device) >= n_a
         self._which = kind[:, None].long() + kind.long()  # 0 of AA, 1 of AB, 2 of BB
         self._tabulate()
@@ -115,20 +146,46 @@ class BinaryLennardJones(PairPotential):
         return twin
 
     def settings(self):
-        return {**super().settings(), "sigma": self.sigma, "epsilon": self.epsilon}
+        cut = {} if self.cutoff is None else {"cutoff": self.cutoff}
+        return {**super().settings(), "sigma": self.sigma, "epsilon": self.epsilon, **cut}
 
     def prepared(self, square: Float[Tensor, "B n n"]) -> tuple[Tensor, Tensor]:
-        """1/r^2 and (sigma/r)^6, 0 on the diagonal."""
-        return 1 / square, (self._square / square) ** 3
+        """1/r^2 and (sigma/r)^2, 0 on the diagonal."""
+        return 1 / square, self._square / square
 
     def pair_energy(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "B n n"]:
-        s = prepared[1]
-        return 4 * self._depth * (s * s - s)
+        q = prepared[1]
+        s = q**3
+        shape = s * s - s if self.cutoff is None else _shifted(s * s - s, q, self.cutoff)
+        return 4 * self._depth * shape
 
     def weight(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "B n n"]:
-        inverse, s = prepared
-        return -24 * self._depth * (2 * s * s - s) * inverse
+        inverse, q = prepared
+        s = q**3
+        w = -24 * self._depth * (2 * s * s - s) * inverse
+        if self.cutoff is None:
+            return w
+        return _inside(w + 8 * self._depth / self._square * _parabola(self.cutoff)[0], q, self.cutoff)
 
     def slope(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "B n n"]:
-        inverse, s = prepared
-        return 96 * self._depth * (7 * s * s - 2 * s) * inverse**2
+        inverse, q = prepared
+        s = q**3
+        slope = 96 * self._depth * (7 * s * s - 2 * s) * inverse**2
+        return slope if self.cutoff is None else _inside(slope, q, self.cutoff)
+
+
+def _parabola(cutoff: float) -> tuple[float, float]:
+    """a and b, so that r^-12 - r^-6 + a r^2 + b and its slope are zero at the cutoff."""
+    c = cutoff**-6
+    return (6 * c * c - 3 * c) / cutoff**2, 4 * c - 7 * c * c
+
+
+def _shifted(shape: Float[Tensor, "B n n"], q: Float[Tensor, "B n n"], cutoff: float) -> Float[Tensor, "B n n"]:
+    """r^-12 - r^-6 with the parabola of the cutoff, from q = 1/r^2."""
+    a, b = _parabola(cutoff)
+    inside = q > cutoff**-2
+    return torch.where(inside, shape + a / torch.where(inside, q, 1.0) + b, 0.0)
+
+
+def _inside(value: Float[Tensor, "B n n"], q: Float[Tensor, "B n n"], cutoff: float) -> Float[Tensor, "B n n"]:
+    return torch.where(q > cutoff**-2, value, 0.0)

@@ -87,15 +87,15 @@ class Dzugutov(PairPotential):
 
     pair_distance = 1.13
     length_scale = 0.3
-    strength, floor, reach, power, decay = 5.82, 1.28, 1.87, 16, 1.1
-    far_reach, far_decay = 1.94, 0.27
+    strength, floor, near_reach, power, decay = 5.82, 1.28, 1.87, 16, 1.1
+    reach, far_decay = 1.94, 0.27
 
     def prepared(self, square: Float[Tensor, "B n n"]) -> tuple[Tensor, ...]:
         """r, and for both terms 1/(r - a) and the exponential, 0 from just below the reach on."""
         r = square.sqrt()
         tiny = torch.finfo(r.dtype).tiny
         found = [r]
-        for reach, decay in ((self.reach, self.decay), (self.far_reach, self.far_decay)):
+        for reach, decay in ((self.near_reach, self.decay), (self.reach, self.far_decay)):
             inside = r < reach
             inverse = 1 / torch.where(inside, r - reach, -reach)
             e = (decay * inverse).exp()

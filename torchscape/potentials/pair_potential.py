@@ -3,6 +3,7 @@ pair."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -46,15 +47,28 @@ class PairPotential(ClusterPotential):
     """
 
     walls_included = True
+    reach = math.inf  # where the pair energy ends
 
     def __init__(self, n_atoms: int, *, container: float | int | str | None = "auto", **options: Any):
         if isinstance(container, str):
             if container != "auto":
                 raise PotentialError(f"container={container!r}: give a radius, 'auto' or None")
             super().__init__(n_atoms, **options)
+            if self.box is not None:
+                self._expect_reach(self.box)
+                return
             self.container = self.packing_radius + self.pair_distance
         else:
             super().__init__(n_atoms, container=container, **options)
+
+    def _expect_reach(self, box: tuple[float, ...]) -> None:
+        """In a box an atom meets one image of another: the energy must end within half of the shortest side."""
+        if self.reach > 0.5 * min(box):
+            ends = "does not end" if math.isinf(self.reach) else f"ends at {self.reach:g}"
+            raise PotentialError(
+                f"the pair energy {ends}, and a box of {min(box):g} has room for {0.5 * min(box):g}: give a "
+                "cutoff (LennardJones, BinaryLennardJones), another potential (Dzugutov), or a larger box"
+            )
 
     # --- what a subclass writes -------------------------------------------------------------------------
 
@@ -127,7 +141,7 @@ class PairPotential(ClusterPotential):
 
     def _pairs(self, p: Float[Tensor, "B n k"]) -> tuple[Float[Tensor, "B n n k"], Any]:
         """x_i - x_j for all pairs, and what is prepared from their squares, infinite on the diagonal."""
-        apart = p[:, :, None] - p[:, None]
+        apart = self.apart(p[:, :, None], p[:, None])
         never = torch.diag(p.new_full((self.n_atoms,), torch.inf))  # no interaction with oneself
         return apart, self.prepared(apart.square().sum(3) + never)
 

@@ -85,11 +85,16 @@ def binary_lennard_jones(n: int = 13, n_b: int = 12, sigma_bb: float | int = 1.3
     )
 
 
-def kob_andersen(n: int = 13, n_b: int = 3, **place) -> Problem:
-    """Cluster of Kob and Andersen's mixture, without a cutoff: n_b of n atoms are of the minority."""
+def kob_andersen(n: int = 13, n_b: int = 3, density: float | int | None = None, **place) -> Problem:
+    """Kob and Andersen's mixture, n_b of n atoms the smaller: a cluster, or with a density in a periodic box."""
+    where = ""
+    if density is not None:
+        side = (n / density) ** (1 / 3)
+        place |= {"box": side, "cutoff": min(2.5, 0.5 * side)}
+        where = f", in a periodic box of {side:.4g}, cut off at {min(2.5, 0.5 * side):.4g} sigma"
     return _of(
         BinaryLennardJones(n - n_b, n_b, sigma=(1.0, 0.8, 0.88), epsilon=(1.0, 1.5, 0.5), **place),
-        f"{n - n_b} and {n_b} atoms: sigma 1, 0.8, 0.88, epsilon 1, 1.5, 0.5",
+        f"{n - n_b} and {n_b} atoms: sigma 1, 0.8, 0.88, epsilon 1, 1.5, 0.5{where}",
         "W. Kob and H. C. Andersen, Phys. Rev. E 51, 4626 (1995), doi 10.1103/PhysRevE.51.4626",
     )
 

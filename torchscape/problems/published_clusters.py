@@ -21,10 +21,14 @@ _MORSE_TABLE = {  # number of atoms: energies at rho = 3, 6, 10, 14
     9: (-26.7784, -23.4172, -22.8508, -22.6449),
     10: (-31.8886, -27.4733, -26.5839, -26.1327),
     11: (-37.9308, -31.5219, -30.2652, -29.5961),
-    12: (-44.0979, -36.4003, -34.3668, -33.1995),
+    12: (-44.0979, -36.4003, -34.3668),
 }
 LOWEST_MORSE = {  # (rho, number of atoms): energy
-    **{(rho, n): row[k] for n, row in _MORSE_TABLE.items() for k, rho in enumerate((3.0, 6.0, 10.0, 14.0))},
+    **{
+        (rho, n): energy
+        for n, row in _MORSE_TABLE.items()
+        for rho, energy in zip((3.0, 6.0, 10.0, 14.0), row, strict=False)
+    },
     (3.0, 13): -51.737046,
     (6.0, 13): -42.439863,
     (14.0, 13): -37.258877,

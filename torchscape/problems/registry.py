@@ -63,7 +63,8 @@ _RANGES: dict[str, Range] = {
     "l2": NOT_NEGATIVE,
     "tether": NOT_NEGATIVE,
     **dict.fromkeys(
-        ("barrier", "width", "condition", "container", "size", "nu", "sharpness", "rho", "sigma_bb"), POSITIVE
+        ("barrier", "width", "condition", "container", "size", "nu", "sharpness", "rho", "sigma_bb", "density"),
+        POSITIVE,
     ),
 }
 
