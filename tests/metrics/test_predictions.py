@@ -179,3 +179,20 @@ def test_mantel_correlates_pairs_but_permutes_minima():
 def test_mantel_refuses_what_it_cannot_compare():
     with pytest.raises(TorchscapeError, match="three minima"):
         metrics.mantel(torch.zeros(2, 2), torch.zeros(2, 2))
+
+
+def test_cells_of_a_count_hold_equally_many_of_its_values():
+    """Cells that hold now two counts, now three of them show stripes where there are none."""
+    n = 64
+    x = torch.arange(n, dtype=torch.float64)
+    count = (x[:, None] - x).abs() / 50  # so many of fifty items
+    for bins in (7, 20, 40):
+        edges = metrics.joint_density(torch.ones_like(count), count, bins=bins).y_edges
+        inside = torch.histogram(x / 50, edges).hist
+        assert len(set(inside[:-1].tolist())) == 1
+        assert int(inside.sum()) == n
+        assert len(edges) <= bins + 1
+        assert torch.allclose((50 * edges + 0.5) % 1.0, torch.zeros(1).double(), atol=1e-9)
+    free = torch.rand(n, n, dtype=torch.float64)
+    even = metrics.joint_density(free, free, bins=9).x_edges
+    assert torch.allclose(even, torch.linspace(0, float(even[-1]), 10, dtype=torch.float64))

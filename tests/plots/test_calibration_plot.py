@@ -48,8 +48,29 @@ def test_the_table_holds_all_scores_and_marks_the_best():
     for name, row in zip(given, picture.rows, strict=True):
         assert row[3] == f"{compared.calibration[name].ece:.3f}"
         assert set(row) <= set(texts)
-    assert texts[picture.rows[0][1]] == "bold"  # the true probabilities have the least log loss
     assert texts[picture.rows[1][1]] == "normal"
+    assert all(texts[row[3]] == "normal" for row in picture.rows)  # an error of the calibration error is not known
+
+
+def test_a_score_is_in_bold_only_where_it_is_better_beyond_its_error():
+    """The best of two within an error of each other is the best by chance."""
+    given, labels = predictions()
+    near = plots.calibration(
+        metrics.compare_calibration(
+            {
+                "a": given["power 1.0"],
+                "b": given["power 1.0"] ** 1.001 / (given["power 1.0"] ** 1.001).sum(1, keepdim=True),
+            },
+            labels,
+        )
+    )
+    assert {text.get_weight() for text in near.table.texts} == {"normal"}
+    uniform = torch.full_like(given["power 1.0"], 1.0 / given["power 1.0"].shape[1])
+    far = plots.calibration(metrics.compare_calibration({"a": given["power 1.0"], "b": uniform}, labels))
+    bold = {text.get_text() for text in far.table.texts if text.get_weight() == "bold"}
+    assert far.rows[0][1] in bold
+    assert far.rows[0][4] in bold
+    assert not bold & set(far.rows[1])
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])

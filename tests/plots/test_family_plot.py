@@ -89,10 +89,12 @@ def test_a_branch_changes_its_style_with_its_index():
 
 def test_graphs_share_axis_and_colours():
     family = cusp()
+    picture = plots.disconnectivity_series(family, parameter="nu", levels=40)
+    assert len({tuple(graph.levels) for graph in picture.pictures}) == 1
     picture = plots.disconnectivity_series(family, parameter="nu")
     assert len(picture.figure.axes) == 4  # and no colour bars
     assert len({axes.get_ylim() for axes in picture.figure.axes}) == 1
-    assert len({tuple(graph.levels) for graph in picture.pictures}) == 1
+    assert [graph.layout.y.max() for graph in picture.pictures[:2]] == [1.0, 0.7]  # mergers at their own energies
     for k, graph in enumerate(picture.pictures):
         for position, branch in enumerate(family.branch_of(k).tolist()):
             assert graph.colouring.rgba[position].tolist() == pytest.approx(picture.colours[branch].tolist())

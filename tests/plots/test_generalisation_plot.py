@@ -43,6 +43,15 @@ def test_robustness_is_coloured_by_what_is_asked():
     picture.figure.savefig(io.BytesIO())
 
 
+def test_robustness_has_its_error_bars():
+    error = 0.1 * values(4, 2)
+    picture = plots.robustness(torch.tensor([0.1, 1.0]), values(4, 2), error)
+    for bars, row in zip(picture.axes.containers, error, strict=True):
+        heights = [segment[1, 1] - segment[0, 1] for segment in bars.lines[2][0].get_segments()]
+        assert heights == pytest.approx((2 * row).tolist())
+    assert "standard error" in picture.axes.get_ylabel()
+
+
 def test_correlations_stand_above_the_panels():
     measures = {"trace": values(20), "LPPHE": -values(20)}
     found = metrics.rank_correlation(measures, values(20) ** 2, n_permutations=99)

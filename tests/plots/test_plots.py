@@ -83,28 +83,6 @@ def test_pictures_are_shown_in_a_line():
     assert all(kind.__repr__ is Picture.__repr__ and "_content" in vars(kind) for kind in kinds)
 
 
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 30), st.integers(0, 2**32 - 1), st.integers(2, 12))
-def test_no_two_lines_of_a_tree_cross(n, seed, n_levels):
-    """All pairs of line segments of random trees, by orientation tests in exact comparisons."""
-    random = np.random.default_rng(seed)
-    energy = random.normal(size=n)
-    gap = np.maximum(energy[:-1], energy[1:]) + random.exponential(size=n - 1) if n > 1 else np.empty(0)
-    gap[random.random(n - 1) < 0.1] = np.inf
-    levels = np.linspace(energy.min(), max([*gap[np.isfinite(gap)], energy.max()]) + 0.1, n_levels + 1)[1:]
-    layout = tree_layout(energy, gap, levels)
-    from torchscape.plots.disconnectivity_graph import _branches
-
-    lines, _ = _branches(layout, levels)
-    segments = [s for line in lines for s in (line[:2], line[1:]) if not np.array_equal(*s)]
-
-    def side(p, q, r):
-        return np.sign((q[0] - p[0]) * (r[1] - p[1]) - (q[1] - p[1]) * (r[0] - p[0]))
-
-    for (a, b), (c, d) in itertools.combinations(segments, 2):
-        assert not (side(a, b, c) * side(a, b, d) < 0 and side(c, d, a) * side(c, d, b) < 0)
-
-
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 25), st.integers(0, 2**32 - 1))
 def test_the_layout_shows_the_superbasins(n, seed):
@@ -134,25 +112,15 @@ def test_the_layout_shows_the_superbasins(n, seed):
                 assert (basin[a] == basin[b]) == (drawn[a] == drawn[b])
 
 
-def test_branches_end_at_the_energies_of_the_minima():
-    network = landscape()
-    picture = plots.disconnectivity(network)
-    lines = picture.axes.collections[0].get_segments()
-    ends = {(float(line[-1][0]), float(line[-1][1])) for line in lines}
-    for x, minimum in zip(picture.x, picture.minima, strict=True):
-        alone = bool((network.edges != minimum).all())
-        assert (float(x), float(network.energy[minimum])) in ends or alone
-
-
 def test_minima_that_nothing_connects_stand_in_their_colour_within_the_axes():
     """They were black, and those above the highest transition state were cut off."""
     energy = [0.0, 1.0, 0.5, 2.0, 0.25, 9.0]
     picture = plots.disconnectivity(Network.of(energy, [(0, 1), (1, 2)], [1.5, 1.25]), colour="energy")
-    stems = picture.axes.collections[1]
+    stems = picture.axes.collections[-1]
     begins = [segment[0, 1] for segment in stems.get_segments()]
-    assert begins[1:] == [0.25, 2.0, 9.0]
-    alone = [energy.index(e) for e in begins[1:]]
-    assert stems.get_colors()[1:] == pytest.approx(picture.colouring.rgba[alone])
+    assert begins == [0.25, 2.0, 9.0]
+    alone = [energy.index(e) for e in begins]
+    assert stems.get_colors() == pytest.approx(picture.colouring.rgba[alone])
     assert all(low < picture.axes.get_ylim()[1] for low in begins)
     cut = plots.disconnectivity(Network.of(energy, [(0, 1), (1, 2)], [1.5, 1.25]), levels=[0.5, 1.0, 1.5])
     assert cut.axes.get_ylim()[1] < 3.0
@@ -161,10 +129,40 @@ def test_minima_that_nothing_connects_stand_in_their_colour_within_the_axes():
 def test_every_disc_is_seen():
     """A minimum without neighbours beside a hub was a dot of 3 % of its area."""
     star = Network.of(range(102), [(0, k) for k in range(1, 101)], [200.0] * 100)
-    area = plots.network(star).nodes.get_sizes()
+    area = plots.network(star).radius ** 2
     assert area.min() == pytest.approx(0.1 * area.max())
     crowd = plots.network(Network.of(range(3000), [(0, k) for k in range(1, 2000)], [4000.0] * 1999))
-    assert crowd.nodes.get_sizes().min() >= 6.0
+    points = crowd.axes.transData.transform([(0, 0), (1, 0)])[:, 0]
+    assert (2 * crowd.radius * np.ptp(points) / crowd.figure.dpi * 72).min() >= 2.0
+
+
+@pytest.mark.parametrize("n", [2, 30, 400])
+def test_discs_do_not_touch(n):
+    for network in (landscape(n, 2 * n), Network.of(range(n), [(0, k) for k in range(1, n)], [n + 1.0] * (n - 1))):
+        picture = plots.network(network, size="equal" if n == 30 else "degree")
+        xy, radius = torch.as_tensor(picture.xy), torch.as_tensor(picture.radius)
+        apart = torch.cdist(xy, xy) - radius - radius[:, None]
+        assert float(apart.fill_diagonal_(torch.inf).min()) > 0.0
+        drawn = picture.axes.transData.transform(picture.xy)
+        box = picture.axes.bbox
+        assert (drawn.min(0) >= box.min).all()
+        assert (drawn.max(0) <= box.max).all()
+
+
+def test_low_barriers_are_wide_and_dark():
+    """Of parallel transition states the lowest counts; the lines know no more of the energies of minima."""
+    energy, edges = [0.0, 1.0, 1.0, 3.0], [(0, 1), (1, 2), (0, 1), (2, 3)]
+    picture = plots.network(Network.of(energy, edges, [9.0, 3.0, 2.0, 7.0]))
+    named = {tuple(sorted(pair)): b for pair, b in zip(picture.pairs.tolist(), picture.barrier, strict=True)}
+    assert named == {(0, 1): 1.0, (1, 2): 2.0, (2, 3): 4.0}
+    lines = picture.axes.collections[0]
+    widths, greys = lines.get_linewidths(), lines.get_colors()[:, 0]
+    order = np.argsort(picture.barrier)
+    assert (np.diff(np.asarray(widths)[order]) < 0).all()
+    assert (np.diff(greys[order]) > 0).all()
+    assert picture.axes.get_legend().get_title().get_text() == "barrier"
+    equal = plots.network(Network.of(energy, edges, [9.0, 3.0, 2.0, 7.0]), edges="equal")
+    assert len(set(equal.axes.collections[0].get_linewidths())) == 1
 
 
 def test_whole_numbers_have_whole_ticks():
@@ -205,7 +203,7 @@ def test_few_minima_shown_are_connected_as_before():
 def test_thousands_of_minima_are_thinned_out_and_said_so():
     network = landscape(3000, 9000)
     picture = plots.disconnectivity(network)
-    assert len(picture.minima) == 1000
+    assert 200 < len(picture.minima) < 500
     assert "of 3000 minima" in picture.axes.get_title(loc="right")
     assert len(plots.disconnectivity(network, min_barrier=0.0).minima) == 3000
 
@@ -266,9 +264,12 @@ def test_occupations_and_contributions_add_up():
     p = plots.occupation(network).curves
     assert sum(y for _, y in p.values()) == pytest.approx(1.0)
     c = plots.heat_capacity(network).curves
-    baseline = 3.0  # six modes
     both = c["emptying minima"][1] + c["filling minima"][1]
-    assert c["total"][1] == pytest.approx(baseline + both)
+    assert c["total"][1] == pytest.approx(both)
+    whole = plots.heat_capacity(network, excess=False).curves
+    assert set(whole) == set(c)
+    for name, (_, y) in c.items():  # all of them stand on what a single minimum of six modes has
+        assert whole[name][1] == pytest.approx(3.0 + y)
 
 
 def test_many_modes_do_not_flatten_the_peaks():
@@ -328,7 +329,9 @@ def test_labels_of_long_paths_do_not_overlap():
     picture = plots.profile(chain, 0, n - 1)
     picture.figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in picture.axes.texts]
-    assert {"12340", str(12340 + n - 1)} <= {text.get_text() for text in picture.axes.texts}
+    assert {"0", str(n - 1)} <= {text.get_text() for text in picture.axes.texts}
+    ids = plots.profile(chain, 0, n - 1, labels="ids")
+    assert {"12340", str(12340 + n - 1)} <= {text.get_text() for text in ids.axes.texts}
     assert len(boxes) > 10
     for a, b in itertools.combinations(boxes, 2):
         assert not a.overlaps(b)

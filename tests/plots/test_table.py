@@ -22,8 +22,11 @@ from torchscape.potentials import Quadratic
 
 ROOM = Path(plots.__file__).parent
 # What each option may be called by a function.
-NAMES = {"between": {"start", "end"}, "temperature": {"temperature", "temperatures"}}
-VALUES = {"count": 3, "positive": 0.5, "temperatures": [0.5], "two minima": (0, 1), "text": "energy", "": True}
+NAMES = {"between": {"start", "end"}, "label": {"labels"}, "temperature": {"temperature", "temperatures"}}
+VALUES = {
+    "count": 3, "positive": 0.5, "temperatures": [0.5], "two minima": (0, 1), "minima": [0], "text": "energy",
+    "sets": {"a": [0]}, "range": (0.0, 1.0), "width": "page", "": True,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("plot", PLOTS, ids=lambda plot: plot.name)
@@ -90,10 +93,10 @@ class _Levels(Picture):
         self.figure = figure
 
 
-def _level_lines(network: Network, *, width: float = 1.0, ax: plt.Axes | None = None) -> _Levels:
+def _level_lines(network: Network, *, stroke: float = 1.0, ax: plt.Axes | None = None) -> _Levels:
     axes = axes_of(ax)
     for energy in network.levels.tolist():
-        axes.axhline(energy, lw=width, gid="level")
+        axes.axhline(energy, lw=stroke, gid="level")
     return _Levels(figure_of(axes))
 
 
@@ -102,8 +105,8 @@ def test_a_plot_of_ones_own_is_one_row(tmp_path, monkeypatch, capsys):
     module = types.ModuleType("my_plots")
     module.level_lines, module.Levels = _level_lines, _Levels
     monkeypatch.setitem(sys.modules, "my_plots", module)
-    width = Option("width", "level-lines: how wide, in points", "positive", "POINTS")
-    monkeypatch.setattr(table, "PLOTS", [*PLOTS, Plot("level_lines", "my_plots", "Levels", (width,), shell=True)])
+    stroke = Option("stroke", "level-lines: how wide, in points", "positive", "POINTS")
+    monkeypatch.setattr(table, "PLOTS", [*PLOTS, Plot("level_lines", "my_plots", "Levels", (stroke,), shell=True)])
     bowl = Quadratic([1.0, 2.0])
     with Landscape.open(tmp_path / "x.db", bowl) as landscape:
         landscape.add_minima(relax(bowl, torch.ones(1, 2, dtype=torch.float64)))
@@ -112,11 +115,11 @@ def test_a_plot_of_ones_own_is_one_row(tmp_path, monkeypatch, capsys):
         build_parser().parse_args(["plot", "--help"])
     said = " ".join(capsys.readouterr().out.split())
     assert "heat-capacity-trees, level-lines, network" in said
-    assert "--width POINTS level-lines: how wide, in points" in said
+    assert "--stroke POINTS level-lines: how wide, in points" in said
 
     picture = tmp_path / "x.svg"
     words = ["plot", str(tmp_path / "x.db"), "level-lines", "-o", str(picture)]
-    assert main([*words, "--width", "7"]) == 0
+    assert main([*words, "--stroke", "7"]) == 0
     assert 'id="level"' in picture.read_text()
     assert "stroke-width: 7" in picture.read_text()
     assert main([*words, "--gaps"]) == 2

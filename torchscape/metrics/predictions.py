@@ -24,6 +24,8 @@ __all__ = [
     "true_probability",
 ]
 
+_MOST_COUNTED = 1e5  # beyond, whole numbers are as good as any
+
 
 def predicted_classes(outputs: Tensor) -> Int[Tensor, "N n"]:
     """The class of every item at every minimum: the largest of C outputs, or the sign of a single logit.
@@ -209,8 +211,10 @@ def joint_density(
 
     Args:
         x, y: symmetric matrices, for instance the distance in parameter space and the misclassification distance.
-        bins: cells along each side.
-        x_range, y_range: limits; by default from zero to the largest value.
+        bins: cells along each side, at most.
+        x_range, y_range: limits; by default from zero to the largest value. A distance that counts something (the
+            misclassification distance: items) is binned between its counts, so many of them in each cell: cells
+            that hold now more, now fewer of them would show stripes.
 
     O(N^2), the number of pairs.
 
@@ -235,7 +239,24 @@ def joint_density(
 
 def _edges(values: Float[Tensor, "P"], bins: int, limits: tuple[float, float] | None) -> Float[Tensor, "K"]:
     low, high = limits or (0.0, float(values.max()) or 1.0)
-    return torch.linspace(low, high, bins + 1, dtype=torch.float64)
+    unit = None if limits else _unit(values)
+    if unit is None:
+        return torch.linspace(low, high, bins + 1, dtype=torch.float64)
+    counts = round(high / unit) + 1  # from zero on
+    each = -(-counts // bins)
+    return unit * (each * torch.arange(-(-counts // each) + 1, dtype=torch.float64) - 0.5)
+
+
+def _unit(values: Float[Tensor, "P"]) -> float | None:
+    """What all values are whole multiples of, where they count something; None where they do not."""
+    different = torch.cat([values.new_zeros(1), values]).unique()
+    steps = different.diff()
+    steps = steps[steps > 1e-9 * different[-1]]
+    if len(steps) == 0 or float(different[-1] / steps.min()) > _MOST_COUNTED:
+        return None
+    unit = float(different[-1] / (different[-1] / steps.min()).round())
+    multiples = different / unit
+    return unit if bool(((multiples - multiples.round()).abs() < 1e-4).all()) else None
 
 
 def _shape(tensor: Tensor) -> str:

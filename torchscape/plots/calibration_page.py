@@ -109,7 +109,10 @@ def reliability(
 
 
 def calibration(comparison: CalibrationComparison, *, columns: int = 4) -> CalibrationPage:
-    """One page: the reliability diagram of every predictor, and a table of its scores; the best are in bold.
+    """One page: the reliability diagram of every predictor, and a table of its scores.
+
+    A score is in bold where it is better than every other one by more than the standard error of their difference,
+    taken as if they were independent; of the calibration error, which has none, no score is.
 
     Args:
         comparison: from :func:`torchscape.metrics.compare_calibration`, or ``bayesian_report(...).calibration``.
@@ -122,7 +125,7 @@ def calibration(comparison: CalibrationComparison, *, columns: int = 4) -> Calib
         >>> both = metrics.compare_calibration({"sure": p, "unsure": (p + 0.5) / 2}, torch.tensor([0, 1, 1]))
         >>> picture = plots.calibration(both)
         >>> picture.rows[0]
-        ['sure', '0.459 ± 0.240', '0.307 ± 0.212', '0.333', '66.7%']
+        ['sure', '0.459 ± 0.240', '0.307 ± 0.212', '0.333', '66.7% ± 27.2%']
         >>> plt.close(picture.figure)
     """
     names = list(comparison.calibration)
@@ -152,19 +155,35 @@ def _rows(comparison: CalibrationComparison) -> list[list[str]]:
             f"{one.nll:.3f} ± {one.nll_error:.3f}",
             f"{one.brier:.3f} ± {one.brier_error:.3f}",
             f"{one.ece:.3f}",
-            f"{one.accuracy:.1%}",
+            f"{one.accuracy:.1%} ± {_accuracy_error(one):.1%}",
         ]
         for name, one in comparison.calibration.items()
     ]
 
 
+def _accuracy_error(one: Calibration) -> float:
+    return math.sqrt(one.accuracy * (1 - one.accuracy) / int(one.count.sum()))
+
+
+def _best(values: Sequence[float], errors: Sequence[float]) -> int | None:
+    """Which value is lower than all others by more than the error of the difference; None if none is."""
+    first = min(range(len(values)), key=values.__getitem__)
+    rest = [k for k in range(len(values)) if k != first]
+    if not rest or any(values[k] - values[first] <= math.hypot(errors[k], errors[first]) for k in rest):
+        return None
+    return first
+
+
 def _write(table: Axes, rows: list[list[str]], comparison: CalibrationComparison) -> None:
-    """The table, with a rule under its head and the best number of each column in bold."""
+    """The table, with a rule under its head and in bold what is better than all others beyond its error."""
     found = list(comparison.calibration.values())
-    columns = [[one.nll for one in found], [one.brier for one in found], [one.ece for one in found]]
-    best = [min(values) for values in columns] + [max(one.accuracy for one in found)]
-    columns.append([one.accuracy for one in found])
-    places = (0.01, 0.36, 0.57, 0.76, 0.92)
+    best = [
+        _best([one.nll for one in found], [one.nll_error for one in found]),
+        _best([one.brier for one in found], [one.brier_error for one in found]),
+        None,
+        _best([-one.accuracy for one in found], [_accuracy_error(one) for one in found]),
+    ]
+    places = (0.01, 0.36, 0.57, 0.73, 0.9)
     table.axis("off")
     table.set_xlim(0, 1)
     table.set_ylim(len(rows) + 0.9, -0.6)
@@ -174,7 +193,7 @@ def _write(table: Axes, rows: list[list[str]], comparison: CalibrationComparison
     for k, row in enumerate(rows):
         table.text(places[0], k + 1, row[0], fontsize=9, va="center")
         for j, (x, text) in enumerate(zip(places[1:], row[1:], strict=True)):
-            weight = "bold" if columns[j][k] == best[j] and len(rows) > 1 else "normal"
+            weight = "bold" if best[j] == k else "normal"
             table.text(x, k + 1, text, fontsize=9, ha="center", va="center", weight=weight)
     note = f"{comparison.n_items} items; ± one standard error"
     table.text(1.0, len(rows) + 0.75, note, fontsize=7.5, color="0.45", ha="right", va="center")

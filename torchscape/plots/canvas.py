@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
 
-from torchscape.errors import TorchscapeError
+from torchscape.errors import OptionError, TorchscapeError
 
 __all__ = [
     "Picture",
@@ -21,8 +21,11 @@ __all__ = [
     "figure_of",
     "legend_below",
     "logarithmic",
+    "page_axes",
     "with_unit",
 ]
+
+_WIDTHS = {"column": 3.37, "page": 7.0}
 
 
 class Picture:
@@ -44,6 +47,38 @@ def axes_of(ax: Axes | None, size: tuple[float, float] = (7.0, 5.0)) -> Axes:
     if ax is not None:
         return ax
     return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def page_axes(
+    ax: Axes | None,
+    width: float | Literal["column", "page"] | None = None,
+    height: float | None = None,
+    size: tuple[float, float] = (7.0, 5.0),
+) -> tuple[Axes, float, float]:
+    """Axes to draw on, about how wide they are in points, and the size of their texts in points.
+
+    Args:
+        ax: axes that are there.
+        width: of a new figure in inches; or "column" (3.37 inches) or "page" (7 inches), the widths of a journal
+            that is set in two columns.
+        height: in inches; by default that of ``size`` for its width, and no less than three quarters of the width.
+        size: where neither is given.
+
+    Raises:
+        OptionError: for a size that is none, or one of axes that are there.
+    """
+    if ax is not None:
+        if width is not None or height is not None:
+            raise OptionError("width and height are those of a new figure: leave them out with ax")
+        return ax, float(ax.bbox.width / figure_of(ax).dpi * 72.0), 8.0
+    if isinstance(width, str) and width not in _WIDTHS:
+        raise OptionError(f"width = {width!r}: give 'column', 'page', or inches")
+    across = size[0] if width is None else _WIDTHS[width] if isinstance(width, str) else float(width)
+    down = height if height is not None else max(size[1] * across / size[0], 0.95 * min(across, 3.4))
+    if not (0 < across < 1000 and 0 < down < 1000):
+        raise OptionError(f"a figure of {across:g} x {down:g} inches: give sizes above 0, in inches")
+    axes = axes_of(None, (across, down))
+    return axes, 0.87 * across * 72.0, 10.0 if width is None else 8.0 if across > 5 else 7.0
 
 
 def figure_of(ax: Axes) -> Figure:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, Normalize
+from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap, Normalize, to_rgba_array
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -18,14 +19,18 @@ from torchscape.network import Network
 from torchscape.plots.canvas import figure_of, with_unit
 from torchscape.types import Tensor
 
-__all__ = ["FAINT", "NEUTRAL", "Colouring", "colouring"]
+__all__ = ["FAINT", "NEUTRAL", "Colouring", "categories", "colouring", "highlighted"]
 
 NEUTRAL = (0.25, 0.25, 0.28, 1.0)
 FAINT = (0.6, 0.6, 0.62, 1.0)
 _UNKNOWN = (0.75, 0.75, 0.75, 1.0)
-# The categorical maps without their greys.
-_FEW = mpl.colormaps["tab10"](np.delete(np.arange(10), 7))
-_MANY = mpl.colormaps["tab20"](np.delete(np.arange(20), [14, 15]))
+# Told apart with every kind of colour vision, and dark enough for thin lines on white. Up to six: Okabe & Ito,
+# Color Universal Design (2008), without black and yellow; up to nine: P. Tol, Colour Schemes (SRON/EPS/TN/09-002),
+# "muted".
+_FEW = to_rgba_array(["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"])
+_MANY = to_rgba_array(
+    ["#332288", "#cc6677", "#117733", "#ddcc77", "#88ccee", "#882255", "#44aa99", "#999933", "#aa4499"]
+)
 # Thin lines on white: no colour of a scale may be nearly white.
 _SEQUENTIAL = ListedColormap(mpl.colormaps["viridis"](np.linspace(0.0, 0.92, 256)))
 _SIGNED = LinearSegmentedColormap.from_list("signed", ["#08459c", "#6b9bd6", "#a9a9a9", "#df8664", "#a01216"])
@@ -111,6 +116,42 @@ def colouring(
     return _scaled(data.astype(float), text, cmap, limits or _range(data, shown, name != "energy"))
 
 
+def categories(n: int) -> np.ndarray:
+    """The colours for n categories [K 4], K at most 9: so many are told apart with every kind of colour vision."""
+    return _FEW[:n] if n <= len(_FEW) else _MANY[: min(n, len(_MANY))]
+
+
+def highlighted(network: Network, sets: Mapping[str, Sequence[int]], *, label: str | None = None) -> Colouring:
+    """Sets of minima in a colour each, the rest black.
+
+    Args:
+        network: N minima.
+        sets: positions in the network, by the name of the set.
+        label: title of the legend.
+
+    Raises:
+        TorchscapeError: for a position that does not exist, a minimum in two sets, or more sets than colours.
+    """
+    n = network.n_minima
+    colours = categories(len(sets))
+    if not 0 < len(sets) <= len(colours):
+        raise TorchscapeError(f"highlight has {len(sets)} sets: give one to {len(_MANY)}")
+    group = np.zeros(n, dtype=np.int64)
+    for number, (name, members) in enumerate(sets.items(), start=1):
+        chosen = np.asarray(list(members), dtype=np.int64)
+        if ((chosen < 0) | (chosen >= n)).any():
+            wrong = chosen[(chosen < 0) | (chosen >= n)][0]
+            raise TorchscapeError(f"highlight {name!r}: there is no minimum {wrong}, only 0 to {n - 1}")
+        if (group[chosen] > 0).any():
+            twice = chosen[group[chosen] > 0][0]
+            raise TorchscapeError(f"highlight: minimum {twice} is in two sets; give each minimum one")
+        group[chosen] = number
+    table = np.concatenate([[NEUTRAL], colours])
+    counts = np.bincount(group, minlength=len(sets) + 1)
+    names = [(f"{name} ({counts[k]})", _plain(table[k])) for k, name in enumerate(sets, start=1)]
+    return Colouring(table[group], groups=group, label=label or "", names=tuple(names))
+
+
 def _named(network: Network, name: str) -> Tensor:
     if name in network.properties:
         return network.properties[name]
@@ -159,7 +200,7 @@ def _grouped(data: np.ndarray, label: str) -> Colouring:
     rank = np.empty(len(kinds), dtype=int)
     rank[order] = np.arange(len(kinds))
     table = np.tile(_UNKNOWN, (len(kinds), 1))
-    palette = _FEW if len(kinds) <= len(_FEW) else _MANY
+    palette = categories(len(kinds))
     shown = min(len(kinds), len(palette))
     table[order[:shown]] = palette[:shown]
     names = [(f"{kinds[k]} ({counts[k]})", _plain(table[k])) for k in order[:shown]]

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -24,13 +24,13 @@ from torchscape.plots.canvas import (
     logarithmic,
     with_unit,
 )
+from torchscape.plots.colours import categories
 from torchscape.plots.temperatures import a_row, given_grid, peaks_within, temperature_grid
 from torchscape.types import Float, Tensor
 
 __all__ = ["CurvePlot", "entropy", "frustration", "heat_capacity", "occupation"]
 
 _LOSING, _GAINING = "#1f6fb4", "#c8382d"
-_DWARFS = 3.0  # so many times the height of the peaks
 _LOG_FROM = 15.0  # a range of temperatures wider than this factor is drawn on a logarithmic axis
 
 
@@ -59,7 +59,7 @@ def heat_capacity(
     contributions: bool = True,
     lowest: Sequence[int] = (),
     peaks: bool | Sequence[Peak] | None = None,
-    excess: bool | None = None,
+    excess: bool = True,
     unit: str | None = None,
     ax: Axes | None = None,
 ) -> CurvePlot:
@@ -73,7 +73,7 @@ def heat_capacity(
         peaks: mark the peaks with their temperatures: True for those of the network, which is the default where it
             is given, or those here (:func:`torchscape.analysis.heat_capacity_peaks`).
         excess: draw what the exchange between minima adds to the heat capacity of a single one, half the number of
-            its modes. By default where this would dwarf the peaks, as it does with many parameters.
+            its modes: then all curves count from zero. Otherwise all of them stand on that of a single one.
         unit: unit of the temperature, for the axis label.
         ax: axes to draw on; a new figure by default.
 
@@ -99,12 +99,11 @@ def heat_capacity(
     t = _numpy(grid)
     axes = axes_of(ax, size=(6.5, 4.2))
     exchange, single = result.losing + result.gaining, result.baseline
-    if excess is None:
-        excess = bool(single.max() > _DWARFS * exchange.max())
-    curves = {"total": (t, _numpy(exchange if excess else result.value))}
+    floor = torch.zeros_like(single) if excess else single
+    curves = {"total": (t, _numpy(floor + exchange))}
     if contributions:
-        curves["emptying minima"] = t, _numpy(result.losing)
-        curves["filling minima"] = t, _numpy(result.gaining)
+        curves["emptying minima"] = t, _numpy(floor + result.losing)
+        curves["filling minima"] = t, _numpy(floor + result.gaining)
     if len(lowest) and isinstance(network, Network):
         partial = analysis.partial_heat_capacities(network, grid, [int(m) for m in lowest])
         partial = partial - single if excess else partial
@@ -114,8 +113,13 @@ def heat_capacity(
         "emptying minima": {"color": _LOSING, "ls": "--"},
         "filling minima": {"color": _GAINING, "ls": "-."},
     }
+    shades = categories(max(len(lowest), 1))
+    for number, m in enumerate(lowest):
+        styles[f"lowest {m} minima"] = {"color": tuple(shades[number % len(shades)]), "lw": 1.0}
     for name, (x, y) in curves.items():
-        axes.plot(x, y, label=name, **styles.get(name, {"lw": 1.0}))
+        axes.plot(x, y, label=name, **styles[name])
+    if not excess:
+        axes.plot(t, _numpy(floor), color="0.6", lw=0.8, ls=":", label="a single minimum")
     _mark_peaks(axes, marked, excess)
     low, high = float(single.min()), float(single.max())
     less = f" above {low:g}" if high - low < 1e-9 * high else " above that of single minima"
@@ -137,7 +141,7 @@ def occupation(
 
     Args:
         network: N minima, or their :func:`torchscape.analysis.occupation` at the temperatures given; these are
-            numbered by their positions.
+            numbered by their positions, as those of a network are.
         temperatures: where to evaluate; around the peaks of the heat capacity by default.
         most: number of minima with a curve of their own: those with the highest occupation at any temperature.
         unit: unit of the temperature.
@@ -153,21 +157,24 @@ def occupation(
     """
     if isinstance(network, Tensor):
         grid, found = given_grid(temperatures, network, "occupation probabilities"), network
-        height, ids = np.arange(network.shape[1]), list(range(network.shape[1]))
+        height = np.arange(network.shape[1])
     else:
         grid = temperature_grid(network, temperatures)
         found = analysis.occupation(network, grid)
-        height, ids = _numpy(network.levels), network.ids.cpu().tolist()
+        height = _numpy(network.levels)
     t, p = _numpy(grid), _numpy(found)
     chosen = np.argsort(-p.max(0), kind="stable")[: max(most, 1)]
     chosen = chosen[np.argsort(height[chosen], kind="stable")]
-    curves = {f"minimum {ids[k]}": (t, p[:, k]) for k in chosen.tolist()}
+    curves = {f"minimum {k}": (t, p[:, k]) for k in chosen.tolist()}
     if len(chosen) < p.shape[1]:
         curves[f"{p.shape[1] - len(chosen)} others"] = t, np.clip(1.0 - p[:, chosen].sum(1), 0.0, 1.0)
     axes = axes_of(ax, size=(6.5, 4.2))
-    shades = mpl.colormaps["viridis"](np.linspace(0.0, 0.9, len(chosen)))
-    for (name, (x, y)), shade in zip(curves.items(), [*shades, (0.6, 0.6, 0.6, 1.0)], strict=False):
-        axes.plot(x, y, label=name, color=tuple(shade), ls="--" if name.endswith("others") else "-")
+    palette = categories(len(chosen))
+    for number, (name, (x, y)) in enumerate(curves.items()):
+        others = number == len(chosen)
+        shade = (0.6, 0.6, 0.6, 1.0) if others else tuple(palette[number % len(palette)])
+        again = number // len(palette)  # more minima than colours: the next round is drawn otherwise
+        axes.plot(x, y, label=name, color=shade, ls="--" if others else ("-", ":", "-.")[again % 3])
     _label(axes, t, "occupation probability", unit)
     axes.set_ylim(-0.02, 1.02)
     axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))

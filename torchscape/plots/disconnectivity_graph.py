@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
-from torchscape.analysis.topology import MergeTree, merge_tree
-from torchscape.errors import TorchscapeError
+from torchscape.analysis.topology import merge_tree
+from torchscape.errors import OptionError, TorchscapeError
 from torchscape.network import Network
-from torchscape.plots.canvas import Picture, axes_of, figure_of, with_unit
-from torchscape.plots.colours import FAINT, NEUTRAL, Colouring, colouring
-from torchscape.plots.labels import place_labels
-from torchscape.plots.layout import TreeLayout, default_levels, tree_layout
+from torchscape.plots.canvas import Picture, figure_of, page_axes
+from torchscape.plots.colours import Colouring, colouring, highlighted
+from torchscape.plots.labels import label_texts, place_labels
+from torchscape.plots.layout import TreeLayout, tree_layout
+from torchscape.plots.tree_axis import Thresholds, automatic_top, break_axis, nice_length, thresholds
+from torchscape.plots.tree_choice import Shown, choose_minima
+from torchscape.plots.tree_drawing import Frame, draw_tree, set_frame
+from torchscape.plots.tree_lines import TreeLines, has_wide_fans, tree_lines
 from torchscape.types import Tensor
 
 __all__ = ["DisconnectivityPlot", "disconnectivity"]
 
-_MOST_BRANCHES = 1000
+_ROOM = 1.2  # points from branch to branch at least, where nothing is chosen
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -33,9 +38,14 @@ class DisconnectivityPlot(Picture):
         figure, axes: where it was drawn.
         minima: positions in the network of the minima drawn, from left to right.
         x: their places on the horizontal axis.
-        levels: the threshold energies.
+        count: how many minima each of these branches stands for, where others are left out.
+        levels: the energies at which branches may join; those of the mergers by default.
+        step: distance of the levels where that is one and the same; None otherwise.
         colouring: the colour of each minimum of the network, and what it means.
-        n_trees: number of trees: minima in different ones are not connected, or only above the last threshold.
+        n_trees: number of trees: minima in different ones are not connected, or only above the picture.
+        layout: places of all minima and superbasins drawn, the minima in the order of the merge tree.
+        lines: what is drawn between them.
+        leaves: positions in the network of the minima in that order.
         labelled: the minima that carry a label.
     """
 
@@ -43,9 +53,14 @@ class DisconnectivityPlot(Picture):
     axes: Axes
     minima: np.ndarray
     x: np.ndarray
+    count: np.ndarray
     levels: np.ndarray
+    step: float | None
     colouring: Colouring
     n_trees: int
+    layout: TreeLayout
+    lines: TreeLines
+    leaves: np.ndarray
     labelled: tuple[int, ...] = ()
 
     @property
@@ -53,14 +68,85 @@ class DisconnectivityPlot(Picture):
         return f"{len(self.minima)} minima"
 
 
+@dataclasses.dataclass(frozen=True)
+class _Asked:
+    """The arguments of :func:`disconnectivity`."""
+
+    network: Network
+    colour: str | Tensor | None = None
+    highlight: Mapping[str, Sequence[int]] | None = None
+    levels: Literal["exact"] | int | Sequence[float] | None = None
+    step: float | None = None
+    style: str | None = None
+    centre: Literal["lowest", "largest"] = "lowest"
+    labels: bool | str | Sequence[str] | Sequence[int] | Mapping[int, str] = False
+    lowest: int | None = None
+    min_barrier: float | None = None
+    minima: Sequence[int] | None = None
+    collapse: bool = False
+    window: tuple[float | None, float | None] | None = None
+    broken: tuple[float, float] | None = None
+    relative: bool = False
+    scale_bar: bool | float = False
+    dinfo: str | Path | None = None
+    width: float | Literal["column", "page"] | None = None
+    height: float | None = None
+    linewidth: float | None = None
+    unit: str | None = None
+    colour_label: str | None = None
+    colour_unit: str | None = None
+    cmap: str | Colormap | None = None
+    limits: tuple[float, float] | None = None
+    ax: Axes | None = None
+
+    def with_file(self) -> _Asked:
+        """What a ``dinfo`` says, where the arguments do not say otherwise."""
+        if self.dinfo is None:
+            return self
+        from torchscape.plots.dinfo import read_dinfo
+
+        network, said = read_dinfo(self.dinfo).applied(self.network)
+        default = {field.name: field.default for field in dataclasses.fields(self)}
+        free = {name: value for name, value in said.items() if getattr(self, name) is default[name]}
+        if self.levels is not None or self.step is not None:
+            free.pop("levels", None)
+        if self.relative and "levels" in free:  # a file says energies as they are
+            low = float(network.energy.min())
+            free["levels"] = [level - low for level in free["levels"]]
+        return dataclasses.replace(self, network=network, **free)
+
+    def counted(self) -> _Asked:
+        """With energies counted from the lowest minimum, where that is asked for."""
+        if not self.relative:
+            return self
+        low = self.network.energy.min()
+        minima, saddles = self.network.energy - low, self.network.ts_energy - low
+        return dataclasses.replace(
+            self, network=dataclasses.replace(self.network, energy=minima, ts_energy=saddles)
+        )
+
+
 def disconnectivity(
     network: Network,
     *,
     colour: str | Tensor | None = None,
-    levels: int | Sequence[float] | None = None,
-    labels: bool | str | Sequence[str] | Mapping[int, str] = False,
+    highlight: Mapping[str, Sequence[int]] | None = None,
+    levels: Literal["exact"] | int | Sequence[float] | None = None,
+    step: float | None = None,
+    style: str | None = None,
+    centre: Literal["lowest", "largest"] = "lowest",
+    labels: bool | str | Sequence[str] | Sequence[int] | Mapping[int, str] = False,
     lowest: int | None = None,
     min_barrier: float | None = None,
+    minima: Sequence[int] | None = None,
+    collapse: bool = False,
+    window: tuple[float | None, float | None] | None = None,
+    broken: tuple[float, float] | None = None,
+    relative: bool = False,
+    scale_bar: bool | float = False,
+    dinfo: str | Path | None = None,
+    width: float | Literal["column", "page"] | None = None,
+    height: float | None = None,
     linewidth: float | None = None,
     unit: str | None = None,
     colour_label: str | None = None,
@@ -69,258 +155,150 @@ def disconnectivity(
     limits: tuple[float, float] | None = None,
     ax: Axes | None = None,
 ) -> DisconnectivityPlot:
-    """Draw the disconnectivity graph of a network.
+    """Draw the disconnectivity graph of a network: branches join where minima reach each other, and end at them.
 
-    At each threshold energy the minima fall into superbasins, whose members reach each other without rising above
-    it. Branches join where superbasins merge and end at the energies of the minima. The branch of the lowest
-    minimum stands in the middle of each superbasin. Minima that no known path connects stand as trees of their
-    own, to the right, their stems dotted.
+    By default every merger stands at its own energy, branches hanging from bars. Trees that no known path connects
+    with the lowest minimum are dashed. What has no room is left out, and that is said. docs/pictures.md shows all.
 
     Args:
         network: N minima, E transition states.
-        colour: what colours the branches: ``"energy"``, ``"degree"``, ``"community"``, ``"funnel"``, a property's
-            name, or a tensor [N]; groups colour a superbasin where all its minima agree.
-        levels: number of thresholds, or their energies; chosen from the data by default. Superbasins that merge
-            above the last one are drawn as separate trees.
-        labels: ``"ids"`` (or True) for database ids, ``"positions"`` for 0..N-1, N texts, or a mapping from
-            position to text. Low minima first; a label that would cover something is left out.
-        lowest: draw only this many of the lowest minima (the others still connect them).
-        min_barrier: leave out minima whose lowest barrier to a lower minimum is smaller than this; 0 draws all.
-            By default all are drawn up to 1000, and beyond that the 1000 with the highest barriers, with a note.
-        linewidth: in points; chosen from the number of branches by default.
-        unit: unit of the energy, for the axis label.
-        colour_label, colour_unit, cmap, limits: label, unit, colour map and range of the colour scale; energies
-            have the unit of the energy.
+        colour: ``"energy"``, ``"degree"``, ``"community"``, ``"funnel"``, a property's name, or a tensor [N];
+            groups colour a superbasin where all its minima agree.
+        highlight: sets of positions by name, each in a colour, the rest black.
+        levels, step: "exact"; how many levels, or which, or how far apart: mergers are drawn up to the next one.
+        style: "orthogonal", the default where mergers are exact or many branches meet, or "slanted".
+        centre: which branch of a superbasin stands in the middle: of the lowest minimum, or of the most minima.
+        labels: ``"positions"`` (or True), ``"ids"``, N texts, a mapping from position to text; or only some
+            positions. None covers anything: where there is no room, those of high minima are left out.
+        lowest, min_barrier, minima: only so many of the lowest minima; only those with a barrier to a lower
+            minimum of at least this; only these positions. By default as many as have room.
+        collapse: wedges with their numbers of minima, where minima are left out.
+        window: lowest and highest energy; None for where the data end. By default without a few far outliers.
+        broken: the energies between these two are taken out of the axis.
+        relative: energies above the lowest minimum; ``levels``, ``window`` and ``broken`` are meant so too.
+        scale_bar: a bar, of this length, in the place of the axis.
+        dinfo: input file of disconnectionDPS, for what the other arguments do not say.
+        width, height: in inches; "column" or "page" of a journal of two columns.
+        linewidth: in points; fits the number of branches by default.
+        unit: of the energy.
+        colour_label, colour_unit, cmap, limits: label, unit, colour map and range of the colour scale.
         ax: axes to draw on; a new figure by default.
 
-    O(E log E); a hundred thousand minima draw in seconds.
+    Raises:
+        TorchscapeError: for a network without minima, or options that leave nothing to draw.
 
     Reference: Becker & Karplus, J. Chem. Phys. 106, 1495 (1997), doi 10.1063/1.473299; Wales, Miller & Walsh,
     Nature 394, 758 (1998), doi 10.1038/29487.
-
-    Example:
-        >>> net = Network.of(energy=[0.0, 0.2, 0.1], edges=[(0, 1), (1, 2)], ts_energy=[1.0, 0.5])
-        >>> picture = disconnectivity(net, colour="energy", labels="positions")
-        >>> picture.minima.tolist(), picture.n_trees
-        ([0, 2, 1], 1)
-        >>> import matplotlib.pyplot as plt
-        >>> plt.close(picture.figure)
     """
-    if network.n_minima == 0:
+    return _drawn(_Asked(**locals()))
+
+
+def _drawn(asked: _Asked) -> DisconnectivityPlot:
+    if asked.network.n_minima == 0:
         raise TorchscapeError("a network without minima has no disconnectivity graph: explore first")
+    asked = asked.with_file().counted()
+    network = asked.network
+    axes, points, font = page_axes(asked.ax, asked.width, asked.height, size=(7.5, 5.5))
     tree = merge_tree(network)
-    if min_barrier is None:
-        min_barrier = _legible_barrier(tree) if lowest is None else 0.0
-    minima, gap = _keep(tree, lowest, min_barrier)
-    if colour_unit is None and isinstance(colour, str) and colour == "energy":
-        colour_unit = unit
-    colours = colouring(
-        network, colour, label=colour_label, unit=colour_unit, cmap=cmap, limits=limits, shown=minima
-    )
     energy = network.levels.double().cpu().numpy()
-    thresholds = _thresholds(levels, energy[minima], gap)
-    layout = tree_layout(energy[minima], gap, thresholds)
-    top = _top(levels, thresholds, energy[minima].max())
-    axes = axes_of(ax, size=(7.5, 5.5))
-    segments = _draw_trees(axes, layout, thresholds, top, minima, gap, colours, linewidth)
-    _frame(axes, layout, thresholds, top, unit)
-    _note(axes, len(minima), network.n_minima, lowest, min_barrier)
+    low, high = asked.window or (None, None)
+    top = high if asked.window is not None or _own(asked.levels) else automatic_top(energy, tree.gap.cpu().numpy())
+    shown = choose_minima(
+        tree, lowest=asked.lowest, min_barrier=asked.min_barrier, minima=asked.minima, top=top,
+        most=max(int(points / _ROOM), 10),
+    )  # fmt: skip
+    at = thresholds(asked.levels, asked.step, energy[shown.minima], shown.gap, top)
+    layout = tree_layout(energy[shown.minima], shown.gap, at.energies, asked.centre)
+    frame = _frame(asked, layout, at, low, high, points, font)
+    style = asked.style or ("orthogonal" if at.exact or has_wide_fans(layout) else "slanted")
+    if style not in ("orthogonal", "slanted"):
+        raise OptionError(f"style = {style!r}: give 'orthogonal' or 'slanted'")
+    aspect = axes.bbox.width / axes.bbox.height
+    lines = tree_lines(layout, style, height=frame.height, aspect=float(aspect))
+    colours = _colours(asked, shown)
+    draw_tree(axes, layout, lines, shown, colours, frame, asked.linewidth, asked.collapse)
+    scale = None if asked.scale_bar is False else asked.scale_bar
+    set_frame(
+        axes, layout, frame, unit=asked.unit, relative=asked.relative, step=at.step,
+        scale=nice_length(frame.height) if scale is True else scale,
+    )  # fmt: skip
+    if asked.broken is not None:
+        break_axis(axes, *asked.broken)
+    _note(axes, shown, at, frame, asked.collapse)
     colours.explain(axes)
-    drawn = np.argsort(layout.x[: len(minima)])
-    labelled = _write_labels(axes, layout, segments, minima, _texts(network, labels))
-    shown = (minima[drawn], layout.x[drawn], thresholds, colours, len(layout.roots), labelled)
-    return DisconnectivityPlot(figure_of(axes), axes, *shown)
+    labelled = _write_labels(axes, layout, lines, shown, asked, frame)
+    drawn = np.argsort(layout.x[: layout.n_leaves])
+    return DisconnectivityPlot(
+        figure_of(axes), axes, shown.minima[drawn], layout.x[drawn], shown.count[drawn], at.energies, at.step,
+        colours, len(layout.roots), layout, lines, shown.minima, labelled,
+    )  # fmt: skip
 
 
-def _top(levels: int | Sequence[float] | None, thresholds: np.ndarray, highest: float) -> float:
-    """Where the picture ends: a threshold above the last one, or above all minima."""
-    # A minimum that nothing connects may lie above every merger: thresholds of one's own may cut it off.
-    own = levels is not None and not isinstance(levels, int)
-    top = thresholds[-1] if own else max(thresholds[-1], highest)
-    return float(top + (thresholds[-1] - thresholds[-2]))
+def _own(levels: Any) -> bool:
+    return levels is not None and not isinstance(levels, (int, str))
 
 
-def _draw_trees(
-    axes: Axes,
+def _colours(asked: _Asked, shown: Shown) -> Colouring:
+    if asked.highlight is not None:
+        if asked.colour is not None:
+            raise OptionError("colour and highlight both say how branches are coloured: give one of them")
+        return highlighted(asked.network, asked.highlight, label=asked.colour_label)
+    unit = asked.unit if isinstance(asked.colour, str) and asked.colour == "energy" else None
+    return colouring(
+        asked.network, asked.colour, label=asked.colour_label, unit=asked.colour_unit or unit,
+        cmap=asked.cmap, limits=asked.limits, shown=shown.minima,
+    )  # fmt: skip
+
+
+def _frame(
+    asked: _Asked,
     layout: TreeLayout,
-    thresholds: np.ndarray,
-    top: float,
-    minima: np.ndarray,
-    gap: np.ndarray,
-    colours: Colouring,
-    linewidth: float | None,
-) -> np.ndarray:
-    """Branches, their tips, and a stem for each tree; returns the branches."""
-    tree_of_leaf = np.concatenate([[0], (~np.isfinite(gap)).cumsum()])  # by connection, not by the last threshold
-    width = linewidth if linewidth is not None else float(np.clip(20.0 / len(minima) ** 0.5, 0.3, 1.4))
-    segments, owner = _branches(layout, thresholds)
-    shade = _shades(layout, minima, colours)
-    axes.add_collection(LineCollection(list(segments), colors=shade[owner], lw=width))
-    _tips(axes, layout, minima, colours)
-    _stems(axes, layout, thresholds, top, tree_of_leaf, width, shade[layout.roots])
-    return segments
+    at: Thresholds,
+    low: float | None,
+    high: float | None,
+    points: float,
+    font: float,
+) -> Frame:
+    """From below the lowest minimum to above the last merger, and all minima where levels do not cut them off."""
+    own, lowest = _own(asked.levels), float(layout.y.min())
+    top = at.energies[-1] if own else max(at.energies[-1], float(layout.y.max()))
+    top = high if high is not None else top + max(0.05 * (top - lowest), 1e-12 * max(1.0, abs(top)))
+    bottom = low if low is not None else lowest - 0.05 * (top - lowest)
+    if not bottom < top:
+        raise OptionError(f"window = ({low}, {high}): give a lower energy and a higher one")
+    return Frame(float(bottom), float(top), float(top + 0.02 * (top - bottom)), points, font)
 
 
-def _legible_barrier(tree: MergeTree) -> float:
-    """The smallest barrier that leaves at most so many minima as can be told apart."""
-    if tree.n_minima <= _MOST_BRANCHES:
-        return 0.0
-    return float(tree.persistence.sort(descending=True).values[_MOST_BRANCHES - 1])
-
-
-def _keep(tree: MergeTree, lowest: int | None, min_barrier: float) -> tuple[np.ndarray, np.ndarray]:
-    """The minima to draw, in tree order, and the merger energies between them (maxima over those left out)."""
-    leaves, gap = tree.leaves.cpu().numpy(), tree.gap.double().cpu().numpy()
-    keep = (tree.persistence >= min_barrier).cpu().numpy()
-    if lowest is not None:
-        order = tree.energy.argsort(stable=True).cpu().numpy()
-        order = order[keep[order]][: max(lowest, 1)]
-        keep = np.zeros_like(keep)
-        keep[order] = True
-    places = np.flatnonzero(keep[leaves])
-    between = np.maximum.reduceat(gap, places[:-1]) if len(places) > 1 else gap[:0]
-    if len(places) > 1:  # reduceat runs to the end of the array for the last entry: only up to the next kept place
-        between[-1] = gap[places[-2] : places[-1]].max()
-    return leaves[places], between
-
-
-def _thresholds(levels: int | Sequence[float] | None, energy: np.ndarray, gap: np.ndarray) -> np.ndarray:
-    if levels is None:
-        return default_levels(energy, gap)
-    if not isinstance(levels, int):
-        chosen = np.unique(np.asarray(levels, dtype=float))
-        if len(chosen) < 2 or not np.isfinite(chosen).all():
-            raise TorchscapeError("levels needs at least two different finite energies, or a whole number of them")
-        return chosen
-    if levels < 2:
-        raise TorchscapeError(f"levels = {levels} shows no structure: ask for at least 2")
-    ends = default_levels(energy, gap)
-    chosen = np.linspace(energy.min(), ends[-1], levels + 1)[1:]
-    chosen[-1] = ends[-1]
-    return chosen
-
-
-def _branches(layout: TreeLayout, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The line from each node to the superbasin above it: down to the next threshold aslant, then upright.
-
-    Returns polylines of three points [K 3 2] and the node that each belongs to [K].
-    """
-    owner = np.flatnonzero(layout.parent >= 0)
-    above = layout.parent[owner]
-    below = np.concatenate([[levels[0] - (levels[1] - levels[0])], levels])[layout.level[above]]
-    knee = np.maximum(below, layout.y[owner])  # a minimum above the next threshold ends on the slant
-    start = np.stack([layout.x[above], layout.y[above]], 1)
-    bend = np.stack([layout.x[owner], knee], 1)
-    end = np.stack([layout.x[owner], layout.y[owner]], 1)
-    return np.stack([start, bend, end], 1), owner
-
-
-def _shades(layout: TreeLayout, minima: np.ndarray, colours: Colouring) -> np.ndarray:
-    """Each minimum in its colour; a superbasin in the colour of its group if it has only one, else neutral.
-
-    Neutral is a light grey where only some minima have a value, so that black stems do not outshine those.
-    """
-    total, n = len(layout.x), layout.n_leaves
-    some_grey = colours.unknown is not None and bool(colours.unknown[minima].any())
-    shade = np.tile(np.asarray(FAINT if some_grey else NEUTRAL), (total, 1))
-    shade[:n] = colours.rgba[minima]
-    if colours.groups is not None:
-        group = np.full(total, -1)
-        group[:n] = colours.groups[minima]
-        mixed = np.zeros(total, dtype=bool)
-        by_level = np.argsort(layout.level, kind="stable")  # children before parents
-        for node in by_level:
-            up = layout.parent[node]
-            if up >= 0:
-                mixed[up] |= mixed[node] or (group[up] >= 0 and group[up] != group[node])
-                group[up] = group[node]
-        pure = (~mixed) & (np.arange(total) >= n)
-        shade[pure] = shade[layout.lowest[pure]]
-    return shade
-
-
-def _tips(axes: Axes, layout: TreeLayout, minima: np.ndarray, colours: Colouring) -> None:
-    """Where only some minima have a value, mark their ends: a few coloured lines among many grey ones are lost."""
-    if colours.unknown is None or not colours.unknown[minima].any():
-        return
-    known = np.flatnonzero(~colours.unknown[minima])
-    order = known[np.argsort(-layout.y[known], kind="stable")]
-    axes.scatter(layout.x[order], layout.y[order], s=14, c=colours.rgba[minima[order]], lw=0, zorder=3)
-
-
-def _stems(
-    axes: Axes,
-    layout: TreeLayout,
-    levels: np.ndarray,
-    top: float,
-    tree: np.ndarray,
-    width: float,
-    shade: np.ndarray,
-) -> None:
-    """A stem above each root, in its shade: solid if the trees are only cut apart, dotted above those that no path
-    connects. A minimum by itself is nothing but its stem.
-    """
-    step = levels[-1] - levels[-2]
-    solid, dotted = [], []
-    main = tree[layout.lowest[layout.roots[0]]]
-    for root in layout.roots:
-        x, y = layout.x[root], layout.y[root]
-        if tree[layout.lowest[root]] == main:
-            solid.append([(x, y), (x, max(top, y))])
-        else:
-            short = min(y + step, top)
-            solid.append([(x, y), (x, max(short, y))])
-            dotted.append([(x, short), (x, top)])
-    axes.add_collection(LineCollection(solid, colors=shade, lw=width))
-    if dotted:
-        axes.add_collection(LineCollection(dotted, colors="0.7", lw=0.7 * width, linestyles="dotted"))
-
-
-def _frame(axes: Axes, layout: TreeLayout, levels: np.ndarray, top: float, unit: str | None) -> None:
-    step = levels[-1] - levels[-2]
-    n = layout.x.max() + 1.0
-    low = layout.y.min()
-    axes.set_xlim(-0.5 - 0.02 * n, n - 0.5 + 0.02 * n)
-    axes.set_ylim(low - 0.05 * (levels[-1] - low), top + 0.4 * step)
-    axes.set_xticks([])
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.set_ylabel(with_unit("energy", unit))
-
-
-def _note(axes: Axes, shown: int, total: int, lowest: int | None, min_barrier: float) -> None:
+def _note(axes: Axes, shown: Shown, at: Thresholds, frame: Frame, collapse: bool) -> None:
     """Say what is not shown."""
-    if shown == total:
-        return
-    which = f"the lowest {shown}" if lowest is not None else f"{shown}"
-    text = f"{which} of {total} minima" + (f", barriers of at least {min_barrier:.3g}" if min_barrier > 0 else "")
-    axes.set_title(text, fontsize=8, loc="right", color="0.35")
+    said = [shown.note] if shown.note else []
+    above = int((np.isfinite(shown.gap) & (shown.gap > at.energies[-1])).sum())
+    if above:
+        said.append(f"{above} merger{'s' if above > 1 else ''} above {at.energies[-1]:.5g}")
+    if collapse and (shown.count > 1).any():
+        said.append("wedges: number of minima")
+    if said:
+        axes.set_title("; ".join(said), fontsize=min(8.0, frame.font), loc="right", color="0.35")
 
 
 def _write_labels(
-    axes: Axes, layout: TreeLayout, segments: np.ndarray, minima: np.ndarray, texts: dict[int, str]
+    axes: Axes, layout: TreeLayout, lines: TreeLines, shown: Shown, asked: _Asked, frame: Frame
 ) -> tuple[int, ...]:
     """Texts below their minima, the lowest first; the minima that have one in the end."""
-    leaves = [k for k in np.argsort(layout.y[: len(minima)], kind="stable") if int(minima[k]) in texts]
+    texts, chosen = label_texts(asked.network, asked.labels)
+    if asked.collapse:
+        counts = {int(m): int(c) for m, c in zip(shown.minima, shown.count, strict=True) if c > 1}
+        texts |= {m: f"{texts[m]} ({c})" if m in texts else f"{c}" for m, c in counts.items()}
+    leaves = [
+        k
+        for k in np.argsort(layout.y[: layout.n_leaves], kind="stable")
+        if int(shown.minima[k]) in texts and frame.bottom <= layout.y[k] <= frame.top
+    ]
     if not leaves:
         return ()
-    lines = np.concatenate([segments[:, :2], segments[:, 1:]])
+    leaves.sort(key=lambda k: int(shown.minima[k]) not in chosen)
+    must = sum(int(shown.minima[k]) in chosen for k in leaves)
     at = np.stack([layout.x[leaves], layout.y[leaves]], 1)
-    written = place_labels(axes, at, [texts[int(minima[k])] for k in leaves], lines)
-    return tuple(int(minima[leaves[k]]) for k in written)
-
-
-def _texts(network: Network, labels: bool | str | Sequence[str] | Mapping[int, str]) -> dict[int, str]:
-    """Position in the network -> text."""
-    if labels is False:
-        return {}
-    if labels is True or labels == "ids":
-        return {k: str(i) for k, i in enumerate(network.ids.tolist())}
-    if labels == "positions":
-        return {k: str(k) for k in range(network.n_minima)}
-    if isinstance(labels, Mapping):
-        return dict(labels)
-    if isinstance(labels, str) or len(labels) != network.n_minima:
-        raise TorchscapeError(
-            "labels: give 'ids', 'positions', one text per minimum, or a mapping from position to text"
-        )
-    return dict(enumerate(labels))
+    words = [texts[int(shown.minima[k])] for k in leaves]
+    written = place_labels(axes, at, words, lines.segments, must=must, size=frame.font)
+    return tuple(int(shown.minima[leaves[k]]) for k in written)

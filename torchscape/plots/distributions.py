@@ -26,6 +26,8 @@ from torchscape.plots.canvas import (
 
 __all__ = ["BarrierPlot", "DegreePlot", "barriers", "degree_distribution"]
 
+_DEGREES, _MINIMA = 6, 10  # different degrees, and minima that have them: of fewer any law is one
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class DegreePlot(Picture):
@@ -34,7 +36,7 @@ class DegreePlot(Picture):
     Attributes:
         figure, axes: where it was drawn.
         degree, at_least: fraction of minima with at least so many neighbours.
-        law: the fitted laws; None where too few different degrees allow none.
+        law: the fitted laws; None where too few minima or different degrees allow none.
     """
 
     figure: Figure
@@ -59,7 +61,8 @@ def degree_distribution(
     """Fraction of minima with at least k neighbours, with the power law and the exponential fitted by likelihood.
 
     The cumulative distribution needs no bins. The legend gives both fits with their standard errors, and the
-    title what the likelihood ratio says.
+    title what the likelihood ratio says. To fewer than six different degrees, or ten minima, none is drawn: any
+    law would fit.
 
     Args:
         network: N minima, E transition states; or what :func:`torchscape.analysis.degree_law` says of them.
@@ -69,9 +72,9 @@ def degree_distribution(
     Example:
         >>> from torchscape import plots
         >>> star = [(0, k) for k in range(1, 12)] + [(1, 2)]
-        >>> picture = plots.degree_distribution(Network.of(range(12), star, [20.0] * 12), k_min=1, n_bootstrap=9)
-        >>> picture.degree.tolist(), picture.law.n_tail
-        ([1, 2, 11], 12)
+        >>> picture = plots.degree_distribution(Network.of(range(12), star, [20.0] * 12))
+        >>> picture.degree.tolist(), picture.law
+        ([1, 2, 11], None)
         >>> import matplotlib.pyplot as plt
         >>> plt.close(picture.figure)
     """
@@ -94,6 +97,8 @@ def degree_distribution(
         except TorchscapeError as error:
             reason = str(error).split(":")[0]
     degree = counts.nonzero()[0] + 1
+    if law is not None and (few := _too_few(law, degree)):
+        law, reason = None, few
     n_connected = counts.sum()
     at_least = counts[degree - 1][::-1].cumsum()[::-1] / n_connected
     axes = axes_of(ax, size=(6.0, 4.2))
@@ -113,6 +118,14 @@ def degree_distribution(
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     return DegreePlot(figure_of(axes), axes, degree, at_least, law)
+
+
+def _too_few(law: DegreeLaw, degree: np.ndarray) -> str:
+    """Why no law is drawn; "" where there is enough to tell one from another."""
+    different = int((degree >= law.k_min).sum())
+    if different < _DEGREES:
+        return f"{different} different degrees: too few for a law"
+    return f"{law.n_tail} minima: too few for a law" if law.n_tail < _MINIMA else ""
 
 
 def _draw_laws(axes: Axes, law: DegreeLaw, tail: float, last: float) -> None:

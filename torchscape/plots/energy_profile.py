@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +14,7 @@ from torchscape import analysis
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.plots.canvas import Picture, axes_of, counting, figure_of, legend_below, with_unit
-from torchscape.plots.labels import place_labels
+from torchscape.plots.labels import label_texts, place_labels
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["ProfilePlot", "profile"]
@@ -60,7 +60,7 @@ def profile(
     temperature: float | None = None,
     path: Path | None = None,
     legs: Mapping[int, tuple[Float[Tensor, "I"], Float[Tensor, "I"]]] | None = None,
-    labels: bool = True,
+    labels: bool | Literal["positions", "ids"] = True,
     unit: str | None = None,
     ax: Axes | None = None,
 ) -> ProfilePlot:
@@ -76,7 +76,8 @@ def profile(
             [I] from its minimum ``edges[0]`` to its minimum ``edges[1]``; by default those that the network
             carries (``network.ts_path``). The others are drawn as smooth curves through the stationary points, a
             guide to the eye; dashed where others are known.
-        labels: write the database ids of the minima.
+        labels: number the minima as ``start`` and ``end`` do, 0 being the lowest of a landscape; or "ids" for
+            those of the database.
         unit: unit of the energy.
         ax: axes to draw on; a new figure by default.
 
@@ -112,7 +113,8 @@ def profile(
     if labels:
         ends_first = np.lexsort((energy[0::2], ~np.isin(np.arange(len(minima)), [0, len(minima) - 1])))
         at = np.stack([x[0::2], energy[0::2]], 1)[ends_first]
-        texts = [str(name) for name in network.ids.cpu().numpy()[minima][ends_first]]
+        names, _ = label_texts(network, labels)
+        texts = [names[k] for k in minima[ends_first].tolist()]
         place_labels(axes, at, texts, np.stack([curve[:-1], curve[1:]], 1))
     return ProfilePlot(figure_of(axes), axes, minima, ts, x, energy)
 

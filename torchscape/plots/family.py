@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,7 +15,7 @@ from matplotlib.lines import Line2D
 from torchscape.analysis.family import Family, FamilyEvent
 from torchscape.errors import TorchscapeError
 from torchscape.plots.canvas import Picture, axes_of, figure_of, legend_below, with_unit
-from torchscape.plots.colours import FAINT
+from torchscape.plots.colours import FAINT, categories
 from torchscape.plots.disconnectivity_graph import DisconnectivityPlot, disconnectivity
 
 __all__ = ["BranchPlot", "DisconnectivitySeries", "branch_colours", "branches", "disconnectivity_series"]
@@ -127,7 +126,7 @@ def disconnectivity_series(
     *,
     parameter: str = "",
     unit: str | None = None,
-    levels: int = 40,
+    levels: int | None = None,
     labels: bool = True,
     axes: Sequence[Axes] | None = None,
 ) -> DisconnectivitySeries:
@@ -139,7 +138,8 @@ def disconnectivity_series(
         family: R branches at K values (:func:`torchscape.explore_family`).
         parameter: name of the control parameter, for the titles.
         unit: unit of the energy.
-        levels: thresholds over the whole energy axis.
+        levels: draw mergers up to the next of so many thresholds over the whole energy axis; at their own energies
+            by default.
         labels: write the number of its branch below each minimum.
         axes: K axes to draw on; a new figure by default.
 
@@ -175,13 +175,16 @@ def disconnectivity_series(
     else:
         figure = figure_of(axes[0])
     colours = branch_colours(family)
-    thresholds = _shared_levels(family, levels)
-    pictures = tuple(_graph(family, k, ax, colours, thresholds, labels, unit) for k, ax in enumerate(axes))
+    thresholds = _shared_levels(family, levels or 40)
+    at = {"levels": thresholds} if levels else {"window": (None, 1.02 * thresholds[-1] - 0.02 * thresholds[0])}
+    pictures = tuple(_graph(family, k, ax, colours, at, labels, unit) for k, ax in enumerate(axes))
     limits = [ax.get_ylim() for ax, picture in zip(axes, pictures, strict=True) if picture is not None]
     for k, (ax, value) in enumerate(zip(axes, family.values.tolist(), strict=True)):
         ax.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
         ax.set_title(f"{parameter} = {value:.4g}" if parameter else f"{value:.4g}", fontsize=10)
         if k:
+            for bar in [artist for artist in (*ax.lines, *ax.texts) if artist.get_gid() == "bar"]:
+                bar.remove()  # one says it of all
             ax.set_ylabel("")
             ax.spines["left"].set_visible(False)
             ax.tick_params(axis="y", left=False, labelleft=False)
@@ -193,15 +196,16 @@ def branch_colours(family: Family) -> np.ndarray:
     is_minimum = (family.index == 0).sum(1).numpy()
     order = [branch for branch in np.argsort(-is_minimum, kind="stable").tolist() if is_minimum[branch]]
     colours = np.tile(np.asarray(FAINT), (family.n_branches, 1))
-    few = mpl.colormaps["tab10"](np.delete(np.arange(10), 7))
-    if len(order) <= len(few):
-        colours[order] = few[: len(order)]
-    else:
-        colours[order] = mpl.colormaps["turbo"](np.linspace(0.03, 0.97, len(order)))
+    palette = categories(len(order))
+    for number, branch in enumerate(order):
+        colour, again = palette[number % len(palette)].copy(), number // len(palette)
+        if again % 3:  # more branches than colours: the next rounds are lighter, then darker
+            colour[:3] = 0.55 * colour[:3] + (0.45 if again % 3 == 1 else 0.0)
+        colours[branch] = colour
     return colours
 
 
-def _graph(family, k, ax, colours, thresholds, labels, unit) -> DisconnectivityPlot | None:
+def _graph(family, k, ax, colours, at, labels, unit) -> DisconnectivityPlot | None:
     """One disconnectivity graph in the colours of the branches."""
     network = family.networks[k]
     if network.n_minima == 0:
@@ -216,7 +220,7 @@ def _graph(family, k, ax, colours, thresholds, labels, unit) -> DisconnectivityP
         colour=branch.double(),
         cmap=ListedColormap([tuple(colour) for colour in colours]),
         limits=(-0.5, n - 0.5),
-        levels=thresholds,
+        **at,
         labels={position: str(label) for position, label in enumerate(branch.tolist())} if labels else False,
         unit=unit,
         ax=ax,

@@ -74,6 +74,7 @@ def loss_lines(
 def robustness(
     sizes: Float[Tensor, "S"],
     values: Float[Tensor, "N S"],
+    error: Float[Tensor, "N S"] | None = None,
     *,
     colour: Float[Tensor, "N"] | None = None,
     label: str = "",
@@ -83,7 +84,7 @@ def robustness(
     """Accuracy or agreement of every minimum against the size of the noise on its weights.
 
     Args:
-        sizes, values: of :func:`torchscape.learning.robustness`.
+        sizes, values, error: of :func:`torchscape.learning.robustness`; the standard errors are bars.
         colour: a number of each minimum that its line is coloured by, for example its flatness.
         label: what that number is.
         quantity: what the values are.
@@ -100,13 +101,24 @@ def robustness(
     shade = torch.zeros(len(values)) if colour is None else colour
     norm = plt.Normalize(float(shade.min()), float(shade.max()))
     scale = plt.cm.ScalarMappable(norm, "viridis")
-    for row, value in zip(_numpy(values), _numpy(shade), strict=True):
-        axes.plot(_numpy(sizes), row, color=scale.to_rgba(value), lw=0.9, marker=".", ms=3)
+    bars = [None] * len(values) if error is None else _numpy(error)
+    for row, bar, value in zip(_numpy(values), bars, _numpy(shade), strict=True):
+        axes.errorbar(
+            _numpy(sizes),
+            row,
+            bar,
+            color=scale.to_rgba(value),
+            lw=0.9,
+            marker=".",
+            ms=3,
+            capsize=1.5,
+            elinewidth=0.7,
+        )
     if colour is not None:
         figure_of(axes).colorbar(scale, ax=axes, label=label, fraction=0.05, pad=0.02)
     axes.set_xscale("log")
     axes.set_xlabel("size of the noise on the weights")
-    axes.set_ylabel(quantity)
+    axes.set_ylabel(quantity if error is None else f"{quantity} (± one standard error)")
     axes.spines[["top", "right"]].set_visible(False)
     return LinesPlot(figure_of(axes), axes)
 

@@ -1,14 +1,16 @@
-"""Where the branches of a disconnectivity graph go: superbasins at discrete thresholds, no two lines crossing."""
+"""Where the branches of a disconnectivity graph go: superbasins at thresholds, no two lines crossing."""
 
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import numpy as np
 
 __all__ = ["TreeLayout", "default_levels", "tree_layout"]
 
 _FEWEST, _MOST = 20, 60
+_A_GROUP = 0.04  # of all minima: from there on a gap sets a superbasin apart from another one of this size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,6 +19,7 @@ class TreeLayout:
 
     Attributes:
         x, y: position of each node.
+        first, last: places of the first and last minimum at or below each node; ``x`` is midway between.
         parent: node above; -1 at the roots.
         lowest: the lowest minimum at or below each node.
         level: number of the threshold of each superbasin; -1 for minima.
@@ -26,6 +29,8 @@ class TreeLayout:
 
     x: np.ndarray
     y: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
     parent: np.ndarray
     lowest: np.ndarray
     level: np.ndarray
@@ -52,11 +57,18 @@ def default_levels(energy: np.ndarray, gap: np.ndarray) -> np.ndarray:
     return levels
 
 
-def tree_layout(energy: np.ndarray, gap: np.ndarray, levels: np.ndarray) -> TreeLayout:
+def tree_layout(
+    energy: np.ndarray,
+    gap: np.ndarray,
+    levels: np.ndarray,
+    centre: Literal["lowest", "largest"] = "lowest",
+) -> TreeLayout:
     """Place n minima, given in merge-tree order with the n - 1 merger energies between them.
 
-    At each superbasin the branch with the lowest minimum stands in the middle and the others alternate about it,
-    low ones inside; each subtree keeps an interval of its own, so that no lines cross. O(n log n).
+    Two superbasins merge at the first of the ``levels`` at or above their merger; with the merger energies
+    themselves for levels, at their own. At each superbasin the branch with the lowest minimum (or with the most
+    minima) stands in the middle and the others alternate about it, low ones (large ones) inside; each superbasin
+    stands midway above its first and last minimum, in an interval of its own, so that no lines cross. O(n log n).
     """
     n = len(energy)
     step = np.searchsorted(levels, gap, side="left")  # the first threshold at or above the merger
@@ -71,22 +83,20 @@ def tree_layout(energy: np.ndarray, gap: np.ndarray, levels: np.ndarray) -> Tree
         lowest[n + k] = min((lowest[c] for c in kids), key=energy.__getitem__)
         size[n + k] = size[kids].sum()
     heights = energy[lowest]
-    beside = np.zeros((total, 2), dtype=np.int64)  # minima to the left and to the right of the lowest
+    rank = heights if centre == "lowest" else -size.astype(float)
+    beside = np.zeros((total, 2), dtype=np.int64)  # minima to the left and to the right of the middle branch
     for k in by_level:
-        children[k], beside[n + k] = _centred(children[k], heights, size, beside)
+        children[k], beside[n + k] = _centred(children[k], rank, size, beside)
     roots.sort(key=lambda r: (heights[r], -size[r]))
-    x = _leaf_places(n, children, roots)
+    x = _leaf_places(n, children, roots, size)
     first, last = x.copy(), x.copy()
     for k in by_level:
         node, (left, *_), right = n + k, children[k], children[k][-1]
         first[node], last[node] = first[left], last[right]
-        # Upright above the lowest branch, so that stems are straight, unless that leans to one side.
-        quarter = 0.25 * (last[node] - first[node])
-        stem = next(x[c] for c in children[k] if lowest[c] == lowest[node])
-        x[node] = min(max(stem, first[node] + quarter), last[node] - quarter)
+    x = 0.5 * (first + last)
     y = np.concatenate([energy, levels[level]]) if len(children) else energy.copy()
     levels_of = np.concatenate([np.full(n, -1), np.asarray(level, dtype=np.int64)])
-    return TreeLayout(x, y, parent, lowest, levels_of, np.asarray(roots, dtype=np.int64), n)
+    return TreeLayout(x, y, first, last, parent, lowest, levels_of, np.asarray(roots, dtype=np.int64), n)
 
 
 def _superbasins(n: int, step: list[int], n_levels: int) -> tuple[list[list[int]], list[int], list[int]]:
@@ -117,13 +127,13 @@ def _superbasins(n: int, step: list[int], n_levels: int) -> tuple[list[list[int]
 
 
 def _centred(
-    kids: list[int], heights: np.ndarray, size: np.ndarray, beside: np.ndarray
+    kids: list[int], rank: np.ndarray, size: np.ndarray, beside: np.ndarray
 ) -> tuple[list[int], list[int]]:
-    """The lowest branch in the middle, then outwards by height, each on the side that holds fewer minima so far.
+    """The first branch by rank in the middle, then outwards, each on the side that holds fewer minima so far.
 
-    Returns the branches from left to right, and how many minima stand to the left and right of the lowest one.
+    Returns the branches from left to right, and how many minima stand to the left and right of the middle one.
     """
-    inner, *outer = sorted(kids, key=lambda c: (heights[c], c))
+    inner, *outer = sorted(kids, key=lambda c: (rank[c], c))
     sides: tuple[list[int], list[int]] = ([], [])
     weight = beside[inner].tolist()
     for c in outer:
@@ -133,18 +143,27 @@ def _centred(
     return [*reversed(sides[0]), inner, *sides[1]], weight
 
 
-def _leaf_places(n: int, children: list[list[int]], roots: list[int]) -> np.ndarray:
-    """Whole-number places for the minima, depth first; a free place between two trees."""
+def _leaf_places(n: int, children: list[list[int]], roots: list[int], size: np.ndarray) -> np.ndarray:
+    """Places for the minima, depth first, one apart; more between two trees, and between two large branches."""
     x = np.zeros(n + len(children))
-    place = 0
-    for root in roots:
+    wide = max(4.0, _A_GROUP * n)
+    extra = 0.5 + 0.01 * n
+    place = 0.0
+    for number, root in enumerate(roots):
+        if number and (root >= n or roots[number - 1] >= n):  # beside a tree; minima by themselves stand closer
+            place += 1.0
         stack = [root]
         while stack:
             node = stack.pop()
-            if node < n:
+            if node < 0:
+                place += extra
+            elif node < n:
                 x[node] = place
-                place += 1
+                place += 1.0
             else:
-                stack.extend(reversed(children[node - n]))
-        place += 1
+                kids = children[node - n]
+                for k in range(len(kids) - 1, -1, -1):
+                    stack.append(kids[k])
+                    if k and size[kids[k]] >= wide and size[kids[k - 1]] >= wide:
+                        stack.append(-1)
     return x

@@ -23,8 +23,9 @@ class Option:
     Attributes:
         flag: without its dashes, as in "min-barrier".
         help: what it does; who takes it, where few do.
-        value: what follows it: "count" (a whole number above 0), "positive", "temperatures", "two minima", "text",
-            or "" for a switch.
+        value: what follows it: "count" (a whole number above 0), "positive", "temperatures", "two minima",
+            "minima", "sets" (of minima by name), "range" (of energies), "width" (of a figure), "text", or "" of a
+            switch.
         metavar: how the help names that.
         arguments: from the name of the plot and the value to the arguments of the function; by default the one
             that has the name of the flag.
@@ -63,7 +64,20 @@ SIZE = Option("size", "network: discs by degree, equal or a named property", met
 LOWEST = Option("lowest", "draw only the N lowest minima; heat-capacity: theirs too", "count", "N")
 LOWEST_TOO = dataclasses.replace(LOWEST, arguments=lambda kind, m: {"lowest": [m]})  # beside the curve of all
 MIN_BARRIER = Option("min-barrier", "disconnectivity: from this on", "positive", "E")
-LEVELS = Option("levels", "disconnectivity: number of thresholds", "count", "N")
+LEVELS = Option("levels", "disconnectivity: draw mergers up to the next of N levels", "count", "N")
+STEP = Option("step", "disconnectivity: draw mergers up to the next of levels so far apart", "positive", "E")
+STYLE = Option("style", "disconnectivity: orthogonal or slanted", metavar="NAME")
+WINDOW = Option("window", "disconnectivity: from this energy to that, as --window=LOW:HIGH", "range", "LOW:HIGH")
+BROKEN = Option("broken", "disconnectivity: these energies taken out of the axis", "range", "LOW:HIGH")
+RELATIVE = Option("relative", "disconnectivity: energies above the lowest minimum", "")
+COLLAPSE = Option("collapse", "disconnectivity: what is left out as wedges with its number of minima", "")
+SCALE_BAR = Option("scale-bar", "disconnectivity: a bar in the place of the axis", "")
+HIGHLIGHT = Option(
+    "highlight", "disconnectivity: sets of minima in a colour each, the rest black", "sets", "NAME=I,J;..."
+)
+DINFO = Option("dinfo", "disconnectivity: as this input file of disconnectionDPS says", metavar="FILE")
+WIDTH = Option("width", "column, page or inches", "width", "W")
+HEIGHT = Option("height", "in inches", "positive", "H")
 TEMPERATURES = Option(
     "temperature",
     "one temperature for pictures of one, T,T,... or LOW:HIGH:N for curves",
@@ -81,10 +95,21 @@ BETWEEN = Option(
     missing="two minima: give --between I,J, 0 being the lowest",
 )
 LABELS = Option("labels", "number the minima, 0 being the lowest", "")
+LABEL = Option(
+    "label",
+    "number these minima",
+    "minima",
+    "I,J,...",
+    arguments=lambda kind, chosen: {"labels": chosen},
+)
 GAPS = Option("gaps", "barriers: the energy gaps too", "")
 UNIT = Option("unit", "unit of the energy, for the labels", metavar="TEXT")
 
-_IN_ORDER = (COLOUR, SIZE, LOWEST, MIN_BARRIER, LEVELS, TEMPERATURES, BETWEEN, LABELS, GAPS, UNIT)
+_TREE = (HIGHLIGHT, LEVELS, STEP, STYLE, WINDOW, BROKEN, RELATIVE, COLLAPSE, SCALE_BAR, DINFO)
+_PAGE = (WIDTH, HEIGHT)
+_IN_ORDER = (
+    COLOUR, SIZE, LOWEST, MIN_BARRIER, *_TREE, TEMPERATURES, BETWEEN, LABELS, LABEL, GAPS, UNIT, *_PAGE
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +154,7 @@ PLOTS = [
         "disconnectivity",
         ".disconnectivity_graph",
         "DisconnectivityPlot",
-        (COLOUR, LOWEST, MIN_BARRIER, LEVELS, LABELS, UNIT),
+        (COLOUR, LOWEST, MIN_BARRIER, *_TREE, LABELS, LABEL, UNIT, *_PAGE),
         shell=True,
     ),
     Plot("disconnectivity_series", ".family", "DisconnectivitySeries"),
@@ -144,7 +169,7 @@ PLOTS = [
     Plot("in_plane_losses", ".planes", "PlanePlot"),
     Plot("loss_lines", ".generalisation", "LinesPlot"),
     Plot("misclassification", ".predictions", "HeatMap"),
-    Plot("network", ".network_drawing", "NetworkPlot", (COLOUR, SIZE, LOWEST, LABELS, UNIT), shell=True),
+    Plot("network", ".network_drawing", "NetworkPlot", (COLOUR, SIZE, LOWEST, LABELS, UNIT, *_PAGE), shell=True),
     Plot("occupation", ".curves", "CurvePlot", (TEMPERATURES, UNIT), shell=True),
     Plot("plane", ".planes", "PlanePlot"),
     Plot("plane_3d", ".planes", "PlanePlot"),
