@@ -253,6 +253,9 @@ def test_window_cuts_above_and_below():
     fewer = plots.disconnectivity(network, window=(None, 2.0))
     assert network.energy[torch.as_tensor(fewer.minima)].max() <= 2.0
     assert "up to 2" in fewer.axes.get_title(loc="right")
+    assert "2 minima end below 0.2" in plots.disconnectivity(network, window=(0.2, None)).axes.get_title(
+        loc="right"
+    )
     with pytest.raises(TorchscapeError, match="window"):
         plots.disconnectivity(network, window=(None, -3.0))
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from torchscape.errors import TorchscapeError
 from torchscape.plots.canvas import Picture, axes_of, figure_of, logarithmic
+from torchscape.plots.colours import categories
 from torchscape.types import Float, Tensor
 
 __all__ = ["RestraintPlot", "VolumePlot", "restraint_integrand", "volume_distribution"]
@@ -167,9 +168,18 @@ def restraint_integrand(
         np.log10(positive.min())
     )  # a power of ten, so that its label keeps clear of that of 0
     axes.set_xscale("symlog", linthresh=float(linear), linscale=0.7)
+    palette = categories(len(k))
     for i in range(len(k)):
         axes.errorbar(
-            k[i], value[i], bar[i], marker="o", ms=4, lw=1.0, capsize=2, label=names[i] if names else None
+            k[i],
+            value[i],
+            bar[i],
+            color=palette[i % len(palette)],
+            marker="o",
+            ms=4,
+            lw=1.0,
+            capsize=2,
+            label=names[i] if names else None,
         )
     line = np.geomspace(positive.min(), 2 * positive.max(), 200)
     axes.plot(line, ndim / line, color="0.4", ls=":", lw=1.2, label="D / k")

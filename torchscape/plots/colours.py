@@ -23,6 +23,7 @@ __all__ = ["FAINT", "NEUTRAL", "Colouring", "categories", "colouring", "highligh
 
 NEUTRAL = (0.25, 0.25, 0.28, 1.0)
 FAINT = (0.6, 0.6, 0.62, 1.0)
+_NARROW = 5.0  # inches
 _UNKNOWN = (0.75, 0.75, 0.75, 1.0)
 # Told apart with every kind of colour vision, and dark enough for thin lines on white. Up to six: Okabe & Ito,
 # Color Universal Design (2008), without black and yellow; up to nine: P. Tol, Colour Schemes (SRON/EPS/TN/09-002),
@@ -58,17 +59,28 @@ class Colouring:
     unknown: np.ndarray | None = None
     is_count: bool = False
 
-    def explain(self, ax: Axes) -> None:
-        """Draw the colour bar or the legend beside ``ax``; nothing where one colour serves for all."""
+    def explain(self, ax: Axes, font: float | None = None) -> None:
+        """Draw the colour bar or the legend beside ``ax``; nothing where one colour serves for all.
+
+        With a ``font``, its size in points, for a page: below a narrow picture where there are groups.
+        """
         if self.mappable is not None:
             bar = figure_of(ax).colorbar(self.mappable, ax=ax, label=self.label, fraction=0.05, pad=0.02)
+            if font is not None:
+                bar.ax.tick_params(labelsize=font)
+                bar.set_label(self.label, fontsize=font)
             if self.is_count:
                 bar.locator = MaxNLocator(integer=True)
                 bar.update_ticks()
         elif self.names:
             handles = [Line2D([], [], color=colour, lw=4, label=name) for name, colour in self.names]
             title = f"{self.label} (minima)" if self.label else "(minima)"
-            ax.legend(handles=handles, title=title, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+            narrow = font is not None and figure_of(ax).get_size_inches()[0] < _NARROW
+            style: dict[str, Any] = {"ncols": 2, "handlelength": 1.2} if narrow else {}
+            ax.legend(
+                handles=handles, title=title, loc="upper left", frameon=False, fontsize=font, title_fontsize=font,
+                bbox_to_anchor=(0.0, -0.02) if narrow else (1.0, 1.0), **style,
+            )  # fmt: skip
 
 
 def colouring(

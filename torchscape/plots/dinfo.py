@@ -233,7 +233,7 @@ def _number(word: str, place: str) -> float:
         raise TorchscapeError(f"{place}: {word!r} is not a number") from None
 
 
-def _column(path: Path, kind: Callable[[str], Any]) -> list[Any]:
+def _column(path: Path, kind: Callable[[float], Any]) -> list[Any]:
     """The first column of a file."""
     try:
         lines = path.read_text().splitlines()

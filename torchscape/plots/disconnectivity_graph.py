@@ -224,8 +224,8 @@ def _drawn(asked: _Asked) -> DisconnectivityPlot:
     )  # fmt: skip
     if asked.broken is not None:
         break_axis(axes, *asked.broken)
-    _note(axes, shown, at, frame, asked.collapse)
-    colours.explain(axes)
+    _note(axes, layout, shown, at, frame, asked.collapse)
+    colours.explain(axes, font if asked.width is not None else None)
     labelled = _write_labels(axes, layout, lines, shown, asked, frame)
     drawn = np.argsort(layout.x[: layout.n_leaves])
     return DisconnectivityPlot(
@@ -269,12 +269,15 @@ def _frame(
     return Frame(float(bottom), float(top), float(top + 0.02 * (top - bottom)), points, font)
 
 
-def _note(axes: Axes, shown: Shown, at: Thresholds, frame: Frame, collapse: bool) -> None:
+def _note(axes: Axes, layout: TreeLayout, shown: Shown, at: Thresholds, frame: Frame, collapse: bool) -> None:
     """Say what is not shown."""
     said = [shown.note] if shown.note else []
     above = int((np.isfinite(shown.gap) & (shown.gap > at.energies[-1])).sum())
     if above:
         said.append(f"{above} merger{'s' if above > 1 else ''} above {at.energies[-1]:.5g}")
+    below = int((layout.y[: layout.n_leaves] < frame.bottom).sum())
+    if below:
+        said.append(f"{below} {'minima end' if below > 1 else 'minimum ends'} below {frame.bottom:.5g}")
     if collapse and (shown.count > 1).any():
         said.append("wedges: number of minima")
     if said:

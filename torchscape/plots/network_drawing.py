@@ -131,7 +131,7 @@ def network(
     if len(minima) < network.n_minima:
         text = f"the lowest {len(minima)} of {network.n_minima} minima"
         axes.set_title(text, fontsize=8, loc="right", color="0.35")
-    _explain(axes, colours)
+    _explain(axes, colours, font if width is not None else None)
     return NetworkPlot(figure_of(axes), axes, minima, xy, radius, nodes, pairs, barrier, colours)
 
 
@@ -153,10 +153,10 @@ def _draw_nodes(
     return nodes
 
 
-def _explain(axes: Axes, colours: Colouring) -> None:
+def _explain(axes: Axes, colours: Colouring, font: float | None) -> None:
     """The colours, beside what the edges are."""
     of_edges = axes.get_legend()
-    colours.explain(axes)
+    colours.explain(axes, font)
     if of_edges is not None and axes.get_legend() is not of_edges:  # that of the groups has taken its place
         axes.add_artist(of_edges)
 

@@ -17,6 +17,7 @@ from torchscape import metrics
 from torchscape.metrics import DistanceComparison, JointDensity, MantelTest, MisclassificationDistances, ROCReport
 from torchscape.metrics.predictions import linkage_of
 from torchscape.plots.canvas import Picture, axes_of, figure_of
+from torchscape.plots.colours import categories
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["DensityPlot", "HeatMap", "ROCPlot", "distance_densities", "misclassification", "roc"]
@@ -206,14 +207,17 @@ def roc(
     others = np.delete(np.stack([_numpy(macro.false_positive), _numpy(macro.true_positive)], -1), minimum, 0)
     axes.add_collection(LineCollection(list(others), colors="0.8", lw=0.6, zorder=1))
     present = areas.per_class[minimum].isfinite().nonzero()[:, 0].tolist()
-    for c in present:
+    palette = categories(len(present))
+    for number, c in enumerate(present):
+        again = number // len(palette)  # more classes than colours: the next round is drawn otherwise
+        style = {"color": palette[number % len(palette)], "ls": ("-", ":", "-.")[again % 3]}
         label = f"{names[c] if names else f'class {c}'} ({_numpy(areas.per_class)[minimum, c]:.3f})"
         x, y = curves.false_positive[minimum, c], curves.true_positive[minimum, c]
-        axes.plot(_numpy(x), _numpy(y), lw=0.9, label=label, zorder=2)
-    for curve, name, style in ((macro, "macro", "-"), (report.micro, "micro", "--")):
+        axes.plot(_numpy(x), _numpy(y), lw=0.9, label=label, zorder=2, **style)
+    for curve, name, dash in ((macro, "macro", "-"), (report.micro, "micro", "--")):
         x, y = curve.false_positive[minimum], curve.true_positive[minimum]
         label = f"{name} average ({float(curve.area[minimum]):.3f})"
-        axes.plot(_numpy(x), _numpy(y), color="black", lw=1.8, ls=style, label=label, zorder=3)
+        axes.plot(_numpy(x), _numpy(y), color="black", lw=1.8, ls=dash, label=label, zorder=3)
     if len(areas.macro) > 1:
         axes.plot([], [], color="0.8", lw=0.6, label="other minima (macro)")
     axes.plot([0, 1], [0, 1], color="0.5", lw=0.8, ls=":", zorder=1)

@@ -14,12 +14,12 @@ from matplotlib.ticker import PercentFormatter
 from torchscape.errors import TorchscapeError
 from torchscape.metrics.normal_mixture import NormalMixture, RegressionComparison
 from torchscape.plots.canvas import Picture, axes_of, figure_of, legend_below
+from torchscape.plots.colours import categories
 from torchscape.types import Float, Tensor
 
 __all__ = ["BandPlot", "RegressionPlot", "predictive_bands", "regression_scores"]
 
 _BASELINE, _OTHER = "#c8382d", "#1f6fb4"
-_COLOURS = ("#c8382d", "#1f6fb4", "#2f8f4e", "#8a56ac", "#d98a1f", "#3aa6a6")
 _MARKERS = ("o", "s", "D", "^", "v")
 
 
@@ -146,8 +146,9 @@ def predictive_bands(
     axes = axes_of(ax, size=(7.0, 4.4))
     order = inputs.flatten().argsort()
     x = inputs.flatten()[order].cpu().numpy()
+    palette = categories(len(predictions))
     for k, (name, one) in enumerate(predictions.items()):
-        colour = _COLOURS[k % len(_COLOURS)]
+        colour = palette[k % len(palette)]
         low, high = (one.quantile(0.5 + sign * level / 2)[order].cpu().numpy() for sign in (-1, 1))
         axes.fill_between(x, low, high, color=colour, alpha=0.13, lw=0)
         for edge in (low, high):

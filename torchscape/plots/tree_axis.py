@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -132,14 +132,14 @@ def break_axis(axes: Axes, low: float | None, high: float | None) -> None:
     ticks = [_ticks(a, b, max(2, round(7 * (b - a) / left))) for a, b in parts]
     axes.yaxis.set_major_locator(FixedLocator(np.concatenate(ticks).tolist()))
     axes.axhspan(low, high, color="white", lw=0, zorder=5)
-    marks = {"marker": [(-1, -0.5), (1, 0.5)], "ms": 7, "mec": "black", "mew": 0.8, "ls": "none"}
+    marks: dict[str, Any] = {"marker": [(-1, -0.5), (1, 0.5)], "ms": 7, "mec": "black", "mew": 0.8, "ls": "none"}
     axes.plot(
         [0, 0], [low, high], transform=axes.get_yaxis_transform(), clip_on=False, zorder=6, color="black", **marks
     )
 
 
 def _ticks(low: float, high: float, count: int) -> np.ndarray:
-    found = MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    found = np.asarray(MaxNLocator(count, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high))
     return found[(found >= low) & (found <= high)]
 
 

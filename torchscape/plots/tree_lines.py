@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 
@@ -39,9 +38,7 @@ class TreeLines:
         return np.concatenate([self.branches[:, :2], self.branches[:, 1:], self.bars])
 
 
-def tree_lines(
-    layout: TreeLayout, style: Literal["slanted", "orthogonal"], *, height: float, aspect: float = 1.0
-) -> TreeLines:
+def tree_lines(layout: TreeLayout, style: str, *, height: float, aspect: float = 1.0) -> TreeLines:
     """Slanted branches run from the point where superbasins merge, aslant and then upright; orthogonal ones hang
     from a horizontal bar there.
 
@@ -50,7 +47,7 @@ def tree_lines(
 
     Args:
         layout: places of the nodes.
-        style: which.
+        style: "slanted" or "orthogonal".
         height: of the picture, in units of energy.
         aspect: width of the picture over its height.
     """
