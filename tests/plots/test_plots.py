@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.legend import Legend
 
 from torchscape import Network, analysis, plots
 from torchscape.errors import TorchscapeError, UnknownName
@@ -161,6 +162,10 @@ def test_low_barriers_are_wide_and_dark():
     assert (np.diff(np.asarray(widths)[order]) < 0).all()
     assert (np.diff(greys[order]) > 0).all()
     assert picture.axes.get_legend().get_title().get_text() == "barrier"
+    both = plots.network(landscape(), colour="component", width="column")
+    both.figure.draw_without_rendering()
+    first, second = (legend.get_window_extent() for legend in both.axes.findobj(Legend))
+    assert not first.overlaps(second)
     equal = plots.network(Network.of(energy, edges, [9.0, 3.0, 2.0, 7.0]), edges="equal")
     assert len(set(equal.axes.collections[0].get_linewidths())) == 1
 

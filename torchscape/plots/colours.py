@@ -19,11 +19,11 @@ from torchscape.network import Network
 from torchscape.plots.canvas import figure_of, with_unit
 from torchscape.types import Tensor
 
-__all__ = ["FAINT", "NEUTRAL", "Colouring", "categories", "colouring", "highlighted"]
+__all__ = ["FAINT", "NARROW", "NEUTRAL", "Colouring", "categories", "colouring", "highlighted"]
 
 NEUTRAL = (0.25, 0.25, 0.28, 1.0)
 FAINT = (0.6, 0.6, 0.62, 1.0)
-_NARROW = 5.0  # inches
+NARROW = 5.0  # inches
 _UNKNOWN = (0.75, 0.75, 0.75, 1.0)
 # Told apart with every kind of colour vision, and dark enough for thin lines on white. Up to six: Okabe & Ito,
 # Color Universal Design (2008), without black and yellow; up to nine: P. Tol, Colour Schemes (SRON/EPS/TN/09-002),
@@ -75,7 +75,7 @@ class Colouring:
         elif self.names:
             handles = [Line2D([], [], color=colour, lw=4, label=name) for name, colour in self.names]
             title = f"{self.label} (minima)" if self.label else "(minima)"
-            narrow = font is not None and figure_of(ax).get_size_inches()[0] < _NARROW
+            narrow = font is not None and figure_of(ax).get_size_inches()[0] < NARROW
             style: dict[str, Any] = {"ncols": 2, "handlelength": 1.2} if narrow else {}
             ax.legend(
                 handles=handles, title=title, loc="upper left", frameon=False, fontsize=font, title_fontsize=font,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -274,14 +275,16 @@ def _note(axes: Axes, layout: TreeLayout, shown: Shown, at: Thresholds, frame: F
     said = [shown.note] if shown.note else []
     above = int((np.isfinite(shown.gap) & (shown.gap > at.energies[-1])).sum())
     if above:
-        said.append(f"{above} merger{'s' if above > 1 else ''} above {at.energies[-1]:.5g}")
+        said.append(f"{above} merger{'s' if above > 1 else ''} above {frame.top:.5g}")
     below = int((layout.y[: layout.n_leaves] < frame.bottom).sum())
     if below:
         said.append(f"{below} {'minima end' if below > 1 else 'minimum ends'} below {frame.bottom:.5g}")
     if collapse and (shown.count > 1).any():
         said.append("wedges: number of minima")
     if said:
-        axes.set_title("; ".join(said), fontsize=min(8.0, frame.font), loc="right", color="0.35")
+        size = min(8.0, frame.font)
+        lines = textwrap.wrap("; ".join(said), max(int(frame.width / (0.52 * size)), 20))
+        axes.set_title("\n".join(lines), fontsize=size, loc="right", color="0.35")
 
 
 def _write_labels(

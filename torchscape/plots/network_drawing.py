@@ -13,13 +13,14 @@ from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 from scipy.sparse.csgraph import dijkstra
 
 from torchscape.analysis.graph.neighbours import degrees
 from torchscape.errors import OptionError, TorchscapeError, UnknownName
 from torchscape.network import Network
 from torchscape.plots.canvas import Picture, figure_of, page_axes, with_unit
-from torchscape.plots.colours import Colouring, colouring
+from torchscape.plots.colours import NARROW, Colouring, colouring
 from torchscape.plots.discs import apart
 from torchscape.plots.labels import label_texts
 from torchscape.plots.springs import spring_layout
@@ -157,8 +158,13 @@ def _explain(axes: Axes, colours: Colouring, font: float | None) -> None:
     """The colours, beside what the edges are."""
     of_edges = axes.get_legend()
     colours.explain(axes, font)
-    if of_edges is not None and axes.get_legend() is not of_edges:  # that of the groups has taken its place
-        axes.add_artist(of_edges)
+    of_groups = axes.get_legend()
+    if of_edges is None or of_groups is of_edges or of_groups is None:
+        return
+    axes.add_artist(of_edges)  # that of the groups has taken its place
+    if font is not None and figure_of(axes).get_size_inches()[0] < NARROW:  # both are below: one under the other
+        down = ScaledTranslation(0.0, -3.4 * font / 72.0, figure_of(axes).dpi_scale_trans)
+        of_groups.set_bbox_to_anchor((0.0, 0.0), transform=axes.transAxes + down)
 
 
 def _barriers(network: Network) -> tuple[np.ndarray, np.ndarray]:
