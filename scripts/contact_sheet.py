@@ -46,7 +46,7 @@ class Digits:
     @functools.cached_property
     def network(self) -> tsc.Network:
         strategies = [
-            tsc.BasinHopping(walkers=14, hops=0, tol=1e-5),
+            tsc.BasinHopping(walkers=12, hops=0, tol=1e-5),
             tsc.ConnectMinima(neighbours=1, attempts=1, max_rounds=0, tol=1e-5),
         ]
         with tsc.Landscape.in_memory(self.potential) as landscape:
@@ -142,7 +142,7 @@ def walk() -> torch.Tensor:
     u = MuellerBrown()
     starts = torch.tensor([[-0.558, 1.442], [0.623, 0.028]]).double().repeat(8, 1)
     found = sampling.sample(
-        u, starts, sampler=sampling.BAOAB(step_size=0.01), steps=6000, burn_in=500, thin=20, temperature=40.0
+        u, starts, sampler=sampling.BAOAB(step_size=0.01), steps=3000, burn_in=500, thin=10, temperature=40.0
     )
     assert found.x is not None
     return found.x
@@ -159,7 +159,7 @@ def volumes():
         lambda x: (x[0] ** 2 - 1) ** 2 + 0.2 * x[0] + 2 * x[1] ** 2, 2, bounds=[(-2.0, 2.0), (-1.0, 1.0)]
     )
     minima = tsc.relax(u, torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).double()).x
-    return basin_volumes(u, minima, n_force_constants=8, n_ladders=4, steps=150, burn_in=50, n_draws=200)
+    return basin_volumes(u, minima, n_force_constants=8, n_ladders=2, steps=80, burn_in=20, n_draws=200)
 
 
 def mixtures() -> tuple[torch.Tensor, dict[str, metrics.NormalMixture], torch.Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from torchscape.cli import texts
+from torchscape.cli import plot_values, texts
 from torchscape.plots.table import Option, declared_options, drawn_from_the_shell
 
 __all__ = ["build_parser"]
@@ -238,10 +238,8 @@ def _plot_option(parser: argparse.ArgumentParser, option: Option) -> None:
         "temperatures": _temperatures,
         "two minima": _two_minima,
         "minima": _minima,
-        "sets": _sets,
-        "range": _range,
-        "width": _width,
         "text": str,
+        **plot_values.KINDS,
     }
     parser.add_argument(f"--{option.flag}", type=kinds[option.value], metavar=option.metavar, help=option.help)
 
@@ -365,32 +363,6 @@ def _two_minima(text: str) -> tuple[int, int]:
 
 def _minima(text: str) -> list[int]:
     return [int(_positive(int, zero=True)(one)) for one in text.split(",")]
-
-
-def _sets(text: str) -> dict[str, list[int]]:
-    """NAME=I,J,...;NAME=K,..."""
-    found = {}
-    for one in text.split(";"):
-        name, equals, members = one.partition("=")
-        if not (name.strip() and equals):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a list of sets, as in 'fcc=0,4;bcc=1,7'")
-        found[name.strip()] = _minima(members)
-    return found
-
-
-def _range(text: str) -> tuple[float | None, float | None]:
-    """LOW:HIGH, one of which may be left out."""
-    try:
-        low, high = (float(one) if one else None for one in text.split(":"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a range of energies, as in -2:0.5") from None
-    if low is not None and high is not None and not low < high:
-        raise argparse.ArgumentTypeError(f"{text!r} runs from {low:g} down to {high:g}: give LOW:HIGH")
-    return low, high
-
-
-def _width(text: str) -> str | float:
-    return text if text in ("column", "page") else _positive(float)(text)
 
 
 def _temperatures(text: str) -> list[float]:

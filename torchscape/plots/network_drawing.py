@@ -13,6 +13,7 @@ from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
 from scipy.sparse.csgraph import dijkstra
 
@@ -317,4 +318,5 @@ def _write_names(axes: Axes, names: list[str], xy: np.ndarray, radius: np.ndarra
             ha="center",
             va="bottom",
             fontsize=7,
+            path_effects=[withStroke(linewidth=2.0, foreground="white")],
         )
