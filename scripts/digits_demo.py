@@ -12,6 +12,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
+import matplotlib.pyplot as plt
 import torch
 
 import torchscape as tsc
@@ -93,6 +94,11 @@ def draw(network: tsc.Network, folder: Path) -> None:
     graph = plots.network(network, colour="energy", size="degree", unit="loss")
     with whole_file(folder / "network.png") as beside:
         graph.figure.savefig(beside, dpi=160, bbox_inches="tight")
+    both, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), layout="constrained")
+    plots.disconnectivity(network, colour="test error", unit="loss", ax=left)
+    plots.network(network, colour="test error", size="degree", ax=right)
+    with whole_file(folder / "digits.png") as beside:
+        both.savefig(beside, dpi=110)
 
 
 if __name__ == "__main__":

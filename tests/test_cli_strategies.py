@@ -35,7 +35,7 @@ mine = Mine(walkers=5, hops=2)
 
 def asked(*words: str, suggested=None):
     arguments = build_parser().parse_args(["explore", "himmelblau", "--db", "x.db", *words])
-    return chosen_strategies(arguments, suggested or {})
+    return [one.strategy for one in chosen_strategies(arguments, suggested or {})]
 
 
 @pytest.fixture

@@ -7,23 +7,39 @@ import importlib.util
 import inspect
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
-from torchscape import analysis, export, learning, metrics, plots, sampling
+from torchscape import Network, analysis, export, learning, metrics, plots, sampling
+from torchscape.cli.config import parse
+from torchscape.cli.parser import build_parser
+from torchscape.cli.strategies import chosen_strategies
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [path for path in DOCUMENTS if path.parent.name != "reproductions"]  # which scripts write
+
+
+def name_of(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The blocks of code of a document in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.DOTALL | re.MULTILINE)
+
+
 ROOMS = {room.__name__.split(".")[-1]: room for room in (analysis, export, learning, metrics, plots, sampling)}
 
 
 def missing_names(text: str) -> list[str]:
     named = re.findall(r"(?<![/\w])(analysis|export|learning|metrics|plots|sampling)\.(\w+)\b", text)
-    return [f"{room}.{name}" for room, name in named if not hasattr(ROOMS[room], name)]
+    return [f"{room}.{name}" for room, name in named if name != "md" and not hasattr(ROOMS[room], name)]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if one.parent.name != "api"], ids=name_of)
 def test_functions_that_are_named_exist(document):
     assert missing_names(document.read_text()) == []
 
@@ -33,13 +49,13 @@ def test_a_missing_name_is_found():
     assert missing_names("`analysis.heat_capcity` and `plots.network`") == ["analysis.heat_capcity"]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_files_that_are_named_exist(document):
     paths = re.findall(r"\b(?:tests|scripts|docs|benchmarks|notebooks)/[\w/.-]*\w", document.read_text())
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_tests_that_are_named_exist(document):
     named = set(re.findall(r"`(test_\w+)`", document.read_text()))
     source = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
@@ -100,12 +116,79 @@ def test_what_scripts_and_notebooks_import_exists():
     assert missing == []
 
 
+def pathsample_folder() -> dict[str, object]:
+    """A chain of three minima, as PATHSAMPLE has it, with the first and the last as its sets."""
+    network = Network.of([0.0, 0.5, 0.1], [(0, 1), (1, 2)], [1.0, 1.2], n_modes=3)
+    export.write_pathsample(network, "published")
+    for name, minimum in (("min.A", 1), ("min.B", 3)):
+        (Path("published") / name).write_text(f"1\n{minimum}\n")
+    return {"folder": "published"}
+
+
+GIVEN = {"docs/analysis.md": pathsample_folder}
+"""Names that the code of a page finds there."""
+
+WITH_CODE = [path for path in DOCUMENTS if blocks(path, "python") and path.name != "extending.md"]  # see below
+
+
+@pytest.mark.parametrize("document", WITH_CODE, ids=name_of)
+def test_code_of_documents_runs(document, tmp_path, monkeypatch):
+    """All blocks of a page, one after the other, in a folder of their own."""
+    import matplotlib.pyplot as plt
+
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "page", **GIVEN.get(name_of(document), dict)()}
+    try:
+        for block in blocks(document, "python"):
+            exec(compile(block, name_of(document), "exec"), names)
+    finally:
+        plt.close("all")
+
+
+def commands(path: Path) -> list[str]:
+    """What a document says to type, of this package."""
+    lines = [line for block in blocks(path, r"\w*") for line in block.splitlines()]
+    return [line for line in lines if line.startswith("torchscape ")]
+
+
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if commands(path)], ids=name_of)
+def test_commands_of_documents_are_understood(document):
+    for line in commands(document):
+        words = shlex.split(line.replace(" >", " # >"), comments=True)
+        build_parser().parse_args(words[1:])
+
+
+def test_a_command_that_is_not_understood_is_found(capsys):
+    with pytest.raises(SystemExit):
+        build_parser().parse_args(["plot", "run.db", "tree"])
+    assert "--output" in capsys.readouterr().err
+
+
+def test_configuration_files_of_documents_are_understood(tmp_path):
+    found = [block for path in DOCUMENTS for block in blocks(path, "toml")]
+    assert found
+    for block in found:
+        (tmp_path / "run.toml").write_text(block)
+        arguments = parse(["explore", "--config", str(tmp_path / "run.toml")])
+        chosen = chosen_strategies(arguments, {})
+        assert len(chosen) == len(arguments.tables)
+
+
+def test_every_block_of_code_says_what_it_is():
+    known = {"python", "shell", "toml", "text", "r", "json"}
+    for path in DOCUMENTS:
+        fences = re.findall(r"^```(\w*)$", path.read_text(), re.MULTILINE)
+        assert len(fences) % 2 == 0, path
+        assert set(fences[::2]) <= known | {""}, path
+        assert set(fences[1::2]) <= {""}, path
+
+
 def test_every_extension_of_the_page_is_short_and_passes_its_check():
     text = (ROOT / "docs" / "extending.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(blocks) == len(re.findall(r"^## ", text, re.MULTILINE))
+    examples = blocks(ROOT / "docs" / "extending.md", "python")
+    assert len(examples) == len(re.findall(r"^## ", text, re.MULTILINE))
     names: dict[str, object] = {}
-    for block in blocks:
+    for block in examples:
         assert len(block.splitlines()) <= 30
         assert re.search(r"^(check_\w+\(|assert )", block, re.MULTILINE)
         exec(block, names)

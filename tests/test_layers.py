@@ -22,7 +22,7 @@ LAYERS = {
     "points": 1, "network": 1, "layout": 1, "symmetry": 1, "potentials": 1, "metrics": 1,
     "optimise": 2, "saddles": 2, "sampling": 2, "analysis": 2,
     "landscape": 3, "problems": 3,
-    "explore": 4, "families": 4, "learning": 4,
+    "explore": 4, "families": 4, "learning": 4, "references": 4,
     "plots": 5, "export": 5, "cli": 5,
     "__main__": 6, "__init__": 6,
 }  # fmt: skip
@@ -65,7 +65,7 @@ VISIBLE_FROM_NETWORKS = {
 # Within the analysis, a room sees itself and those before it.
 ROOMS_OF_ANALYSIS = ("topology", "thermodynamics", "kinetics", "graph")
 
-IMPORT_NAMES = {"scikit-learn": "sklearn", "torch-geometric": "torch_geometric"}
+IMPORT_NAMES = {"scikit-learn": "sklearn", "tomli-w": "tomli_w", "torch-geometric": "torch_geometric"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torchscape._process  # noqa: F401
@@ -39,9 +40,12 @@ if TYPE_CHECKING:
     from torchscape.optimise.relaxation import relax
     from torchscape.points import StationaryPoints, Status
     from torchscape.potentials import Bounds, ClusterPotential, FunctionPotential, ModulePotential, Potential
+    from torchscape.references import cite
     from torchscape.symmetry import Symmetry
 
 __version__ = "0.1.0"
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())  # who wants to see what is logged configures it
 
 __all__ = [
     "BasinHopping",
@@ -61,6 +65,7 @@ __all__ = [
     "Symmetry",
     "TemperedBasinHopping",
     "analysis",
+    "cite",
     "errors",
     "explore",
     "explore_family",
@@ -89,6 +94,7 @@ _FROM = {
     "network": ("Network",),
     "optimise.relaxation": ("relax",),
     "points": ("StationaryPoints", "Status"),
+    "references": ("cite",),
     "potentials": ("Bounds", "ClusterPotential", "FunctionPotential", "ModulePotential", "Potential"),
     "symmetry": ("Symmetry",),
 }  # fmt: skip

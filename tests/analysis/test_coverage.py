@@ -16,7 +16,7 @@ from scipy.stats import hypergeom
 import torchscape as tsc
 from torchscape import Network, analysis
 from torchscape.errors import TorchscapeError
-from torchscape.explore.run import pairs_that_found
+from torchscape.explore.writing import pairs_that_found
 from torchscape.optimise import relax
 from torchscape.saddles import SaddleSearch, climb
 

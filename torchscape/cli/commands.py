@@ -36,8 +36,8 @@ def explore(arguments: argparse.Namespace) -> int:
         device, executor = f"{device.removesuffix(':all')}:0", device
     chosen = choose(arguments.spec, device=device, dtype=arguments.dtype)
     from torchscape.cli.numbered import forget, with_ids
-    from torchscape.cli.strategies import chosen_strategies
-    from torchscape.explore import Budget, integrate_paths
+    from torchscape.cli.strategies import chosen_strategies, tables_of
+    from torchscape.explore import Budget, TensorBoard, integrate_paths
     from torchscape.explore import explore as run
 
     budget = Budget(
@@ -46,7 +46,10 @@ def explore(arguments: argparse.Namespace) -> int:
         evaluations=arguments.max_evaluations,
         energy=arguments.target_energy,
     )
-    strategies = chosen_strategies(arguments, chosen.suggested)  # before a file is made
+    asked = chosen_strategies(arguments, chosen.suggested)  # before a file is made
+    strategies = [one.strategy for one in asked]
+    on_round = None if arguments.tensorboard is None else TensorBoard(arguments.tensorboard)
+    notes = {"options": _said(arguments), "strategy": tables_of(asked)}
     with _near(arguments) as path, Landscape.open(path, chosen.potential) as landscape:
         try:
             report = run(
@@ -57,6 +60,8 @@ def explore(arguments: argparse.Namespace) -> int:
                 seed=arguments.seed,
                 budget=budget,
                 progress=not arguments.quiet,
+                on_round=on_round,
+                notes=notes,
             )
             if not report.status.startswith(("interrupted", "budget")):
                 forget(landscape, strategies)
@@ -78,10 +83,22 @@ def explore(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _said(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options that say what was explored, and how it was computed."""
+    names = ("db", "device", "dtype", "executor", "paths")
+    said = {name: getattr(arguments, name) for name in names}
+    return {"spec": arguments.spec, **{name: value for name, value in said.items() if value}}
+
+
 def info(arguments: argparse.Namespace) -> int:
     """Say what is in a landscape file."""
     with _reading(arguments.db) as landscape:
-        print(_json(landscape.summary()) if arguments.json else landscape.describe())
+        if arguments.toml is not None:
+            from torchscape.cli.config import written
+
+            print(written(landscape, arguments.toml), end="")
+        else:
+            print(_json(landscape.summary()) if arguments.json else landscape.describe())
     return 0
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 
-from torchscape.cli.parser import build_parser
+from torchscape.cli.config import parse
 from torchscape.errors import TorchscapeError
 from torchscape.interrupts import Interrupt, interruptible
 
@@ -32,9 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         >>> main(["info", "/nowhere/run.db"])
         2
     """
-    arguments = build_parser().parse_args(argv)
     try:
-        with interruptible(leave=False) as watch, _warnings_in_one_line():
+        arguments = parse(sys.argv[1:] if argv is None else argv)
+    except TorchscapeError as error:
+        print(f"torchscape: {_one_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+    try:
+        with (
+            interruptible(leave=False) as watch,
+            _warnings_in_one_line(),
+            _logged(arguments.verbose),
+        ):
             return arguments.run(arguments)
     except KeyboardInterrupt as interrupt:
         with contextlib.suppress(OSError):  # after SIGHUP the terminal may be gone
@@ -69,6 +78,37 @@ def _warnings_in_one_line() -> Iterator[None]:
         yield
     finally:
         warnings.formatwarning = usual
+
+
+@contextlib.contextmanager
+def _logged(verbose: int) -> Iterator[None]:
+    """What torchscape logs is a line on stderr, above any progress bar: INFO with -v, DEBUG with -vv."""
+    if not verbose:
+        yield
+        return
+    logger, handler = logging.getLogger("torchscape"), _AboveBars()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(name)s: %(message)s", "%H:%M:%S"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _AboveBars(logging.Handler):
+    """Writes lines to stderr without tearing a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        try:
+            with tqdm.external_write_mode(sys.stderr):
+                print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
 
 
 def _said(interrupt: KeyboardInterrupt) -> str:

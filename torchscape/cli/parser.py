@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from torchscape.cli import plot_values, texts
+from torchscape.cli import around_options, kinds, plot_values, texts
 from torchscape.plots.table import Option, declared_options, drawn_from_the_shell
 
 __all__ = ["build_parser"]
@@ -31,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     listing = _command(commands, "problems", "list the ready-made problems, or say what is published of one")
     listing.add_argument("name", metavar="NAME", nargs="?", help="one problem, with its published figures")
     listing.add_argument("--json", action="store_true", help="machine-readable")
+    around_options.add(lambda name, summary, **options: _command(commands, name, summary, **options))
     return parser
 
 
@@ -38,8 +40,15 @@ def _explore(commands) -> None:
     parser = _command(
         commands, "explore", "find minima and the transition states between them", epilog=texts.AFTER_EXPLORE
     )
-    parser.add_argument("spec", metavar="SPEC", help="what to explore: FILE.py:NAME, or the name of a problem")
-    parser.add_argument("--db", metavar="FILE", required=True, help="landscape file; made, or continued")
+    parser.add_argument(
+        "spec", metavar="SPEC", nargs="?", help="what to explore: FILE.py:NAME, or the name of a problem"
+    )
+    parser.add_argument("--db", metavar="FILE", help="landscape file; made, or continued")
+    parser.add_argument(
+        "--config",
+        metavar="FILE.toml",
+        help="every option by its name, and strategies as tables; what is said here as well comes first",
+    )
     parser.add_argument(
         "--scratch",
         nargs="?",
@@ -48,8 +57,10 @@ def _explore(commands) -> None:
         help="work on a copy in a folder of this machine's own, and copy it back every minute and at the end "
         "(default: on NFS, Lustre and the like, in the temporary folder; 'none' never does)",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars and no summary")
-
+    _quiet(parser, "no progress bars and no summary")
+    parser.add_argument(
+        "--tensorboard", metavar="FOLDER", help="write scalars of every round for TensorBoard into this folder"
+    )
     parser.add_argument(
         "--paths",
         action="store_true",
@@ -61,10 +72,13 @@ def _explore(commands) -> None:
         parser.add_argument_group("budget", "Stop, with everything saved, when the first of these is used up.")
     )
     _strategies(parser.add_argument_group("strategies", "Defaults come from the problem, where it suggests any."))
+    parser.set_defaults(tables=[])  # of a configuration file
 
 
 def _how_to_compute(where: argparse._ArgumentGroup) -> None:
-    where.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
+    where.add_argument(
+        "--seed", type=kinds.seed, default=0, metavar="N", help="same seed, same result (default: 0)"
+    )
     where.add_argument(
         "--device",
         metavar="NAME",
@@ -82,12 +96,16 @@ def _how_to_compute(where: argparse._ArgumentGroup) -> None:
 
 
 def _budget(budget: argparse._ArgumentGroup) -> None:
-    budget.add_argument("--max-time", type=_positive(float), metavar="SECONDS", help="wall time of this command")
-    budget.add_argument("--max-quenches", type=_positive(int), metavar="N", help="local minimisations")
-    budget.add_argument("--max-evaluations", type=_positive(int), metavar="N", help="energy-and-gradient calls")
+    budget.add_argument(
+        "--max-time", type=kinds.positive(float), metavar="SECONDS", help="wall time of this command"
+    )
+    budget.add_argument("--max-quenches", type=kinds.positive(int), metavar="N", help="local minimisations")
+    budget.add_argument(
+        "--max-evaluations", type=kinds.positive(int), metavar="N", help="energy-and-gradient calls"
+    )
     budget.add_argument(
         "--target-energy",
-        type=_finite,
+        type=kinds.finite,
         metavar="E",
         help="a minimum as low as this is known, as --target-energy=-44.326801",
     )
@@ -96,7 +114,7 @@ def _budget(budget: argparse._ArgumentGroup) -> None:
 def _strategies(how: argparse._ArgumentGroup) -> None:
     how.add_argument(
         "--strategy",
-        type=_list,
+        type=kinds.words,
         metavar="LIST",
         help="which, in this order: basin-hopping (find minima), tempered-basin-hopping (the same on ladders of "
         "temperatures), connect (transition states between them), lower-barriers (lower ones between minima that "
@@ -107,7 +125,7 @@ def _strategies(how: argparse._ArgumentGroup) -> None:
     )
     how.add_argument(
         "--move",
-        type=_list,
+        type=kinds.words,
         metavar="LIST",
         help="basin-hopping: gaussian, uniform, per-layer, restart; of clusters angular, exchange, seeding, "
         "compress, symmetrise, group-rotation; or FILE.py:NAME, your own; several with their weights, as "
@@ -122,33 +140,33 @@ def _strategies(how: argparse._ArgumentGroup) -> None:
     )
     how.add_argument(
         "--walkers",
-        type=_positive(int),
+        type=kinds.positive(int),
         metavar="N",
         help="basin-hopping: walkers at once (default: 512 up to 10 coordinates, 256 up to 100, 64 beyond)",
     )
     how.add_argument(
         "--hops",
-        type=_positive(int),
+        type=kinds.positive(int),
         metavar="N",
         help="basin-hopping: hops per walker (default: 50, or as many as make 3200 of all walkers)",
     )
     how.add_argument(
         "--temperature",
-        type=_temperatures,
+        type=kinds.temperatures,
         metavar="T[,T...]",
         help="basin-hopping: Metropolis temperature, or one for each walker, in units of the energy (default: 1); "
         "tempered-basin-hopping: those of a ladder",
     )
     how.add_argument(
         "--step",
-        type=_positive(float),
+        type=kinds.positive(float),
         metavar="LENGTH",
         help="basin-hopping: first step size, adapted from there, in units of the potential's own length scale "
         "(default: 0.5)",
     )
     how.add_argument(
         "--tol",
-        type=_positive(float),
+        type=kinds.positive(float),
         metavar="RMS",
         help="all: RMS gradient at which a quench or a search has converged, in the potential's own units "
         "(default: 1e-8, in float32 3e-4, of its energy scale). New minima are polished beyond it, until a Newton "
@@ -156,15 +174,15 @@ def _strategies(how: argparse._ArgumentGroup) -> None:
     )
     how.add_argument(
         "--neighbours",
-        type=_positive(int),
+        type=kinds.positive(int),
         metavar="K",
         help="connect, lower-barriers: nearest neighbours to try (default: 8)",
     )
     how.add_argument(
-        "--searches", type=_positive(int), metavar="N", help="climb: searches from each minimum (default: 50)"
+        "--searches", type=kinds.positive(int), metavar="N", help="climb: searches from each minimum (default: 50)"
     )
     how.add_argument(
-        "--starts", type=_positive(int), metavar="N", help="stationary: searches in all (default: 5000)"
+        "--starts", type=kinds.positive(int), metavar="N", help="stationary: searches in all (default: 5000)"
     )
 
 
@@ -172,6 +190,14 @@ def _info(commands) -> None:
     parser = _command(commands, "info", "say what is in a landscape file")
     parser.add_argument("db", metavar="DB", help="landscape file")
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
+    parser.add_argument(
+        "--toml",
+        nargs="?",
+        const=-1,
+        type=kinds.positive(int),
+        metavar="RUN",
+        help="the settings of a run (default: the last), for 'torchscape explore --config'",
+    )
 
 
 def _copy(commands) -> None:
@@ -200,7 +226,7 @@ def _checkpoints(commands) -> None:
     parser.add_argument("--db", metavar="DB", required=True, help="landscape file; made, or continued")
     parser.add_argument(
         "--max-time",
-        type=_positive(float, zero=True),
+        type=kinds.positive(float, zero=True),
         metavar="SECONDS",
         help="of the search for transition states (0: none)",
     )
@@ -212,16 +238,18 @@ def _checkpoints(commands) -> None:
     parser.add_argument(
         "--tree", metavar="OUT", help="draw the disconnectivity graph of just these: .png, .pdf ..."
     )
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="same seed, same result (default: 0)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument(
+        "--seed", type=kinds.seed, default=0, metavar="N", help="same seed, same result (default: 0)"
+    )
+    _quiet(parser, "no progress bars")
     parser.add_argument("--json", action="store_true", help="machine-readable")
 
 
 def _plot(commands) -> None:
     parser = _command(commands, "plot", "draw a picture of a landscape", epilog=texts.AFTER_PLOT)
     parser.add_argument("db", metavar="DB", help="landscape file")
-    kinds = ", ".join(drawn_from_the_shell())
-    parser.add_argument("kind", metavar="KIND", help=f"one of {kinds}")
+    drawn = ", ".join(drawn_from_the_shell())
+    parser.add_argument("kind", metavar="KIND", help=f"one of {drawn}")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="picture file: .png, .pdf, .svg ...")
     for option in declared_options():
         _plot_option(parser, option)
@@ -232,16 +260,16 @@ def _plot_option(parser: argparse.ArgumentParser, option: Option) -> None:
     if not option.value:
         parser.add_argument(f"--{option.flag}", action="store_const", const=True, help=option.help)
         return
-    kinds: dict[str, Callable[[str], Any]] = {
-        "count": _positive(int),
-        "positive": _positive(float),
-        "temperatures": _temperatures,
-        "two minima": _two_minima,
-        "minima": _minima,
+    read: dict[str, Callable[[str], Any]] = {
+        "count": kinds.positive(int),
+        "positive": kinds.positive(float),
+        "temperatures": kinds.temperatures,
+        "two minima": kinds.two_minima,
+        "minima": kinds.minima,
         "text": str,
         **plot_values.KINDS,
     }
-    parser.add_argument(f"--{option.flag}", type=kinds[option.value], metavar=option.metavar, help=option.help)
+    parser.add_argument(f"--{option.flag}", type=read[option.value], metavar=option.metavar, help=option.help)
 
 
 def _export(commands) -> None:
@@ -261,7 +289,7 @@ def _analyse(commands) -> None:
     parser.add_argument("db", metavar="DB", help="landscape file")
     parser.add_argument(
         "--temperature",
-        type=_temperatures,
+        type=kinds.temperatures,
         metavar="T[,T...]",
         help="temperatures in units of the energy (k_B = 1), or LOW:HIGH:N for N of them on a logarithmic scale "
         "(default: 13 around the peaks of the heat capacity)",
@@ -269,21 +297,27 @@ def _analyse(commands) -> None:
     parser.add_argument(
         "--from",
         dest="from_minima",
-        type=_minima,
+        type=kinds.minima,
         metavar="I[,I...]",
         help="rates from these minima, 0 the lowest,",
     )
-    parser.add_argument("--to", dest="to_minima", type=_minima, metavar="J[,J...]", help="to these, and back")
+    parser.add_argument("--to", dest="to_minima", type=kinds.minima, metavar="J[,J...]", help="to these, and back")
     parser.add_argument(
-        "--random", type=_positive(int, zero=True, most=10**6), default=10, metavar="N",
+        "--random", type=kinds.positive(int, zero=True, most=10**6), default=10, metavar="N",
         help="random graphs of equal degrees to compare with (default: 10)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help="of random graphs and communities")
+    parser.add_argument("--seed", type=kinds.seed, default=0, metavar="N", help="of random graphs and communities")
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
 
 
-def _command(commands, name: str, summary: str, epilog: str | None = None) -> argparse.ArgumentParser:
-    """A subcommand whose ``run`` is the function of that name in :mod:`torchscape.cli.commands`."""
+def _quiet(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("-q", "--quiet", action="store_true", help=what)
+
+
+def _command(
+    commands, name: str, summary: str, epilog: str | None = None, of: str = "commands"
+) -> argparse.ArgumentParser:
+    """A subcommand whose ``run`` is the function of that name in a module of :mod:`torchscape.cli`."""
     parser = commands.add_parser(
         name,
         help=summary,
@@ -292,11 +326,13 @@ def _command(commands, name: str, summary: str, epilog: str | None = None) -> ar
         formatter_class=_Formatter,
     )
     parser.add_argument("--debug", action="store_true", help="on an error, show where in the code it arose")
+    parser.add_argument(
+        "-v", "--verbose", action="count", default=0, help="say on stderr what happens; -vv says more"
+    )
 
     def run(arguments: argparse.Namespace) -> int:
-        from torchscape.cli import commands as module  # late: it imports torch
-
-        return getattr(module, name)(arguments)
+        module = import_module(f"torchscape.cli.{of}")  # late: it imports torch
+        return getattr(module, name.replace("-", "_"))(arguments)
 
     parser.set_defaults(run=run)
     return parser
@@ -309,72 +345,8 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         super().__init__(prog, max_help_position=30)
 
 
-def _positive(kind: type, zero: bool = False, most: int = 2**63 - 1) -> Callable[[str], float]:
-    def parse(text: str):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not (0 < value < float("inf") or (zero and value == 0)):
-            a_number = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"{text!r} is not {a_number} {'of at least' if zero else 'above'} 0")
-        if kind is int and value > most:
-            raise argparse.ArgumentTypeError(f"{text!r} is too large: give at most {most}")
-        return value
-
-    return parse
-
-
-def _finite(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not abs(value) < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
-    return value
-
-
 def _version() -> str:
     try:
         return version("torchscape")
     except PackageNotFoundError:  # run from its source
         return "(not installed)"
-
-
-def _seed(text: str) -> int:
-    return int(_positive(int, zero=True)(text))
-
-
-def _list(text: str) -> list[str]:
-    """Words between commas; whether they are names of something is asked where torch is imported."""
-    if not all(words := [name.strip() for name in text.split(",")]):
-        raise argparse.ArgumentTypeError(f"{text!r} has nothing between two commas")
-    return words
-
-
-def _two_minima(text: str) -> tuple[int, int]:
-    try:
-        i, j = (int(one) for one in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers of minima, as in 0,5") from None
-    return i, j
-
-
-def _minima(text: str) -> list[int]:
-    return [int(_positive(int, zero=True)(one)) for one in text.split(",")]
-
-
-def _temperatures(text: str) -> list[float]:
-    """T, or T,T,..., or LOW:HIGH:N on a logarithmic scale."""
-    if ":" not in text:
-        return [_positive(float)(one) for one in text.split(",")]
-    ends, n = text.split(":"), 25
-    if len(ends) == 3:
-        n = int(_positive(int)(ends.pop()))
-    if len(ends) != 2 or n < 2:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a range LOW:HIGH:N of at least 2 temperatures")
-    low, high = (_positive(float)(one) for one in ends)
-    if not low < high:
-        raise argparse.ArgumentTypeError(f"{text!r} runs from {low:g} down to {high:g}: give LOW:HIGH:N")
-    return [low * (high / low) ** (k / (n - 1)) for k in range(n)]

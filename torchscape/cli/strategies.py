@@ -14,8 +14,9 @@ from torchscape.cli.numbered import numbered, whole_words
 from torchscape.cli.spec import named_in_file
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.explore import Mixture, Move, Strategy
+from torchscape.explore.tables import changed, table_of
 
-__all__ = ["chosen_strategies", "moves", "strategies"]
+__all__ = ["Chosen", "chosen_strategies", "moves", "strategies", "tables_of"]
 
 _DEFAULT = ["basin-hopping", "connect"]
 _MOVE = re.compile(r"(?P<name>.+?)(?::(?P<weight>[0-9.eE+-]+))?")
@@ -33,7 +34,11 @@ def strategies() -> dict[str, type[Strategy]]:
 def moves() -> dict[str, type[Move]]:
     """Every move of :mod:`torchscape.explore` by its name: ``per-layer`` for ``PerLayer``. A mixture has none: it
     is several names."""
-    kinds: list[Any] = [kind for kind in _exported() if "__call__" in vars(kind) and kind not in (Move, Mixture)]
+    kinds: list[Any] = [
+        kind
+        for kind in _exported()
+        if dataclasses.is_dataclass(kind) and "__call__" in vars(kind) and kind is not Mixture
+    ]
     return {re.sub(r"(?<!^)(?=[A-Z])", "-", kind.__name__).lower(): kind for kind in kinds}
 
 
@@ -42,8 +47,18 @@ def _exported() -> list[type]:
     return [one for name in room.__all__ if isinstance(one := getattr(room, name), type)]
 
 
-def chosen_strategies(arguments: argparse.Namespace, suggested: Mapping[str, Any]) -> list[Strategy]:
-    """The strategies asked for: what the command line says, else what the problem suggests, else defaults.
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+    """A strategy, and the words that chose it: its name, and its move where that was said in words."""
+
+    name: str
+    strategy: Strategy
+    move: str | None = None
+
+
+def chosen_strategies(arguments: argparse.Namespace, suggested: Mapping[str, Any]) -> list[Chosen]:
+    """The strategies asked for: what the command line says, else the tables of a configuration file, else what the
+    problem suggests, else defaults. Options and ``--set`` come before what tables say.
 
     Raises:
         UnknownName: for a strategy, move or setting that is not there.
@@ -51,42 +66,84 @@ def chosen_strategies(arguments: argparse.Namespace, suggested: Mapping[str, Any
     """
     settings = _Settings(arguments.set)
     given = {name: value for name, value in vars(arguments).items() if value is not None and name != "move"}
+    said = None
     if arguments.move is not None:
-        given["move"] = _move(arguments.move, settings)
+        given["move"], said = _move(arguments.move, settings), ",".join(arguments.move)
     known = strategies()
-    found: list[Strategy] = []
-    for word in whole_words(arguments.strategy or suggested.get("strategy", _DEFAULT)):
+    found: list[Chosen] = []
+    for word, table in _asked(arguments, suggested):
         name, colon, numbers = word.partition(":")
+        if isinstance(move := table.get("move"), str):  # as on the command line
+            table["move"] = _move(move.split(","), _Settings(None))
+        words = said or (move if isinstance(move, str) else None)
         if ".py:" in word:
-            found += _from_file(word)
+            found += [Chosen(word, changed(one, table, word) if table else one) for one in _from_file(word)]
         elif name in known:
             of_minima = numbered(known[name], word, numbers if colon else None)
-            made = _configured(known[name], {**given, **of_minima}, suggested)
-            found.append(settings.applied(name, made))
+            made = changed(_made(known[name], {**suggested, **of_minima}), table, name)
+            found.append(Chosen(name, settings.applied(name, _with_options(made, given)), words))
         else:
-            raise UnknownName.of("strategy", name, [*known, "FILE.py:NAME"])
+            raise UnknownName.of("strategy", word, [*known, "FILE.py:NAME"])
     settings.expect_used()
-    if arguments.move is not None and not any(hasattr(one, "move") for one in found):
+    if arguments.move is not None and not any(hasattr(one.strategy, "move") for one in found):
         raise TorchscapeError("--move: none of these strategies moves; leave it out, or add basin-hopping")
     return found
 
 
-def _configured(kind: type[Strategy], given: Mapping[str, Any], suggested: Mapping[str, Any]) -> Strategy:
-    """A strategy with those of the options that are settings of it."""
+def tables_of(chosen: Sequence[Chosen]) -> list[dict[str, Any]]:
+    """The strategies as tables that choose them again."""
+    tables: list[dict[str, Any]] = []
+    for one in chosen:
+        if sum(other.name == one.name for other in chosen) > 1 and ".py:" in one.name:
+            if all(table["name"] != one.name for table in tables):
+                tables.append({"name": one.name})  # a list of the user's own
+            continue
+        table = table_of(one.strategy, one.name)
+        if "move" in table and one.move is not None and ".py:" in one.move:
+            table["move"] = one.move
+        tables.append(table)
+    return tables
+
+
+def _asked(arguments: argparse.Namespace, suggested: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Names of strategies, in the order of their turns, and what tables say of each."""
+    tables = [dict(table) for table in arguments.tables]
+    if any("name" not in table for table in tables):
+        raise TorchscapeError("a [[strategy]] of the configuration file has no name: name = 'basin-hopping'")
+    asked = []
+    names = arguments.strategy or [table["name"] for table in tables] or suggested.get("strategy", _DEFAULT)
+    for name in whole_words(names):
+        plain = name if ".py:" in name else name.partition(":")[0]
+        at = next((k for k, table in enumerate(tables) if table["name"] in (name, plain)), None)
+        table = {} if at is None else tables.pop(at)  # the second of a name takes the second table
+        asked.append((name, {field: value for field, value in table.items() if field != "name"}))
+    return asked
+
+
+def _made(kind: type[Strategy], settings: Mapping[str, Any]) -> Strategy:
+    """A strategy with those of the settings that it has."""
     fields = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    chosen = {name: value for source in (suggested, given) for name, value in source.items() if name in fields}
+    return kind(**{name: value for name, value in settings.items() if name in fields})
+
+
+def _with_options(strategy: Strategy, given: Mapping[str, Any]) -> Strategy:
+    """The strategy with those of the options of the command line that are settings of it."""
+    fields = {field.name for field in dataclasses.fields(strategy)}  # type: ignore[arg-type]
+    chosen = {name: value for name, value in given.items() if name in fields}
     ladder = given.get("temperature")
     if "temperatures" in fields and ladder is not None:
         chosen["temperatures"] = tuple(ladder)
-    ladder = chosen.get("temperature")
-    if isinstance(ladder, list):
-        if len(ladder) == 1:
-            chosen["temperature"] = ladder[0]
-        elif len(ladder) != (walkers := chosen.get("walkers", len(ladder))):
-            raise TorchscapeError(
-                f"--temperature names {len(ladder)} temperatures for {walkers} walkers: give one, or as many"
-            )
-    return kind(**chosen)
+    if isinstance(ladder := chosen.get("temperature"), list) and len(ladder) == 1:
+        chosen["temperature"] = ladder[0]
+    made = dataclasses.replace(strategy, **chosen)  # type: ignore[type-var]
+    ladder = getattr(made, "temperature", None)
+    if isinstance(ladder, list | tuple) and len(ladder) != (
+        walkers := getattr(made, "walkers", None) or len(ladder)
+    ):
+        raise TorchscapeError(
+            f"--temperature names {len(ladder)} temperatures for {walkers} walkers: give one, or as many"
+        )
+    return made
 
 
 def _from_file(name: str) -> list[Strategy]:

@@ -4,12 +4,16 @@ __all__ = [
     "ABOUT",
     "AFTER_ANALYSE",
     "AFTER_CHECKPOINTS",
+    "AFTER_CITE",
+    "AFTER_COMPLETION",
     "AFTER_COPY",
     "AFTER_EXPLORE",
     "AFTER_EXPORT",
     "AFTER_MAIN",
     "AFTER_MERGE",
     "AFTER_PLOT",
+    "AFTER_SET_PROPERTY",
+    "AFTER_WATCH",
 ]
 
 ABOUT = "Explore the energy landscapes of PyTorch models: minima, transition states, and what their network says."
@@ -36,6 +40,20 @@ examples:
   torchscape explore lj7 --db lj7.db --strategy basin-hopping,connect,climb --searches 500
   torchscape explore my_model.py:build --db run.db --move per-layer:0.8,restart:0.2 --set connect.attempts=3
   torchscape explore digits --db digits.db --executor processes
+  torchscape explore --config run.toml --db other.db --seed 7
+
+a configuration file has every option by its name, and strategies as tables in the order in which they take turns;
+'torchscape info run.db --toml' writes one of what a run has used:
+  spec = "my_model.py:build"
+  db = "run.db"
+  seed = 1
+  [[strategy]]
+  name = "basin-hopping"
+  walkers = 64
+  move = {kind = "PerLayer", floor = 0.2}
+  [[strategy]]
+  name = "connect"
+  band = {max_images = 40}
 
 Running the same command again continues where the last one stopped; Ctrl-C or SIGTERM at any moment keeps
 everything found so far. The file belongs to one potential: another one is refused. While it is written, copy it
@@ -102,4 +120,39 @@ never a landscape or a file of another kind.
 
 example:
   torchscape export digits.db --format csv -o tables
+"""
+
+AFTER_WATCH = """\
+examples:
+  torchscape watch run.db
+  torchscape watch run.db --every 60 >watch.log
+
+Follows until the run ends, or until Ctrl-C, which ends only the watching. In a terminal one line moves; elsewhere
+there is a line for every look that finds something new.
+"""
+
+AFTER_SET_PROPERTY = """\
+examples:
+  torchscape set-property run.db accuracy.csv
+  torchscape plot run.db disconnectivity -o tree.png --colour accuracy
+
+The table has a header. Its column 'minimum' numbers minima by energy, 0 being the lowest, as 'torchscape analyse'
+does; or 'id' has the ids of the file, which never change. Each other column is a property; empty cells leave a
+minimum without. A table of 'torchscape export --format csv' with columns added can be read as it is.
+"""
+
+AFTER_CITE = """\
+examples:
+  torchscape cite run.db
+  torchscape cite run.db --of heat-capacity,disconnectivity --bibtex >used.bib
+  torchscape cite
+"""
+
+AFTER_COMPLETION = """\
+examples:
+  torchscape completion bash >~/.local/share/bash-completion/completions/torchscape
+  torchscape completion zsh >~/.zfunc/_torchscape      # a folder of $fpath
+  torchscape completion fish >~/.config/fish/completions/torchscape.fish
+
+Needs shtab: pip install 'torchscape[completion]'.
 """

@@ -19,6 +19,7 @@ from torchscape.explore.connect import ConnectMinima
 from torchscape.explore.connect_pair import ConnectPair
 from torchscape.explore.contract import check_executor, check_strategy
 from torchscape.explore.executors import Executor, InProcess
+from torchscape.explore.live import Ahead, RoundReport
 from torchscape.explore.moves import Gaussian, Mixture, Move, PerLayer, Restart, Uniform
 from torchscape.explore.on_ray import RayExecutor
 from torchscape.explore.paths import integrate_paths
@@ -30,9 +31,11 @@ from torchscape.explore.stationary import StationarySearch
 from torchscape.explore.strategy import Round, Strategy
 from torchscape.explore.tasks import Divisible, Found, Task
 from torchscape.explore.tempering import TemperedBasinHopping, exchange_probability
+from torchscape.explore.tensorboard import TensorBoard
 from torchscape.explore.ways import Way, lowest_way, lowest_ways
 
 __all__ = [
+    "Ahead",
     "Angular",
     "BasinHopping",
     "Budget",
@@ -57,6 +60,7 @@ __all__ = [
     "RayExecutor",
     "Restart",
     "Round",
+    "RoundReport",
     "Seeding",
     "Shortcut",
     "StationarySearch",
@@ -64,6 +68,7 @@ __all__ = [
     "Symmetrise",
     "Task",
     "TemperedBasinHopping",
+    "TensorBoard",
     "Uniform",
     "Untrap",
     "Way",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from torchscape.explore.strategy import Strategy
@@ -15,11 +16,21 @@ class TurnBar:
     """A ``tqdm`` bar that counts tries.
 
     Within a round it counts rows of the stage that came first (quenches, or the bands of pairs); how far a later
-    stage is stands behind. After the round the strategy says what was done.
+    stage is stands behind, with the minima, transition states and components that are known, what the strategy
+    says of itself (the share of accepted hops), and what is ``left`` of the budget's time. After the round the
+    strategy says what was done.
     """
 
-    def __init__(self, landscape: Landscape, strategy: Strategy, *, show: bool) -> None:
-        self.landscape, self.strategy, self.shown = landscape, strategy, show
+    def __init__(
+        self,
+        landscape: Landscape,
+        strategy: Strategy,
+        *,
+        show: bool,
+        left: Callable[[], str] = lambda: "",
+    ) -> None:
+        self.landscape, self.strategy, self.shown, self.left = landscape, strategy, show, left
+        self._figures: dict[str, Any] = {}
         self.bar: Any = progress_bar(show=show, desc=strategy.name, unit=" tries")
         self._stages: dict[str, int] = {}
 
@@ -34,6 +45,10 @@ class TurnBar:
         done, total = self.strategy.progress(state)
         self._stages = {}
         self.bar.total, self.bar.n = total, done
+        if not self.shown:
+            return
+        figures = {name: f"{value:.2g}" for name, value in self.strategy.figures(state).items()}
+        self._figures = {"components": self.landscape.glance().n_components, **figures}
         self.bar.set_postfix(self._known(), refresh=True)
 
     def ended(self, what: str, n: int) -> None:
@@ -47,5 +62,7 @@ class TurnBar:
             self.bar.set_postfix({what: self._stages[what], **self._known()}, refresh=False)
             self.bar.update(0)
 
-    def _known(self) -> dict[str, int]:
-        return {"minima": self.landscape.n_minima, "ts": self.landscape.n_transition_states}
+    def _known(self) -> dict[str, Any]:
+        counts = {"minima": self.landscape.n_minima, "transition states": self.landscape.n_transition_states}
+        left = self.left()
+        return {**counts, **self._figures, **({"time left": left} if left else {})}

@@ -118,6 +118,10 @@ class BasinHopping(Strategy):
         walkers = len(state["hop"])
         return int((state["hop"] + 1).sum()), walkers * (self._hops(walkers) + 1)
 
+    def figures(self, state: State) -> Mapping[str, float]:
+        """The share of hops that were accepted."""
+        return acceptance_of(state)
+
     def _hops(self, walkers: int) -> int:
         return min(50, max(1, _JUMPS // walkers)) if self.hops is None else self.hops
 
@@ -126,6 +130,12 @@ def first_steps(move: Move, walkers: int, step: float) -> Float[Tensor, "W *M"]:
     """The step size of each walker; of a mixture, one for each of its M moves, which adapt apart."""
     shape = (walkers, len(move.parts)) if isinstance(move, Mixture) else (walkers,)
     return torch.full(shape, step, dtype=torch.float64)
+
+
+def acceptance_of(state: State) -> dict[str, float]:
+    """The share of all hops that were accepted, once there was one."""
+    n = int(state["hop"].clamp(min=0).sum())
+    return {"acceptance": int(state["accepted"].sum()) / n} if n else {}
 
 
 def walkers_for(potential: Potential) -> int:

@@ -3,39 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
-
-import torch
 
 from torchscape import stopwatch
 from torchscape.devices import HOST
 from torchscape.errors import DatabaseError
 from torchscape.explore import curvatures
 from torchscape.explore.arguments import checked_arguments
-from torchscape.explore.bar import TurnBar
 from torchscape.explore.budget import Budget
 from torchscape.explore.crew import Crew
 from torchscape.explore.executors import Executor, choose_executor
 from torchscape.explore.invariances import find_invariances
 from torchscape.explore.kept import Kept, Pace
+from torchscape.explore.live import Live, OnRound
 from torchscape.explore.report import ExploreReport, families_advice
 from torchscape.explore.shared import Shared
 from torchscape.explore.strategy import Round, Strategy, state_keys
+from torchscape.explore.tables import plain, table_of
 from torchscape.explore.tasks import Found
+from torchscape.explore.writing import Writer
 from torchscape.interrupts import interruptible
 from torchscape.landscape import Landscape
 from torchscape.landscape.summary import NO_MINIMUM, UP_TO_FAMILIES, explain_no_minima
-from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential, hash_settings
 from torchscape.potentials.probe import probe
-from torchscape.saddles import Certificate, SaddleSearch
 from torchscape.stopwatch import Stopped, Stopwatch
-from torchscape.types import Bool, Int, Tensor
 from torchscape.validation import SEED
 
 __all__ = ["explore"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def explore(
@@ -47,7 +48,9 @@ def explore(
     budget: Budget | None = None,
     executor: Executor | str | None = None,
     progress: bool = True,
+    on_round: OnRound | None = None,
     check: bool = True,
+    notes: Mapping[str, Any] | None = None,
 ) -> ExploreReport:
     """Explore a landscape: the strategies take turns until none has anything left to try.
 
@@ -75,8 +78,12 @@ def explore(
             all cores of this machine, "processes:4" for four of them, "cuda:all" for all devices of a kind, "ray"
             and "ray:ADDRESS" for a cluster.
         progress: show progress bars.
+        on_round: called with a :class:`RoundReport` after each round, which is committed by then, such as
+            :class:`TensorBoard`. What it raises ends the exploration and is raised here, and nothing is lost;
+            KeyboardInterrupt ends it as Ctrl-C does.
         check: try the derivatives and the symmetry of a potential of your own first, once for each potential (see
             :func:`~torchscape.potentials.probe.probe`): about 40 gradients of single rows.
+        notes: plain data to be stored with the settings of this run, see :meth:`Landscape.runs`.
 
     Returns:
         A report; the findings themselves are in ``landscape``.
@@ -104,7 +111,8 @@ def explore(
     with interruptible(), choose_executor(executor) as runs:
         if check:
             probe(potential)
-        report, advice = _Loop(landscape, potential, seed, budget or Budget(), runs, progress).call(chosen)
+        loop = _Loop(landscape, potential, seed, budget or Budget(), runs, progress, on_round)
+        report, advice = loop.call(chosen, notes or {})
     for message in advice:
         warnings.warn(message, stacklevel=2)
     return report
@@ -121,18 +129,22 @@ class _Loop:
         budget: Budget,
         executor: Executor,
         progress: bool,
+        on_round: OnRound | None,
     ) -> None:
         self.landscape, self.potential, self.seed = landscape, potential, seed
         self.budget, self.executor, self.progress = budget, executor, progress
         self.watch, self.pace, self.shared = Stopwatch(budget.seconds), Pace(), Shared(executor)
+        self.writer = Writer(landscape, potential, self.shared)
+        self.live = Live(landscape, budget, self.watch, progress=progress, on_round=on_round)
         self.n_quenches = self.n_evaluations = 0
         self.outcomes: dict[str, int] = {}
 
-    def call(self, strategies: Sequence[Strategy]) -> tuple[ExploreReport, list[str]]:
+    def call(self, strategies: Sequence[Strategy], notes: Mapping[str, Any]) -> tuple[ExploreReport, list[str]]:
         """The run as the file knows it, from its beginning to its status; the report, and what to warn of."""
         landscape, found = self.landscape, dict[str, Any]()
         names = {"strategies": [repr(s) for s in strategies], "budget": repr(self.budget)}
-        run = landscape.begin_run(self.seed, names)
+        tables = {"strategy": [table_of(s) for s in strategies], "limits": plain(dataclasses.asdict(self.budget))}
+        run = landscape.begin_run(self.seed, {**names, **tables, "notes": plain(notes)})
         try:
             with stopwatch.running(self.watch):
                 status = self.run(strategies)
@@ -141,7 +153,8 @@ class _Loop:
         except (KeyboardInterrupt, Stopped) as stop:
             by_hand = isinstance(stop, KeyboardInterrupt) or self.watch.signal is not None
             status = "interrupted" if by_hand else "budget: seconds"
-        except BaseException:
+        except BaseException as error:
+            _LOG.info("run %d failed: %s: %s", run, type(error).__name__, error)
             with contextlib.suppress(DatabaseError):  # after a full disk: what is being raised says more
                 landscape.finish_run(run, "failed")
             landscape.fold()
@@ -154,6 +167,7 @@ class _Loop:
         if status == "complete":
             landscape.compact()
         report = self.report(status)
+        _LOG.info("run %d ended, %s", run, report)
         advice = [families_advice(report, found)] if report.n_families else []
         return report, advice + [report.advice] * bool(report.advice)
 
@@ -164,6 +178,7 @@ class _Loop:
         a killed run resumes, although the landscape has changed since.
         """
         keys = state_keys(strategies, self.seed)
+        self.live.begin(strategies, keys)
         turn = f"turn:{hash_settings(keys)[:16]}"
         stored = self.landscape.load_state(turn)
         at, idle = (0 if stored is None else int(stored["at"])), 0  # type: ignore[call-overload]
@@ -205,9 +220,9 @@ class _Loop:
                 if limit := self._exceeded():
                     return n_rounds - first, limit
                 if bar is None:
-                    bar = stack.enter_context(TurnBar(self.landscape, strategy, show=self.progress))
-                    bar.show(state)
+                    bar = stack.enter_context(self.live.turn(strategy, key, state))
                 n_rounds += 1
+                _LOG.debug("%s, round %d: %d tasks", strategy.name, n_rounds, len(round.tasks))
                 with Kept(self.landscape, f"{key}/{n_rounds}", self.pace).open(self.watch, bar.ended) as kept:
                     if isinstance(self.executor, Crew):
                         self.executor.foresee(strategy.foresee(self.landscape, self.potential, state, round))
@@ -216,7 +231,8 @@ class _Loop:
                     state = self._commit(strategy, key, n_rounds, round, results, state, kept)
                 self._count(results)
                 self.landscape.fold()
-                self._characterise()
+                with self.live.after(strategy, n_rounds, state, self.n_quenches, self.n_evaluations):
+                    self._characterise()
                 bar.show(state)
         return n_rounds - first, None
 
@@ -242,13 +258,13 @@ class _Loop:
     ) -> Any:
         """Points, pairs, the record of the tasks and the next state: all of it or nothing."""
         self.landscape.withdraw(kept.name)
-        judged = self._judge(results)
+        judged = self.writer.judge(results)
         with self.landscape.transaction():
             ids = []
             for number, (task, found) in enumerate(zip(round.tasks, results, strict=True)):
                 name = f"{key}/{n_rounds}/{number}"
                 self.landscape.record_task(name, task.kind, {}, found.n_evaluations)
-                ids.append(self._write(found, round, name, judged))
+                ids.append(self.writer.write(found, round, name, judged))
             state = dict(strategy.absorb(self.landscape, state, round, results, ids))
             self.landscape.save_state(key, {**state, "n_rounds": n_rounds})
             kept.drop()
@@ -261,72 +277,6 @@ class _Loop:
             if found.saddles is not None:
                 for outcome, n in found.saddles.outcomes.items():
                     self.outcomes[outcome] = self.outcomes.get(outcome, 0) + n
-
-    def _judge(self, results: list[Found]) -> dict[str, tuple[StationaryPoints, Int[Tensor, "_"]]]:
-        """Minima (or else ends of paths) with their certificates, where nothing that is written first can matter.
-
-        To certify them may take long; outside of the transaction it can be cut short, and is not begun anew.
-        """
-        if len(results) != 1:
-            return {}
-        found, certificate = results[0], Certificate(dense_limit=curvatures.FEW)
-        if len(found.minima):
-            return {"minima": self._certify(found.minima, certificate)}
-        if found.saddles is None:
-            return {}
-        return {"ends": self._certify(_ends(found.saddles), certificate)}
-
-    def _certify(
-        self, points: StationaryPoints, certificate: Certificate
-    ) -> tuple[StationaryPoints, Int[Tensor, "_"]]:
-        return self.landscape.certified(points, certificate, certify=self.shared.certify)
-
-    def _write(
-        self,
-        found: Found,
-        round: Round,
-        task: str,
-        judged: Mapping[str, tuple[StationaryPoints, Int[Tensor, "_"]]],
-    ) -> Int[Tensor, "B"]:
-        """One hit per quench and per search for a transition state; ends of paths come along without."""
-        certificate = Certificate(dense_limit=curvatures.FEW)
-
-        def add(what: str, points: StationaryPoints, **options: Any) -> Int[Tensor, "B"]:
-            if what not in judged:
-                return self.landscape.add_minima(points, task=task, certify=certificate, **options)
-            points, known = judged[what]
-            return self.landscape.add_minima(points, task=task, known=known, **options)
-
-        ids = add("minima", found.minima)
-        if found.higher is not None:
-            self.landscape.add_higher_saddles(found.higher, task=task)
-        saddles = found.saddles
-        if saddles is None:
-            return ids
-        pairs = round.detail.get("pairs")
-        uncounted = torch.zeros(2 * len(saddles), dtype=torch.int64)
-        both = add("ends", _ends(saddles), hits=uncounted, start=saddles.pair.repeat(2))
-        minus, plus = both.split(len(saddles)) if len(saddles) else (both, both)
-        leaves = self._on_walls(saddles)
-        hits = pairs_that_found(saddles) if pairs else saddles.hits
-        accepted = self.landscape.add_transition_states(
-            saddles.ts, minus, plus, leaves=leaves, hits=hits, task=task, start=saddles.pair
-        )
-        if pairs:
-            led = saddles.candidate_ts >= 0
-            led[led.clone()] = accepted[saddles.candidate_ts[led]] >= 0
-            connected = set(saddles.candidate_pair[led].tolist())
-            outcomes = ["transition state" if p in connected else "none found" for p in range(len(pairs))]
-            self.landscape.record_pairs(torch.tensor(pairs), outcomes)
-        return ids
-
-    def _on_walls(self, saddles: SaddleSearch) -> Bool[Tensor, "E 2"] | None:
-        """Which of the two downhill paths of each transition state ended on a wall of the box."""
-        bounds = self.potential.bounds
-        if bounds is None or bounds.keep_walls:
-            return None
-        ends, bounds = (saddles.minus, saddles.plus), bounds.to(saddles.minus.x.device)
-        return torch.stack([~bounds.interior(end.x) & end.converged for end in ends], 1)
 
     def _characterise(
         self, of: Literal["minima", "transition_states"] = "minima", index_known: bool = False
@@ -379,14 +329,3 @@ class _Loop:
 
 class _Undone(Exception):
     """What was written for the sake of a question is taken back."""
-
-
-def _ends(saddles: SaddleSearch) -> StationaryPoints:
-    return StationaryPoints.cat([saddles.minus, saddles.plus])
-
-
-def pairs_that_found(saddles: SaddleSearch) -> Int[Tensor, "E"]:
-    """Number of pairs whose path led to each transition state: two maxima of one path are one search."""
-    found = saddles.candidate_ts >= 0
-    once = torch.stack([saddles.candidate_pair[found], saddles.candidate_ts[found]]).unique(dim=1)
-    return torch.bincount(once[1], minlength=len(saddles))

@@ -75,6 +75,11 @@ class Strategy:
         """(done, total) for the progress bar; total None when it cannot be known."""
         return 0, None
 
+    def figures(self, state: State) -> Mapping[str, float]:
+        """What else there is to see while it runs, by name, such as the share of accepted hops; for the progress
+        bar, the log and ``on_round``."""
+        return {}
+
 
 def _settings(strategy: Strategy) -> dict[str, Any]:
     """The fields of a dataclass, else what an object has set."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from torchscape import random
 from torchscape.errors import TorchscapeError
-from torchscape.explore.basin_hopping import BasinHopping, Hops, joined_walkers, some_walkers
+from torchscape.explore.basin_hopping import BasinHopping, Hops, acceptance_of, joined_walkers, some_walkers
 from torchscape.explore.moves import Gaussian, Move
 from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found, blocks
@@ -125,6 +125,12 @@ class TemperedBasinHopping(Strategy):
 
     def progress(self, state: State) -> tuple[int, int | None]:
         return int((state["hop"] + 1).sum()), len(state["hop"]) * (self.hops + 1)
+
+    def figures(self, state: State) -> Mapping[str, float]:
+        """The shares of hops that were accepted and of exchanges that took place."""
+        n = int(state["n_tried"].sum())
+        exchanged = {"exchanges": int(state["n_exchanged"].sum()) / n} if n else {}
+        return {**acceptance_of(state), **exchanged}
 
 
 @dataclasses.dataclass(frozen=True)

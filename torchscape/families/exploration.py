@@ -14,6 +14,7 @@ import torch
 from torchscape.errors import PotentialError
 from torchscape.explore.budget import Budget
 from torchscape.explore.executors import Executor, choose_executor
+from torchscape.explore.live import OnRound
 from torchscape.explore.run import explore
 from torchscape.explore.strategy import Strategy
 from torchscape.families.branches import Sweeps
@@ -46,6 +47,7 @@ def explore_family(
     folder: str | os.PathLike[str] | None = None,
     matching: Matching | None = None,
     progress: bool = True,
+    on_round: OnRound | None = None,
 ) -> Family:
     """Explore a landscape at each value of a control parameter p, and follow its minima and transition states.
 
@@ -71,6 +73,8 @@ def explore_family(
             after Ctrl-C or a signal too. By default nothing is kept but the result.
         matching: when points are the same.
         progress: show progress bars.
+        on_round: called after each round of each member, as in :func:`~torchscape.explore.explore`; the report's
+            ``landscape`` says whose it is.
 
     Raises:
         PotentialError: if there is not one potential for each value, values repeat or are not finite,
@@ -96,7 +100,7 @@ def explore_family(
             "halvings need values in between: give a function of the value, and values that are not all whole "
             "numbers (or continuous=True)"
         )
-    how = {"strategies": strategies, "seed": seed, "budget": budget, "progress": progress}
+    how = {"strategies": strategies, "seed": seed, "budget": budget, "progress": progress, "on_round": on_round}
     with (
         interruptible(),
         choose_executor(executor) as runs,

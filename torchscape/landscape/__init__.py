@@ -1,9 +1,11 @@
 """The database of one potential: matching, storage, bookkeeping."""
 
+from torchscape.landscape.glance import Glance
 from torchscape.landscape.journal import TriedPairs
 from torchscape.landscape.landscape import Landscape
 from torchscape.landscape.matching import Matching
 from torchscape.landscape.merging import Merged, merge
 from torchscape.landscape.scratch import on_scratch
+from torchscape.landscape.watching import glances
 
-__all__ = ["Landscape", "Matching", "Merged", "TriedPairs", "merge", "on_scratch"]
+__all__ = ["Glance", "Landscape", "Matching", "Merged", "TriedPairs", "glances", "merge", "on_scratch"]

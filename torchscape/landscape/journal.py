@@ -135,9 +135,11 @@ class Journal:
         where, values = ("", ()) if kind is None else (" WHERE kind = ?", (kind,))
         return int(self._store.execute(f"SELECT COUNT(*) FROM task{where}", values)[0][0])
 
-    def n_evaluations(self) -> int:
-        """Energy-and-gradient evaluations spent by all recorded tasks."""
-        return int(self._store.execute("SELECT COALESCE(SUM(n_evaluations), 0) FROM task")[0][0])
+    def n_evaluations(self, run: int | None = None) -> int:
+        """Energy-and-gradient evaluations spent by all recorded tasks, or by those of one run."""
+        where, values = ("", ()) if run is None else (" WHERE run = ?", (run,))
+        found = self._store.execute(f"SELECT COALESCE(SUM(n_evaluations), 0) FROM task{where}", values)
+        return int(found[0][0])
 
     def is_settled(self, task: str | None) -> bool:
         """Whether the task was recorded before the transaction in progress: then its points are in already."""

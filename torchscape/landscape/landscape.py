@@ -257,6 +257,7 @@ class Landscape:
     transition_states = _forward("_view", View.transition_states)
     stationary_points = _forward("_view", View.stationary_points)
     counts_by_index = _forward("_view", View.counts_by_index)
+    glance = _forward("_view", View.glance)
     ends = _forward("_view", View.ends)
     paths = _forward("_view", View.paths)
     network = _forward("_view", View.network)
@@ -276,6 +277,11 @@ class Landscape:
     def fingerprint(self) -> str:
         """Which potential the file belongs to."""
         return self._view.fingerprint
+
+    @property
+    def kind(self) -> str:
+        """The class of the potential that the file belongs to."""
+        return self._view.kind
 
     @property
     def ndim(self) -> int:

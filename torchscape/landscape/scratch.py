@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from torchscape.errors import DatabaseError, TorchscapeError
-from torchscape.landscape.lock import NoLocks, WriterLock
+from torchscape.landscape.lock import NoLocks, WriterLock, is_locked
 from torchscape.landscape.store import Store
 
-__all__ = ["default_scratch", "on_scratch"]
+__all__ = ["default_scratch", "is_written", "on_scratch"]
 
 _FRESH = 600.0  # seconds for which a note of who writes counts, where there are no locks
 
@@ -70,6 +70,14 @@ def on_scratch(
             keeper.stop()
             _brought_back(near, far)
             shutil.rmtree(home, ignore_errors=True)
+
+
+def is_written(path: Path) -> bool:
+    """Whether a process holds the file for writing, here or in its stead."""
+    with contextlib.suppress(OSError):
+        if time.time() - _note_of(path).stat().st_mtime < _FRESH:
+            return True
+    return is_locked(path)
 
 
 def _brought_back(near: Path, far: Path) -> None:
@@ -162,7 +170,7 @@ def _the_only_one(far: Path) -> Iterator[Path | None]:
 
 
 def _noted(far: Path) -> Path:
-    note = far.with_name(far.name + ".writer")
+    note = _note_of(far)
     with contextlib.suppress(OSError):
         before, age = note.read_text(), time.time() - note.stat().st_mtime
         if before != _who() and age < _FRESH:
@@ -172,6 +180,10 @@ def _noted(far: Path) -> Path:
             )
     note.write_text(_who())
     return note
+
+
+def _note_of(far: Path) -> Path:
+    return far.with_name(far.name + ".writer")
 
 
 def _who() -> str:

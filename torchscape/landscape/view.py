@@ -14,6 +14,7 @@ from torchscape.devices import HOST
 from torchscape.errors import TorchscapeError
 from torchscape.landscape import files, identity, rows
 from torchscape.landscape.annotations import read_paths, read_properties
+from torchscape.landscape.glance import Glance, glance
 from torchscape.landscape.store import Store
 from torchscape.network import Network
 from torchscape.outputs import whole_file
@@ -71,6 +72,11 @@ class View:
         return str(self._meta("fingerprint"))
 
     @property
+    def kind(self) -> str:
+        """The class of its potential."""
+        return str(self._meta("kind"))
+
+    @property
     def ndim(self) -> int:
         return int(self._meta("ndim"))
 
@@ -91,6 +97,10 @@ class View:
         ((wrong,),) = self._store.execute("SELECT EXISTS (SELECT 1 FROM minimum WHERE idx > 0)")
         others = f"SELECT COUNT(*) FROM transition_state WHERE NOT ({rows.IS_TRANSITION_STATE})" if wrong else "0"
         return int(self._store.execute(f"SELECT {total} - ({others})")[0][0])
+
+    def glance(self) -> Glance:
+        """Counts of minima, transition states and components, and the lowest energy, without reading points."""
+        return glance(self._store)
 
     def minimum_ids(self) -> Int[Tensor, "N"]:
         """Ids of all minima by ascending energy: the order of :meth:`minima` and :meth:`network`."""

@@ -33,6 +33,9 @@ def ranks(values: Float[Tensor, "*S N"]) -> Float[Tensor, "*S N"]:
 def spearman(a: Float[Tensor, "*#S N"], b: Float[Tensor, "*#S N"]) -> Float[Tensor, "*S"]:
     """Spearman's rank correlation along the last dimension; NaN where either does not vary.
 
+    ``scipy.stats.spearmanr`` is the same for one pair. Permutation tests ask for ten thousand pairs at once, on
+    the device of their numbers: they are one batch here.
+
     Example:
         >>> round(spearman(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 4.0, 9.0])).item(), 9)
         1.0

@@ -88,8 +88,11 @@ def degree_law(network: Network, *, k_min: int | None = None, n_bootstrap: int =
         network: N minima, E transition states.
         k_min: the smallest degree of the tail; by default the one whose fitted power law is closest to the data in
             Kolmogorov-Smirnov distance, among those that leave at least 25 minima and a tenth of all.
-        n_bootstrap: number of bootstrap samples and of samples from each law.
+        n_bootstrap: number of bootstrap samples and of samples from each law; with 0, what needs them is NaN.
         seed: of both.
+
+    The package ``powerlaw`` (2.0) fits the same two laws, and a test holds these fits against it. What it has not
+    got are the bootstrap of the comparison and the goodness of fit of each law, with random numbers of a seed.
 
     O(E log E + n_bootstrap N).
 
@@ -140,16 +143,21 @@ def fit_degree_law(
         k_min=int(k_min),
         n_tail=len(tail),
         exponent=alpha,
-        exponent_sd=float(boot[:, 0].std()),
+        exponent_sd=_sd(boot[:, 0]),
         rate=rate,
-        rate_sd=float(boot[:, 1].std()),
+        rate_sd=_sd(boot[:, 1]),
         log_likelihood_ratio=ratio,
         p_value=p_value,
-        power_law_wins=float((boot[:, 2] > 0).mean()),
+        power_law_wins=float((boot[:, 2] > 0).mean()) if len(boot) else math.nan,
         power_law_fit=_fit_quality(tail, k_min, alpha, "power", n_bootstrap, seed),
         exponential_fit=_fit_quality(tail, k_min, rate, "exponential", n_bootstrap, seed),
         counts=degree.bincount(),
     )
+
+
+def _sd(of: np.ndarray) -> float:
+    """The standard deviation; NaN of nothing."""
+    return float(of.std()) if len(of) else math.nan
 
 
 def _power_log_p(k: np.ndarray, alpha: float, k_min: int) -> np.ndarray:
@@ -241,7 +249,7 @@ def _fit_quality(tail: np.ndarray, k_min: int, parameter: float, law: str, n: in
         sample = _draw(u, parameter, k_min, law)
         fitted = _exponent(np.log(sample).mean(), k_min) if law == "power" else _rate(sample.mean(), k_min)
         worse += int(not math.isfinite(fitted) or distance(sample, fitted) >= found)
-    return worse / n
+    return worse / n if n else math.nan
 
 
 def _draw(u: np.ndarray, parameter: float, k_min: int, law: str) -> np.ndarray:

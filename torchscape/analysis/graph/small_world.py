@@ -12,6 +12,7 @@ from torchscape.analysis.graph.betweenness import path_lengths, sampled_sources
 from torchscape.analysis.graph.neighbours import clustering_of, degrees, degrees_of, neighbour_pairs, triangles
 from torchscape.analysis.graph.random_graphs import rewired
 from torchscape.errors import TorchscapeError
+from torchscape.metrics.correlation import spearman
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, SEED
@@ -227,12 +228,9 @@ def hubs(network: Network, count: int = 10) -> Hubs:
         :count
     ]  # of equals, the lowest first
     lower = torch.searchsorted(network.levels.sort().values, network.levels[order].contiguous())
-    return Hubs(order, degree[order], network.energy[order], lower, _spearman(degree, network.levels))
+    return Hubs(order, degree[order], network.energy[order], lower, _correlation(degree, network.levels))
 
 
-def _spearman(a: Tensor, b: Tensor) -> float:
-    from scipy.stats import spearmanr
-
-    if len(a) < 2 or bool((a == a[0]).all()) or bool((b == b[0]).all()):
-        return math.nan
-    return float(spearmanr(a.cpu().numpy(), b.cpu().numpy()).statistic)
+def _correlation(degree: Tensor, level: Tensor) -> float:
+    """Spearman's; NaN where one of them does not vary, or nothing is there."""
+    return float(spearman(degree.double(), level.double())) if len(degree) else math.nan
