@@ -128,7 +128,10 @@ def pathsample_folder() -> dict[str, object]:
 GIVEN = {"docs/analysis.md": pathsample_folder}
 """Names that the code of a page finds there."""
 
-WITH_CODE = [path for path in DOCUMENTS if blocks(path, "python") and path.name != "extending.md"]  # see below
+ELSEWHERE = {"extending.md", "searches.md"}
+"""Pages whose code is run by tests of their own."""
+
+WITH_CODE = [path for path in DOCUMENTS if blocks(path, "python") and path.name not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("document", WITH_CODE, ids=name_of)
