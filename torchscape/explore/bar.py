@@ -18,7 +18,7 @@ class TurnBar:
     Within a round it counts rows of the stage that came first (quenches, or the bands of pairs); how far a later
     stage is stands behind, with the minima, transition states and components that are known, what the strategy
     says of itself (the share of accepted hops), and what is ``left`` of the budget's time. After the round the
-    strategy says what was done.
+    strategy says what was done. What was done before this turn counts for no pace.
     """
 
     def __init__(
@@ -27,11 +27,13 @@ class TurnBar:
         strategy: Strategy,
         *,
         show: bool,
+        state: Any,
         left: Callable[[], str] = lambda: "",
     ) -> None:
+        done, total = strategy.progress(state)
         self.landscape, self.strategy, self.shown, self.left = landscape, strategy, show, left
         self._figures: dict[str, Any] = {}
-        self.bar: Any = progress_bar(show=show, desc=strategy.name, unit=" tries")
+        self.bar: Any = progress_bar(show=show, desc=strategy.name, unit=" tries", total=total, initial=done)
         self._stages: dict[str, int] = {}
 
     def __enter__(self) -> TurnBar:

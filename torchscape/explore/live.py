@@ -119,7 +119,7 @@ class Live:
         self._left = {other: self._tries_left(one, other) for one, other in self._strategies if other != key}
         began, done = time.monotonic(), strategy.progress(state)[0]
         self._turn = (key, began, done)
-        with TurnBar(self.landscape, strategy, show=self.progress, left=self._left_of_time) as bar:
+        with TurnBar(self.landscape, strategy, show=self.progress, state=state, left=self._left_of_time) as bar:
             bar.show(state)
             yield bar
 
