@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "torchscape"
 LAYERS = {
     "_process": 0, "types": 0, "errors": 0, "devices": 0, "random": 0, "progress": 0, "validation": 0, "memory": 0,
     "transfer": 0, "interrupts": 0, "numerics": 0, "stopwatch": 0, "outputs": 0, "sparse": 0, "deprecation": 0,
-    "points": 1, "network": 1, "layout": 1, "symmetry": 1, "potentials": 1, "metrics": 1,
+    "points": 1, "network": 1, "rearrangements": 1, "layout": 1, "symmetry": 1, "potentials": 1, "metrics": 1,
     "optimise": 2, "saddles": 2, "sampling": 2, "analysis": 2,
     "landscape": 3, "problems": 3,
     "explore": 4, "families": 4, "learning": 4, "references": 4,
@@ -45,6 +45,7 @@ SIDEWAYS = {
     ("memory", "devices"),
     ("potentials", "symmetry"),
     ("potentials", "layout"),
+    ("network", "rearrangements"),
     ("symmetry", "layout"),
     ("saddles", "optimise"),
     ("sampling", "optimise"),
@@ -59,7 +60,7 @@ SIDEWAYS = {
 ONLY_NETWORKS = {"metrics", "analysis", "plots", "export"}
 VISIBLE_FROM_NETWORKS = {
     "types", "errors", "devices", "memory", "stopwatch", "random", "validation", "outputs", "sparse", "points",
-    "network", "deprecation", *ONLY_NETWORKS,
+    "network", "rearrangements", "deprecation", *ONLY_NETWORKS,
 }  # fmt: skip
 
 # Within the analysis, a room sees itself and those before it.

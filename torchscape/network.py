@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 
 from torchscape.errors import TorchscapeError
+from torchscape.numerics import lowest_of_level
+from torchscape.rearrangements import Rearrangements
 from torchscape.sparse import links
 from torchscape.types import Bool, Float, Int, Tensor
 
@@ -40,8 +41,8 @@ class Network:
         ts_energy: energies of the transition states.
         ts_log_det: ln of the product of the *positive* Hessian eigenvalues of each transition state.
         ts_log_degeneracy: ln of the number of distinct symmetric images of each transition state.
-        n_modes: number of vibrational (non-zero) modes kappa of each minimum.
-        ts_n_modes: number of positive-curvature modes of each transition state (kappa - 1).
+        n_modes: number of vibrational (non-zero) modes kappa of each minimum; -1 where unknown.
+        ts_n_modes: number of positive-curvature modes of each transition state (kappa - 1); -1 where unknown.
         hits, ts_hits: searches that ended in each point (1 where unknown): quenches for a minimum, candidates or
             paths for a transition state. 0 for a minimum known only as the end of a downhill path.
         n_degenerate_rearrangements: transition states whose two ends are images of one minimum; they are kept
@@ -59,6 +60,7 @@ class Network:
         energy_tol: energies closer than this are equal, in the potential's unit. None: a thousand rounding errors
             of double precision; say more where the energies were computed in less. A landscape hands over the
             window by which it tells its points apart.
+        rearrangements: the degenerate rearrangements themselves, where they are known one by one.
 
     Example:
         >>> import torch
@@ -89,6 +91,7 @@ class Network:
     properties: Mapping[str, Float[Tensor, "N"]] = dataclasses.field(default_factory=dict)
     ts_properties: Mapping[str, Float[Tensor, "E"]] = dataclasses.field(default_factory=dict)
     energy_tol: float | None = None
+    rearrangements: Rearrangements | None = None
 
     @classmethod
     def of(
@@ -137,9 +140,12 @@ class Network:
             )
         if pairs.ndim != 2 or (pairs.shape[0] != 2 or not isinstance(edges, Tensor)):
             pairs = pairs.reshape(-1, 2).T
+        if rest.get("rearrangements") is not None:
+            rest.setdefault("n_degenerate_rearrangements", len(rest["rearrangements"]))
         modes = ints(n_modes, n)
         if ts_n_modes is None:
             ts_n_modes = modes[pairs[0]] - 1 if m and n else torch.zeros(m, dtype=torch.int64, device=device)
+            ts_n_modes = ts_n_modes.clamp(min=-1)
         network = cls(
             energy=e,
             log_det=floats(log_det, n),
@@ -180,8 +186,14 @@ class Network:
             )
         if m and bool((self.edges[0] == self.edges[1]).any()):
             raise TorchscapeError(
-                "an edge joins a minimum to itself: leave degenerate rearrangements out of edges"
+                "an edge joins a minimum to itself: degenerate rearrangements are no edges, but go into "
+                "rearrangements"
             )
+        around = self.rearrangements
+        if around is not None:
+            _expect_length("rearrangements", around.minimum, self.n_degenerate_rearrangements, "of them")
+            if len(around) and not 0 <= int(around.minimum.min()) <= int(around.minimum.max()) < n:
+                raise TorchscapeError(f"a rearrangement is one of a minimum outside 0..{n - 1}: give positions")
         return self
 
     @property
@@ -254,7 +266,7 @@ class Network:
     @cached_property
     def _all_levels(self) -> Tensor:
         together = torch.cat([self.energy, self.ts_energy])
-        lowest = _lowest_of_level(together.detach().cpu().numpy(), self.resolution)
+        lowest = lowest_of_level(together.detach().cpu().numpy(), self.resolution)
         return together[torch.as_tensor(lowest, device=together.device)]
 
     def components(self) -> Int[Tensor, "N"]:
@@ -316,6 +328,9 @@ class Network:
         inside = (edges >= 0).all(0)
         minima = {name: getattr(self, name)[keep] for name in _MIN_COLUMNS if getattr(self, name) is not None}
         properties = {name: values[keep] for name, values in self.properties.items()}
+        if self.rearrangements is not None:
+            minima["rearrangements"] = self.rearrangements.of_minima(keep)
+            minima["n_degenerate_rearrangements"] = len(minima["rearrangements"])
         return dataclasses.replace(
             self.only_edges(inside), edges=edges[:, inside], properties=properties, **minima
         )  # with the resolution of the whole, which ``only_edges`` hands on
@@ -328,7 +343,8 @@ class Network:
         return dataclasses.replace(self, edges=self.edges[:, keep], ts_properties=properties, energy_tol=tol, **ts)
 
     def to(self, device: torch.device | str) -> Network:
-        columns = {name: getattr(self, name) for name in (*_MIN_COLUMNS, *_TS_COLUMNS, "edges", "loose_ts_hits")}
+        others = ("edges", "loose_ts_hits", "rearrangements")
+        columns = {name: getattr(self, name) for name in (*_MIN_COLUMNS, *_TS_COLUMNS, *others)}
         moved = {name: value.to(device) for name, value in columns.items() if value is not None}
         for group in ("properties", "ts_properties"):
             moved[group] = {name: values.to(device) for name, values in getattr(self, group).items()}
@@ -363,30 +379,3 @@ def _energies(name: str, values: Any, floats: Callable[..., Tensor]) -> Float[Te
 def _expect_length(name: str, values: Tensor, n: int, of: str) -> None:
     if len(values) != n:
         raise TorchscapeError(f"{name} has {len(values)} entries for {n} {of}: give one for each")
-
-
-def _lowest_of_level(energy: np.ndarray, tol: float) -> np.ndarray:
-    """Position of the lowest energy of each one's level. O(N log N).
-
-    Sorted energies are cut where the step is wider than ``tol``; a piece that is still wider than that as a whole
-    is cut again at its wider steps, until none is.
-    """
-    order = np.argsort(energy, kind="stable")
-    if len(order) < 2:
-        return np.arange(len(order))
-    ascending = energy[order]
-    with np.errstate(invalid="ignore"):
-        step = np.diff(ascending)
-    cut = ~(step <= tol)  # a NaN equals no number
-    while True:
-        first = np.flatnonzero(np.concatenate([[True], cut]))
-        last = np.append(first[1:], len(order)) - 1
-        with np.errstate(invalid="ignore"):
-            wide = np.repeat(ascending[last] - ascending[first] > tol, last - first + 1)[:-1] & ~cut
-        if not wide.any():
-            break
-        widest = np.maximum.reduceat(np.append(np.where(wide, step, 0.0), 0.0), first)
-        cut |= wide & (step > 0.5 * np.repeat(widest, last - first + 1)[:-1])
-    lowest = np.empty_like(order)
-    lowest[order] = np.repeat(order[first], last - first + 1)
-    return lowest

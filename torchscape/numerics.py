@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from torchscape.types import Float, Tensor
@@ -13,6 +14,7 @@ __all__ = [
     "DENSE_SPECTRUM",
     "DENSE_STEPS",
     "energy_noise",
+    "lowest_of_level",
 ]
 
 # Limits are numbers of coordinates D, up to which matrices [D, D] are formed.
@@ -52,3 +54,30 @@ def energy_noise(
         [2.220446049250313e-14, 4.440892098500626e-12]
     """
     return units * torch.finfo(dtype or energy.dtype).eps * energy.abs().clamp(min=floor)
+
+
+def lowest_of_level(energy: np.ndarray, tol: float) -> np.ndarray:
+    """Position of the lowest energy of each one's level (see :attr:`torchscape.Network.levels`). O(N log N).
+
+    Sorted energies are cut where the step is wider than ``tol``; a piece that is still wider than that as a whole
+    is cut again at its wider steps, until none is.
+    """
+    order = np.argsort(energy, kind="stable")
+    if len(order) < 2:
+        return np.arange(len(order))
+    ascending = energy[order]
+    with np.errstate(invalid="ignore"):
+        step = np.diff(ascending)
+    cut = ~(step <= tol)  # a NaN equals no number
+    while True:
+        first = np.flatnonzero(np.concatenate([[True], cut]))
+        last = np.append(first[1:], len(order)) - 1
+        with np.errstate(invalid="ignore"):
+            wide = np.repeat(ascending[last] - ascending[first] > tol, last - first + 1)[:-1] & ~cut
+        if not wide.any():
+            break
+        widest = np.maximum.reduceat(np.append(np.where(wide, step, 0.0), 0.0), first)
+        cut |= wide & (step > 0.5 * np.repeat(widest, last - first + 1)[:-1])
+    lowest = np.empty_like(order)
+    lowest[order] = np.repeat(order[first], last - first + 1)
+    return lowest

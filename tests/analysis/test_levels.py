@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from torchscape import Landscape, Network, StationaryPoints, Status, analysis, problems
-from torchscape.network import _lowest_of_level
+from torchscape.numerics import lowest_of_level
 from torchscape.plots.temperatures import temperature_grid
 
 
@@ -88,7 +88,7 @@ def test_a_dense_spectrum_is_no_level_but_its_ties_are():
 )
 def test_levels_keep_the_order_and_move_nothing_far(energies, tol):
     energy = np.array(energies)
-    lowest = _lowest_of_level(energy, tol)
+    lowest = lowest_of_level(energy, tol)
     level = energy[lowest]
     assert (level <= energy).all()
     assert (energy - level <= tol).all()

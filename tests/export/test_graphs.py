@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -180,6 +181,28 @@ def test_graphml_reads_back_number_for_number(tmp_path):
     barriers = sorted((min(i, j), max(i, j), ts["energy"]) for i, j, ts in graph.edges(data=True))
     low, high = network.edges.sort(0).values.tolist()
     assert barriers == sorted(zip(low, high, network.ts_energy.tolist(), strict=True))
+
+
+def test_the_graphml_file_is_the_graph_that_networkx_would_write(tmp_path):
+    """Attributes of graph, nodes and edges, with their types; names and numbers as XML and Java have them."""
+    import networkx
+
+    network = random_network(7)
+    network.ts_log_det[0] = math.inf
+    odd = {'a "quoted" & <b>': torch.ones(7, dtype=torch.float64), "marked": torch.arange(7) % 2 == 0}
+    network = dataclasses.replace(network, properties=odd, n_degenerate_rearrangements=3)
+    text = export.write_graphml(network, tmp_path / "ours.graphml").read_text()
+    graph = networkx.parse_graphml(text, node_type=int, force_multigraph=True)
+    expected = export.to_networkx(network)
+    assert dict(graph.nodes(data=True)) == dict(expected.nodes(data=True))
+    assert graph.graph["n_degenerate_rearrangements"] == 3
+    ours, theirs = (
+        sorted((min(i, j), max(i, j), int(k)) for i, j, k in g.edges(keys=True)) for g in (graph, expected)
+    )
+    assert ours == theirs
+    assert {type(value) for _, data in graph.nodes(data=True) for value in data.values()} == {int, float, bool}
+    assert ">Infinity<" in text
+    assert ">inf<" not in text
 
 
 @pytest.mark.parametrize("write", [export.to_pyg, export.to_networkx])

@@ -57,8 +57,9 @@ def test_published_database_reads_as_numpy_reads_it():
 def test_published_database_comes_back_byte_for_byte(tmp_path):
     a, b = read_pathsample_sets(PUBLISHED)
     written = write_pathsample(read_pathsample(PUBLISHED), tmp_path, a=a, b=b)
-    assert sorted(path.name for path in written) == ["min.A", "min.B", "min.data", "ts.data"]
-    for path in written:
+    names = ["min.A", "min.B", "min.data", "ts.data"]
+    assert sorted(path.name for path in written) == sorted(["dinfo", *names, "pathdata"])
+    for path in map(tmp_path.joinpath, names):
         assert path.read_bytes() == (PUBLISHED / path.name).read_bytes(), path.name
 
 
@@ -134,15 +135,21 @@ def test_moments_of_inertia_have_their_closed_forms(tmp_path):
     assert (np.loadtxt(tmp_path / "min.data")[:, 3:] == 1.0).all()
 
 
-def test_degenerate_rearrangements_are_counted_not_connected(tmp_path):
+def test_degenerate_rearrangements_are_kept_not_connected(tmp_path):
     write_pathsample(cluster_network(), tmp_path)
     line = (tmp_path / "ts.data").read_text()
-    (tmp_path / "ts.data").write_text(line[:69] + "1" + line[70:] + line)
+    before, after = line.rsplit(" 2 ", 1)
+    (tmp_path / "ts.data").write_text(f"{before} 1 {after}{line}")
     shutil.copy(tmp_path / "points.ts", tmp_path / "one")
     (tmp_path / "points.ts").write_bytes((tmp_path / "one").read_bytes() * 2)
     network = read_pathsample(tmp_path)
     assert (network.n_degenerate_rearrangements, network.n_edges, network.ts_ids.tolist()) == (1, 1, [2])
     assert network.ts_coords.shape == (1, 9)
+    around = network.rearrangements
+    assert (around.minimum.tolist(), around.ids.tolist(), around.energy.tolist()) == ([0], [1], [-1.985])
+    write_pathsample(network, tmp_path / "again")
+    assert (tmp_path / "again" / "ts.data").read_bytes() == (tmp_path / "ts.data").read_bytes()
+    assert (tmp_path / "again" / "points.ts").read_bytes() == (tmp_path / "points.ts").read_bytes()
 
 
 def test_fortran_double_exponents_are_numbers(tmp_path):
@@ -158,13 +165,13 @@ def test_fortran_double_exponents_are_numbers(tmp_path):
     [
         ("min.data", "", "holds no minima"),
         ("min.data", "1 1 1 1 1 1\n1 1 1 1\n", "min.data, line 2: 4 numbers where 6 belong"),
-        ("min.data", "1 1.0 x 1 1 1\n", "min.data, line 1: invalid literal"),
+        ("min.data", "1 1.0 x 1 1 1\n", "min.data, line 1: could not convert string to float: 'X'"),
         ("min.data", "nan 1.0 1 1 1 1\n", "min.data, line 1: 'nan' is not a finite number"),
         ("min.data", "0.0 1.0 0 1 1 1\n", "min.data, line 1: 0 is no order"),
         ("min.data", "0 -1.5\n1 -1.2\n", "not PATHSAMPLE's"),
         ("ts.data", "1 1 1 1 2 1 1 1\n1 1 1 1 3 1 1 1\n", "ts.data, line 2: minimum 3 is not among the 2"),
         ("ts.data", "1 1 1 0 1 1 1 1\n", "ts.data, line 1: minimum 0 is not among the 2"),
-        ("ts.data", "1 1 1 1.5 2 1 1 1\n", "ts.data, line 1: invalid literal"),
+        ("ts.data", "1 1 1 1.5 2 1 1 1\n", "ts.data, line 1: '1.5' is no whole number"),
     ],
 )
 def test_misfit_lines_are_named(tmp_path, name, text, message):

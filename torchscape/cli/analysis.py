@@ -30,7 +30,8 @@ def analysed(
     Args:
         network: as a landscape hands it out, so that minimum 0 is the lowest.
         temperatures: in units of the energy; by default 13 around the peaks of the heat capacity.
-        a, b: positions of products and reactants, for rates A <- B and back.
+        a, b: positions of products and reactants, for rates A <- B and back; by default those with the properties
+            ``in_A`` and ``in_B``, which come from PATHSAMPLE's ``min.A`` and ``min.B``.
         n_random: random graphs to compare with.
         seed: of these, and of the search for communities.
 
@@ -46,7 +47,11 @@ def analysed(
             raise TorchscapeError(
                 f"{option} {missing[0]}: there is no such minimum; the highest of them is {network.n_minima - 1}"
             )
-    peaks = analysis.heat_capacity_peaks(network)
+    if a is None and {"in_A", "in_B"} <= network.properties.keys():
+        a, b = (torch.nonzero(network.properties[name] > 0.5)[:, 0].tolist() for name in ("in_A", "in_B"))
+        a, b = (a, b) if a and b and not set(a) & set(b) else (None, None)
+    knows_modes = not bool((network.n_modes < 0).any())
+    peaks = analysis.heat_capacity_peaks(network) if knows_modes else []
     grid = list(temperatures) if temperatures is not None else _around(network, peaks)
     return {
         **_thermodynamics(network, grid),
@@ -67,14 +72,16 @@ def _around(network: Network, peaks: Sequence[analysis.Peak]) -> list[float]:
 
 
 def _thermodynamics(network: Network, t: list[float]) -> dict[str, Any]:
-    capacity = analysis.heat_capacity(network, t)
+    absolute = ("log_partition", "mean_energy", "heat_capacity", "heat_capacity_emptying", "heat_capacity_filling")
+    known: dict[str, Any] = dict.fromkeys(absolute)  # None where the number of modes is unknown
+    if not bool((network.n_modes < 0).any()):
+        capacity = analysis.heat_capacity(network, t)
+        found = (capacity.mean_energy, capacity.value, capacity.losing, capacity.gaining)
+        columns = (analysis.log_partition(network, t), *found)
+        known = {name: column.tolist() for name, column in zip(absolute, columns, strict=True)}
     return {
         "temperatures": t,
-        "log_partition": analysis.log_partition(network, t).tolist(),
-        "mean_energy": capacity.mean_energy.tolist(),
-        "heat_capacity": capacity.value.tolist(),
-        "heat_capacity_emptying": capacity.losing.tolist(),
-        "heat_capacity_filling": capacity.gaining.tolist(),
+        **known,
         "shannon_entropy": analysis.shannon_entropy(network, t).tolist(),
         "occupation": analysis.occupation(network, t).tolist(),
     }
@@ -181,6 +188,11 @@ def _kinetics(network: Network, temperature: float, a: Sequence[int], b: Sequenc
 def describe(result: dict[str, Any]) -> str:
     """The result for people: a line per temperature, then what does not depend on it."""
     parts = [_table(result)]
+    if result["heat_capacity"] is None:
+        parts.append(
+            "The number of vibrational modes is unknown: --modes K (3 N - 6 for N atoms) adds heat capacities and "
+            "mean energies."
+        )
     if result["peaks"]:
         parts.append("\n".join(_told_peak(peak) for peak in result["peaks"]))
     parts.append(_told_topology(result["topology"]))
@@ -202,6 +214,7 @@ def _table(result: dict[str, Any]) -> str:
     if result["frustration"] is not None:
         columns["frustration"] = result["frustration"]
         columns["normalised"] = result["frustration_normalised"]
+    columns = {name: column for name, column in columns.items() if column is not None}
     rows = ["".join(f"{name:>15}" for name in columns)]
     rows += ["".join(f"{value:15.7g}" for value in row) for row in zip(*columns.values(), strict=True)]
     return "\n".join(rows)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from torchscape.learning import CheckpointReport
+    from torchscape.network import Network
     from torchscape.plots.table import Plot
     from torchscape.problems import Published
 
@@ -91,7 +92,14 @@ def _said(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def info(arguments: argparse.Namespace) -> int:
-    """Say what is in a landscape file."""
+    """Say what is in a landscape file, or in what another program has left."""
+    from torchscape.cli import others
+
+    if others.is_foreign(arguments.db):
+        summary = others.summary(others.read(arguments))
+        print(_json(summary) if arguments.json else others.in_words(summary))
+        return 0
+    _expect_no_modes(arguments)
     with _reading(arguments.db) as landscape:
         if arguments.toml is not None:
             from torchscape.cli.config import written
@@ -110,8 +118,10 @@ def copy(arguments: argparse.Namespace) -> int:
 
 
 def merge(arguments: argparse.Namespace) -> int:
-    """Make one landscape file of several."""
+    """Make one landscape file of several, and of what other programs have left."""
+    from torchscape.cli import others
     from torchscape.cli.spec import choose
+    from torchscape.landscape import import_network
     from torchscape.landscape import merge as merged_into
     from torchscape.landscape.files import expect_new
 
@@ -119,6 +129,9 @@ def merge(arguments: argparse.Namespace) -> int:
     potential = choose(arguments.spec).potential
     with Landscape.in_memory(potential) as landscape:
         for path in arguments.db:
+            if others.is_foreign(path):
+                print(f"{path}: {import_network(landscape, others.read_network(path)).describe()}")
+                continue
             with _reading(path) as other:
                 told = merged_into(landscape, other)
             new = {"minima": told.n_minima, "transition states": told.n_transition_states, "higher": told.n_higher}
@@ -208,11 +221,10 @@ def plot(arguments: argparse.Namespace) -> int:
     draw = getattr(plots, chosen.name)
     output = Path(arguments.output)
     replaceable = picture_kind(output)
-    with _reading(arguments.db) as landscape:
-        network = landscape.network(coords=False)
-        # The command line numbers minima by energy everywhere; a database id would be a second numbering.
-        numbered = dataclasses.replace(network, ids=torch.arange(network.n_minima))
-        figure = draw(numbered, **options).figure
+    network = _network(arguments)
+    # The command line numbers minima by energy everywhere; a database id would be a second numbering.
+    numbered = dataclasses.replace(network, ids=torch.arange(network.n_minima))
+    figure = draw(numbered, **options).figure
     save_picture(figure, output, replaceable)
     plt.close(figure)
     print(output)
@@ -223,21 +235,35 @@ def export(arguments: argparse.Namespace) -> int:
     """Write a landscape in another program's format."""
     from torchscape.cli.writing import FORMATS
 
-    with _reading(arguments.db) as landscape:
-        network = landscape.network(coords=arguments.coords or arguments.format == "pathsample")
+    wanted = arguments.coords or arguments.format == "pathsample"
+    network = _network(arguments, coords=wanted, by_energy=False)
+    sets = {"in_A": arguments.to_minima, "in_B": arguments.from_minima}
+    network = _in_sets(network, {name: members for name, members in sets.items() if members is not None})
     for path in FORMATS[arguments.format](network, Path(arguments.output), arguments.coords):
         print(path)
     return 0
+
+
+def _in_sets(network: Network, sets: dict[str, list[int]]) -> Network:
+    """With the members of end states marked by properties; minima are numbered by energy here."""
+    import torch
+
+    order, properties = network.energy.argsort(stable=True), dict(network.properties)
+    for name, members in sets.items():
+        if missing := [k for k in members if k >= network.n_minima]:
+            raise TorchscapeError(
+                f"there is no minimum {missing[0]}; the highest of them is {network.n_minima - 1}"
+            )
+        properties[name] = torch.zeros_like(network.energy).index_fill_(0, order[members], 1.0)
+    return dataclasses.replace(network, properties=properties)
 
 
 def analyse(arguments: argparse.Namespace) -> int:
     """Say what the network of a landscape says: thermodynamics, topology, graph, and rates between two sets."""
     from torchscape.cli import analysis
 
-    with _reading(arguments.db) as landscape:
-        network = landscape.network(coords=False)
     result = analysis.analysed(
-        network,
+        _network(arguments),
         arguments.temperature,
         a=arguments.to_minima,
         b=arguments.from_minima,
@@ -292,6 +318,22 @@ def _near(arguments: argparse.Namespace) -> Iterator[Path]:
 def _reading(path: str) -> Iterator[Landscape]:
     with Landscape.open(path, create=False) as landscape:
         yield landscape
+
+
+def _network(arguments: argparse.Namespace, *, coords: bool = False, by_energy: bool = True) -> Network:
+    """The network of a landscape file, or of what another program has left."""
+    from torchscape.cli import others
+
+    if others.is_foreign(arguments.db):
+        return others.read(arguments, by_energy=by_energy)
+    _expect_no_modes(arguments)
+    with _reading(arguments.db) as landscape:
+        return landscape.network(coords=coords)
+
+
+def _expect_no_modes(arguments: argparse.Namespace) -> None:
+    if arguments.modes is not None:
+        raise TorchscapeError(f"--modes: {arguments.db} is a landscape, which knows its modes: leave it out")
 
 
 def _plot_options(plot: Plot, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def _strategies(how: argparse._ArgumentGroup) -> None:
 
 def _info(commands) -> None:
     parser = _command(commands, "info", "say what is in a landscape file")
-    parser.add_argument("db", metavar="DB", help="landscape file")
+    _landscape_or_other(parser)
     parser.add_argument("--json", action="store_true", help="everything, as one JSON object")
     parser.add_argument(
         "--toml",
@@ -197,6 +197,19 @@ def _info(commands) -> None:
         type=kinds.positive(int),
         metavar="RUN",
         help="the settings of a run (default: the last), for 'torchscape explore --config'",
+    )
+
+
+def _landscape_or_other(parser: argparse.ArgumentParser) -> None:
+    """What is looked at: a landscape of ours, or what another program has left."""
+    parser.add_argument(
+        "db", metavar="DB", help="landscape file; or a folder of PATHSAMPLE or topsearch, or a database of pele"
+    )
+    parser.add_argument(
+        "--modes",
+        type=kinds.positive(int, zero=True),
+        metavar="K",
+        help="vibrational modes of each minimum, where such a folder does not say: 3 N - 6 for N atoms",
     )
 
 
@@ -211,7 +224,12 @@ def _merge(commands) -> None:
         commands, "merge", "make one landscape file of several of the same potential", epilog=texts.AFTER_MERGE
     )
     parser.add_argument("spec", metavar="SPEC", help="the potential, as for 'torchscape explore'")
-    parser.add_argument("db", metavar="DB", nargs="+", help="landscape files")
+    parser.add_argument(
+        "db",
+        metavar="DB",
+        nargs="+",
+        help="landscape files, or folders of PATHSAMPLE or topsearch, databases of pele",
+    )
     parser.add_argument(
         "--output", "-o", metavar="FILE", required=True, help="the result, which must not exist yet"
     )
@@ -247,7 +265,7 @@ def _checkpoints(commands) -> None:
 
 def _plot(commands) -> None:
     parser = _command(commands, "plot", "draw a picture of a landscape", epilog=texts.AFTER_PLOT)
-    parser.add_argument("db", metavar="DB", help="landscape file")
+    _landscape_or_other(parser)
     drawn = ", ".join(drawn_from_the_shell())
     parser.add_argument("kind", metavar="KIND", help=f"one of {drawn}")
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="picture file: .png, .pdf, .svg ...")
@@ -276,17 +294,24 @@ def _export(commands) -> None:
     parser = _command(
         commands, "export", "write a landscape in another program's format", epilog=texts.AFTER_EXPORT
     )
-    parser.add_argument("db", metavar="DB", help="landscape file")
+    _landscape_or_other(parser)
     parser.add_argument(
         "--format", required=True, choices=["pyg", "graphml", "csv", "pathsample"], help="see below"
     )
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="file or folder to write")
     parser.add_argument("--coords", action="store_true", help="pyg, csv: the coordinates too")
+    _end_states(parser, "pathsample: min.B, these minima (0 the lowest),", "pathsample: min.A, these")
+
+
+def _end_states(parser: argparse.ArgumentParser, start: str, to: str) -> None:
+    """Reactants and products, which PATHSAMPLE calls B and A."""
+    parser.add_argument("--from", dest="from_minima", type=kinds.minima, metavar="I[,I...]", help=start)
+    parser.add_argument("--to", dest="to_minima", type=kinds.minima, metavar="J[,J...]", help=to)
 
 
 def _analyse(commands) -> None:
     parser = _command(commands, "analyse", "say what the network of a landscape says", epilog=texts.AFTER_ANALYSE)
-    parser.add_argument("db", metavar="DB", help="landscape file")
+    _landscape_or_other(parser)
     parser.add_argument(
         "--temperature",
         type=kinds.temperatures,
@@ -294,14 +319,11 @@ def _analyse(commands) -> None:
         help="temperatures in units of the energy (k_B = 1), or LOW:HIGH:N for N of them on a logarithmic scale "
         "(default: 13 around the peaks of the heat capacity)",
     )
-    parser.add_argument(
-        "--from",
-        dest="from_minima",
-        type=kinds.minima,
-        metavar="I[,I...]",
-        help="rates from these minima, 0 the lowest,",
+    _end_states(
+        parser,
+        "rates from these minima, 0 the lowest (default: min.B of a folder),",
+        "to these, and back (default: min.A)",
     )
-    parser.add_argument("--to", dest="to_minima", type=kinds.minima, metavar="J[,J...]", help="to these, and back")
     parser.add_argument(
         "--random", type=kinds.positive(int, zero=True, most=10**6), default=10, metavar="N",
         help="random graphs of equal degrees to compare with (default: 10)",

@@ -71,9 +71,11 @@ misses what is still in the log beside it (run.db-wal); 'torchscape info' of suc
 AFTER_MERGE = """\
 example:
   torchscape merge my_model.py:potential a.db b.db -o both.db
+  torchscape merge lj38 PATHSAMPLE_FOLDER -o lj38.db
 
 Points are recognised up to symmetry, and the hits of those in several files are added. 'torchscape explore' goes
-on with the result; its strategies begin anew.
+on with the result; its strategies begin anew. Points of other programs are converged and verified anew, and what
+is not the same is said.
 """
 
 AFTER_CHECKPOINTS = """\
@@ -103,6 +105,7 @@ examples:
   torchscape analyse digits.db --temperature 0.01,0.1
   torchscape analyse digits.db --temperature 1e-3:1:50 --json
   torchscape analyse lj7.db --temperature 0.2 --from 3 --to 0
+  torchscape analyse PATHSAMPLE_FOLDER --temperature 0.2   # rates between its min.B and min.A
 
 Minima are numbered by energy, 0 being the lowest, as in 'torchscape info --json'.
 """
@@ -113,13 +116,15 @@ formats:
                runs whatever a file asks for: do so with files of your own, not with those of strangers
   graphml      one file, for Gephi, Cytoscape, igraph, NetworkX
   csv          a folder with minima.csv and transition_states.csv
-  pathsample   a folder with min.data, ts.data, points.min, points.ts
+  pathsample   a folder with min.data, ts.data, points.min, points.ts; min.A and min.B with --to and --from;
+               pathdata and dinfo, where none of your own is there
 
 Files appear when they are whole, those of one folder together. They replace what an earlier export has written,
 never a landscape or a file of another kind.
 
 example:
   torchscape export digits.db --format csv -o tables
+  torchscape export lj7.db --format pathsample -o lj7 --from 3 --to 0
 """
 
 AFTER_WATCH = """\

@@ -1,18 +1,16 @@
-"""The network of minima as a graph: for NetworkX, and as a GraphML file."""
+"""The network of minima as a graph for NetworkX."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchscape.export.columns import minimum_columns, require_coords, transition_state_columns
 from torchscape.network import Network
-from torchscape.outputs import head, whole_file
 
 if TYPE_CHECKING:
     import networkx
 
-__all__ = ["to_networkx", "write_graphml"]
+__all__ = ["to_networkx"]
 
 
 def to_networkx(network: Network, *, coords: bool = False) -> networkx.MultiGraph:
@@ -47,24 +45,3 @@ def to_networkx(network: Network, *, coords: bool = False) -> networkx.MultiGrap
         for e, ((i, j), row) in enumerate(zip(ends, edge_rows, strict=True))
     )
     return graph
-
-
-def write_graphml(network: Network, path: str | Path) -> Path:
-    """The graph of :func:`to_networkx` (without coordinates) as a GraphML file, for Gephi, Cytoscape and others.
-
-    Returns the path. The file appears when it is whole, in place of another GraphML file only. GraphML has no
-    lists, so coordinates do not travel; write them with :func:`~torchscape.export.to_csv`.
-
-    Raises:
-        TorchscapeError: if something else is there.
-        OSError: when it cannot be written.
-
-    Reference:
-        Brandes et al., GraphML progress report, doi 10.1007/3-540-45848-4_59.
-    """
-    import networkx
-
-    path, graph = Path(path), to_networkx(network)
-    with whole_file(path, lambda there: b"<graphml" in head(there)) as beside:
-        networkx.write_graphml_xml(graph, beside)
-    return path

@@ -17,6 +17,7 @@ from torchscape.landscape import identity
 from torchscape.landscape.admission import Admission
 from torchscape.landscape.annotations import Values, write_paths, write_property
 from torchscape.landscape.families import Families
+from torchscape.landscape.from_network import FromNetwork
 from torchscape.landscape.journal import Journal
 from torchscape.landscape.matching import Matching
 from torchscape.landscape.store import Store
@@ -46,7 +47,7 @@ def _forward(part: str, method: Callable[Concatenate[Any, P], R]) -> Callable[Co
     return own
 
 
-class Landscape:
+class Landscape(FromNetwork):
     """Minima, the transition states between them, and how they were found: one file for one potential.
 
     Adding is idempotent: a point that is already there (see :class:`Matching`) has its hit count raised. Hits

@@ -20,6 +20,7 @@ from torchscape.network import Network
 from torchscape.outputs import whole_file
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
+from torchscape.rearrangements import Rearrangements
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["View"]
@@ -175,8 +176,8 @@ class View:
     def network(self, *, coords: bool | Literal["auto"] = "auto") -> Network:
         """All minima and transition states of the last commit as arrays, by ascending energy.
 
-        ``ids`` are those of this file, parallel edges are kept, degenerate rearrangements are counted but are no
-        edges, properties and integrated paths come along.
+        ``ids`` are those of this file, parallel edges are kept, degenerate rearrangements come beside, as they
+        are no edges, properties and integrated paths come along.
 
         Args:
             coords: whether to carry coordinates; "auto" does up to ten million numbers.
@@ -198,12 +199,13 @@ class View:
                 9,
             )
             loose = self._store.execute(
-                "SELECT hits, COALESCE(minus = plus, 0) FROM transition_state "
+                "SELECT hits FROM transition_state "
                 f"WHERE COALESCE(minus = plus, 1) AND {rows.IS_TRANSITION_STATE} ORDER BY energy, id"
             )
             ids = minima.ints(0)
             if coords == "auto":
                 coords = (len(ids) + len(saddles)) * ndim <= _COORDS_AUTO
+            around = _rearrangements(self._store, ids, ndim, bool(coords))
             return Network(
                 energy=minima.floats(1),
                 log_det=minima.floats(2),
@@ -220,7 +222,8 @@ class View:
                 ts_hits=saddles.ints(5),
                 ids=ids,
                 ts_ids=saddles.ints(0),
-                n_degenerate_rearrangements=sum(row[1] for row in loose),
+                n_degenerate_rearrangements=len(around),
+                rearrangements=around,
                 loose_ts_hits=torch.tensor([row[0] for row in loose], dtype=torch.int64),
                 coords=rows.coordinates(self._store, "minimum", ids, ndim) if coords else None,
                 ts_coords=rows.coordinates(self._store, "transition_state", saddles.ints(0), ndim)
@@ -255,6 +258,27 @@ class View:
             if (column := getattr(points, field.name)) is not None and column.dtype.is_floating_point
         }
         return points.replace(**floats).to(device)
+
+
+def _rearrangements(store: Store, ids: Int[Tensor, "N"], ndim: int, coords: bool) -> Rearrangements:
+    """The transition states that join one of the minima ``ids`` to images of itself, by ascending energy."""
+    found = rows.Columns(
+        store.execute(
+            "SELECT id, energy, log_det, log_degeneracy, COALESCE(n_zero, 0), hits, minus, lowest "
+            f"FROM transition_state WHERE minus = plus AND {rows.IS_TRANSITION_STATE} ORDER BY energy, id"
+        ),
+        8,
+    )
+    return Rearrangements.of(
+        minimum=rows.positions(ids, found.ints(6)),
+        energy=found.floats(1),
+        log_det=found.floats(2) - found.floats(7).abs().log(),
+        log_degeneracy=found.floats(3),
+        n_modes=ndim - 1 - found.ints(4),
+        hits=found.ints(5),
+        ids=found.ints(0),
+        coords=rows.coordinates(store, "transition_state", found.ints(0), ndim) if coords else None,
+    )
 
 
 _SHARE_OF_RANGE = 1e-6

@@ -133,17 +133,26 @@ def log_conductances(network: Network, temperature: float) -> Float[Tensor, "E"]
         network.ts_log_degeneracy.double()
         - shifted.ts_energy / temperature
         - network.ts_log_det.double() / 2
-        + (network.ts_n_modes.double() + 1) / 2 * math.log(temperature)
+        + (shifted.ts_n_modes.double() + 1) / 2 * math.log(temperature)
         - math.log(2 * math.pi)
         - log_partition(shifted, float(temperature))
     )
 
 
 def _in_float64(network: Network) -> Network:
-    """In float64 and from the lowest energy up, whatever the network's dtype: energies are divided by T."""
+    """In float64 and from the lowest energy up, whatever the network's dtype: energies are divided by T.
+
+    Only differences of numbers of modes matter: where they are unknown of all points, minima have equally many,
+    and transition states one less.
+    """
     lowest = network.levels.double().min() if network.n_minima else 0.0
+    modes, ts_modes = network.n_modes, network.ts_n_modes
+    if network.n_minima and bool((modes < 0).all()):
+        modes, ts_modes = torch.ones_like(modes), torch.zeros_like(ts_modes)
     return dataclasses.replace(
         network,
+        n_modes=modes,
+        ts_n_modes=ts_modes,
         energy=network.levels.double() - lowest,
         ts_energy=network.ts_levels.double() - lowest,
         log_det=network.log_det.double(),

@@ -92,7 +92,8 @@ def heat_capacity(
         momenta: adds the kinetic max kappa / 2 to the baseline.
 
     Raises:
-        TorchscapeError: if a temperature is no positive number, or a ``log_det`` is NaN.
+        TorchscapeError: if a temperature is no positive number, a ``log_det`` is NaN, or the number of modes is
+            unknown, as that of a PATHSAMPLE folder without coordinates and NATOMS.
 
     Example:
         >>> import math

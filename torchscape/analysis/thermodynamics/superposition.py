@@ -81,7 +81,7 @@ def log_partition_by_minimum(
         [*T N]; for many minima and temperatures this is large, the other functions here work in chunks.
 
     Raises:
-        TorchscapeError: if a temperature is not positive, or a ``log_det`` is NaN.
+        TorchscapeError: if a temperature is not positive, a ``log_det`` is NaN, or the number of modes unknown.
 
     Example:
         >>> net = Network.of([0.0, 1.0], [], [], log_det=[0.0, 2.0], n_modes=2)
@@ -255,9 +255,33 @@ def internal_energy(network: Network, t: Float[Tensor, "T"], momenta: bool = Fal
 
 
 def exponents(network: Network, momenta: bool = False) -> Float[Tensor, "N"]:
-    """k_a, the power of T in Z_a: kappa_a / 2, and max kappa / 2 more with momenta."""
+    """k_a, the power of T in Z_a: kappa_a / 2, and max kappa / 2 more with momenta.
+
+    Raises:
+        TorchscapeError: where the number of modes kappa_a is not known.
+    """
+    if bool((network.n_modes < 0).any()):
+        raise TorchscapeError(
+            "the number of vibrational modes of the minima is unknown, and heat capacities, mean energies and "
+            "free energies depend on it: give it where the network is read, as in export.read_pathsample(folder, "
+            "n_modes=3 * n_atoms - 6), or on the command line as --modes"
+        )
     modes = network.n_modes.to(network.energy)
     return (modes + modes.max()) / 2 if momenta else modes / 2
+
+
+def relative_exponents(network: Network) -> Float[Tensor, "N"]:
+    """k_a less that of the lowest minimum, which is all that populations and rates depend on.
+
+    Where the number of modes is unknown of all minima, they are taken to have equally many.
+
+    Raises:
+        TorchscapeError: where it is unknown of some only.
+    """
+    if bool((network.n_modes < 0).all()):
+        return torch.zeros_like(network.energy)
+    power = exponents(network)
+    return power - power[network.levels.argmin()]
 
 
 def over_temperatures(
@@ -307,8 +331,7 @@ def _log_weight(network: Network, t: Float[Tensor, "T"]) -> Float[Tensor, "T N"]
     levels = network.levels
     b = levels.argmin()
     constant = network.log_degeneracy - network.log_degeneracy[b] - (network.log_det - network.log_det[b]) / 2
-    power = exponents(network)
-    return constant - (levels - levels[b]) / t[:, None] + (power - power[b]) * t.log()[:, None]
+    return constant - (levels - levels[b]) / t[:, None] + relative_exponents(network) * t.log()[:, None]
 
 
 def _expect_log_det(network: Network) -> None:
