@@ -13,7 +13,7 @@ import torch
 import torchscape as tsc
 from torchscape import Landscape, Network, random
 from torchscape.errors import DatabaseError, TorchscapeError
-from torchscape.export import read_network, read_pathsample, read_pele, write_pathsample
+from torchscape.export import read_network, read_pathsample, write_pathsample
 from torchscape.landscape import Fate, import_network
 from torchscape.potentials import LennardJones
 from torchscape.rearrangements import Rearrangements
@@ -166,19 +166,20 @@ def test_a_network_without_transition_states_is_a_landscape_too():
 
 @field
 @pytest.mark.slow
-def test_lj38_of_the_fields_own_database_is_there_to_the_last_point():
-    network = read_pathsample(DATA / "field" / "lj38")
-    with Landscape.from_network(network, LennardJones(38)) as landscape:
-        assert (landscape.n_minima, landscape.n_transition_states) == (64, 70)
-
-
-@field
-@pytest.mark.slow
-def test_pele_takes_different_points_for_one_which_coordinates_tell_apart():
-    network = read_pele(DATA / "field" / "pele_sqlite" / "lj13_small_pathsample.3.sqlite")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        landscape = Landscape.from_network(network, LennardJones(13))
+@pytest.mark.parametrize(
+    ("path", "n_atoms", "n_minima", "n_saddles", "n_same"),
+    [("lj38", 38, 64, 70, 62), ("pele_sqlite/lj13_small_pathsample.3.sqlite", 13, 100, 100, 95)],
+)
+def test_published_databases_are_there_to_the_last_point(path, n_atoms, n_minima, n_saddles, n_same):
+    """OPTIM quenches from both sides of a saddle; of some, steepest descent leads to other minima."""
+    network = read_network(DATA / "field" / path)
+    with pytest.warns(UserWarning, match="other minima at their ends"):
+        landscape = Landscape.from_network(network, LennardJones(n_atoms))
     with landscape:
-        print(landscape.imported.describe())
-    assert read_network(DATA / "field" / "lj38").n_minima == 64
+        told = landscape.imported
+        assert landscape.n_transition_states == n_saddles
+        assert landscape.n_minima == n_minima + told.n_new_minima
+    fates = torch.cat([told.ts_fates, told.rearrangement_fates])
+    assert set(told.minimum_fates.tolist()) == {int(Fate.SAME)}
+    assert set(fates.tolist()) == {int(Fate.SAME), int(Fate.OTHER_ENDS)}
+    assert int((fates == Fate.SAME).sum()) >= n_same

@@ -119,3 +119,13 @@ def test_errors_of_mbar_without_overlap_depend_on_the_method():
         assert error("svd-ew") > 1e5
         assert np.isnan(error("svd"))
         assert error("approximate") == pytest.approx(0.1)
+
+
+def test_networkx_writes_unknown_numbers_as_python_has_them():
+    import networkx
+
+    graph = networkx.Graph()
+    graph.add_node(0, a=float("nan"), b=float("inf"))
+    text = "".join(networkx.generate_graphml(graph))
+    assert ">nan<" in text
+    assert ">inf<" in text
