@@ -37,6 +37,6 @@ def read_network(path: str | Path, *, n_modes: int | None = None) -> Network:
         return read_pele(path, n_modes=n_modes)
     if Path(path).is_dir():
         raise TorchscapeError(
-            f"{path} is a folder without min.data and ts.data: name one that PATHSAMPLE has left"
+            f"{path} is a directory without min.data and ts.data: name a file in it, or a folder of PATHSAMPLE's"
         )
     raise TorchscapeError(f"{path} is neither a folder of PATHSAMPLE or topsearch nor a database of pele")
