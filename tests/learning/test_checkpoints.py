@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -138,6 +139,7 @@ def compared(potential):
             potential,
             {"first": first, "image": image, "second": second},
             held_out=HELD_OUT,
+            tolerance=0.0,
             progress=False,
         )
         yield report, landscape.network(coords=False), landscape.minima(), (first, image, second)
@@ -239,10 +241,40 @@ class TestComparison:
         assert tree.ts_energy[0] == report.path[0, 2]
         assert sorted(tree.ids.tolist()) == sorted(set(report.ids.tolist()))
 
+    def test_bands_bound_the_barrier_from_above(self, compared):
+        """The band is a path, too; it comes close to the saddle, far below the line."""
+        report = compared[0]
+        barrier = (report.path - report.energy.max())[0, 2]
+        assert report.path[0, 2] - 1e-3 * barrier <= report.band[0, 2]
+        assert report.band[0, 2] < report.path[0, 2] + 0.5 * (report.aligned_line - report.path)[0, 2]
+        assert report.band[0, 1] == math.inf  # one minimum
+
+    def test_valleys_are_ways_that_do_not_rise(self, compared):
+        report = compared[0]
+        rise = report.rise[0, 2].item()
+        apart = dataclasses.replace(report, tolerance=0.99 * rise)
+        assert apart.valleys == report.same
+        assert "one valley" not in apart.describe()
+        joined = dataclasses.replace(report, tolerance=1.01 * rise)
+        assert joined.valleys == [("first", "image", "second")]
+        assert f"one valley, rising {rise:.2g} at most" in joined.describe()
+        assert joined.as_dict()["height"][0][2] == report.path[0, 2].item()
+
+    def test_a_valley_needs_no_transition_state(self, potential):
+        """Known by a band alone, and called a valley where that is low enough."""
+        with tsc.Landscape.in_memory(potential) as landscape:
+            named = {"a": network(1), "b": network(6)}
+            report = compare_checkpoints(landscape, potential, named, strategies=(), tolerance=0.0, progress=False)
+            higher = report.energy.max()
+            assert report.path[0, 1] == math.inf
+            assert report.rise[0, 1] == report.band[0, 1] - higher > 0
+            assert not report.in_one_valley[0, 1]
+            assert dataclasses.replace(report, tolerance=report.rise[0, 1].item()).in_one_valley.all()
+
     def test_it_is_told(self, compared):
         told = compared[0].describe()
         assert "the same" in told
-        assert len(told.splitlines()) == 1 + 3 + 1 + 1 + 3 + 3
+        assert len(told.splitlines()) == 1 + 3 + 1 + 1 + 3 + 4
         plain = compared[0].as_dict()
         assert json.loads(json.dumps(plain))["ways"][0]["pair"] == [0, 2]
         assert len(plain["ways"][0]["held_out"]["loss"]) == len(plain["ways"][0]["energy"])
@@ -286,10 +318,11 @@ def test_from_the_shell(tmp_path, capsys):
         str(tmp_path / "run.db"),
         "--quiet",
     ]
-    assert main([*line, "--max-time", "0", "--json"]) == 0
+    assert main([*line, "--max-time", "0", "--tolerance", "10", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["names"] == ["a/last", "b/last"]
     assert told["path"][0][1] is None
+    assert sorted(map(sorted, told["valleys"])) == [["a/last", "b/last"]]
     shown = [*line, "--held-out", f"{tmp_path / 'model.py'}:held_out", "--tree", str(tmp_path / "tree.png")]
     assert main(shown) == 0
     told = capsys.readouterr().out

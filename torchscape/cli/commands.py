@@ -166,6 +166,7 @@ def checkpoints(arguments: argparse.Namespace) -> int:
             strategies=() if arguments.max_time == 0 else None,
             budget=budget,
             held_out=data,
+            tolerance=arguments.tolerance,
             seed=arguments.seed,
             progress=not arguments.quiet,
         )

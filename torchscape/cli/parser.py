@@ -254,6 +254,13 @@ def _checkpoints(commands) -> None:
         help="(inputs, targets) that were not trained on: how well the minima and the paths between them do there",
     )
     parser.add_argument(
+        "--tolerance",
+        type=_positive(float, zero=True),
+        metavar="E",
+        help="ways that rise no more than this above the higher of two minima are valleys (default: a hundredth "
+        "of its loss)",
+    )
+    parser.add_argument(
         "--tree", metavar="OUT", help="draw the disconnectivity graph of just these: .png, .pdf ..."
     )
     parser.add_argument(

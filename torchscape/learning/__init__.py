@@ -8,7 +8,8 @@ from torchscape.learning.bayesian import (
     predictive,
     predictive_moments,
 )
-from torchscape.learning.checkpoints import CheckpointReport, compare_checkpoints
+from torchscape.learning.checkpoint_report import CheckpointReport
+from torchscape.learning.checkpoints import compare_checkpoints
 from torchscape.learning.directions import (
     Plane,
     filter_normalised,

@@ -14,6 +14,7 @@ from torchscape.saddles.eigenvector_following import Follow, follow
 from torchscape.saddles.search import SaddleSearch, climb, confirm, connect
 from torchscape.saddles.spectral import LogDet, stochastic_log_det
 from torchscape.saddles.stationary import NewtonSearch, find_stationary
+from torchscape.saddles.valleys import band_heights
 from torchscape.saddles.verify import Outcome
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "RandomDirections",
     "SaddleSearch",
     "SoftModes",
+    "band_heights",
     "certify_minima",
     "characterise",
     "choose_descent",
