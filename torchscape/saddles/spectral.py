@@ -60,7 +60,9 @@ def stochastic_log_det(
         n_probes: random vectors per point; the error falls as their square root.
         n_steps: Lanczos steps per probe; exact for n_steps >= D.
         rank: eigenpairs that are divided out, 2 products each; 0 for none. What is found is exact for
-            ``rank`` >= D.
+            ``rank`` >= D. How much they help is a matter of the spectrum: the standard error of a network of
+            784-10-10 (7960 coordinates) falls from 16 to 8 with 128 of them where l2 is 0.01, and from 19 to 17
+            with 64 where it is 0.001; with outliers above a bulk of equal curvatures, a hundredfold.
         zero_tol: Ritz values below this times the largest count as zero modes and are skipped.
         seed: of the probes.
 
