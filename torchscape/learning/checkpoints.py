@@ -15,7 +15,7 @@ from torchscape.explore import Budget, ConnectMinima, Strategy, Way, lowest_ways
 from torchscape.explore.run import explore
 from torchscape.landscape import Landscape
 from torchscape.learning.checkpoint_report import CheckpointReport
-from torchscape.learning.held_out_data import HeldOut, held_out
+from torchscape.learning.held_out_data import held_out
 from torchscape.learning.sharpness import top_eigenvalues
 from torchscape.optimise import relax
 from torchscape.points import StationaryPoints
@@ -73,7 +73,7 @@ def compare_checkpoints(
         >>> x, y = torch.randn(20, 2), torch.randn(20, 1)
         >>> def trained(seed):
         ...     torch.manual_seed(seed)
-        ...     return torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        ...     return torch.nn.Linear(2, 1)
         >>> u = tsc.ModulePotential(trained(0), (x, y), torch.nn.functional.mse_loss, l2=1e-2)
         >>> with tsc.Landscape.in_memory(u) as landscape:
         ...     report = compare_checkpoints(landscape, u, {"a": trained(1), "b": trained(2)},
@@ -87,16 +87,13 @@ def compare_checkpoints(
     x = torch.stack(list(named.values()))
     loss, grad = potential.energy_and_grad(x)
     quenched, ids = _minima(landscape, potential, x, progress)
-    plain, distance, line, aligned = _between(potential, quenched.x, n_points)
-    band = _bands(potential, quenched.x, ids, torch.minimum(line, aligned), tolerance)
-    report, options = None, dict[str, Any](budget=budget, seed=seed, progress=progress, check=False)
-    if strategies is None:
-        strategies = [ConnectMinima(neighbours=max(8, len(named) - 1))]
-    if strategies:
-        report = explore(landscape, potential, strategies=strategies, **options)
-    path = _paths(landscape, ids)
+    tables = _between(potential, quenched.x, n_points)
+    lowest_line = torch.minimum(tables["line"], tables["aligned_line"])
+    tables["band"] = _bands(potential, quenched.x, ids, lowest_line, tolerance)
+    strategies = [ConnectMinima(neighbours=max(8, len(named) - 1))] if strategies is None else strategies
+    options = dict[str, Any](strategies=strategies, budget=budget, seed=seed, progress=progress, check=False)
+    report, path = explore(landscape, potential, **options) if strategies else None, _paths(landscape, ids)
     followed = _ways(landscape, potential, ids, path) if ways or (ways is None and held_out is not None) else {}
-    said = [] if held_out is None else [_held_out(potential, x, held_out) for x in _places(quenched.x, followed)]
     return CheckpointReport(
         names=tuple(named),
         loss=loss,
@@ -104,19 +101,14 @@ def compare_checkpoints(
         ids=ids,
         energy=torch.where((ids >= 0).to(x.device), quenched.energy, torch.nan),
         moved=(quenched.x - x).norm(dim=1),
-        plain=plain,
-        distance=distance,
-        line=line,
-        aligned_line=aligned,
-        band=band,
         path=path,
         log_det=_log_det(landscape, ids),
         top=top_eigenvalues(potential, quenched.x, tol=1e-3)[:, 0],
         ways=followed,
-        held_out=said[0] if said else None,
-        along=dict(zip(followed, said[1:], strict=False)),
         tolerance=tolerance,
         exploration=report,
+        **tables,
+        **_on_held_out(potential, quenched.x, followed, held_out),
     )
 
 
@@ -152,23 +144,21 @@ def _named_by_file(paths: Sequence[str | Path]) -> dict[str, Path]:
     raise TorchscapeError("the same file is given twice")
 
 
-def _between(
-    potential: ModulePotential, x: Float[Tensor, "K D"], n_points: int
-) -> tuple[Float[Tensor, "K K"], Float[Tensor, "K K"], Float[Tensor, "K K"], Float[Tensor, "K K"]]:
+def _between(potential: ModulePotential, x: Float[Tensor, "K D"], n_points: int) -> dict[str, Any]:
     """Distances and highest energies on lines, as they stand and to the closest image."""
     k = len(x)
     i, j = torch.triu_indices(k, k, 1, device=x.device)
     image = potential.symmetry.align(x[i], x[j])
     found = [(image_ - x[i]).norm(dim=1) for image_ in (x[j], image)]
     found += [energies_on_lines(potential, x[i], end, n_points)[1].amax(1) for end in (x[j], image)]
-    tables = []
-    for values, diagonal in zip(found, (None, None, True, True), strict=True):
+    tables = {}
+    for name, values in zip(("plain", "distance", "line", "aligned_line"), found, strict=True):
         table = x.new_zeros(k, k)
         table[i, j] = table[j, i] = values
-        if diagonal:
+        if "line" in name:
             table.diagonal().copy_(potential.energy(x).detach())
-        tables.append(table.cpu())
-    return tables[0], tables[1], tables[2], tables[3]
+        tables[name] = table.cpu()
+    return tables
 
 
 def _bands(
@@ -230,10 +220,17 @@ def _ways(
     return dict(zip(pairs, lowest_ways(landscape, potential, ids[torch.tensor(pairs)]), strict=True))
 
 
-def _places(x: Float[Tensor, "K D"], ways: Mapping[tuple[int, int], Way]) -> list[Tensor]:
-    return [x, *(way.x for way in ways.values())]
-
-
-def _held_out(potential: ModulePotential, x: Float[Tensor, "M D"], data: tuple[Tensor, ...]) -> HeldOut:
+def _on_held_out(
+    potential: ModulePotential,
+    x: Float[Tensor, "K D"],
+    ways: Mapping[tuple[int, int], Way],
+    data: tuple[Tensor, ...] | None,
+) -> dict[str, Any]:
+    """What the minima and the ways between them make of the data."""
+    if data is None:
+        return {}
     *inputs, targets = data
-    return held_out(potential, x, tuple(inputs), targets)
+    here, *there = (
+        held_out(potential, some, tuple(inputs), targets) for some in (x, *(w.x for w in ways.values()))
+    )
+    return {"held_out": here, "along": dict(zip(ways, there, strict=True))}
