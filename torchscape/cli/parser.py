@@ -255,7 +255,7 @@ def _checkpoints(commands) -> None:
     )
     parser.add_argument(
         "--tolerance",
-        type=_positive(float, zero=True),
+        type=kinds.positive(float, zero=True),
         metavar="E",
         help="ways that rise no more than this above the higher of two minima are valleys (default: a hundredth "
         "of its loss)",
