@@ -19,11 +19,12 @@ PACKAGE = Path(__file__).parents[1] / "torchscape"
 LAYERS = {
     "_process": 0, "types": 0, "errors": 0, "devices": 0, "random": 0, "progress": 0, "validation": 0, "memory": 0,
     "transfer": 0, "interrupts": 0, "numerics": 0, "stopwatch": 0, "outputs": 0, "sparse": 0, "deprecation": 0,
+    "brief": 0,
     "points": 1, "network": 1, "rearrangements": 1, "layout": 1, "symmetry": 1, "potentials": 1, "metrics": 1,
     "optimise": 2, "saddles": 2, "sampling": 2, "analysis": 2,
     "landscape": 3, "problems": 3,
     "explore": 4, "families": 4, "learning": 4, "references": 4,
-    "plots": 5, "export": 5, "cli": 5,
+    "plots": 5, "export": 5, "report": 5, "cli": 5,
     "__main__": 6, "__init__": 6,
 }  # fmt: skip
 
@@ -54,13 +55,15 @@ SIDEWAYS = {
     ("learning", "explore"),
     ("cli", "plots"),
     ("cli", "export"),
+    ("cli", "report"),
+    ("report", "plots"),
 }
 
 # Rooms that see the value types and each other only, never a database, a potential or an optimiser.
 ONLY_NETWORKS = {"metrics", "analysis", "plots", "export"}
 VISIBLE_FROM_NETWORKS = {
     "types", "errors", "devices", "memory", "stopwatch", "random", "validation", "outputs", "sparse", "points",
-    "network", "rearrangements", "deprecation", *ONLY_NETWORKS,
+    "network", "rearrangements", "deprecation", "brief", *ONLY_NETWORKS,
 }  # fmt: skip
 
 # Within the analysis, a room sees itself and those before it.

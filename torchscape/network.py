@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from torchscape.brief import MOST_CHARACTERS, brief, span
 from torchscape.errors import TorchscapeError
 from torchscape.numerics import lowest_of_level
 from torchscape.rearrangements import Rearrangements
@@ -22,6 +23,7 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["Network"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Network:
     """N minima and E transition states (edges; parallel edges allowed, self-loops not).
@@ -92,6 +94,16 @@ class Network:
     ts_properties: Mapping[str, Float[Tensor, "E"]] = dataclasses.field(default_factory=dict)
     energy_tol: float | None = None
     rearrangements: Rearrangements | None = None
+
+    def __repr__(self) -> str:
+        told = [f"{self.n_minima} minim{'um' if self.n_minima == 1 else 'a'} from {span(self.energy)}"]
+        if self.n_edges:
+            told.append(f"{self.n_edges} transition state{'s' * (self.n_edges > 1)} from {span(self.ts_energy)}")
+        n = self.n_components
+        told.append("connected" if n == 1 else f"{n} components")
+        names = ", ".join([*list(self.properties)[:6], *["..."] * (len(self.properties) > 6)])
+        text = f"Network({', '.join(told)}{f'; {names}' if names else ''})"
+        return (text if self.n_minima else "Network(no minima)")[:MOST_CHARACTERS]
 
     @classmethod
     def of(

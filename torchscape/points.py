@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
@@ -58,6 +59,7 @@ _MESSAGES = {
 }
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class StationaryPoints:
     """A batch of B points in D dimensions with energies, residuals and (where known) curvature.

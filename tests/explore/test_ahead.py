@@ -10,6 +10,7 @@ from explore_doubles import Desks, Wells, in_memory, tables
 from test_processes import without_evaluations
 
 import torchscape as tsc
+from torchscape import StationaryPoints
 from torchscape.explore import BasinHopping, ClimbFromMinima, ConnectMinima, StationarySearch
 from torchscape.explore.on_ray import _Letterboxes
 
@@ -78,8 +79,19 @@ def test_foresight_is_the_next_round_where_nothing_new_is_found():
             (proposed,) = strategy.propose(landscape, potential, state).tasks
             assert type(foreseen) is type(proposed)
             for name, value in vars(proposed).items():
-                same = torch.equal if isinstance(value, torch.Tensor) else lambda a, b: repr(a) == repr(b)
-                assert same(value, getattr(foreseen, name))
+                other = getattr(foreseen, name)
+                if isinstance(value, StationaryPoints):
+                    assert all(map(torch.equal, tensors(value), tensors(other)))
+                else:
+                    assert (
+                        torch.equal(value, other)
+                        if isinstance(value, torch.Tensor)
+                        else repr(value) == repr(other)
+                    )
+
+
+def tensors(points: StationaryPoints) -> list[torch.Tensor]:
+    return [column for column in vars(points).values() if column is not None]
 
 
 def test_an_exploration_that_is_cut_short_rests(desks):

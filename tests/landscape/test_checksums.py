@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import random
 import shutil
@@ -73,7 +74,14 @@ def everything(path: Path, potential: Bowl | None = None) -> str:
             landscape.n_tasks("quench"),
         )
         with torch._tensor_str.printoptions(precision=17):
-            return repr((known, also, told, landscape.n_minima, landscape.without_family()))
+            return repr(whole((known, also, told, landscape.n_minima, landscape.without_family())))
+
+
+def whole(value):
+    """With all that results hold, where they show themselves briefly."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: whole(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return [whole(one) for one in value] if isinstance(value, tuple) else value
 
 
 def change(path: Path, *statements: str) -> None:

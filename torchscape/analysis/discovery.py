@@ -17,6 +17,7 @@ from torchscape.analysis.unseen import (
     richness_interval,
     turing_coverage,
 )
+from torchscape.brief import brief
 from torchscape.network import Network
 from torchscape.types import Int, Tensor
 from torchscape.validation import PART
@@ -121,6 +122,7 @@ class Completeness:
         return [share, number]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Coverage:
     """Completeness of the minima and of the transition states, degenerate rearrangements included.

@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Bool, Float, Int, Tensor
@@ -15,6 +16,7 @@ __all__ = ["KINDS", "Family", "FamilyEvent"]
 KINDS = ("fold", "pitchfork", "transcritical", "left the box", "lost")
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class FamilyEvent:
     """What happened to branches at one value of the control parameter.
@@ -66,6 +68,7 @@ class FamilyEvent:
         return f"{told}, {through}" if self.through else told
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Family:
     """K landscapes of one control parameter, and R branches of stationary points through them.

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from torchscape.analysis.unseen import Unseen, frequencies, quantile
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import PART
@@ -18,6 +19,7 @@ __all__ = ["RarefactionCurve", "rarefaction_curve"]
 _POINTS = 120  # of a curve, where no sizes are asked for
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class RarefactionCurve:
     """Number of distinct points found against number of searches: rarefied up to what was done, extrapolated on.

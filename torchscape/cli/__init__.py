@@ -1,4 +1,4 @@
-"""The command line: ``torchscape explore | info | plot | export | analyse | problems``."""
+"""The command line: ``torchscape explore | info | plot | report | export | analyse | problems``."""
 
 from torchscape.cli.entry import main
 

@@ -18,10 +18,36 @@ _Adds = Callable[..., argparse.ArgumentParser]
 
 def add(command: _Adds) -> None:
     """Add these commands, by what adds one."""
+    _report(command)
     _watch(command)
     _set_property(command)
     _cite(command)
     _completion(command)
+
+
+def _report(command: _Adds) -> None:
+    parser = command(
+        "report", "write a landscape as one page to click through", of="reporting", epilog=texts.AFTER_REPORT
+    )
+    parser.add_argument("db", metavar="DB", help="landscape file; or what 'torchscape info' takes in its place")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the page, an .html file")
+    parser.add_argument(
+        "--potential",
+        metavar="SPEC",
+        help="the potential, as for 'torchscape explore': of a classifier, its confusion matrices are shown",
+    )
+    parser.add_argument(
+        "--held-out", metavar="FILE.py:NAME", help="(inputs, targets) to classify instead of the training data"
+    )
+    parser.add_argument(
+        "--temperature", type=kinds.temperatures, metavar="LOW:HIGH:N", help="temperatures of the slider"
+    )
+    parser.add_argument("--lowest", type=kinds.positive(int), metavar="N", help="the N lowest minima (10000)")
+    parser.add_argument("--title", metavar="TEXT", help="what stands above it (default: the name of the file)")
+    parser.add_argument("--unit", metavar="TEXT", help="unit of the energy, for the labels")
+    parser.add_argument(
+        "--modes", type=kinds.positive(int, zero=True), metavar="K", help="as for 'torchscape info'"
+    )
 
 
 def _watch(command: _Adds) -> None:

@@ -12,6 +12,7 @@ __all__ = [
     "AFTER_MAIN",
     "AFTER_MERGE",
     "AFTER_PLOT",
+    "AFTER_REPORT",
     "AFTER_SET_PROPERTY",
     "AFTER_WATCH",
 ]
@@ -98,6 +99,17 @@ examples:
   torchscape plot digits.db heat-capacity-trees -o peak.png --temperature 0.02
 
 Minima are numbered by energy, 0 being the lowest, as 'torchscape analyse' does.
+"""
+
+AFTER_REPORT = """\
+examples:
+  torchscape report digits.db -o report.html
+  torchscape report digits.db -o report.html --potential digits         # with confusion matrices
+  torchscape report run.db -o report.html --potential my_model.py:build --held-out my_model.py:test_data
+  torchscape report lj38_pathsample/ -o report.html --lowest 2000 --unit epsilon
+
+One file for any browser, which needs no network: tree, network, table, heat capacity and occupation, barriers,
+coverage and run history, all linked. docs/report.md says how to read it.
 """
 
 AFTER_ANALYSE = """\

@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from torchscape.brief import brief
 from torchscape.landscape.summary import describe_families, describe_invariances, describe_unfinished
 
 __all__ = ["ExploreReport", "families_advice"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class ExploreReport:
     """What a call of :func:`explore` did.

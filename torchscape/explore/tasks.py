@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles import SaddleSearch
@@ -16,6 +17,7 @@ from torchscape.transfer import moved
 __all__ = ["Divisible", "Found", "Task", "blocks", "joined_saddles"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Found:
     """What a task found, for the run loop to write.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.families.continuation import Continuation, correct
 from torchscape.optimise import default_tol
 from torchscape.points import StationaryPoints
@@ -19,6 +20,7 @@ from torchscape.validation import COUNT
 __all__ = ["Bifurcation", "locate_crossing", "locate_fold", "seek_fold", "softest_modes", "spectra"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Bifurcation:
     """A stationary point with a vanishing Hessian eigenvalue.

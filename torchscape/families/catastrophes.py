@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import OptionError
 from torchscape.families.bifurcations import softest_modes
 from torchscape.families.reduction import Reduced, settled
@@ -21,6 +22,7 @@ __all__ = ["Catastrophe", "locate_cusp", "locate_swallowtail"]
 _FLAT = 1e-6  # of what derivatives of that order are here: less is nothing
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Catastrophe:
     """A stationary point whose energy along its softest mode is flat to third order (cusp) or fourth

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.numerics import DENSE_BRANCHES
 from torchscape.optimise import relax
 from torchscape.optimise.rows import put_rows
@@ -48,6 +49,7 @@ class Continuation:
         )
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Continued:
     """How far every row was followed.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.families.bifurcations import Bifurcation, locate_crossing, seek_fold, softest_modes
 from torchscape.families.continuation import Continuation, Continued, continue_points, correct
 from torchscape.families.exits import Exit, locate_exit
@@ -17,6 +18,7 @@ from torchscape.types import Float, Tensor
 __all__ = ["Ending", "ending_of"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Ending:
     """What the end of one branch looks like, seen from that branch.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.potentials.base import Potential
 from torchscape.types import Float, Tensor
 
@@ -17,6 +18,7 @@ _STEPS = 25  # of Newton's method in each
 _WALLS = 3  # that are tried
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Exit:
     """A stationary point on a wall of the box.

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.optimise import relax
@@ -48,6 +49,7 @@ _MESSAGES = {
 _FIRST_STEP, _MAX_STEP = 0.1, 0.3  # length scales: who begins at a saddle has no need of more
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Imported:
     """What became of each point of a network.

@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.devices import accelerator_name
 from torchscape.landscape import codec
+from torchscape.landscape.rows import IS_MINIMUM, IS_TRANSITION_STATE
 from torchscape.landscape.store import Store
 from torchscape.types import Int, Tensor
 
@@ -22,6 +24,7 @@ __all__ = ["Journal", "TriedPairs"]
 _PROVISIONAL = "provisional"  # key of the state that says which minima are
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class TriedPairs:
     """Pairs of minima between which a transition state was searched.
@@ -129,6 +132,32 @@ class Journal:
     def task_done(self, key: str) -> bool:
         """Whether the task was recorded."""
         return bool(self._store.execute("SELECT 1 FROM task WHERE key = ?", (key,)))
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """All recorded tasks in their order: key, run, kind, status, n_evaluations, wall, and how much of what is
+        known today each of them found first: n_minima, n_transition_states, and the lowest energy of its minima.
+        """
+        names = ("key", "run", "kind", "status", "n_evaluations", "wall")
+        with self._store.snapshot():
+            rows = self._store.execute(f"SELECT {', '.join(names)} FROM task ORDER BY rowid")
+            found = {
+                (table, task): (n, energy)
+                for table, task, n, energy in self._store.execute(
+                    f"SELECT 'minimum', task, COUNT(*), MIN(energy) FROM minimum WHERE {IS_MINIMUM} GROUP BY task "
+                    "UNION ALL SELECT 'transition_state', task, COUNT(*), MIN(energy) FROM transition_state "
+                    f"WHERE {IS_TRANSITION_STATE} GROUP BY task"
+                )
+            }
+        none = (0, None)
+        return [
+            {
+                **dict(zip(names, row, strict=True)),
+                "n_minima": found.get(("minimum", row[0]), none)[0],
+                "n_transition_states": found.get(("transition_state", row[0]), none)[0],
+                "lowest": found.get(("minimum", row[0]), none)[1],
+            }
+            for row in rows
+        ]
 
     def n_tasks(self, kind: str | None = None) -> int:
         """How many tasks are recorded, of one kind or of all."""

@@ -11,6 +11,7 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import torch
 
+from torchscape.brief import as_html
 from torchscape.devices import HOST
 from torchscape.errors import DatabaseError
 from torchscape.landscape import identity
@@ -55,9 +56,8 @@ class Landscape(FromNetwork):
     search (the far end of a downhill path, a point put in by hand) is added with ``hits=0``.
     Ids count from 0 in the order of discovery and never change; only those of a round of ``explore`` that was cut
     short are provisional until it is finished. Everything that is handed out as arrays is ordered by ascending
-    energy. One process writes, any number reads; whatever was committed survives the death
-    of the process at any moment. The file is meant for a local disk: keep it off network file systems while
-    it is written.
+    energy. One process writes, any number reads; whatever was committed survives the death of the process at any
+    moment. The file is meant for a local disk: keep it off network file systems while it is written.
 
     Example:
         >>> import torch
@@ -315,13 +315,14 @@ class Landscape(FromNetwork):
         with self._store.snapshot():
             found = self._journal.load_state("invariances") or {}
             told = summarise(self._store, self.network(coords=False), self.runs(), self.refusals(), found)
-            kept = self.kept()
-        told["unfinished"] = kept
+            told["unfinished"] = self.kept()
         return {**told, "complete": told["complete"] and not self.lacks_log, "lacks_log": self.lacks_log}
 
     def describe(self) -> str:
         """Counts, energies, connectivity, coverage and work in a few lines: what ``torchscape info`` prints."""
         return in_words(self.summary())
+
+    _repr_html_ = as_html
 
     def __repr__(self) -> str:
         where = "in memory" if self.path is None else str(self.path)
@@ -373,6 +374,7 @@ class Landscape(FromNetwork):
     runs = _forward("_journal", Journal.runs)
     record_task = _forward("_journal", Journal.record_task)
     task_done = _forward("_journal", Journal.task_done)
+    tasks = _forward("_journal", Journal.tasks)
     n_tasks = _forward("_journal", Journal.n_tasks)
     n_evaluations = _forward("_journal", Journal.n_evaluations)
     record_pairs = _forward("_journal", Journal.record_pairs)

@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import DatabaseError
 from torchscape.landscape import identity, rows
 from torchscape.landscape.landscape import Landscape
@@ -16,6 +17,7 @@ __all__ = ["Merged", "merge"]
 _BLOCK = 4096  # points read and offered together
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Merged:
     """What a merge brought.

@@ -25,6 +25,7 @@ __all__ = [
     "explain_no_minima",
     "in_words",
     "summarise",
+    "words",
 ]
 
 _UNFINISHED = "unfinished "
@@ -106,6 +107,13 @@ def _unjoined(store: Store, network: Network, flat: Int[Tensor, "N"]) -> int:
 
 def in_words(summary: dict[str, Any]) -> str:
     """The summary of a landscape for people: a name and what it is in every line."""
+    lines = words(summary)
+    width = max(map(len, lines))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in lines.items())
+
+
+def words(summary: dict[str, Any]) -> dict[str, str]:
+    """The same, line by line: names, and what they are."""
     lowest, saddles = summary["lowest_energy"], summary["ts_energies"]
     share, pairs = f"{summary['connected_fraction']:.1%}", summary["n_connected_pairs"]
     lines = {
@@ -146,8 +154,7 @@ def in_words(summary: dict[str, Any]) -> str:
             "copy landscapes by 'torchscape copy'"
         )
     lines["complete"] = _completeness(summary)
-    width = max(map(len, lines))
-    return "\n".join(f"{name:<{width}}  {printable(value)}" for name, value in lines.items())
+    return {name: printable(value) for name, value in lines.items()}
 
 
 def printable(value: object) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from torchscape import analysis, metrics, random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.learning.held_out_data import class_probability
 from torchscape.memory import ONE_LARGE, rows_that_fit
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Predictive:
     """The posterior predictive distribution of the classes of n items.
@@ -53,6 +55,7 @@ class Predictive:
         return self.entropy - self.expected_entropy
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class PredictiveMoments:
     """Mean and variance of the posterior predictive distribution of real targets.
@@ -152,6 +155,7 @@ def predictive_moments(
     return PredictiveMoments(mean, scatter / so_far, noise**2)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class BayesianReport:
     """Predictors from one posterior, side by side on held-out data.

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.layout import ParameterLayout
 from torchscape.learning.worst_cases import UpsideDown
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Plane:
     """The points origin + a e_1 + b e_2.

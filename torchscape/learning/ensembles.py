@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 
 from torchscape import analysis, metrics, random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.learning.held_out_data import HeldOut, held_out
 from torchscape.network import Network
@@ -20,6 +21,7 @@ from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, SEED
 __all__ = ["EnsembleReport", "ensemble_report"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class EnsembleReport:
     """Ensembles of minima beside single minima, and beside the same recipes among networks trained independently.

@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.metrics.predictions import accuracy, misclassified
 from torchscape.potentials.module.potential import ModulePotential
@@ -14,6 +15,7 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["HeldOut", "class_probability", "held_out"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class HeldOut:
     """Predictions of N minima for n held-out items.

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import DatabaseError, FingerprintMismatch, TorchscapeError
 from torchscape.learning.directions import Plane
 from torchscape.memory import MANY_LARGE, rows_that_fit
@@ -26,6 +27,7 @@ __all__ = ["PlaneSurface", "Projected", "plane_surface", "project", "zoom_series
 _SAVE_SECONDS = 10.0
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class PlaneSurface:
     """U over a rectangle of a plane.
@@ -47,6 +49,7 @@ class PlaneSurface:
         return self.plane.labels
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Projected:
     """Points beside their projections into a plane.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.learning.worst_cases import Norm, UpsideDown, worst_case
 from torchscape.memory import SOME_LARGE, in_chunks
@@ -24,6 +25,7 @@ from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, SEED, Range
 __all__ = ["Flatness", "flatness", "hessian_trace", "top_eigenvalues"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Flatness:
     """Measures of flatness of N minima; small is flat in all of them.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.learning.worst_cases import Norm, unit_lengths
 from torchscape.memory import SOME_LARGE, rows_that_fit
@@ -20,6 +21,7 @@ from torchscape.validation import SEED, Range
 __all__ = ["Robustness", "robustness"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Robustness:
     """What N minima predict when their weights are perturbed by S sizes of noise.

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.potentials.base import Potential
 from torchscape.saddles.eigen import lowest_eigenpairs
@@ -23,6 +24,7 @@ Norm = Literal["l2", "adaptive"]
 _EIGENVECTORS = 2  # that each round of the search adds
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class WorstCase:
     """The largest loss found in a ball around each of N points, and how sure that is.

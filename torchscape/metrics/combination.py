@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.metrics.predictions import true_probability
 from torchscape.types import Float, Int, Tensor
@@ -45,6 +46,7 @@ def vote(probability: Float[Tensor, "*S K n C"]) -> Float[Tensor, "*S n C"]:
     return (ballots.sum(-3) + probability.mean(-3)) / (probability.shape[-3] + 1)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Stacking:
     """Weights of the members of a mixture.

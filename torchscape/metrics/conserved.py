@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.types import Bool, Float, Int, Tensor
@@ -16,6 +17,7 @@ from torchscape.validation import COUNT, PART, SEED
 __all__ = ["ConservedParameters", "conserved_parameters", "false_discovery"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class ConservedParameters:
     """What a set of K minima among N has in common.

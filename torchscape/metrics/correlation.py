@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.memory import ONE_LARGE, in_chunks
 from torchscape.types import Float, Tensor
@@ -57,6 +58,7 @@ def kendall(a: Float[Tensor, "*#S N"], b: Float[Tensor, "*#S N"]) -> Float[Tenso
     return (x * y).sum((-2, -1)) / (x.abs().sum((-2, -1)) * y.abs().sum((-2, -1))).sqrt()
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class RankCorrelation:
     """Rank correlations of M measures with one target.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.metrics.correlation import MantelTest, mantel
 from torchscape.metrics.predictions import JointDensity, joint_density
@@ -13,6 +14,7 @@ from torchscape.types import Float, Tensor
 __all__ = ["DistanceComparison", "compare_distances"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class DistanceComparison:
     """Distances between minima beside one other distance between them.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.memory import ONE_LARGE, in_chunks
 from torchscape.metrics.predictions import true_probability
@@ -17,6 +18,7 @@ from torchscape.validation import COUNT_OR_ZERO, SEED
 __all__ = ["EnsembleComparison", "compare_ensembles"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class EnsembleComparison:
     """M predictors on the same held-out items. Every error is a standard error over resampled items.

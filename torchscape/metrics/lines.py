@@ -6,12 +6,14 @@ import dataclasses
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.types import Bool, Float, Tensor
 
 __all__ = ["LossLines", "loss_lines"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class LossLines:
     """The loss along B lines.

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.memory import SOME_LARGE, in_chunks, rows_that_fit
 from torchscape.types import Float, Tensor
@@ -20,6 +21,7 @@ __all__ = ["NormalMixture", "RegressionComparison", "compare_regression"]
 _NODES = 16  # of Gauss-Hermite quadrature, per component
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class NormalMixture:
     """p_j(y) = sum_k w_k N(y; means_kj, variances_kj) for each of m items: one component per fitted model or draw.
@@ -126,6 +128,7 @@ class NormalMixture:
         return torch.cat(parts, -1)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class RegressionComparison:
     """M predictive distributions on the same held-out items. Every error is a standard error over resampled items.

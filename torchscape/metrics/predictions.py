@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.types import Bool, Float, Int, Tensor
@@ -92,6 +93,7 @@ def misclassification_index(wrong: Bool[Tensor, "N n"], reference: int) -> Float
     return (wrong ^ wrong[reference]).double().mean(1)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class MisclassificationDistances:
     """How far every two minima differ in what they get wrong.
@@ -186,6 +188,7 @@ def linkage_of(distances: Float[Tensor, "N N"], method: str = "average"):
     return linkage(condensed, method=method, optimal_ordering=len(distances) <= 500)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class JointDensity:
     """How often two distances occur together, over all pairs of minima.

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.metrics.predictions import true_probability
 from torchscape.types import Float, Int, Tensor
@@ -15,6 +16,7 @@ from torchscape.validation import COUNT
 __all__ = ["Calibration", "CalibrationComparison", "calibration", "compare_calibration"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Calibration:
     """Probabilities of n items against what happened, in K bins of confidence.
@@ -110,6 +112,7 @@ def calibration(
     )
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class CalibrationComparison:
     """Calibration of several predictors on the same items; printed as a table.

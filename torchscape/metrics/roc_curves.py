@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.memory import ONE_LARGE, in_chunks
 from torchscape.types import Bool, Float, Int, Tensor
@@ -14,6 +15,7 @@ from torchscape.validation import Range
 __all__ = ["ROC", "ClassAreas", "ROCReport", "auc", "class_roc", "macro_roc", "micro_roc", "roc", "roc_report"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class ROC:
     """ROC curves, from the highest threshold to the lowest.
@@ -116,6 +118,7 @@ def macro_roc(curves: ROC, n_points: int = 501) -> ROC:
     return ROC(false.to(area), true.to(area), torch.full_like(true, torch.nan).to(area), area)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class ClassAreas:
     """Areas under the ROC curves of N minima for C classes.
@@ -158,6 +161,7 @@ def auc(probability: Float[Tensor, "N n C"], labels: Int[Tensor, "n"]) -> ClassA
     return ClassAreas(per_class, per_class.nanmean(1), weighted, micro)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class ROCReport:
     """The ROC curves of N minima for C classes, with their averages.

@@ -8,12 +8,14 @@ from collections.abc import Callable
 import torch
 
 from torchscape import stopwatch
+from torchscape.brief import brief
 from torchscape.devices import asking_is_free
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Solution", "conjugate_gradients"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Solution:
     """What conjugate gradients have found.

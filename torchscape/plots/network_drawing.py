@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-import networkx as nx
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -15,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import ScaledTranslation
-from scipy.sparse.csgraph import dijkstra
 
 from torchscape.analysis.graph.neighbours import degrees
 from torchscape.errors import OptionError, TorchscapeError, UnknownName
@@ -23,9 +21,8 @@ from torchscape.network import Network
 from torchscape.plots.canvas import Picture, figure_of, page_axes, with_unit
 from torchscape.plots.colours import NARROW, Colouring, colouring
 from torchscape.plots.discs import apart
+from torchscape.plots.graph_layout import graph_layout
 from torchscape.plots.labels import label_texts
-from torchscape.plots.springs import spring_layout
-from torchscape.sparse import links
 from torchscape.types import Tensor
 
 __all__ = ["NetworkPlot", "network"]
@@ -125,7 +122,7 @@ def network(
     weight = _sizes(network, size)[minima]
     pairs, barrier = _barriers(drawn)
     axes, _, font = page_axes(ax, width, height, size=(7.5, 6.0))
-    xy, radius, page = _discs(axes, _places(drawn, pairs, seed), weight)
+    xy, radius, page = _discs(axes, graph_layout(drawn, pairs, seed), weight)
     _draw_edges(axes, xy, pairs, barrier, edges, unit, font)
     nodes = _draw_nodes(axes, xy, radius, page, colours.rgba[minima])
     if labels is not False:
@@ -239,71 +236,6 @@ def _sizes(network: Network, size: str | Tensor) -> np.ndarray:
     if values.shape != network.energy.shape or not bool((values >= 0).all()):
         raise TorchscapeError(f"size: give {network.n_minima} non-negative numbers, one for each minimum")
     return values.detach().double().cpu().numpy()
-
-
-def _places(network: Network, pairs: np.ndarray, seed: int) -> np.ndarray:
-    """Every component laid out by itself on an area proportional to its size, then packed in rows."""
-    label = network.components().cpu().numpy()
-    parts = [np.flatnonzero(label == k) for k in range(label.max() + 1)]
-    xy = np.zeros((network.n_minima, 2))
-    boxes = np.zeros((len(parts), 2))
-    for k, members in enumerate(parts):
-        local = np.searchsorted(members, pairs[label[pairs[:, 0]] == k])
-        xy[members] = _lying(_one_component(len(members), local, seed)) * np.sqrt(len(members))
-        boxes[k] = xy[members].max(0) + 1.0
-    row_width = max(boxes[0, 0], 1.25 * np.sqrt(boxes.prod(1).sum()))
-    at, row_height = np.zeros(2), 0.0
-    for members, box in zip(parts, boxes, strict=True):
-        if at[0] > 0.0 and at[0] + box[0] > row_width:  # a new row below
-            at, row_height = np.array([0.0, at[1] - row_height]), 0.0
-        xy[members] += [at[0], at[1] - box[1]]
-        at[0] += box[0]
-        row_height = max(row_height, box[1])
-    return xy
-
-
-def _lying(xy: np.ndarray) -> np.ndarray:
-    """Turned so that the longest extent is horizontal, with the lower left corner at the origin."""
-    centred = xy - xy.mean(0)
-    turned = centred @ np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
-    return turned - turned.min(0)
-
-
-def _one_component(n: int, pairs: np.ndarray, seed: int) -> np.ndarray:
-    """Positions of the members, of unit size [n 2]."""
-    if n == 1:
-        return np.zeros((1, 2))
-    if n <= _MOST_BY_STRESS:
-        graph: nx.Graph = nx.Graph()
-        graph.add_nodes_from(range(n))
-        graph.add_edges_from(pairs.tolist())
-        found = nx.kamada_kawai_layout(graph)
-        xy = np.array([found[k] for k in range(n)])
-    else:
-        # Started from distances in the graph, the springs only have to even out, not to untangle.
-        jitter = 0.003 * np.random.default_rng(seed).standard_normal((n, 2))
-        start = _by_distance(n, pairs) + jitter
-        n_steps = int(np.clip(120_000 / n, 60, 120))
-        xy = spring_layout(start, pairs, n_steps)
-    return xy / max(np.ptp(xy, axis=0).max(), 1e-12)
-
-
-def _by_distance(n: int, pairs: np.ndarray) -> np.ndarray:
-    """Pivot multidimensional scaling: the plane that best shows the distances to a few far-apart minima.
-
-    Reference: Brandes & Pich, Graph Drawing 2006, 42 (2007), doi 10.1007/978-3-540-70904-6_6.
-    """
-    i, j = pairs.T
-    matrix = links(1.0, i, j, n).tocsr()
-    pivot, nearest, distances = 0, np.full(n, np.inf), []
-    for _ in range(min(n, _N_PIVOTS)):
-        distances.append(dijkstra(matrix, directed=False, indices=pivot, unweighted=True))
-        nearest = np.minimum(nearest, distances[-1])
-        pivot = int(nearest.argmax())
-    square = np.stack(distances, 1) ** 2
-    centred = square - square.mean(0) - square.mean(1, keepdims=True) + square.mean()
-    plane = centred @ np.linalg.eigh(centred.T @ centred)[1][:, -2:]
-    return plane / max(np.ptp(plane, axis=0).max(), 1e-12)
 
 
 def _write_names(axes: Axes, names: list[str], xy: np.ndarray, radius: np.ndarray) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import PotentialError
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class KnownPoint:
     """A stationary point known beforehand: coordinates (None where only the energy is known), energy, index."""

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from torchscape.brief import brief
 from torchscape.potentials.base import Potential
 from torchscape.problems.published_figures import PUBLISHED, Published
 from torchscape.types import Float, Tensor
@@ -13,6 +14,7 @@ from torchscape.types import Float, Tensor
 __all__ = ["Known", "Problem"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Known:
     """What others have found, distinct up to the symmetry of the potential; None or empty where no source says.
@@ -35,6 +37,7 @@ class Known:
     lowest: Float[Tensor, "D"] | None = dataclasses.field(default=None, compare=False, repr=False)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Problem:
     """A potential ready to be explored.

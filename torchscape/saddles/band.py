@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.devices import HOST, asking_is_free
 from torchscape.errors import OptionError
 from torchscape.optimise import LBFGS, run_pool
@@ -21,6 +22,7 @@ from torchscape.validation import COUNT, FINITE, NOT_NEGATIVE, POSITIVE, SEED, c
 __all__ = ["Band", "Path", "find_paths"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Path:
     """P bands of at most I images each; images beyond a band's own number repeat its last.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import torch
 
 from torchscape import random, stopwatch
+from torchscape.brief import brief
 from torchscape.devices import HOST, asking_is_free, is_host
 from torchscape.memory import available_memory, in_parts, limits_of
 from torchscape.optimise.columns import build, leaves
@@ -32,6 +33,7 @@ _MOST_VECTORS = 300
 _UNSEEN = 50  # vectors in the space per step between two looks at its Ritz pairs
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Eigenpairs:
     """The K lowest eigenpairs of each row, with the evidence.

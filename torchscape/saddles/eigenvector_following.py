@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.devices import HOST
 from torchscape.numerics import DENSE_SPECTRUM, energy_noise
 from torchscape.optimise import run_pool, standing
@@ -26,6 +27,7 @@ from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE, check_fields
 __all__ = ["Follow", "Followed", "follow"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Followed:
     """Where the searches ended, and the mode each followed last (a unit vector)."""

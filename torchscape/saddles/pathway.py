@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from torchscape.brief import brief
 from torchscape.devices import asking_is_free
 from torchscape.errors import TorchscapeError
 from torchscape.optimise.rows import put_rows
@@ -24,6 +25,7 @@ _ACCURATE = Descent(path_tol=1e-3, max_step=0.2, max_evaluations=5000)
 _MOST_SADDLES = 3  # saddles that a path may meet on its way down before it is given up
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Pathways:
     """The steepest-descent paths over E transition states, each as I points from its minus to its plus end.

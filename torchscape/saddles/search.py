@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.points import StationaryPoints, Status
@@ -31,6 +32,7 @@ from torchscape.validation import NOT_NEGATIVE, POSITIVE, SEED
 __all__ = ["SaddleSearch", "climb", "confirm", "connect"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class SaddleSearch:
     """What a search for transition states has found, and what became of everything it tried.

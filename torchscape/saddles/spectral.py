@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.memory import MANY_LARGE, available_memory, in_parts, limits_of, rows_that_fit
 from torchscape.optimise.ledger import compute_once
 from torchscape.potentials.base import Potential
@@ -21,6 +22,7 @@ __all__ = ["LogDet", "stochastic_log_det"]
 _FEW_STEPS = 12  # of the quadrature that says how curved the rest is
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class LogDet:
     """An estimate of ln|det| of P H P with its standard error over the probes."""

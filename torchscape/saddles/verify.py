@@ -8,6 +8,7 @@ from enum import IntEnum
 import torch
 
 from torchscape import stopwatch
+from torchscape.brief import brief
 from torchscape.devices import HOST, asking_is_free
 from torchscape.numerics import DENSE_SPECTRUM, energy_noise
 from torchscape.optimise.rows import put_rows
@@ -75,6 +76,7 @@ _FROM_STATUS = {
 _LEAST = {Descent: 3e-3, ImplicitDescent: 1e-2, Quench: 1e-3}
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class VerifiedSaddles:
     """Distinct verified transition states with their ends, and what became of every candidate.

@@ -10,6 +10,7 @@ import math
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.types import Bool, Float, Int, Tensor
 
@@ -27,6 +28,7 @@ _SIGMAS = 2.0  # beyond which what lies behind a window is no noise
 _LEAST = 3.0  # times the sum of squared autocorrelations: no window is narrower
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class AutocorrelationTime:
     """How far apart two draws must be to count as two.

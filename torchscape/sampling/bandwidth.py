@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.types import Float, Tensor
 
@@ -17,6 +18,7 @@ _NUMBERS = 1 << 20  # distances that are looked at
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class LogSumSlope:
     """Where a kernel sees the points as the smooth set they came from.

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import PotentialError
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
@@ -19,6 +20,7 @@ __all__ = ["Chains", "Sampler", "choose_rows", "reflect"]
 State = TypeVar("State")
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Chains:
     """B chains after ``n_steps`` steps: unit masses, k_B = 1.

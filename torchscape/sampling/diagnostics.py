@@ -15,6 +15,7 @@ import warnings
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.sampling.autocorrelation_times import effective_sample_size, integrated_autocorrelation, split
@@ -101,6 +102,7 @@ def configurational_temperature(samples: Samples) -> Float[Tensor, "B"]:
     return samples.grad_square.mean(0) / samples.laplacian.mean(0)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Diagnosis:
     """What a run says of itself. Ratios are 1 for samples of the right temperature.

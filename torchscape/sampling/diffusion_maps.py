@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.sampling.kernels import DiffusionKernel, FittedKernel, VariableBandwidth, kernel_values
 from torchscape.sampling.neighbours import Neighbours, nearest_neighbours
@@ -30,6 +31,7 @@ _PAIRS = 1 << 22  # of points and their neighbours, by default
 _NOTHING = 1e-14  # beside k(x, x) = 1: lost in rounding, and points joined by no more are not joined
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class DiffusionMap:
     """The generator L f = lap f + drift . grad f on N points, and its slowest M functions, L phi = -lambda phi.

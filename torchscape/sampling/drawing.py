@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.devices import HOST, is_host
 from torchscape.errors import OutOfMemory, PotentialError, TorchscapeError
 from torchscape.memory import Limits, attempt, available_memory
@@ -27,6 +28,7 @@ __all__ = ["Samples", "sample"]
 _PROBE, _BATCH = -2, -3  # what a random number is for; steps count from 0, and -1 draws the first momenta
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Samples:
     """K kept states of each of B chains.

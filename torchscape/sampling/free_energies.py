@@ -9,6 +9,7 @@ import warnings
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.memory import SOME_LARGE, in_chunks
 from torchscape.sampling.autocorrelation_times import autocorrelation_time
@@ -22,6 +23,7 @@ _BLOCK_TIMES = 5  # autocorrelation times in a block: of the variance a tenth is
 _FEW_BLOCKS = 20
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class FreeEnergy:
     """F(s) = -T ln p(s) along a collective variable s, shifted to 0 where it is lowest.

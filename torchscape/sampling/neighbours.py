@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.devices import is_host
 from torchscape.errors import TorchscapeError
 from torchscape.memory import ONE_LARGE, in_chunks, rows_that_fit
@@ -17,6 +18,7 @@ __all__ = ["Neighbours", "nearest_neighbours"]
 _TREE_DIMENSIONS = 16  # beyond, a KD-tree visits nearly all points anyway
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Neighbours:
     """The K nearest of N points, seen from each of B places; a point is its own neighbour, at distance 0.

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.types import Float, Tensor
 
@@ -17,6 +18,7 @@ _EXTRA = 10  # directions carried along beside those wanted
 _SWEEPS = 200
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class PrincipalDirections:
     """The K leading eigenvectors of a covariance.

@@ -12,6 +12,7 @@ import math
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.network import Network
@@ -23,6 +24,7 @@ from torchscape.validation import COUNT_OR_ZERO, POSITIVE, SEED
 __all__ = ["HarmonicMixture", "Superposition", "WeightedSamples", "reweight"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class HarmonicMixture:
     """q(x) = sum_i w_i N(x; x_i, T H_i^-1), with w_i proportional to exp(-E_i / T) / sqrt(det H_i).
@@ -104,6 +106,7 @@ class HarmonicMixture:
         return (self.log_weight + 0.5 * (volume - square)).logsumexp(1)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class WeightedSamples:
     """Independent points with weights: averages are sum_s w_s f(x_s), with w normalised.

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
@@ -20,6 +21,7 @@ __all__ = ["Ladder", "ParallelTempering"]
 _SWAP = -4  # what a random number is for
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Ladder:
     """What parallel tempering remembers, row by row.

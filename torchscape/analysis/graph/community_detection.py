@@ -13,6 +13,7 @@ from torchscape.analysis.graph.canonical import canonical_order
 from torchscape.analysis.graph.geometric import geometric
 from torchscape.analysis.graph.neighbours import neighbour_pairs
 from torchscape.analysis.kinetics.rate_theory import rates
+from torchscape.brief import brief
 from torchscape.errors import MissingExtra, TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
@@ -21,6 +22,7 @@ from torchscape.validation import POSITIVE, SEED
 __all__ = ["Communities", "communities", "modularity", "rate_weights"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Communities:
     """A division of the minima into communities.

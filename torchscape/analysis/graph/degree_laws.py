@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from torchscape.analysis.graph.neighbours import degrees
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.random import fold, uniform
@@ -22,6 +23,7 @@ _STEEPEST = 20.0
 _TEN_TIMES = math.log(10.0)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class DegreeLaw:
     """Power law against exponential on the tail of a degree distribution.

@@ -11,6 +11,7 @@ import torch
 from torchscape.analysis.graph.betweenness import path_lengths, sampled_sources
 from torchscape.analysis.graph.neighbours import clustering_of, degrees, degrees_of, neighbour_pairs, triangles
 from torchscape.analysis.graph.random_graphs import rewired
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.metrics.correlation import spearman
 from torchscape.network import Network
@@ -20,6 +21,7 @@ from torchscape.validation import COUNT, COUNT_OR_ZERO, SEED
 __all__ = ["AgainstRandom", "GraphStatistics", "Hubs", "graph_statistics", "hubs"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class AgainstRandom:
     """A number of the graph beside the same number of random graphs with equal degrees.
@@ -53,6 +55,7 @@ class AgainstRandom:
         return ratio, abs(ratio) * math.hypot(self.sd / self.mean, self.error / self.value if self.value else 0.0)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class GraphStatistics:
     """A network as a graph: parallel transition states count once, and only the largest component is measured.
@@ -192,6 +195,7 @@ def _small_world(clustering: AgainstRandom, path_length: AgainstRandom) -> tuple
     return sigma, abs(sigma) * math.hypot(c_sd / c if c else 0.0, length_sd / length)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Hubs:
     """The best-connected minima.

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 
 import torch
 
+from torchscape.brief import brief
 from torchscape.types import Float, Tensor
 
 __all__ = ["DenseElimination"]
@@ -25,6 +26,7 @@ _TINY = 1e-250
 """Products that fell below this may hide lost terms (float64 ends near 1e-308): they are summed again exactly."""
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class DenseElimination:
     """M nodes eliminated in order, out of M + K.

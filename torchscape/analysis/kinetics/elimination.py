@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from torchscape.analysis.kinetics.dense_elimination import DenseElimination
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 
 __all__ = ["Elimination"]
@@ -42,6 +43,7 @@ class _Round:
     pivots: np.ndarray
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Elimination:
     """The factors of sum_k c_xk (u_x - u_k) = f_x over the eliminated nodes x, with u given on the kept ones.

@@ -10,6 +10,7 @@ import torch
 
 from torchscape.analysis.kinetics.rate_theory import Rates, rates
 from torchscape.analysis.topology.tree import merge_tree
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Lumping", "kinetic_lumping", "slow_memberships"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Lumping:
     """Metastable states: groups of minima that exchange slowly.

@@ -16,6 +16,7 @@ import torch
 from torchscape.analysis.kinetics.elimination import Elimination
 from torchscape.analysis.kinetics.rate_theory import Rates
 from torchscape.analysis.kinetics.transformation import as_arrays, check_method, positions, span, within_reach
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.types import Float, Int, Tensor
 
@@ -62,6 +63,7 @@ class RateConstants:
         return float(np.exp(self.log_k))
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class NetFlux:
     """The net flux of reactive trajectories from B to A at equilibrium.

@@ -11,6 +11,7 @@ import torch
 
 from torchscape.analysis.kinetics.rate_theory import Rates, log_conductances, rates
 from torchscape.analysis.kinetics.transformation import positions
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
@@ -19,6 +20,7 @@ from torchscape.validation import COUNT, POSITIVE
 __all__ = ["FastestPath", "fastest_path", "fastest_paths"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class FastestPath:
     """A path B -> A of minima and the transition states between them.

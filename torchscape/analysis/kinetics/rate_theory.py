@@ -8,6 +8,7 @@ import math
 import torch
 
 from torchscape.analysis.thermodynamics.superposition import log_occupation, log_partition
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
@@ -16,6 +17,7 @@ from torchscape.validation import POSITIVE
 __all__ = ["Rates", "log_conductances", "rates"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Rates:
     """A reversible Markov chain in continuous time: populations, and the fluxes between them at equilibrium.

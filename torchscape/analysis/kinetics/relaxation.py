@@ -10,6 +10,7 @@ import torch
 
 from torchscape.analysis.kinetics.rate_theory import Rates
 from torchscape.analysis.kinetics.transformation import as_arrays, span
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.sparse import links
 from torchscape.types import Float, Tensor
@@ -20,6 +21,7 @@ _LONG_SERIES = 2000.0
 _DENSE_LIMIT = 4000
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class RelaxationSpectrum:
     """Eigenvalues of the rate matrix, K phi = -rate phi.

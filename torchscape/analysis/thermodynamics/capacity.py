@@ -17,6 +17,7 @@ from torchscape.analysis.thermodynamics.superposition import (
     log_occupation,
     over_temperatures,
 )
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Contributions:
     """What each minimum adds to C_V at each temperature.
@@ -56,6 +58,7 @@ class Contributions:
         return self.derivative.reshape(-1, self.derivative.shape[-1])[row]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class HeatCapacity:
     """C_V on a grid of temperatures, split by the sign of dp_a/dT.

@@ -8,6 +8,7 @@ import torch
 
 from torchscape.analysis.thermodynamics.superposition import like_energies, log_occupation, over_temperatures
 from torchscape.analysis.topology import minimax_to
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Tensor
@@ -15,6 +16,7 @@ from torchscape.types import Float, Tensor
 __all__ = ["Frustration", "frustration"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Frustration:
     """The frustration index on a grid of temperatures.

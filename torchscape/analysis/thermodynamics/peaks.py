@@ -9,6 +9,7 @@ import torch
 
 from torchscape.analysis.thermodynamics.capacity import heat_capacity, heat_capacity_contributions, leading, slope
 from torchscape.analysis.thermodynamics.superposition import as_temperatures, exponents
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.types import Float, Int, Tensor
@@ -17,6 +18,7 @@ from torchscape.validation import POSITIVE, Range
 __all__ = ["Peak", "crossing_temperatures", "heat_capacity_peaks"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Peak:
     """A local maximum of C_V(T).

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from torchscape.analysis.topology.tree import MergeTree, merge_tree
+from torchscape.brief import brief
 from torchscape.network import Network
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE
@@ -15,6 +16,7 @@ from torchscape.validation import NOT_NEGATIVE
 __all__ = ["Funnels", "MonotonicBasins", "funnels", "merge_minima", "monotonic_basins", "superbasins"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Funnels:
     """The funnels of a landscape.
@@ -103,6 +105,7 @@ def superbasins(network: Network, levels: Float[Tensor, "L"]) -> Int[Tensor, "L 
     return merge_tree(network).superbasins(levels.to(network.energy))
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class MonotonicBasins:
     """The monotonic sequence basins of a landscape.

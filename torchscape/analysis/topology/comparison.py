@@ -10,6 +10,7 @@ import numpy as np
 from torchscape.analysis.topology.basins import divided
 from torchscape.analysis.topology.heights import barriers
 from torchscape.analysis.topology.tree import MergeTree, merge_tree
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 
@@ -34,6 +35,7 @@ class Difference:
     p_value: float
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """Two landscapes, number by number and distribution by distribution.

@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 
 from torchscape.analysis.topology.tree import merge_tree, spanning_forest
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.network import Network
 from torchscape.sparse import links
@@ -77,6 +78,7 @@ def minimax_between(network: Network, a: Int[Tensor, "P"], b: Int[Tensor, "P"]) 
     return merge_tree(network).minimax_between(a, b)
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Route:
     """A path through the network: K minima and the K - 1 transition states between them.
@@ -134,6 +136,7 @@ def minimax_path(network: Network, start: int, end: int) -> Route:
     return Route(torch.tensor(minima, device=device), ts, float(highest))
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Barriers:
     """What each transition state costs, seen from both of its sides.

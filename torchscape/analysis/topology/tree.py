@@ -12,6 +12,7 @@ import dataclasses
 import numpy as np
 import torch
 
+from torchscape.brief import brief
 from torchscape.memory import IN_CACHE, in_chunks
 from torchscape.network import Network
 from torchscape.sparse import links
@@ -20,6 +21,7 @@ from torchscape.types import Float, Int, Tensor
 __all__ = ["MergeTree", "merge_tree", "spanning_forest"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class MergeTree:
     """How N minima merge, superbasin by superbasin, as the energy threshold rises.

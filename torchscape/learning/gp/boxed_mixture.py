@@ -8,6 +8,7 @@ import math
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.potentials.base import Potential
 from torchscape.sampling import WeightedSamples
@@ -19,6 +20,7 @@ _PROBES = 256  # draws of a basin that tell how much of it lies inside the box
 _SAME_PLATEAU = 1e-3  # energies of one plateau; in nats, far below what any weight notices
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class BoxedMixture:
     """Basins of minima in a box: q(x) = sum_i w_i q_i(x), w_i proportional to the harmonic evidence exp(-E_i) V_i.

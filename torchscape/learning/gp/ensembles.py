@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from torchscape import metrics
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.learning.gp.hyperparameters import HyperparameterLandscape, hyperparameter_landscape
 from torchscape.learning.gp.sampling import hyperparameter_hmc, thinned
@@ -23,6 +24,7 @@ _SAMPLED = "HMC"  # its name among the predictors
 _BASELINE = "lowest minimum"
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class GPEnsembleReport:
     """Predictive distributions of one Gaussian process on held-out data, and what its landscape had foreseen.
@@ -178,6 +180,7 @@ def _of_landscape(
     return predictions, members
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Foresight:
     """Whether indicators of the landscape tell what HMC will gain, over R problems.

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 
 from torchscape import metrics
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.learning.gp.boxed_mixture import BoxedMixture
 from torchscape.optimise import relax
@@ -22,6 +23,7 @@ __all__ = ["HyperparameterLandscape", "hyperparameter_landscape", "hyperparamete
 _RELEVANT = 0.01  # a basin of less weight changes no prediction
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class HyperparameterLandscape:
     """What the minima say of the posterior predictive before any chain has run.

@@ -211,7 +211,7 @@ class ModulePotential(Potential):
         """The same module and loss on some of the samples: a minibatch is another potential."""
         if isinstance(indices, slice):
             indices = range(*indices.indices(self.n_samples))
-        chosen = self._samples.take(torch.as_tensor(indices, dtype=torch.int64))
+        chosen = self.samples.take(torch.as_tensor(indices, dtype=torch.int64))
         other = copy.copy(self)
         other._evaluator = self._evaluator.on(chosen)
         other._preconditioner = "auto"
@@ -282,7 +282,7 @@ class ModulePotential(Potential):
     @property
     def n_samples(self) -> int:
         """How many samples the energy is a mean or sum over."""
-        return len(self._samples)
+        return len(self.samples)
 
     def settings(self) -> Mapping[str, object]:
         """Data, parameters, constants, loss and regularisation; not the code, the dtype, or chunk sizes."""
@@ -327,7 +327,7 @@ class ModulePotential(Potential):
         self._symmetry = symmetry
 
     def _detected(self) -> Symmetry:
-        few = self.on(range(min(self.n_samples, _N_VERIFY))) if self._samples.separable else self
+        few = self.on(range(min(self.n_samples, _N_VERIFY))) if self.samples.separable else self
 
         def energy(x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
             return few.energy(x.to(self.device)).to(HOST)
@@ -360,7 +360,7 @@ class ModulePotential(Potential):
     def _few(self, most: int) -> ModulePotential:
         """The potential on so many samples at most, evenly spread."""
         n = self.n_samples
-        if not self._samples.separable or self._evaluator.objective.reduction == "whole" or n <= most:
+        if not self.samples.separable or self._evaluator.objective.reduction == "whole" or n <= most:
             return self
         try:
             return self.on(torch.linspace(0, n - 1, most, dtype=torch.float64).long())
@@ -374,7 +374,8 @@ class ModulePotential(Potential):
         refuse_other_state(few.module, module, self.layout, energy, remedy)
 
     @property
-    def _samples(self) -> Samples:
+    def samples(self) -> Samples:
+        """The data that the energy is a mean or sum over."""
         return self._evaluator.objective.samples
 
     def _noise(self, n: int, device: torch.device | None = None) -> Float[Tensor, "n D"]:

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import torch
 
+from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
 from torchscape.sampling.diagnostics import SamplingWarning
 from torchscape.types import Float, Tensor
@@ -67,6 +68,7 @@ class GeneralisedNormal:
         return float((self.log_prob(y) - y).logsumexp(0)) + math.log(self.alpha * 2 * reach / (_GRID - 1))
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class MinimaCount:
     """Omega and the two entropies, from n basins drawn with probability proportional to their volume.

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.devices import is_host
 from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.optimise import QuasiNewton, relax, run_pool
@@ -218,6 +219,7 @@ class Region:
         return _within(potential, x) & self.contains(x, minimum), 0
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Assignment:
     """The minima that B starts end in.

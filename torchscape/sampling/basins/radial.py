@@ -9,6 +9,7 @@ import warnings
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.memory import ONE_LARGE, in_chunks
 from torchscape.potentials.base import Potential
@@ -20,6 +21,7 @@ from torchscape.validation import COUNT_OR_ZERO, POSITIVE, SEED, Range
 __all__ = ["RadialVolume", "harmonic_volume", "log_ball", "radial_volume"]
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class RadialVolume:
     """ln of the volume that is seen from a point, from n rays.

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.potentials.base import Potential
 from torchscape.sampling.basins.errors import mean_and_error
@@ -22,6 +23,7 @@ _RANGE = 30.0  # ratio of the largest force constant to the constant that rounds
 _START, _REFERENCE = 1, 2
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class BasinVolumes:
     """ln v of N basins, and what it was put together from.

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 
 from torchscape import random
+from torchscape.brief import brief
 from torchscape.potentials.base import Potential
 from torchscape.progress import progress_bar
 from torchscape.sampling.autocorrelation_times import autocorrelation_time
@@ -26,6 +27,7 @@ _ACCEPTANCE = 0.35
 _LEAST, _DOUBLINGS, _SETTLED = 32, 6, 20  # steps, doublings and autocorrelation times of burn-in
 
 
+@brief
 @dataclasses.dataclass(frozen=True)
 class Walks:
     """S records of N basins, W ladders each, K force constants each.
