@@ -12,7 +12,7 @@ import inspect
 import textwrap
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -50,11 +50,11 @@ def brief(kind: Kind) -> Kind:
         >>> Spectrum(torch.arange(300.0), 3)
         Spectrum(eigenvalues=[300] 0 to 299, n_zero=3)
     """
-    own = vars(kind).get("__repr__")
+    own, changed = vars(kind).get("__repr__"), cast(Any, kind)
     if own is None or is_generated(own):
-        kind.__repr__ = _repr  # type: ignore[method-assign]
+        changed.__repr__ = _repr
     if "_repr_html_" not in vars(kind):
-        kind._repr_html_ = as_html  # type: ignore[attr-defined]
+        changed._repr_html_ = as_html
     return kind
 
 
