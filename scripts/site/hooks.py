@@ -18,13 +18,18 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Sections whose pages are listed nowhere else: tutorials, rooms, reproductions."""
+    """Pages that mkdocs.yml does not list: tutorials, rooms, reproductions, and guides that are new."""
     sections = {name: entry for one in config.nav for name, entry in one.items()}
     sections["Tutorials"] += [f"tutorials/{path.stem}.md" for path in NOTEBOOKS]
     for section, folder in (("API", "api"), ("Reproductions", "reproductions")):
         pages = sorted((ROOT / "docs" / folder).glob("*.md"))
         known = {"README.md", "index.md"}
         sections[section] += [f"{folder}/{page.name}" for page in pages if page.name not in known]
+    listed = {
+        page if isinstance(page, str) else next(iter(page.values())) for one in sections.values() for page in one
+    }
+    others = [path.name for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in listed]
+    sections["Guides"] += others
     return config
 
 
