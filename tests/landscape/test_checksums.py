@@ -135,6 +135,33 @@ def test_every_change_that_is_not_ours_is_found(path):
     assert everything(path) == before
 
 
+@pytest.mark.parametrize("large", [False, True], ids=["here", "beside"])
+def test_an_index_that_leaves_rows_out_is_found(path, monkeypatch, large):
+    """All rows have their sums, but whoever asks the index by energy would not be told of one of them."""
+    if large:
+        monkeypatch.setattr(checksums, "_LARGE", 0)
+    before = everything(path)
+    name = "transition_state_by_energy"
+    connection = sqlite3.connect(path)
+    entry = connection.execute("SELECT * FROM sqlite_master WHERE name = ?", (name,)).fetchone()
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("DELETE FROM sqlite_master WHERE name = ?", (name,))
+    connection.commit()
+    connection.close()
+    connection = sqlite3.connect(path)
+    checksums.teach(connection, schema.own()[0])
+    checksums.keep(connection, schema.own()[0])
+    connection.execute("UPDATE transition_state SET energy = energy + 1")
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", entry)
+    connection.commit()
+    connection.close()
+    with pytest.raises(DatabaseError, match="malformed|damaged"):
+        everything(path)
+    change(path, f"REINDEX {name}")
+    assert everything(path) != before
+
+
 def test_rows_are_named_and_what_is_whole_is_read(path):
     change(path, "UPDATE pair SET times = 9", "UPDATE property SET value = 0.5 WHERE minimum = 1")
     with Landscape.open(path) as landscape:

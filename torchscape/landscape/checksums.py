@@ -14,14 +14,18 @@ INTEGER (8 bytes, two's complement) and REAL (IEEE, 8 bytes), little-endian, NUL
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from zlib import crc32
 
 from torchscape.errors import DatabaseError
+from torchscape.landscape.files import open_connection
 
 __all__ = ["BLOBS", "SUM", "Table", "damaged_rows", "expect_blobs", "expect_whole", "keep", "tables", "teach"]
 
@@ -187,15 +191,43 @@ def keep(connection: sqlite3.Connection, known: dict[str, Table]) -> None:
             connection.execute(statement)
 
 
-def expect_whole(connection: sqlite3.Connection, table: Table, ndim: int, path: object, *, summed: bool) -> None:
+def expect_whole(
+    connection: sqlite3.Connection, table: Table, ndim: int, path: Path | None, *, summed: bool
+) -> None:
     """Does a table hold what was written into it, row by row, and does SQLite find every row?
 
     Pages are gone through where the file is at most 256 MiB: that takes a second per GiB, and more where the disk
-    is slow. Rows are compared with their sums whatever the size.
+    is slow. In large files that is done beside the rest, by a connection and a thread of its own. Rows are
+    compared with their sums whatever the size.
 
     Raises:
         DatabaseError: if not, with the rows and what to do.
     """
+    size = [connection.execute(f"PRAGMA {one}").fetchone()[0] for one in ("page_count", "page_size")]
+    n_bytes = size[0] * size[1]
+    with ThreadPoolExecutor(1) as pool:
+        beside = path is not None and _LARGE < n_bytes <= _SEARCHED and not connection.in_transaction
+        told = pool.submit(_pages_beside, path, table) if path is not None and beside else None
+        _expect_rows(connection, table, ndim, path, summed=summed)
+        if n_bytes <= _SEARCHED:
+            found = _pages(connection, table) if told is None else told.result()
+            if found != "ok":
+                raise sqlite3.DatabaseError(f"malformed: {found.splitlines()[-1]}")
+
+
+def _pages(connection: sqlite3.Connection, table: Table) -> str:
+    """What SQLite says of the pages of a table."""
+    return str(connection.execute(f"PRAGMA integrity_check({table.name})").fetchone()[0])
+
+
+def _pages_beside(path: Path, table: Table) -> str:
+    with contextlib.closing(open_connection(path, readonly=True)) as connection:
+        return _pages(connection, table)
+
+
+def _expect_rows(
+    connection: sqlite3.Connection, table: Table, ndim: int, path: Path | None, *, summed: bool
+) -> None:
     if not (summed and table.agrees(connection, ndim)):
         where = table.strange(ndim, summed=summed)
         key = ", ".join(table.key)
@@ -209,17 +241,12 @@ def expect_whole(connection: sqlite3.Connection, table: Table, ndim: int, path: 
                 f"{path} is damaged or was tampered with: of {after} rows of its table {table.name} {n} are "
                 "there; restore a copy"
             )
-    size = [connection.execute(f"PRAGMA {one}").fetchone()[0] for one in ("page_count", "page_size")]
-    if size[0] * size[1] <= _SEARCHED:
-        told = connection.execute(f"PRAGMA integrity_check({table.name})").fetchone()[0]
-        if told != "ok":
-            raise sqlite3.DatabaseError(f"malformed: {told.splitlines()[-1]}")
 
 
 _AT_ONCE = 1 << 13  # rows
 _FEW = 16  # the same where they hold arrays
 _NAMED = 4  # damaged rows that a message names
-_SEARCHED = 1 << 28  # bytes
+_LARGE, _SEARCHED = 1 << 24, 1 << 28  # bytes
 
 
 def damaged_rows(path: object, table: Table, keys: Sequence[tuple[Any, ...]]) -> str:
