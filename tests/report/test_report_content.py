@@ -19,6 +19,7 @@ from torchscape.cli import main
 from torchscape.errors import MissingExtra, TorchscapeError
 from torchscape.landscape import Landscape
 from torchscape.network import Network
+from torchscape.plots.springs import spring_layout
 from torchscape.report.confusion import confusion, training_pair
 from torchscape.report.history import duration
 from torchscape.report.shown import choose, ways_down
@@ -178,6 +179,20 @@ def test_ways_down_lead_to_the_lowest_of_each_component():
     a, b = network.edges[:, edge[following >= 0]]
     k = (following >= 0).nonzero()[:, 0]
     assert torch.equal(torch.stack([a, b]).sort(0).values, torch.stack([k, following[k]]).sort(0).values)
+
+
+def test_many_points_are_laid_out_by_some_of_them_as_by_all():
+    """Beyond 3000 points each step feels 750 of them: a long ladder stays one, its rungs short."""
+    n = 3200
+    rungs = np.arange(n).reshape(-1, 2)
+    pairs = np.concatenate([rungs, np.stack([rungs[:-1].T, rungs[1:].T], 2).reshape(-1, 2)])
+    along = np.repeat(np.linspace(0.0, 1.0, n // 2), 2)
+    start = np.stack([along, 0.01 * np.random.default_rng(0).standard_normal(n)], 1)
+    xy = spring_layout(start, pairs, n_steps=10)
+    assert np.isfinite(xy).all()
+    lengths = np.linalg.norm(xy[pairs[:, 0]] - xy[pairs[:, 1]], axis=1)
+    assert np.median(lengths) < 0.05 * np.ptp(xy, axis=0).max()
+    assert np.corrcoef(xy[:, 0], along)[0, 1] > 0.9
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def minimum_columns(
     for k, values in enumerate(properties.values()):
         columns[f"p{k}"] = finite(values)
     pairs = analysis.graph.neighbours.neighbour_pairs(part).T.numpy()
-    xy = graph_layout(part, pairs, seed, aspect=1.6)
+    xy = graph_layout(part, pairs, seed, aspect=2.0)
     columns["x"], columns["y"] = xy[:, 0].astype(np.float32), xy[:, 1].astype(np.float32)
     return columns
 
