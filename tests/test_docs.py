@@ -209,16 +209,3 @@ def test_every_block_of_the_page_on_searches_holds():
         assert re.search(r"^(check_\w+\(|assert )", block, re.MULTILINE)
         exec(block, names)
     names["landscape"].close()
-
-
-def test_the_example_for_chemists_runs(monkeypatch, tmp_path):
-    """From coordinates to rates, through PATHSAMPLE's files and on from there."""
-    monkeypatch.chdir(tmp_path)
-    text = (ROOT / "docs" / "for-chemists.md").read_text()
-    names: dict[str, object] = {}
-    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-        exec(block, names)
-    assert names["again"].n_minima == names["network"].n_minima > 1
-    assert names["found"].k > 0
-    names["landscape"].close()
-    plt.close("all")
