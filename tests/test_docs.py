@@ -138,7 +138,6 @@ WITH_CODE = [path for path in DOCUMENTS if blocks(path, "python") and path.name 
 @pytest.mark.parametrize("document", WITH_CODE, ids=name_of)
 def test_code_of_documents_runs(document, tmp_path, monkeypatch):
     """All blocks of a page, one after the other, in a folder of their own."""
-    import matplotlib.pyplot as plt
 
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "page", **GIVEN.get(name_of(document), dict)()}
