@@ -82,6 +82,12 @@ def test_minima_chosen_and_coloured(drawn):
     assert any(collection.get_gid() == "wedges" for collection in wedges.axes.collections)
 
 
+def test_lines_of_a_network_and_whole_heat_capacities(database, tmp_path):
+    assert main(["plot", str(database), "network", "-o", str(tmp_path / "n.png"), "--edges", "equal"]) == 0
+    assert main(["plot", str(database), "network", "-o", str(tmp_path / "n.png"), "--edges", "thick"]) == 2
+    assert main(["plot", str(database), "heat-capacity", "-o", str(tmp_path / "c.png"), "--whole"]) == 0
+
+
 def test_a_dinfo(drawn, tmp_path):
     lowest = float(drawn().layout.y.min())
     (tmp_path / "dinfo").write_text(f"DELTA 0.5\nFIRST {lowest + 3}\nLEVELS 8\nIDMIN 2\nLOWEST 3\n")

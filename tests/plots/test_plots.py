@@ -16,6 +16,7 @@ from matplotlib.legend import Legend
 from torchscape import Network, analysis, plots
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.plots.canvas import Picture
+from torchscape.plots.colours import categories
 from torchscape.plots.layout import default_levels, tree_layout
 from torchscape.plots.springs import spring_layout
 
@@ -354,6 +355,29 @@ def test_labels_of_a_temperature_axis_do_not_overlap(spread):
     assert len(boxes) >= 2
     for a, b in itertools.combinations(boxes, 2):
         assert not a.overlaps(b)
+
+
+def test_no_law_is_fitted_to_a_few_points():
+    """Any law fits four points."""
+    grid = [(k, k + d) for k in range(80) for d in (1, 2) if k + d < 80]  # of degrees 2, 3 and 4
+    few = plots.degree_distribution(Network.of(range(80), grid, [99.0] * len(grid)))
+    assert few.law is None
+    assert len(few.axes.lines) == 1
+    assert "too few for a law" in few.axes.get_title(loc="right")
+    random = np.random.default_rng(0)
+    many = [
+        (k, int(j)) for k in range(1, 120) for j in {int(k * random.random() ** 2) for _ in range(3)} if j != k
+    ]
+    enough = plots.degree_distribution(Network.of(range(120), many, [200.0] * len(many)), n_bootstrap=5, k_min=2)
+    assert enough.law is not None
+    assert len(enough.axes.lines) == 3
+
+
+def test_minima_are_categories():
+    """Neighbouring curves were neighbouring shades of one scale."""
+    picture = plots.occupation(landscape(), most=6)
+    colours = [line.get_color() for line in picture.axes.lines[:6]]
+    assert np.allclose(colours, categories(6))
 
 
 def test_gaps_below_every_barrier_are_counted():

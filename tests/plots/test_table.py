@@ -22,7 +22,10 @@ from torchscape.potentials import Quadratic
 
 ROOM = Path(plots.__file__).parent
 # What each option may be called by a function.
-NAMES = {"between": {"start", "end"}, "label": {"labels"}, "temperature": {"temperature", "temperatures"}}
+NAMES = {
+    "between": {"start", "end"}, "label": {"labels"}, "temperature": {"temperature", "temperatures"},
+    "whole": {"excess"},
+}  # fmt: skip
 VALUES = {
     "count": 3, "positive": 0.5, "temperatures": [0.5], "two minima": (0, 1), "minima": [0], "text": "energy",
     "sets": {"a": [0]}, "range": (0.0, 1.0), "width": "page", "": True,

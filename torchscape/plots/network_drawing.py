@@ -69,7 +69,7 @@ def network(
     *,
     colour: str | Tensor | None = "energy",
     size: str | Tensor = "degree",
-    edges: Literal["barrier", "equal"] = "barrier",
+    edges: str = "barrier",
     labels: bool | Literal["positions", "ids"] = False,
     lowest: int | None = None,
     seed: int = 0,
@@ -193,7 +193,7 @@ def _draw_edges(
     xy: np.ndarray,
     pairs: np.ndarray,
     barrier: np.ndarray,
-    edges: Literal["barrier", "equal"],
+    edges: str,
     unit: str | None,
     font: float,
 ) -> None:

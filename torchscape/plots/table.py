@@ -103,12 +103,20 @@ LABEL = Option(
     arguments=lambda kind, chosen: {"labels": chosen},
 )
 GAPS = Option("gaps", "barriers: the energy gaps too", "")
+EDGES = Option("edges", "network: lines by barrier, or equal", metavar="NAME")
+WHOLE = Option(
+    "whole",
+    "heat-capacity: all curves on that of a single minimum",
+    "",
+    arguments=lambda kind, given: {"excess": False},
+)
 UNIT = Option("unit", "unit of the energy, for the labels", metavar="TEXT")
 
 _TREE = (HIGHLIGHT, LEVELS, STEP, STYLE, WINDOW, BROKEN, RELATIVE, COLLAPSE, SCALE_BAR, DINFO)
 _PAGE = (WIDTH, HEIGHT)
 _IN_ORDER = (
-    COLOUR, SIZE, LOWEST, MIN_BARRIER, *_TREE, TEMPERATURES, BETWEEN, LABELS, LABEL, GAPS, UNIT, *_PAGE
+    COLOUR, SIZE, LOWEST, MIN_BARRIER, *_TREE, TEMPERATURES, BETWEEN, LABELS, LABEL, EDGES, GAPS, WHOLE, UNIT,
+    *_PAGE,
 )  # fmt: skip
 
 
@@ -164,12 +172,18 @@ PLOTS = [
     Plot("entropy", ".curves", "CurvePlot", (TEMPERATURES, UNIT), shell=True),
     Plot("free_energy_curve", ".diffusion", "FreeEnergyPlot"),
     Plot("frustration", ".curves", "CurvePlot", (TEMPERATURES, UNIT), shell=True),
-    Plot("heat_capacity", ".curves", "CurvePlot", (LOWEST_TOO, TEMPERATURES, UNIT), shell=True),
+    Plot("heat_capacity", ".curves", "CurvePlot", (LOWEST_TOO, TEMPERATURES, WHOLE, UNIT), shell=True),
     Plot("heat_capacity_trees", ".peak_trees", "PeakTrees", (LOWEST, LEVELS, TEMPERATURE, UNIT), shell=True),
     Plot("in_plane_losses", ".planes", "PlanePlot"),
     Plot("loss_lines", ".generalisation", "LinesPlot"),
     Plot("misclassification", ".predictions", "HeatMap"),
-    Plot("network", ".network_drawing", "NetworkPlot", (COLOUR, SIZE, LOWEST, LABELS, UNIT, *_PAGE), shell=True),
+    Plot(
+        "network",
+        ".network_drawing",
+        "NetworkPlot",
+        (COLOUR, SIZE, LOWEST, EDGES, LABELS, UNIT, *_PAGE),
+        shell=True,
+    ),
     Plot("occupation", ".curves", "CurvePlot", (TEMPERATURES, UNIT), shell=True),
     Plot("plane", ".planes", "PlanePlot"),
     Plot("plane_3d", ".planes", "PlanePlot"),
