@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from torchscape import Network, analysis, export, plots
+from torchscape.cli import main
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.plots.dinfo import read_dinfo
 
@@ -194,6 +195,26 @@ def test_sets_values_and_labels(tmp_path):
     assert bars.count(0.5) == 2  # the scale, and the step of the same length
     saddles = picture.layout.y[picture.layout.n_leaves :]
     assert saddles.max() <= 1.0
+
+
+def test_a_folder_is_drawn_with_its_own_numbers(tmp_path, monkeypatch):
+    """The command line numbers minima by energy, a dinfo as min.data does: minimum 2 of the file is the lowest."""
+    export.write_pathsample(small(), tmp_path / "folder")
+    path = written(tmp_path, "IDMIN 2", "IDMIN 4", "CONNECTMIN 2", "MAXTSENERGY 2.0")
+    pictures = []
+    plain = plots.disconnectivity
+    monkeypatch.setattr(
+        "torchscape.plots.disconnectivity_graph.disconnectivity",
+        lambda *args, **options: pictures.append(plain(*args, **options)) or pictures[-1],
+    )
+    words = ["plot", str(tmp_path / "folder"), "disconnectivity", "-o", str(tmp_path / "x.png")]
+    assert main([*words, "--dinfo", str(path)]) == 0
+    assert pictures[0].minima.size == 3
+    texts = {text.get_text() for text in pictures[0].axes.texts if text.get_gid() != "bar"}
+    assert texts == {"2"}  # the fourth is not connected with it
+    assert main([*words, "--label", "0"]) == 0
+    leaf = pictures[1].leaves.tolist().index(0)
+    assert pictures[1].layout.y[leaf] == 0.0
 
 
 def test_arguments_say_otherwise(tmp_path):

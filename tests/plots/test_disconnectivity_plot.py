@@ -418,3 +418,15 @@ def test_the_page_of_pictures_runs():
         "cmap",
     }
     assert {name for name in options if name not in text} == {"colour_label", "colour_unit", "limits"}
+
+
+def test_a_branch_has_its_colour_from_where_it_leaves():
+    """A minimum just below its merger is a short upright: along the bar, too, its colour is seen."""
+    star = Network.of([0.0, 0.9, 0.95, 0.99], [(0, 1), (0, 2), (0, 3)], [1.0, 1.0, 1.0])
+    picture = plots.disconnectivity(star, colour="energy")
+    reach = np.abs(picture.lines.branches[:, 1, 0] - picture.lines.branches[:, 0, 0])
+    assert (np.diff(reach) <= 0).all()  # the nearer ones are drawn over the farther ones
+    below, above = picture.axes.collections[1], picture.axes.collections[0]
+    assert below.get_zorder() < above.get_zorder()
+    shade = picture.colouring.rgba[picture.leaves][picture.lines.owner]
+    assert np.allclose(above.get_colors(), shade)

@@ -222,8 +222,9 @@ def plot(arguments: argparse.Namespace) -> int:
     draw = getattr(plots, chosen.name)
     output = Path(arguments.output)
     replaceable = picture_kind(output)
-    network = _network(arguments)
-    # The command line numbers minima by energy everywhere; a database id would be a second numbering.
+    # The command line numbers minima by energy everywhere; a database id would be a second numbering. Only a dinfo
+    # numbers them as the folder does that it belongs to.
+    network = _network(arguments, by_energy=arguments.dinfo is None)
     numbered = dataclasses.replace(network, ids=torch.arange(network.n_minima))
     figure = draw(numbered, **options).figure
     save_picture(figure, output, replaceable)

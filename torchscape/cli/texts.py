@@ -92,7 +92,7 @@ AFTER_PLOT = """\
 examples:
   torchscape plot digits.db disconnectivity -o tree.png
   torchscape plot lj38.db disconnectivity -o tree.pdf --step 0.2 --style slanted --label 0,1 --width column
-  torchscape plot lj38.db disconnectivity -o tree.pdf --dinfo dinfo
+  torchscape plot lj38/ disconnectivity -o tree.pdf --dinfo lj38/dinfo
   torchscape plot digits.db network -o network.pdf --colour accuracy
   torchscape plot digits.db profile -o path.svg --between 0,5
   torchscape plot digits.db heat-capacity -o capacity.png --temperature 1e-3:1:200 --lowest 10

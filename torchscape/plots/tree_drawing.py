@@ -65,15 +65,17 @@ def draw_tree(
     stems = np.stack([np.stack([layout.x[layout.roots], np.minimum(layout.y[layout.roots], frame.top)], 1)] * 2, 1)
     stems[:, 1, 1] = frame.top
     for side, style in ((connected == main, "solid"), (connected != main, _DASHED)):
-        for pieces, of in (
-            (lines.branches, lines.owner),
-            (lines.bars, lines.bar_of),
-            (stems, layout.roots),
+        for pieces, of, order in (
+            (lines.branches, lines.owner, 2.0),
+            (lines.bars, lines.bar_of, 1.9),
+            (stems, layout.roots, 2.0),
         ):
             here = side[of]
             if here.any() or style == "solid":
                 axes.add_collection(
-                    LineCollection(list(pieces[here]), colors=shade[of[here]], lw=width, linestyles=style),
+                    LineCollection(
+                        list(pieces[here]), colors=shade[of[here]], lw=width, linestyles=style, zorder=order
+                    ),
                     autolim=False,
                 )
     if wedges:

@@ -51,9 +51,11 @@ def tree_lines(layout: TreeLayout, style: str, *, height: float, aspect: float =
         height: of the picture, in units of energy.
         aspect: width of the picture over its height.
     """
-    owner = np.flatnonzero(layout.parent >= 0)
-    above = layout.parent[owner]
     x, y = layout.x, layout.y
+    owner = np.flatnonzero(layout.parent >= 0)
+    # Along a bar, those that leave it first lie on those that go on: each has its colour from where it leaves.
+    owner = owner[np.argsort(-np.abs(x[owner] - x[layout.parent[owner]]), kind="stable")]
+    above = layout.parent[owner]
     n_children = np.bincount(above, minlength=len(x))
     hangs = np.zeros(len(x), dtype=bool) if style == "slanted" else n_children > 0
     hangs |= n_children > _FAN
@@ -61,7 +63,7 @@ def tree_lines(layout: TreeLayout, style: str, *, height: float, aspect: float =
     fall = np.minimum(drop[above], np.where(owner < layout.n_leaves, 0.5, 1.0) * (y[above] - y[owner]))
     fall = _outer_flatter(x[owner] - x[above], fall, above)
     knee = np.where(hangs[above], y[above], y[above] - fall)
-    start = np.stack([np.where(hangs[above], x[owner], x[above]), y[above]], 1)
+    start = np.stack([x[above], y[above]], 1)
     bend, end = np.stack([x[owner], knee], 1), np.stack([x[owner], y[owner]], 1)
     bar_of = np.flatnonzero(hangs & (n_children > 0))
     left, right = np.full(len(x), np.inf), np.full(len(x), -np.inf)
