@@ -147,18 +147,17 @@ def tried_out(evaluator: Evaluator, x: Float[Tensor, "B D"]) -> Evaluator:
             split over samples, or is nowhere finite.
     """
     objective, losses = evaluator.objective, evaluator.losses
-    batch = next(iter(objective.samples.chunks(_N_TRIAL)))
+    batch, _ = next(iter(objective.chunks(_N_TRIAL)))  # all of them, where samples interact
     with devices.fork_rng(x.device):
         first = _first_pass(objective, losses, x[:1], batch)
         _compare_passes(objective, losses, x[:1], batch, first)
         _refuse_broadcast(evaluator, x[0], batch, first)
         objective.reduction = _reduction(objective, losses, x, batch)
-        # Where samples interact, memory may grow faster than their number: all of them are counted.
-        sized = objective.samples.whole if objective.reduction == "whole" else batch
         how, why_not = _derivatives(evaluator, x[:2], batch)
+        how["mixes"] = objective.reduction == "whole" and _mixes(evaluator, x[0], batch)
         # Recurrent layers taken apart keep what their fused kernels do not: they are counted as they will run.
         counted, apart = dataclasses.replace(evaluator, **how), how.get("nested", False)
-        n_bytes = fresh_bytes(lambda: counted.losses(x[:1], sized, vmapped=apart)) // batch_size(sized)
+        n_bytes = fresh_bytes(lambda: counted.losses(x[:1], batch, vmapped=apart)) // batch_size(batch)
     row = 8 * x.shape[1] * x.element_size()
     plan = dataclasses.replace(evaluator.plan, bytes_per_pair=n_bytes, bytes_per_row=row)
     evaluator = dataclasses.replace(evaluator, plan=plan, **how)
@@ -308,6 +307,23 @@ def _derivatives(evaluator: Evaluator, x: Tensor, batch: Any) -> tuple[dict[str,
         except (RuntimeError, ValueError, TypeError, IndexError, NotImplementedError, Warning) as error:
             why_not = why_not or str(error).strip().splitlines()[0]
     return {"vmapped": False, "second": "none"}, why_not
+
+
+def _mixes(evaluator: Evaluator, x: Tensor, batch: Any) -> bool:
+    """Whether what the module says of a sample depends on the others, as far as can be seen from its outputs."""
+    if evaluator.objective.model_first or batch_size(batch) < 2:
+        return True
+    samples = evaluator.objective.samples
+    inputs = [samples.take(torch.arange(n)).whole[:-1] for n in (batch_size(batch), batch_size(batch) // 2)]
+    try:
+        with torch.no_grad(), differentiable_twice():
+            whole, half = (
+                functional_call(evaluator.objective.module, evaluator.layout.unflatten(x), part) for part in inputs
+            )
+        alike = torch.allclose(whole[: len(half)], half, rtol=1e-3, atol=1e-6, equal_nan=True)
+    except (RuntimeError, ValueError, IndexError, TypeError, KeyError, AttributeError):
+        return True  # a part of a graph is no graph
+    return not alike or len(whole) != batch_size(batch)
 
 
 def _grad(losses: Callable[..., Tensor], x: Tensor, batch: Any, *, vmapped: bool) -> Tensor:

@@ -35,6 +35,7 @@ class Evaluator:
         vmapped: in one vmap over rows, or in a loop.
         nested: whether that vmap holds a level of differentiation (recurrent layers).
         second: how second derivatives are taken: "reverse", "forward" or "none".
+        mixes: whether outputs of one sample depend on the others (a graph), so that they are never split.
         limits: rows and samples at once that did not fit into memory before, by what was evaluated.
     """
 
@@ -45,6 +46,7 @@ class Evaluator:
     vmapped: bool = True
     nested: bool = False
     second: str = "reverse"
+    mixes: bool = False
     limits: Limits = dataclasses.field(default_factory=Limits, compare=False, repr=False)
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
@@ -98,7 +100,8 @@ class Evaluator:
     def outputs(self, x: Float[Tensor, "B D"], inputs: Samples) -> Tensor:
         """The module's outputs [B, n, ...] at every row, for all inputs."""
         module = self.objective.module
-        plan = dataclasses.replace(self.plan, n_samples=len(inputs))
+        at_once = len(inputs) if self.mixes else self.plan.chunk_size
+        plan = dataclasses.replace(self.plan, n_samples=len(inputs), chunk_size=at_once)
         rows, size = plan.sizes(max(1, len(x)), x.device, streamed=inputs.streamed)
 
         def call(row: dict[str, Tensor], batch: tuple[Tensor, ...]) -> Tensor:
@@ -157,7 +160,8 @@ class Evaluator:
     ) -> list[Any]:
         """At most ``n`` rows and ``size`` samples at a time; where memory runs out half of the rows, and where one
         row is left half of the samples."""
-        divisible = samples.separable and not (samples is self.objective.samples and self._whole)
+        own = samples is self.objective.samples
+        divisible = samples.separable and not self.mixes and not (own and self._whole)
 
         def part(*tensors: Tensor) -> Any:
             if len(tensors[0]) > 1:

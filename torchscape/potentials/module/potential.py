@@ -327,7 +327,7 @@ class ModulePotential(Potential):
         self._symmetry = symmetry
 
     def _detected(self) -> Symmetry:
-        few = self.on(range(min(self.n_samples, _N_VERIFY))) if self.samples.separable else self
+        few = self._few(_N_VERIFY)
 
         def energy(x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
             return few.energy(x.to(self.device)).to(HOST)
@@ -369,7 +369,7 @@ class ModulePotential(Potential):
 
     def _refuse_other_state(self, module: nn.Module, remedy: str) -> None:
         few = self._few(_N_VERIFY)._evaluator.objective
-        batch = next(iter(few.samples.chunks(_N_VERIFY)))
+        batch, _ = next(iter(few.chunks(_N_VERIFY)))
         energy = energy_of_constants(few, self.layout, self.initial[0], batch)
         refuse_other_state(few.module, module, self.layout, energy, remedy)
 
