@@ -1,0 +1,1 @@
+"""Real architectures explored; ``scripts/gallery`` is the way in."""
