@@ -60,30 +60,28 @@ def images() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def given() -> dict[str, Any]:
-    """The model and 45 images. One pass in training mode sets the statistics of batch-norm; from then on they are
+    """The model and 30 images. One pass in training mode sets the statistics of batch-norm; from then on they are
     constants, for in that mode the loss of an image would depend on its batch."""
-    x, y = (part[:45] for part in images())
+    x, y = (part[:30] for part in images())
     net = ResidualNet().double()
     for layer in net.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = None  # statistics as they are, not mixed with those before
     with torch.no_grad():
         net.train()(x)
-    return {"module": net.eval(), "data": (x, y), "loss": nn.functional.cross_entropy, "l2": 1e-2}
+    return {"module": net.eval(), "data": (x, y), "loss": nn.functional.cross_entropy, "l2": 4e-2}
 
 
 def strategies(quick: bool) -> list[tsc.explore.Strategy]:
     """Quenches, and paths between the lowest minima: the Hessians of convolutions that these need are dear."""
-    hopping = BasinHopping(walkers=8 if quick else 24, hops=0 if quick else 1, temperature=0.01, step=0.5)
-    connect = ConnectMinima(
-        neighbours=1, bridges=1, max_rounds=0 if quick else 1, attempts=1, max_minima=4 if quick else 12
-    )
+    hopping = BasinHopping(walkers=8 if quick else 24, hops=0, temperature=0.01, step=0.5)
+    connect = ConnectMinima(neighbours=1, bridges=1, max_rounds=0, attempts=1, max_minima=3 if quick else 6)
     return [hopping, connect]
 
 
 def accuracy(explored: Explored, points: torch.Tensor) -> np.ndarray:
     """The share of the other images that each point classifies right."""
-    x, y = (part[45:] for part in images())
+    x, y = (part[30:] for part in images())
     return (explored.potential.predict(points, x).argmax(-1) == y).double().mean(1).numpy()
 
 
@@ -117,7 +115,7 @@ def picture(explored: Explored) -> Figure:
 def measured(explored: Explored) -> dict[str, Any]:
     """Accuracies on the other images."""
     values = accuracy(explored, explored.network.coords)
-    return {"n_test": len(images()[1]) - 45, "accuracy": [round(value, 4) for value in values.tolist()]}
+    return {"n_test": len(images()[1]) - 30, "accuracy": [round(value, 4) for value in values.tolist()]}
 
 
 RESIDUAL = Entry(
@@ -131,7 +129,7 @@ RESIDUAL = Entry(
     given=given,
     shown=(Block, ResidualNet, given),
     strategies=strategies,
-    quenches=25,
+    quenches=12,
     second="way",
     picture=picture,
     caption="Loss, and accuracy on images that are not in it, along the lowest known path between two minima.",
