@@ -292,7 +292,7 @@ def test_a_target_is_met_to_the_digits_that_are_printed():
     [
         ConnectPair(0, 2, numbering="energy"),
         ClimbFromChosen(minima=(0, 1), searches=2, round_searches=2),
-        pytest.param(Shortcut(0, 2, numbering="energy", round_pairs=1), marks=pytest.mark.slow),
+        pytest.param(Shortcut(0, 3, numbering="energy", round_pairs=1), marks=pytest.mark.slow),
         pytest.param(Untrap(0, round_minima=1, neighbours=1), marks=pytest.mark.slow),
     ],
     ids=["connect-pair", "climb-from", "shortcut", "untrap"],
@@ -308,7 +308,7 @@ class Promise(Ring):
     """A ring of wells with their starts near them; the first search knows the horseshoe only."""
 
     def __init__(self) -> None:
-        super().__init__(5)
+        super().__init__(6)
 
     def sample(self, n, seed=0):
         return super().sample(n, seed) * 4
@@ -358,6 +358,9 @@ def test_from_the_shell(tmp_path, capsys):
     with tsc.Landscape.open(db) as landscape:
         network = landscape.network()
         assert (network.n_minima, network.n_components) == (6, 1)
+    again = ["explore", spec, "--db", db, "--strategy", "connect-pair:1,4", "--target-energy=1e3"]
+    assert main(again) == 0
+    assert "minima 1 and 4 are joined over 3 transition states, the highest at" in capsys.readouterr().out
     assert run("--strategy", "untrap:0,shortcut:0,4+5,climb-from:1,2", "--searches", "2") == 0
     with tsc.Landscape.open(db) as landscape:
         assert landscape.n_tasks("climb") > 0

@@ -36,7 +36,7 @@ def explore(arguments: argparse.Namespace) -> int:
             raise TorchscapeError(f"--device {device} says who runs the searches: leave --executor {executor} out")
         device, executor = f"{device.removesuffix(':all')}:0", device
     chosen = choose(arguments.spec, device=device, dtype=arguments.dtype)
-    from torchscape.cli.numbered import forget, with_ids
+    from torchscape.cli.numbered import forget, joined, with_ids
     from torchscape.cli.strategies import chosen_strategies, tables_of
     from torchscape.explore import Budget, TensorBoard, integrate_paths
     from torchscape.explore import explore as run
@@ -57,14 +57,14 @@ def explore(arguments: argparse.Namespace) -> int:
                 landscape,
                 chosen.potential,
                 executor=executor,
-                strategies=with_ids(landscape, strategies),
+                strategies=(known := with_ids(landscape, strategies)),
                 seed=arguments.seed,
                 budget=budget,
                 progress=not arguments.quiet,
                 on_round=on_round,
                 notes=notes,
             )
-            if not report.status.startswith(("interrupted", "budget")):
+            if report.status == "budget: energy" or not report.status.startswith(("interrupted", "budget")):
                 forget(landscape, strategies)
             interrupted = report.status == "interrupted"
             if arguments.paths and report.status not in ("interrupted", "budget: seconds"):
@@ -72,7 +72,7 @@ def explore(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             interrupted = True
         if not (arguments.quiet or interrupted):
-            print(landscape.describe())
+            print("\n".join([landscape.describe(), *joined(landscape, known, arguments.seed)]))
     if interrupted:
         # Its file is closed by now; only then is there time for words.
         if not arguments.quiet:

@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from torchscape.analysis import minimax_path
 from torchscape.errors import TorchscapeError
-from torchscape.explore import Strategy
-from torchscape.explore.chosen import chosen_ids
+from torchscape.explore import ConnectPair, Strategy
+from torchscape.explore.chosen import chosen_ids, positions_of
+from torchscape.explore.strategy import state_keys
 from torchscape.landscape import Landscape
 
-__all__ = ["forget", "numbered", "whole_words", "with_ids"]
+__all__ = ["forget", "joined", "numbered", "whole_words", "with_ids"]
 
 _NUMBERS = re.compile(r"\d+(\+\d+)*")
 
@@ -74,6 +76,28 @@ def forget(landscape: Landscape, strategies: Sequence[Strategy]) -> None:
     for one in strategies:
         if _by_energy(one):
             landscape.drop_states(_key(one))
+
+
+def joined(landscape: Landscape, strategies: Sequence[Strategy], seed: int) -> list[str]:
+    """What became of the pairs that were to be joined, in words."""
+    lines = []
+    network = landscape.network(coords=False)
+    for strategy, key in zip(strategies, state_keys(strategies, seed), strict=True):
+        state: Any = landscape.load_state(key)
+        if not isinstance(strategy, ConnectPair) or state is None:
+            continue
+        a, b = positions_of(landscape, network, state["ids"]).tolist()
+        try:
+            route = minimax_path(network, a, b)
+        except TorchscapeError:
+            lines.append(
+                f"minima {a} and {b} are not joined: more attempts (--set connect-pair.attempts=4), or climb"
+            )
+            continue
+        n = len(route) - 1
+        over = f"{n} transition state{'s' * (n != 1)}, the highest at {route.highest:.10g}"
+        lines.append(f"minima {a} and {b} are joined over {over}")
+    return lines
 
 
 def _by_energy(strategy: Strategy) -> bool:
