@@ -10,7 +10,7 @@ import typing
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import torchscape as tsc
@@ -124,6 +124,7 @@ def test_words_tell_what_is_there():
     assert in_few_words(torch.zeros(0, 3)) == "[0, 3] empty"
 
 
+@settings(max_examples=30)
 @given(st.lists(st.text(max_size=300), max_size=60), st.integers(0, 60))
 def test_nothing_is_longer(texts, n):
     fields = [(f"field_{k}", typing.Any) for k in range(n + len(texts))]

@@ -202,6 +202,26 @@ def test_names_of_strangers_run_nothing(browser, tmp_path):
     assert shown.complaints == []
 
 
+@pytest.mark.parametrize(("title", "value", "runs"), [("evil", "plain", True), ("plain", "evil", False)])
+def test_titles_of_a_bokeh_table_are_html(browser, tmp_path, title, value, runs):
+    """What the package escapes: where this fails, Bokeh does so itself, and names would be escaped twice."""
+    from bokeh.embed import file_html
+    from bokeh.models import ColumnDataSource, DataTable, TableColumn
+    from bokeh.resources import INLINE
+
+    words = {"evil": '<img src=x onerror="window.hacked = 1">', "plain": "a"}
+    table = DataTable(
+        source=ColumnDataSource({"a": [words[value]]}), columns=[TableColumn(field="a", title=words[title])]
+    )
+    path = tmp_path / "table.html"
+    path.write_text(file_html([table], INLINE, title="table"), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    page.wait_for_selector(".slick-row")
+    page.wait_for_timeout(300)
+    assert (page.evaluate("window.hacked") == 1) is runs
+
+
 def test_ten_thousand_minima_do_not_stall(browser, tmp_path):
     """Every answer to a click is there before a second has passed, on a machine that draws in software."""
     network = random_network(10_000, seed=2, extra=20_000)

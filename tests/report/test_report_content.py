@@ -7,6 +7,7 @@ import gzip
 import html
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from torchscape.landscape import Landscape
 from torchscape.network import Network
 from torchscape.plots.springs import spring_layout
 from torchscape.report.confusion import confusion, training_pair
+from torchscape.report.gathering import gather
 from torchscape.report.history import duration
 from torchscape.report.shown import choose, ways_down
 
@@ -89,8 +91,19 @@ def network() -> Network:
 
 
 @pytest.fixture(scope="module")
-def held(network, tmp_path_factory) -> dict[str, dict]:
-    return sources(report.write(network, tmp_path_factory.mktemp("report") / "report.html"))
+def written(network, tmp_path_factory) -> Path:
+    return report.write(network, tmp_path_factory.mktemp("report") / "report.html")
+
+
+@pytest.fixture(scope="module")
+def held(written) -> dict[str, dict]:
+    return sources(written)
+
+
+@pytest.fixture
+def briefly(monkeypatch):
+    """Pages of which nothing but the title is drawn, where only their files matter."""
+    monkeypatch.setattr("torchscape.report.page.page", lambda content, mark: f"{mark}{content.title}")
 
 
 def test_every_minimum_is_there_under_its_id(network, held):
@@ -224,7 +237,7 @@ def test_names_of_strangers_stay_words(tmp_path):
     assert "<img src=x" not in text
 
 
-def test_nothing_but_a_report_is_replaced(tmp_path):
+def test_nothing_but_a_report_is_replaced(briefly, tmp_path):
     network = Network.of([0.0, 1.0], [(0, 1)], [2.0])
     other = tmp_path / "mine.html"
     other.write_text("<!DOCTYPE html><title>my own page</title>")
@@ -234,10 +247,8 @@ def test_nothing_but_a_report_is_replaced(tmp_path):
     assert "second" in report.write(network, path, title="second").read_text(encoding="utf-8")
 
 
-def test_a_report_asks_nothing_of_a_network(tmp_path):
-    text = report.write(Network.of([0.0, 1.0], [(0, 1)], [2.0]), tmp_path / "report.html").read_text(
-        encoding="utf-8"
-    )
+def test_a_report_asks_nothing_of_a_network(written):
+    text = written.read_text(encoding="utf-8")
     assert not re.findall(r"<script[^>]+src=", text)
     page = re.sub(r"<script.*?</script>", "", text, flags=re.S)
     assert not re.findall(r"<(?:link|img|iframe)|url\(|https?:", page)
@@ -260,7 +271,7 @@ def test_without_bokeh_the_extra_is_named(tmp_path, monkeypatch):
         report.write(Network.of([0.0], [], []), tmp_path / "report.html")
 
 
-def test_open_shows_the_file_in_the_browser(monkeypatch):
+def test_open_shows_the_file_in_the_browser(briefly, monkeypatch):
     shown = []
     monkeypatch.setattr("webbrowser.open", shown.append)
     path = report.open(Network.of([0.0, 1.0], [(0, 1)], [2.0]))
@@ -315,11 +326,17 @@ def test_tasks_say_what_each_found_first(classifier):
     assert min(task["lowest"] for task in tasks if task["lowest"] is not None) == landscape.network().energy.min()
 
 
-def test_held_out_data_are_classified_instead(classifier, tmp_path):
-    _u, landscape = classifier
+def test_held_out_data_are_classified_instead(classifier):
+    u, landscape = classifier
     x, y = torch.tensor([[1.0, 1.0], [-1.0, 1.0]]), torch.tensor([1, 0])
-    held = sources(report.write(landscape, tmp_path / "report.html", held_out=(x, y)))
-    assert held["confusions"]["n"].sum() == 2 * landscape.n_minima
+    network = landscape.network(coords=True)
+    content = gather(
+        network, None, u, held_out=(x, y), temperatures=[0.1, 0.2], lowest=9, title="", unit=None, seed=0
+    )
+    assert content.confusion.of == "held-out data"
+    assert (content.confusion.counts.sum((1, 2)) == 2).all()
+    guessed = u.predict(content.shown.network.coords, x).argmax(2)
+    assert content.confusion.accuracy.tolist() == (guessed == y).double().mean(1).tolist()
 
 
 def test_what_is_no_classification_has_no_matrix():
