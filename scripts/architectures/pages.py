@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import json
@@ -19,6 +20,7 @@ __all__ = ["index", "page", "read", "write_index"]
 def page(entry: Entry, facts: dict[str, Any]) -> str:
     """The page of one architecture, from its figures alone."""
     sources = "\n\n\n".join(inspect.getsource(one).rstrip() for one in entry.shown)
+    code = f"{_imports(entry.given, sources)}\n\n\n{sources}\n\n\npotential = tsc.ModulePotential(**given())"
     strategies = ", ".join(map(_short, entry.strategies(facts["run"] == "quick")))
     parts = [
         f"# {entry.title}",
@@ -27,7 +29,7 @@ def page(entry: Entry, facts: dict[str, Any]) -> str:
         f"[{entry.name}.json]({entry.name}.json). {facts['cpu_seconds']:.0f} s of CPU, of which "
         f"{facts['exploration_cpu_seconds']:.0f} s explored, the rest checked.",
         "## The model",
-        f"```python\n{sources}\n\n\npotential = tsc.ModulePotential(**given())\n```",
+        f"```python\n{code}\n```",
         f"{facts['parameters']} parameters, l2 = {facts['l2']:g}. What the package knows of its symmetry "
         f"(`potential.symmetry.describe()`):",
         "\n".join(f"- {one}" for one in facts["symmetry"].split("; ")),
@@ -45,6 +47,19 @@ def page(entry: Entry, facts: dict[str, Any]) -> str:
         f"`strategies=[{strategies}]`, seed 0, torch {facts['torch']}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _imports(function: Any, sources: str) -> str:
+    """What a script imports, as far as these sources need it: the page's code runs as it stands."""
+    names = {node.id for node in ast.walk(ast.parse(sources)) if isinstance(node, ast.Name)} | {"tsc"}
+    lines = []
+    for node in ast.parse(inspect.getsource(inspect.getmodule(function))).body:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        node.names = [alias for alias in node.names if (alias.asname or alias.name) in names]
+        if node.names:
+            lines.append(ast.unparse(node))
+    return "\n".join(lines)
 
 
 def _sentences(facts: dict[str, Any]) -> list[str]:

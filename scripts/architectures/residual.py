@@ -127,7 +127,7 @@ RESIDUAL = Entry(
         "constants, and since each channel has its own, channels change sign but are not exchanged."
     ),
     given=given,
-    shown=(Block, ResidualNet, given),
+    shown=(Block, ResidualNet, images, given),
     strategies=strategies,
     quenches=12,
     second="way",
