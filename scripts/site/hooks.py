@@ -17,19 +17,29 @@ ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
+SECTIONS = {".": "Guides", "guides": "Guides", "concepts": "Concepts", "api": "API"}
+"""Where pages of a folder belong; a folder that is not here is a section of its own."""
+
+
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Pages that mkdocs.yml does not list: tutorials, rooms, reproductions, and guides that are new."""
+    """Pages that mkdocs.yml does not list have their places, too: tutorials, rooms, and what is new."""
     sections = {name: entry for one in config.nav for name, entry in one.items()}
     sections["Tutorials"] += [f"tutorials/{path.stem}.md" for path in NOTEBOOKS]
-    for section, folder in (("API", "api"), ("Reproductions", "reproductions")):
-        pages = sorted((ROOT / "docs" / folder).glob("*.md"))
-        known = {"README.md", "index.md"}
-        sections[section] += [f"{folder}/{page.name}" for page in pages if page.name not in known]
     listed = {
         page if isinstance(page, str) else next(iter(page.values())) for one in sections.values() for page in one
     }
-    others = [path.name for path in sorted((ROOT / "docs").glob("*.md")) if path.name not in listed]
-    sections["Guides"] += others
+    docs = ROOT / "docs"
+    pages = sorted(docs.rglob("*.md"), key=lambda path: (path.parent, path.name != "README.md", path.name))
+    for page in pages:
+        uri = page.relative_to(docs)
+        if str(uri) in listed:
+            continue
+        folder = str(uri.parent)
+        section = SECTIONS.get(folder, folder.capitalize())
+        if section not in sections:
+            sections[section] = []
+            config.nav.append({section: sections[section]})
+        sections[section].append(str(uri))
     return config
 
 
