@@ -64,3 +64,19 @@ def test_outputs_of_a_ranking_loss_are_still_made_in_parts():
     u = ModulePotential(nn.Linear(3, 2), (x, y), AUCLoss(), reduction="whole", chunk_size=4)
     assert not u._evaluator.mixes
     assert u.predict(u.sample(2), x).shape == (2, 20, 2)
+
+
+def test_the_order_of_nodes_is_part_of_which_landscape_it_is(ring):
+    """The edges name nodes by their places; the order of samples that do not see each other means nothing."""
+    net, x, y = ring
+    order = torch.randperm(N_NODES, generator=torch.Generator().manual_seed(3))
+
+    def told(module, data, loss=F.cross_entropy):
+        return ModulePotential(module, data, loss, l2=1e-2, reduction="whole").fingerprint()
+
+    assert told(net, (x, y)) == told(net, (x.clone(), y.clone()))
+    assert told(net, (x, y)) != told(net, (x[order], y[order]))
+    alone = nn.Linear(3, 4).double()
+    assert told(alone, (x, y)) == told(alone, (x[order], y[order]))
+    auc = AUCLoss()
+    assert told(alone, (x, y), auc) == told(alone, (x[order], y[order]), auc)

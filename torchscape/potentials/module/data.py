@@ -156,21 +156,27 @@ class Samples:
         floats = [leaf for leaf in self.leaves if leaf.is_floating_point()]
         return sum(int((~torch.isfinite(part)).sum()) for leaf in floats for part in leaf.split(_AT_ONCE))
 
-    def digest(self) -> str:
+    def digest(self, *, ordered: bool = False) -> str:
         """A hash of the samples as a set: neither their order nor float32 against float64 matters.
 
-        A shuffling ``DataLoader`` therefore describes the same landscape every time it is read.
+        A shuffling ``DataLoader`` therefore describes the same landscape every time it is read. Where ``ordered``,
+        the samples are a sequence: nodes of a graph, whose edges name them by their places.
         """
         shapes = repr([tuple(leaf.shape[1:]) for leaf in self.leaves])
         total = hashlib.sha256(shapes.encode())
         if self.separable:
-            parts = sorted(hashlib.sha256(row).digest() for row in self._rows())
+            rows = (hashlib.sha256(row).digest() for row in self._rows())
+            parts = list(rows) if ordered else sorted(rows)
         else:
             columns = [_canonical(leaf).flatten(1).numpy() for leaf in moved(self.leaves, HOST)]
             parts = [hashlib.sha256(column.tobytes()).digest() for column in columns]
         for part in parts:
             total.update(part)
         return total.hexdigest()
+
+    def reordered(self, order: Tensor) -> Any:
+        """All samples in another order."""
+        return pytree.tree_map(lambda leaf: self._as_asked(leaf[order.to(leaf.device)]).to(self.device), self.tree)
 
     def _rows(self) -> Iterator[bytes]:
         """The numbers of every sample."""

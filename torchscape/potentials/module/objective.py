@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+from torchscape import random
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
 from torchscape.potentials.module.criterion import (
@@ -91,7 +92,7 @@ class Objective(nn.Module):
         """What decides the energy beside the parameters of these names: data, constants, loss; not the code."""
         state = {name: value for name, value in self.module.state_dict().items() if name not in coordinates}
         return {
-            "data": self.samples.digest(),
+            "data": self.samples.digest(ordered=self._sees_order()),
             "constants": {
                 name: value.float() if value.is_floating_point() else value
                 for name, value in moved(state, HOST).items()
@@ -100,6 +101,22 @@ class Objective(nn.Module):
             "loss": self.name,
             "reduction": self.reduction,
         }
+
+    def _sees_order(self) -> bool:
+        """Whether the loss of all samples at once changes with their order, at parameters drawn for the purpose."""
+        n = len(self.samples)
+        if self.reduction != "whole" or not self.samples.separable or n < 2:
+            return False
+        drawn = {}
+        for number, (name, value) in enumerate(self.named_parameters()):
+            key = random.fold(number, torch.arange(1))
+            drawn[name] = random.normal(key, value.numel(), value.dtype).reshape(value.shape).to(value.device)
+        order = random.permutation(random.fold(0, torch.arange(1)), n)[0]
+        here, there = (
+            torch.func.functional_call(self, drawn, (batch,)).detach().double()
+            for batch in (self.samples.whole, self.samples.reordered(order))
+        )
+        return bool((here - there).abs() > 1e-5 * here.abs().clamp(min=1e-30))
 
     def on(self, samples: Samples) -> Objective:
         """The same objective with other samples."""
