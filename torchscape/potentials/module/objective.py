@@ -103,7 +103,7 @@ class Objective(nn.Module):
         }
 
     def _sees_order(self) -> bool:
-        """Whether the loss of all samples at once changes with their order, at parameters drawn for the purpose."""
+        """Whether the loss of all samples at once changes with their order, at parameters drawn for that."""
         n = len(self.samples)
         if self.reduction != "whole" or not self.samples.separable or n < 2:
             return False
