@@ -147,6 +147,9 @@ def test_a_repr_of_its_own_stays():
 
 
 def test_notebooks_see_a_table_and_a_picture():
+    import matplotlib.pyplot as plt
+
+    before = plt.get_fignums()
     network = Network.of([0.0, 0.2, 0.1], [(0, 1), (1, 2)], [1.0, 0.5])
     shown = network._repr_html_()
     assert "<td" in shown
@@ -156,9 +159,7 @@ def test_notebooks_see_a_table_and_a_picture():
     assert "data:image/png" in capacity._repr_html_()
     assert "data:image/png" not in analysis.funnels(network)._repr_html_()
     assert "<img" not in Network.of([], [], [])._repr_html_()
-    import matplotlib.pyplot as plt
-
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == before
 
 
 def test_notebooks_see_landscapes_in_words():

@@ -38,6 +38,7 @@ SIDEWAYS = {
     ("validation", "errors"),
     ("validation", "types"),
     ("outputs", "errors"),
+    ("brief", "devices"),
     ("interrupts", "stopwatch"),
     ("numerics", "types"),
     ("memory", "stopwatch"),

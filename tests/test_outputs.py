@@ -157,10 +157,8 @@ def test_an_export_that_fails_midway_changes_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr("torchscape.export.tables.zip", full, raising=False)
-    monkeypatch.setattr("torchscape.export.pathsample._f20", full)
-    monkeypatch.setattr(
-        "networkx.write_graphml_xml", lambda graph, path: Path(path).write_text("<half") and full()
-    )
+    monkeypatch.setattr("torchscape.export.pathsample_writing.integer", full)
+    monkeypatch.setattr("torchscape.export.graphml._rows", full)
     for write, name in ((to_csv, "tables"), (write_pathsample, "path"), (write_graphml, "n.graphml")):
         for place in (name, f"new {name}"):
             with pytest.raises(OSError, match="no space left"):
@@ -172,7 +170,7 @@ def test_coordinates_of_an_earlier_export_do_not_stay_behind(tmp_path):
     write_pathsample(NETWORK, tmp_path)
     assert {"points.min", "points.ts"} < set(os.listdir(tmp_path))
     write_pathsample(dataclasses.replace(NETWORK, coords=None, ts_coords=None), tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["min.data", "ts.data"]
+    assert sorted(os.listdir(tmp_path)) == ["dinfo", "min.data", "pathdata", "ts.data"]
 
 
 # --- the command line -------------------------------------------------------------------------------------
@@ -192,6 +190,11 @@ def test_an_export_replaces_its_like_and_nothing_else(db, tmp_path, capsys, form
         if name.rpartition("/")[2] in ("points.min", "points.ts"):
             continue
         (tmp_path / name).write_text("Thoughts about my model")
+        if name.rpartition("/")[2] in ("pathdata", "dinfo"):  # one's own inputs of other programs stay
+            assert main([*words, str(target)]) == 0
+            assert (tmp_path / name).read_text() == "Thoughts about my model"
+            (tmp_path / name).write_bytes(content)
+            continue
         assert main([*words, str(target)]) == 2
         assert "of another kind" in capsys.readouterr().err.splitlines()[-1]
         assert (tmp_path / name).read_text() == "Thoughts about my model"

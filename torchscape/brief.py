@@ -17,6 +17,8 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import torch
 
+from torchscape.devices import holds_numbers
+
 __all__ = [
     "MOST_CHARACTERS",
     "MOST_LINES",
@@ -149,7 +151,7 @@ def _array(value: torch.Tensor | np.ndarray, with_range: bool) -> str:
     shape = str(list(value.shape))
     if value.numel() == 0:
         return f"{shape} empty"
-    if value.is_meta or value.is_complex() or value.is_sparse or value.numel() > _MOST_LOOKED_AT:
+    if not holds_numbers(value.device) or value.is_complex() or value.is_sparse or value.numel() > _MOST_LOOKED_AT:
         return f"{shape} {str(value.dtype).removeprefix('torch.')}"
     if value.ndim < 2 and value.numel() <= _FEW:
         few = [

@@ -314,9 +314,9 @@ def test_ends_that_are_known_minima_need_no_hessian():
     with tsc.Landscape.in_memory(u) as landscape:
         landscape.add_minima(relax(u, ends))
         tsc.explore(landscape, u, strategies=[ConnectMinima(neighbours=1)], progress=False)
-        exact = float(c.log().sum())  # which probes of random signs estimate without error for a diagonal Hessian
-        assert abs(float(landscape.minima().log_det[0]) - exact - math.log(8.0)) < 1e-2
-        assert abs(float(landscape.transition_states().log_det[0]) - exact - math.log(4.0)) < 1e-2
+        exact = float(c.log().sum())  # estimated with a standard error of 0.1, of 1800
+        assert abs(float(landscape.minima().log_det[0]) - exact - math.log(8.0)) < 0.4
+        assert abs(float(landscape.transition_states().log_det[0]) - exact - math.log(4.0)) < 0.4
 
 
 def test_memory_grows_with_what_is_known():

@@ -174,7 +174,9 @@ class Live:
             seconds += 0.0 if tries == 0 else math.nan if tries is None or n <= 0 else tries * spent / n
         spent_now = {"seconds": self.watch.elapsed, "quenches": n_quenches, "evaluations": n_evaluations}
         limits = {name: getattr(self.budget, name) for name in spent_now}
-        budget = {name: max(0.0, limits[name] - n) for name, n in spent_now.items() if limits[name] is not None}
+        budget = {
+            name: float(max(0.0, limits[name] - n)) for name, n in spent_now.items() if limits[name] is not None
+        }
         tries_by_name: dict[str, int | None] = {}
         for strategy, one in self._strategies:
             name = strategy.name

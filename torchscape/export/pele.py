@@ -22,6 +22,7 @@ import torch
 from torchscape.errors import TorchscapeError
 from torchscape.export.pickled import array_of
 from torchscape.network import Network
+from torchscape.outputs import head
 from torchscape.outputs import is_landscape as is_sqlite
 from torchscape.rearrangements import Rearrangements
 from torchscape.types import Float, Int, Tensor
@@ -33,7 +34,8 @@ _ENERGY_TOL = 1e-9
 
 def is_pele(path: str | Path) -> bool:
     """Whether this is a database of pele's."""
-    if not is_sqlite(Path(path)):
+    if not is_sqlite(Path(path)) or any(head(Path(path))[68:72]):
+        # A landscape's header says whose file it is. It is not opened here: SQLite would leave a log beside it.
         return False
     with contextlib.suppress(sqlite3.Error), _opened(Path(path)) as database:
         return {"tbl_minima", "tbl_transition_states"} <= set(_tables(database))

@@ -40,6 +40,7 @@ def band_heights(
         OptionError: for fewer than two places.
 
     Example:
+        >>> import torch
         >>> import torchscape as tsc
         >>> ring = tsc.FunctionPotential(lambda x: (x.square().sum() - 1) ** 2, 2)  # a valley all around
         >>> ends = torch.tensor([[1.0, 0.1], [-1.0, 0.1]], dtype=torch.float64)
