@@ -167,7 +167,6 @@ class ConnectPairs:
     refine: Follow
     tol: float | None
     kind = "connect"
-    few = 4  # bands are batches by themselves
 
     @property
     def n_rows(self) -> int:

@@ -28,8 +28,6 @@ _ASKED = 0.2  # seconds between two questions whether the time is up
 _PATIENCE = 20.0  # seconds in which a worker must have ended its evaluation when all is cut short
 _LIVES = 3  # workers that may die of a part
 _FEW = 4  # rows of a part at least: smaller batches cost more than they balance
-_SOME = 8  # the same of a task of which none has run yet, unless it says how ``few`` make a batch
-_MOST = 8  # parts for each worker
 _LONG = 2.0  # seconds of a part from which on a task is cut into more of them
 
 
@@ -137,14 +135,12 @@ class Crew(ABC):
         self.members.append(member)
 
     def parts(self, at: int, task: Task, *, is_ahead: bool = False) -> list[Part]:
-        """The parts of a task: one for each worker, more where they take long, or where nobody knows yet."""
+        """The parts of a task: one for each worker, more where they take long."""
         pieces: Sequence[Task] = [task]
         if isinstance(task, Divisible):
-            each, least = _MOST, getattr(task, "few", _SOME)
-            if (pace := self._pace.get(task.kind)) is not None:
-                seconds = pace * task.n_rows / max(1, self.workers)
-                each, least = max(1, min(_MOST, int(seconds / _LONG))), _FEW
-            n = min(max(1, task.n_rows // least), self.workers * each)
+            most = max(1, task.n_rows // _FEW)
+            seconds = self._pace.get(task.kind, 0.0) * task.n_rows / max(1, self.workers)
+            n = min(most, self.workers * max(1, min(8, int(seconds / _LONG))))
             pieces = task.divided(n) if n > 1 else [task]
         return [Part(at, one, getattr(one, "n_rows", 1), next(self.numbers), is_ahead=is_ahead) for one in pieces]
 
