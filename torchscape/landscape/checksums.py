@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -150,13 +151,14 @@ class Table:
         )
         at_once = _FEW if any(self._kinds[column] == "BLOB" for column in self._rest) else _AT_ONCE
         try:
-            while block := rows.fetchmany(at_once):
-                sums, strange, *columns = zip(*block, strict=True)
-                totals = map(crc32, map(pack, *columns[:n]) if n else (b"" for _ in block))
-                for column in columns[n:]:
-                    totals = map(crc32, map(tags.__getitem__, column), totals)
-                if any(strange) or list(totals) != list(sums):
-                    return False
+            with _no_collection():  # a million tuples of numbers hold no cycle, and each is looked at for one
+                while block := rows.fetchmany(at_once):
+                    sums, strange, *columns = zip(*block, strict=True)
+                    totals = map(crc32, map(pack, *columns[:n]) if n else (b"" for _ in block))
+                    for column in columns[n:]:
+                        totals = map(crc32, map(tags.__getitem__, column), totals)
+                    if any(strange) or list(totals) != list(sums):
+                        return False
         except (struct.error, OverflowError, sqlite3.OperationalError):  # other kinds of values, no text
             return False
         return True
@@ -169,6 +171,18 @@ class Table:
             typed = [column for column in self.columns if self._kinds[column] in _TYPES]
             wrong = " OR ".join(f"typeof({c}) NOT IN ('null', '{_TYPES[self._kinds[c]]}')" for c in typed)
         return f"{wrong} OR {self.limits(ndim)}"
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Without Python's search for cycles of objects."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def tables(connection: sqlite3.Connection) -> dict[str, Table]:
