@@ -60,7 +60,8 @@ def main() -> None:
     with whole_file(args.out / "summary.json") as beside:
         beside.write_text(json.dumps(summary, indent=1) + "\n")
     draw(network, args.out)
-    print(f"\n{time.monotonic() - began:.0f} s in all; look at {args.out}/disconnectivity.png and network.png")
+    pictures = "digits.png, disconnectivity.png and network.png"
+    print(f"\n{time.monotonic() - began:.0f} s in all; look at {args.out}/{pictures}")
 
 
 def test_accuracy(potential: tsc.ModulePotential, x: torch.Tensor, inputs: torch.Tensor, labels: torch.Tensor):

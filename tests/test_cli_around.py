@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-import torchscape
-from torchscape import references
+import torchscape as tsc
+from torchscape import problems, references
 from torchscape.cli import main
 from torchscape.cli.config import parse
 from torchscape.explore import (
@@ -68,11 +68,11 @@ def test_watch_of_a_file_that_nobody_explores_says_how_it_stands(explored, capsy
 
 
 def hop(path: Path) -> None:
-    surface = torchscape.problems.get("schwefel", ndim=3).potential
+    surface = problems.get("schwefel", ndim=3).potential
     with Landscape.open(path, surface) as landscape:
         hopping = BasinHopping(walkers=8, hops=100_000, round_hops=1)
-        torchscape.explore(landscape, surface, strategies=hopping, progress=False, check=False,
-                           budget=torchscape.Budget(seconds=2.5))  # fmt: skip
+        tsc.explore(landscape, surface, strategies=hopping, progress=False, check=False,
+                           budget=tsc.Budget(seconds=2.5))  # fmt: skip
 
 
 def test_watch_follows_another_process(tmp_path, capsys):
@@ -170,6 +170,10 @@ def test_a_run_cites_what_it_has_used(explored, capsys):
     told = capsys.readouterr().out
     for doi in ("10.1021/jp970984n", "10.1063/1.1931587", "10.1063/1.1636455", "10.1007/978-0-387-40065-5"):
         assert doi in told
+    assert (
+        told.splitlines()[0] == "The torchscape developers, torchscape: energy landscapes of PyTorch models (2026)"
+    )
+    assert told.count("\nconnect:\n") == 1  # all of its papers below
     assert "10.1021/ja103725c" not in told  # no tempering,
     assert "10.1007/BF01589116" not in told  # and no L-BFGS of two coordinates
     assert main(["cite", str(explored), "--of", "disconnectivity", "--bibtex"]) == 0
@@ -181,6 +185,16 @@ def test_a_run_cites_what_it_has_used(explored, capsys):
 def _used(db: Path) -> list[str]:
     with Landscape.open(db) as landscape:
         return references.used_by(landscape)
+
+
+def test_clusters_and_their_moves_are_cited(tmp_path):
+    u = problems.get("morse", n=4).potential
+    move = tsc.explore.Mixture(((0.5, tsc.explore.Symmetrise()), (0.5, tsc.explore.Compress())))
+    with Landscape.open(tmp_path / "m.db", u) as landscape:
+        tsc.explore(landscape, u, strategies=[tsc.BasinHopping(walkers=2, hops=1, move=move)], progress=False)
+        used = references.used_by(landscape)
+    assert {"clusters", "symmetrise", "compress"} <= set(used)
+    assert "group-rotation" not in used
 
 
 def test_the_table_of_papers_is_whole():

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 
+from torchscape import potentials
 from torchscape.errors import TorchscapeError, UnknownName
 from torchscape.landscape import Landscape
 from torchscape.numerics import DENSE_SPECTRUM
@@ -39,6 +40,9 @@ USES: dict[str, tuple[str, ...]] = {
     "untrap": ("strodel_2007", "carr_2005", *_BANDS, *_FOLLOWING, *_DOWNHILL),
     "climb-from": (*_FOLLOWING, *_DOWNHILL),
     "stationary": ("more_1978",),
+    "compress": ("doye_2000",),
+    "symmetrise": ("oakley_2013",),
+    "group-rotation": ("mochizuki_2014",),
     "BFGS": ("nocedal_wright_2006",),
     "LBFGS": ("liu_nocedal_1989", "byrd_1994"),
     "eigenpairs": ("wu_simon_2000", "ubaru_2017"),
@@ -109,7 +113,8 @@ class Reference:
         )
         volume, pages = self.fields.get("volume", ""), self.fields.get("pages", "").replace("--", "-")
         place = ", ".join(filter(None, (f"{where} {volume}".strip(), pages)))
-        told = [who, self.fields["title"], f"{place} ({self.fields['year']})".strip()]
+        title, year = self.fields["title"], f"({self.fields['year']})"
+        told = [who, title, f"{place} {year}"] if place else [who, f"{title} {year}"]
         if self.doi:
             told.append(f"doi {self.doi}")
         return ", ".join(told)
@@ -123,7 +128,7 @@ class Reference:
 def _initials(name: str) -> str:
     last, _, first = name.partition(", ")
     if not first:
-        return name
+        return name.strip("{}")  # of a group, which BibTeX shall not take apart
     parts = ["-".join(f"{part[0]}." for part in word.split("-")) for word in first.split()]
     return f"{' '.join(parts)} {last}"
 
@@ -198,7 +203,8 @@ def _room(kind: str) -> Iterator[str]:
     """What the kind of potential brings along."""
     if "Module" in kind:
         yield "models"
-    if kind in ("ClusterPotential", "LennardJones"):
+    known = getattr(potentials, kind, None)
+    if isinstance(known, type) and issubclass(known, potentials.ClusterPotential):
         yield "clusters"
 
 
@@ -213,6 +219,9 @@ _CLASSES = {
     "Shortcut": "shortcut",
     "Untrap": "untrap",
     "StationarySearch": "stationary",
+    "Compress": "compress",
+    "Symmetrise": "symmetrise",
+    "GroupRotation": "group-rotation",
     "BFGS": "BFGS",
     "LBFGS": "LBFGS",
 }

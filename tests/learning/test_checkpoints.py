@@ -271,6 +271,33 @@ class TestComparison:
             assert not report.in_one_valley[0, 1]
             assert dataclasses.replace(report, tolerance=report.rise[0, 1].item()).in_one_valley.all()
 
+    def test_a_valley_may_lead_over_others(self, compared):
+        """a and c are joined by way of b alone; d is apart. What has to be climbed is the minimax of the lines."""
+        import networkx as nx
+
+        names = ("a", "b", "c", "d")
+        energy = torch.tensor([1.0, 1.02, 0.99, 1.01]).double()
+        line = torch.full((4, 4), 3.0).double()
+        for i, j, height in ((0, 1, 1.06), (1, 2, 1.05)):
+            line[i, j] = line[j, i] = height
+        line.diagonal().copy_(energy)
+        never = torch.full_like(line, math.inf)
+        report = dataclasses.replace(
+            compared[0], names=names, ids=torch.arange(4), energy=energy, line=line, aligned_line=never,
+            band=never, path=never, tolerance=0.05, loss=energy, grad_rms=energy, moved=energy, log_det=energy,
+            top=energy, plain=line, distance=line, held_out=None, ways={}, along={},
+        )  # fmt: skip
+        assert report.rise[0, 2].item() == pytest.approx(2.0)
+        assert report.valleys == [("a", "b", "c"), ("d",)]
+        graph = nx.Graph()
+        graph.add_weighted_edges_from(
+            (i, j, report.rise[i, j].item()) for i in range(3) for j in range(i) if report.in_one_valley[i, j]
+        )
+        tree = nx.minimum_spanning_tree(graph)
+        most = max(weight for *_, weight in tree.edges(data="weight"))
+        assert most == pytest.approx(0.04)
+        assert f"one valley, rising {most:.2g} at most (within 0.05): a, b, c" in report.describe()
+
     def test_it_is_told(self, compared):
         told = compared[0].describe()
         assert "the same" in told

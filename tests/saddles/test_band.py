@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from saddles.known import Wells
 
 from torchscape import Bounds
+from torchscape.errors import TorchscapeError
 from torchscape.potentials import FunctionPotential, MuellerBrown
-from torchscape.saddles import Band
+from torchscape.saddles import Band, band_heights
 from torchscape.saddles.band import find_paths, interior
 from torchscape.saddles.nudging import improved_tangent, nudged_force
 from torchscape.saddles.peaks import cubic_maximum, find_peaks
@@ -125,3 +126,22 @@ def test_a_bowed_path_leaves_the_symmetric_line():
     assert float(straight.energy.max()) == pytest.approx(1.0, abs=0.05)
     ((_, bowed),) = find_paths(u, ends[:1], ends[1:], Band(bow=0.1, max_steps=200, steps_per_image=50.0))
     assert float(bowed.energy.max()) < 0.15
+
+
+def test_band_heights_look_between_the_images():
+    """Two images straddle the top of a double well: U is 0.79 there, and 1 between them. A curved way in the plane
+    is found, and the height is that of the saddle from above, whatever the line does."""
+    u = FunctionPotential(lambda x: (x[0] ** 2 - 1) ** 2, 1)
+    ends = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
+    two = Band(min_images=2, max_images=2)
+    assert band_heights(u, ends[:1], ends[1:], band=two).item() == pytest.approx(1.0, abs=1e-9)
+    assert band_heights(u, ends[:1], ends[1:], band=two, n_points=2).item() == pytest.approx(64 / 81, abs=0.02)
+
+    bent = FunctionPotential(lambda x: (x[0] ** 2 - 1) ** 2 + 4 * (x[1] - 2 * (1 - x[0] ** 2)) ** 2, 2)
+    ends = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    several = band_heights(bent, ends, ends.flip(0), band=Band(min_images=25, tol=0.01))
+    assert bent.energy(torch.zeros(1, 2, dtype=torch.float64)).item() == 17.0  # on the line
+    assert bool((several > 1.0 - 1e-6).all())
+    assert bool((several < 1.1).all())
+    with pytest.raises(TorchscapeError, match="n_points"):
+        band_heights(u, ends[:1, :1], ends[1:, :1], n_points=1)

@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import csv
 import dataclasses
+import itertools
 import json
 import math
 import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torchscape.errors import MissingExtra, TorchscapeError, UnknownName
 from torchscape.landscape import Glance, Landscape, glances
+
+if TYPE_CHECKING:
+    from torchscape.references import Reference
 
 __all__ = ["cite", "completion", "set_property", "watch"]
 
@@ -163,14 +168,14 @@ def cite(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _told(found: Iterable[object]) -> Iterable[str]:
+def _told(found: Iterable[Reference]) -> Iterable[str]:
     """Each paper in a line, under the methods that it is cited for."""
-    from torchscape.references import OWN, Reference
+    from torchscape.references import OWN
 
     yield str(OWN)
-    for one in found:
-        assert isinstance(one, Reference)
-        yield f"\n{', '.join(one.of)}:\n  {one}"
+    for names, papers in itertools.groupby(found, key=lambda one: one.of):
+        yield f"\n{', '.join(names)}:"
+        yield from (f"  {one}" for one in papers)
 
 
 # --- shells -----------------------------------------------------------------------------------------------

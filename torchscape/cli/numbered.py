@@ -65,8 +65,7 @@ def with_ids(landscape: Landscape, strategies: Sequence[Strategy]) -> list[Strat
     """The strategies with ids in place of places in order of energy, where the file has these minima already.
 
     New minima move the others up, so the file remembers what the numbers of a command meant when it began, until
-    it
-    has ended: the same command continues with the same minima.
+    it has ended: the same command continues with the same minima.
     """
     return [_with_ids(landscape, one) if _by_energy(one) else one for one in strategies]
 

@@ -83,13 +83,15 @@ class Exchange:
         self, potential: Potential, x: Float[Tensor, "B D"], step: Float[Tensor, "B"], key: Int[Tensor, "B"]
     ) -> Float[Tensor, "B D"]:
         p = _atoms(potential, x, "Exchange")
-        species = getattr(potential, "species", None) or ()
-        unlike = [(i, j) for i, a in enumerate(species) for j, b in enumerate(species) if i < j and a != b]
-        if not unlike:
+        names = getattr(potential, "species", None) or ()
+        numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+        kinds = torch.tensor([numbers[name] for name in names])
+        unlike = (kinds[:, None] != kinds).triu().nonzero()
+        if not len(unlike):
             raise TorchscapeError(
                 "Exchange moves need atoms of two kinds (species=); all are alike here: leave it out"
             )
-        table = torch.tensor(unlike, device=x.device)
+        table = unlike.to(x.device)
         u = random.uniform(key, self.pairs)
         row = torch.arange(len(x), device=x.device)
         p = p.clone()

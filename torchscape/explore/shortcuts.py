@@ -152,8 +152,9 @@ class Shortcut(PairRounds):
     ) -> Float[Tensor, "L L"]:
         """How far the path climbs between each two of its minima, above the higher of them."""
         highest = torch.full((len(minima), len(minima)), -torch.inf, dtype=ts_energy.dtype)
+        windows = ts_energy
         for steps in range(1, len(minima)):
-            windows = ts_energy.unfold(0, steps, 1).amax(1)
+            windows = torch.maximum(windows[: len(minima) - steps], ts_energy[steps - 1 :])
             highest[torch.arange(len(windows)), torch.arange(steps, len(minima))] = windows
         energy = network.energy[minima]
         return (highest - torch.maximum(energy[:, None], energy)).clamp(min=0.0)
@@ -165,9 +166,8 @@ class Untrap(PairRounds):
     energy.
 
     Minima that are connected with the product set A are ranked by the ratio of the lowest known barrier towards A
-    to
-    their energy above the lowest minimum of A: a large one is suspicious, for then the landscape is less of a
-    funnel than it could be. Each round pairs the worst with their nearest neighbours beyond that barrier, that
+    to their energy above the lowest minimum of A: a large one is suspicious, for then the landscape is less of
+    a funnel than it could be. Each round pairs the worst with their nearest neighbours beyond that barrier, that
     is, with minima from which A is reached over lower ways. It stops after ``patience`` rounds that lowered
     nothing.
 
@@ -251,9 +251,10 @@ class Untrap(PairRounds):
     ) -> tuple[Float[Tensor, "N"], Float[Tensor, "N"]]:
         """The highest energy on the lowest way to A, and how suspicious each minimum is, 0 for those of A or
         apart."""
-        from torchscape.analysis import energy_scale, minimax_to
+        from torchscape.analysis import energy_scale, merge_tree
 
-        height = torch.stack([minimax_to(network, one) for one in product.tolist()]).amin(0)
+        tree = merge_tree(network)
+        height = torch.stack([tree.minimax_to(one) for one in product.tolist()]).amin(0)
         energy, floor = network.energy, self.least_difference
         floor = 0.01 * energy_scale(network) if floor is None else floor
         ratio = (height - energy) / (energy - energy[product].min()).clamp(min=floor)

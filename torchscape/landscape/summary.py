@@ -141,9 +141,8 @@ def words(summary: dict[str, Any]) -> dict[str, str]:
         lines[f"coverage of {name}"] = _covered(summary["coverage"][of], name)
     if summary["properties"]:
         lines["properties"] = ", ".join(summary["properties"])
-    lines["work"] = (
-        f"{summary['n_tasks']} tasks, {summary['n_evaluations']} evaluations, {len(summary['runs'])} runs"
-    )
+    done = {"task": summary["n_tasks"], "evaluation": summary["n_evaluations"], "run": len(summary["runs"])}
+    lines["work"] = ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in done.items())
     if summary["unfinished"]:
         lines["unfinished round"] = (
             f"{describe_unfinished(summary['unfinished'])}; its minima are numbered when it ends"

@@ -21,8 +21,7 @@ class PairPotential(ClusterPotential):
 
     A subclass writes what one pair needs, for all pairs at once: :meth:`pair_energy` u, :meth:`weight` w = u'/r,
     and :meth:`slope` w'/r. All three get what :meth:`prepared` makes of the squared distances, which are infinite
-    between
-    an atom and itself: there all three must be 0.
+    between an atom and itself: there all three must be 0.
 
     Args:
         n_atoms: number of atoms n.

@@ -17,10 +17,9 @@ class Thomson(ClusterPotential):
     """U = sum_{i<j} 1/|u_i - u_j| + k/2 sum_i (|x_i| - 1)^2, u_i = x_i/|x_i|: n equal charges on the unit sphere.
 
     The charges repel each other by their directions alone, so that the second term holds each on the sphere
-    without
-    taking part: stationary points have |x_i| = 1 and the energies of the Thomson problem, and the n radial modes
-    are apart from all others, of curvature k each. They add n ln k to every ln det, which cancels between points
-    of one landscape.
+    without taking part: stationary points have |x_i| = 1 and the energies of the Thomson problem, and the n radial
+    modes are apart from all others, of curvature k each. They add n ln k to every ln det, which cancels between
+    points of one landscape.
 
     Rotations, reflections and permutations of the charges leave U unchanged; translations do not.
 
