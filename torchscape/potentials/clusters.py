@@ -110,6 +110,8 @@ class ClusterPotential(Potential):
             self.symmetry = PeriodicAtoms(n_atoms, self.box, species=species)
         self.container = None if container is None else float(container)
         self.dtype, self.device = available_dtype(dtype), available_device(device)
+        # On the device once: every evaluation asks for them.
+        self._sides = torch.tensor(self.box or (torch.inf,) * dim, dtype=self.dtype, device=self.device)
         written = [m for m in _DERIVATIVES if getattr(type(self), m) is not getattr(ClusterPotential, m)]
         if container is not None and written and not self.walls_included:
             raise PotentialError(
@@ -193,14 +195,14 @@ class ClusterPotential(Potential):
         """a - b; in a box the shortest of its images."""
         if self.box is None:
             return a - b
-        box = a.new_tensor(self.box)
-        return a - b - box * ((a - b) / box).round()
+        between, sides = a - b, self._sides.to(a)
+        return between - sides * (between / sides).round()
 
     def _ball(self, key) -> Float[Tensor, "B 16 k"]:
         """Sixteen points for each key, uniform in the ball, or in the box."""
         if self.box is not None:
             u = random.uniform(key, self.dim * _TRIES, self.dtype).reshape(-1, _TRIES, self.dim)
-            return u * u.new_tensor(self.box)
+            return u * self._sides
         direction = random.normal(random.fold(key, 0), self.dim * _TRIES, self.dtype)
         direction = direction.reshape(-1, _TRIES, self.dim)
         radius = self.packing_radius * random.uniform(random.fold(key, 1), _TRIES, self.dtype) ** (1 / self.dim)
