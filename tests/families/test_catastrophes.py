@@ -70,12 +70,13 @@ def test_a_cusp_in_a_bent_valley(off, values):
     cusp = locate_cusp(Cusp, values, x, BOX[:2])
     assert cusp.kind == "cusp"
     assert cusp.values == pytest.approx((0.3, -0.2), abs=1e-9)
-    torch.testing.assert_close(cusp.x, SHIFT, atol=1e-8, rtol=0)
+    torch.testing.assert_close(cusp.x, SHIFT, atol=1e-8, rtol=0)  # where Newton's method stops
     assert abs(float(cusp.mode @ TURN[0])) == pytest.approx(1.0, abs=1e-9)
     assert cusp.derivatives[:2] == pytest.approx((0.0, 0.0), abs=1e-7)
     # of s^4, not the plain derivative 24 + 12 sum k kappa^2 = 24 + 12 * 18.69
     assert cusp.derivatives[2] == pytest.approx(24.0, abs=1e-4)
     sign = math.copysign(1.0, float(cusp.mode @ TURN[0]))
+    # by central differences
     torch.testing.assert_close(cusp.unfolding, start(0, sign, 2, 0).reshape(2, 2), atol=1e-6, rtol=0)
     assert cusp.uncertainty < 1e-9
     assert cusp.energy == pytest.approx(0.0, abs=1e-12)
