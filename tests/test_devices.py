@@ -108,8 +108,8 @@ def test_fork_rng_leaves_random_numbers_alone(device):
 def test_memory_of_the_standin_counts():
     import standin
 
-    with standin.limit(10**6):
-        assert devices.total_memory("standin") == 10**6
+    with standin.limit(10**9):  # what other tests of this process hold is in use, too
+        assert devices.total_memory("standin") == 10**9
         before = devices.free_memory("standin")
         x = torch.zeros(10**4, dtype=torch.float64, device="standin")
         assert devices.free_memory("standin") == before - x.nbytes
