@@ -23,7 +23,7 @@ from torchscape.explore import (
     crew,
 )
 from torchscape.explore.executors import choose_executor
-from torchscape.explore.tasks import blocks
+from torchscape.explore.tasks import blocks, dealt
 from torchscape.optimise.ledger import Entry, latest
 
 HOPPING = BasinHopping(walkers=12, hops=1)
@@ -61,6 +61,15 @@ def test_blocks_hold_every_row_once():
             sizes = [block.stop - block.start for block in some]
             assert max(sizes) - min(sizes) <= 1
             assert len(sizes) == min(n, n_rows)
+
+
+def test_dealt_shares_hold_every_row_once_and_each_some_of_the_last():
+    for n_rows in range(1, 12):
+        for n in range(1, 14):
+            shares = [list(range(n_rows)[share]) for share in dealt(n_rows, n)]
+            assert sorted(row for share in shares for row in share) == list(range(n_rows))
+            assert len(shares) == min(n, n_rows)
+            assert all(n_rows - share[-1] <= len(shares) for share in shares)
 
 
 # --- processes --------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from torchscape import random
 from torchscape.devices import HOST
 from torchscape.explore.chosen import check_chosen, chosen_ids
 from torchscape.explore.strategy import Round, State, Strategy
-from torchscape.explore.tasks import Found, Task, blocks, joined_saddles
+from torchscape.explore.tasks import Found, Task, dealt, joined_saddles
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Follow, ModesAndRandom, climb
@@ -189,11 +189,11 @@ class Climbs:
         known = self.x if self.known is None else self.known
         return [
             dataclasses.replace(self, x=self.x[rows], key=self.key[rows], number=self.number[rows], known=known)
-            for rows in blocks(self.n_rows, n)
+            for rows in dealt(self.n_rows, n)
         ]
 
     def joined(self, found: Sequence[Found]) -> Found:
-        return joined_saddles(found, [rows.start for rows in blocks(self.n_rows, len(found))])
+        return joined_saddles(found, [range(self.n_rows)[rows] for rows in dealt(self.n_rows, len(found))])
 
     def run(self, potential: Potential) -> Found:
         known = self.x if self.known is None else self.known

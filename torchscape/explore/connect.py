@@ -11,7 +11,7 @@ import torch
 from torchscape.devices import HOST
 from torchscape.explore.neighbours import Tried, missing_links, nearest, others, shortest_per_component
 from torchscape.explore.strategy import Round, State, Strategy
-from torchscape.explore.tasks import Found, Task, blocks, joined_saddles
+from torchscape.explore.tasks import Found, Task, dealt, joined_saddles
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow, connect
@@ -173,10 +173,10 @@ class ConnectPairs:
         return len(self.a)
 
     def divided(self, n: int) -> list[ConnectPairs]:
-        return [dataclasses.replace(self, a=self.a[rows], b=self.b[rows]) for rows in blocks(self.n_rows, n)]
+        return [dataclasses.replace(self, a=self.a[rows], b=self.b[rows]) for rows in dealt(self.n_rows, n)]
 
     def joined(self, found: Sequence[Found]) -> Found:
-        return joined_saddles(found, [rows.start for rows in blocks(self.n_rows, len(found))])
+        return joined_saddles(found, [range(self.n_rows)[rows] for rows in dealt(self.n_rows, len(found))])
 
     def run(self, potential: Potential) -> Found:
         a, b = self.a.to(potential.dtype), self.b.to(potential.dtype)

@@ -128,8 +128,8 @@ class Searches:
 
     def joined(self, found: Sequence[Found]) -> Found:
         # which candidate a transition state comes from: those of earlier parts come first
-        first = itertools.accumulate((_n_saddles(one) for one in found[:-1]), initial=0)
-        whole = joined_saddles(found, list(first))
+        stops = list(itertools.accumulate(_n_saddles(one) for one in found))
+        whole = joined_saddles(found, [range(*ends) for ends in zip([0, *stops[:-1]], stops, strict=True)])
         higher = StationaryPoints.cat([one.higher for one in found if one.higher is not None])
         return dataclasses.replace(whole, higher=higher)
 

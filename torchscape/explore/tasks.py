@@ -14,7 +14,7 @@ from torchscape.potentials.base import Potential
 from torchscape.saddles import SaddleSearch
 from torchscape.transfer import moved
 
-__all__ = ["Divisible", "Found", "Task", "blocks", "joined_saddles"]
+__all__ = ["Divisible", "Found", "Task", "blocks", "dealt", "joined_saddles"]
 
 
 @brief
@@ -84,9 +84,21 @@ def blocks(n_rows: int, n: int) -> list[slice]:
     return [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]
 
 
-def joined_saddles(found: Sequence[Found], first: Sequence[int]) -> Found:
-    """Findings of searches for transition states, each from the inputs from number ``first`` on."""
-    saddles = SaddleSearch.cat([_saddles(one) for one in found], first)
+def dealt(n_rows: int, n: int) -> list[slice]:
+    """At most ``n`` shares of about as many of ``n_rows`` rows each, dealt in turn: rows stand in an order in which
+    their costs may grow (of pairs, the nearest first), and no share shall have all those that take long.
+
+    Example:
+        >>> dealt(5, 2)
+        [slice(0, 5, 2), slice(1, 5, 2)]
+    """
+    n = max(1, min(n, n_rows))
+    return [slice(first, n_rows, n) for first in range(n)]
+
+
+def joined_saddles(found: Sequence[Found], inputs: Sequence[range]) -> Found:
+    """Findings of searches for transition states, each from the inputs of these numbers."""
+    saddles = SaddleSearch.cat([_saddles(one) for one in found], inputs)
     return Found(
         StationaryPoints.cat([one.minima for one in found]),
         saddles,

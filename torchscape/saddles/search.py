@@ -65,23 +65,40 @@ class SaddleSearch:
     n_hvps: int
 
     @classmethod
-    def cat(cls, parts: Sequence[SaddleSearch], first: Sequence[int]) -> SaddleSearch:
-        """Several searches as one. Transition states that two of them have found are there twice.
+    def cat(cls, parts: Sequence[SaddleSearch], inputs: Sequence[range]) -> SaddleSearch:
+        """Several searches as one, in the order of their inputs. Transition states that two of them have found are
+        there twice.
 
         Args:
             parts: searches from other inputs of the same potential.
-            first: number of the first input of each among all of them.
+            inputs: numbers of the inputs of each among all of them.
         """
         n_before = itertools.accumulate((len(part) for part in parts), initial=0)
         columns: dict[str, list[Any]] = {field.name: [] for field in dataclasses.fields(cls)}
-        for part, pair, ts in zip(parts, first, n_before, strict=False):
+        for part, numbers, ts in zip(parts, inputs, n_before, strict=False):
             for name, column in columns.items():
                 column.append(getattr(part, name))
-            columns["pair"][-1] = part.pair + pair
-            columns["candidate_pair"][-1] = part.candidate_pair + pair
+            columns["pair"][-1] = numbers.start + numbers.step * part.pair
+            columns["candidate_pair"][-1] = numbers.start + numbers.step * part.candidate_pair
             columns["candidate_ts"][-1] = torch.where(part.candidate_ts >= 0, part.candidate_ts + ts, -1)
         whole = {name: _whole(column) for name, column in columns.items()}
-        return cls(**whole)
+        return cls(**whole)._in_order()
+
+    def _in_order(self) -> SaddleSearch:
+        """The same with candidates, and what they have found, in the order of the inputs."""
+        order = self.pair.argsort(stable=True)
+        place = order.new_full((len(order) + 1,), -1)  # where each row goes; the last is that of no row
+        place[order] = torch.arange(len(order), device=order.device)
+        candidates = self.candidate_pair.argsort(stable=True)
+        at_ts = {name: getattr(self, name)[order] for name in ("ts", "minus", "plus", "mode", "pair", "hits")}
+        ended_in = self.candidate_ts[candidates]
+        return dataclasses.replace(
+            self,
+            **at_ts,
+            outcome=self.outcome[candidates],
+            candidate_pair=self.candidate_pair[candidates],
+            candidate_ts=place[ended_in],
+        )
 
     def __len__(self) -> int:
         return len(self.ts)
