@@ -324,6 +324,32 @@ def test_where_a_point_came_from_is_kept(tmp_path):
     connection.close()
 
 
+@pytest.mark.parametrize("adding", [False, True])
+def test_no_statement_of_a_block_goes_through_all_points(adding):
+    """Each block did once, in search of members of families: the time to add N points grew as N^2."""
+    known = torch.arange(400.0).double()
+    with Landscape.in_memory(Bowl()) as landscape:
+        ids = landscape.add_minima(points(torch.stack([known, 0 * known], 1), known))
+        pairs = ids[:-1], ids[1:]
+        middle = torch.stack([known[:-1] + 0.5, 1 + 0 * known[:-1]], 1)
+        saddles = points(middle, known[1:] + 1, index=1)
+        landscape.add_transition_states(saddles[:200], pairs[0][:200], pairs[1][:200])
+        connection, heard = landscape._store.connection, []
+        connection.set_trace_callback(heard.append)
+        if adding:
+            landscape.add_minima(points(torch.stack([known[:9], 5 + 0 * known[:9]], 1), known[:9] + 0.3))
+            landscape.add_transition_states(saddles[200:210], pairs[0][200:210], pairs[1][200:210])
+        else:
+            assert landscape.n_minima == 400
+            assert landscape.n_transition_states == 200
+        connection.set_trace_callback(None)
+        asked = [one for one in heard if one.lstrip().upper().startswith(("SELECT", "UPDATE", "DELETE"))]
+        plans = [row[3] for one in asked for row in connection.execute(f"EXPLAIN QUERY PLAN {one}")]
+    assert any("SEARCH" in plan for plan in plans)
+    whole = [plan for plan in plans if plan.startswith("SCAN") and "INDEX" not in plan and "json_each" not in plan]
+    assert [one for one in whole if "minimum" in one or "transition_state" in one] == []
+
+
 def test_a_closed_landscape_says_so():
     landscape = Landscape.in_memory(Bowl())
     landscape.close()

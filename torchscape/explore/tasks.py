@@ -85,8 +85,10 @@ def blocks(n_rows: int, n: int) -> list[slice]:
 
 
 def dealt(n_rows: int, n: int) -> list[slice]:
-    """At most ``n`` shares of about as many of ``n_rows`` rows each, dealt in turn: rows stand in an order in which
-    their costs may grow (of pairs, the nearest first), and no share shall have all those that take long.
+    """At most ``n`` shares of about as many of ``n_rows`` rows each, dealt in turn.
+
+    Rows may stand in the order of what they cost, as pairs do with the nearest first: no share shall have all
+    those that take long.
 
     Example:
         >>> dealt(5, 2)

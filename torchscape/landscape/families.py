@@ -109,7 +109,8 @@ class Families:
 
 def represented(store: Store, ids: Int[Tensor, "K"]) -> Int[Tensor, "K"]:
     """The representative of the family of each minimum, itself where it has none."""
-    found = store.execute("SELECT id, family FROM minimum WHERE family != id ORDER BY id")
+    # "+id": in the order of "id" SQLite would go through all minima, of which few or none are members.
+    found = store.execute("SELECT id, family FROM minimum WHERE family != id ORDER BY +id")
     if not found or not len(ids):
         return ids
     member, family = rows.ints([number for row in found for number in row]).reshape(-1, 2).T.contiguous()

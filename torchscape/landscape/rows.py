@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from torchscape.errors import TorchscapeError
 from torchscape.landscape.codec import from_blobs
 from torchscape.landscape.store import Store
 from torchscape.points import StationaryPoints, Status
-from torchscape.types import Float, Int, Tensor
+from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = [
     "IS_MINIMUM",
@@ -53,8 +54,8 @@ IS_TRANSITION_STATE = (  # where all minima are minima, which most often holds, 
 
 def minimum_ids(store: Store) -> Int[Tensor, "N"]:
     """Ids of the minima by ascending energy, the earlier found first where energies are equal."""
-    found = store.execute(f"SELECT id FROM minimum WHERE {IS_MINIMUM} ORDER BY energy, id")
-    return ints([row[0] for row in found])
+    found = store.execute(f"SELECT id, energy FROM minimum NOT INDEXED WHERE {IS_MINIMUM} ORDER BY id")
+    return Columns(found, 2, by=1).ints(0)
 
 
 def transition_state_ids(store: Store) -> Int[Tensor, "E"]:
@@ -169,17 +170,31 @@ def ints(values: Sequence[int]) -> Int[Tensor, "B"]:
 
 
 class Columns:
-    """The rows of a query, column by column as tensors."""
+    """The rows of a query, column by column as tensors.
 
-    def __init__(self, found: list[tuple[Any, ...]], n_columns: int) -> None:
-        self._n = len(found)
+    Args:
+        found: the rows.
+        n_columns: how many columns they have.
+        by: the column in whose ascending order they are wanted, rows with equal values as they come. Rows that are
+            read in the order of their ids and sorted here cost a third of those that SQLite looks up one by one
+            along an index.
+    """
+
+    def __init__(self, found: list[tuple[Any, ...]], n_columns: int, *, by: int | None = None) -> None:
         self._columns = list(zip(*found, strict=True)) if found else [()] * n_columns
+        self._rows = torch.arange(len(found)) if by is None else floats(self._columns[by]).argsort(stable=True)
 
     def __len__(self) -> int:
-        return self._n
+        return len(self._rows)
 
     def floats(self, column: int) -> Float[Tensor, "N"]:
-        return floats(self._columns[column])
+        return floats(self._columns[column])[self._rows]
 
     def ints(self, column: int) -> Int[Tensor, "N"]:
-        return ints(self._columns[column])
+        return ints(self._columns[column])[self._rows]
+
+    def where(self, kept: Bool[Tensor, "N"]) -> Columns:
+        """Some of the rows, in the same order."""
+        some = copy.copy(self)
+        some._rows = self._rows[kept]
+        return some

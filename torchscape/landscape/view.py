@@ -187,33 +187,36 @@ class View:
             minima = rows.Columns(
                 self._store.execute(
                     "SELECT id, energy, log_det, log_degeneracy, COALESCE(n_zero, 0), hits, COALESCE(n_flat, 0) "
-                    f"FROM minimum WHERE {rows.IS_MINIMUM} ORDER BY energy, id"
+                    f"FROM minimum NOT INDEXED WHERE {rows.IS_MINIMUM} ORDER BY id"
                 ),
                 7,
+                by=1,
             )
-            saddles = rows.Columns(
+            found = rows.Columns(
                 self._store.execute(
-                    "SELECT id, energy, log_det, log_degeneracy, COALESCE(n_zero, 0), hits, minus, plus, lowest "
-                    f"FROM transition_state WHERE minus != plus AND {rows.IS_TRANSITION_STATE} ORDER BY energy, id"
+                    "SELECT id, energy, log_det, log_degeneracy, COALESCE(n_zero, 0), hits, lowest, "
+                    "COALESCE(minus, -1), COALESCE(plus, -1) "
+                    f"FROM transition_state NOT INDEXED WHERE {rows.IS_TRANSITION_STATE} ORDER BY id"
                 ),
                 9,
+                by=1,
             )
-            loose = self._store.execute(
-                "SELECT hits FROM transition_state "
-                f"WHERE COALESCE(minus = plus, 1) AND {rows.IS_TRANSITION_STATE} ORDER BY energy, id"
-            )
+            minus, plus = found.ints(7), found.ints(8)
+            is_edge = (minus != plus) & (minus >= 0) & (plus >= 0)
+            saddles = found.where(is_edge)
             ids = minima.ints(0)
             if coords == "auto":
                 coords = (len(ids) + len(saddles)) * ndim <= _COORDS_AUTO
-            around = _rearrangements(self._store, ids, ndim, bool(coords))
+            degenerate = found.where((minus == plus) & (minus >= 0))
+            around = _rearrangements(self._store, degenerate, ids, ndim, bool(coords))
             return Network(
                 energy=minima.floats(1),
                 log_det=minima.floats(2),
                 log_degeneracy=minima.floats(3),
-                edges=rows.positions(ids, torch.stack([saddles.ints(6), saddles.ints(7)])),
+                edges=rows.positions(ids, torch.stack([minus, plus])[:, is_edge]),
                 ts_energy=saddles.floats(1),
                 # a transition state's log_det runs over its negative eigenvalue too
-                ts_log_det=saddles.floats(2) - saddles.floats(8).abs().log(),
+                ts_log_det=saddles.floats(2) - saddles.floats(6).abs().log(),
                 ts_log_degeneracy=saddles.floats(3),
                 n_modes=ndim - minima.ints(4),
                 ts_n_modes=ndim - 1 - saddles.ints(4),
@@ -224,7 +227,7 @@ class View:
                 ts_ids=saddles.ints(0),
                 n_degenerate_rearrangements=len(around),
                 rearrangements=around,
-                loose_ts_hits=torch.tensor([row[0] for row in loose], dtype=torch.int64),
+                loose_ts_hits=found.where(~is_edge).ints(5),
                 coords=rows.coordinates(self._store, "minimum", ids, ndim) if coords else None,
                 ts_coords=rows.coordinates(self._store, "transition_state", saddles.ints(0), ndim)
                 if coords
@@ -260,19 +263,14 @@ class View:
         return points.replace(**floats).to(device)
 
 
-def _rearrangements(store: Store, ids: Int[Tensor, "N"], ndim: int, coords: bool) -> Rearrangements:
+def _rearrangements(
+    store: Store, found: rows.Columns, ids: Int[Tensor, "N"], ndim: int, coords: bool
+) -> Rearrangements:
     """The transition states that join one of the minima ``ids`` to images of itself, by ascending energy."""
-    found = rows.Columns(
-        store.execute(
-            "SELECT id, energy, log_det, log_degeneracy, COALESCE(n_zero, 0), hits, minus, lowest "
-            f"FROM transition_state WHERE minus = plus AND {rows.IS_TRANSITION_STATE} ORDER BY energy, id"
-        ),
-        8,
-    )
     return Rearrangements.of(
-        minimum=rows.positions(ids, found.ints(6)),
+        minimum=rows.positions(ids, found.ints(7)),
         energy=found.floats(1),
-        log_det=found.floats(2) - found.floats(7).abs().log(),
+        log_det=found.floats(2) - found.floats(6).abs().log(),
         log_degeneracy=found.floats(3),
         n_modes=ndim - 1 - found.ints(4),
         hits=found.ints(5),
