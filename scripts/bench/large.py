@@ -247,7 +247,8 @@ def growth(share: float, sizes: tuple[int, int, int]) -> dict[str, float]:
         least, middle, most = map(cost, sizes)
         return (most - least) / (middle - least)
 
-    power = scipy.optimize.brentq(lambda p: grown(lambda n: n**p) - share, 0.01, 9)
+    slow = share <= grown(math.log)  # no power of N grows so slowly
+    power = 0.0 if slow else scipy.optimize.brentq(lambda p: grown(lambda n: n**p) - share, 1e-6, 9)
     return {
         "exponent": round(power, 2),
         "beside N log N": round(share / grown(lambda n: n * math.log(n)), 2),
