@@ -145,7 +145,10 @@ def plane_surface(
     left = (~done).nonzero()[:, 0]
     saved = time.monotonic()
     try:
-        with torch.no_grad(), progress_bar(show=progress, total=len(grid), initial=len(grid) - len(left)) as bar:
+        with (
+            torch.no_grad(),
+            progress_bar(show=progress, total=len(grid), unit=" points", initial=len(grid) - len(left)) as bar,
+        ):
             for part in left.split(batch or _rows(plane)):
                 rows = part.to(grid.device)
                 energy[rows] = potential.energy(plane.points(grid[rows]))

@@ -113,7 +113,7 @@ class _bar:
     """A tqdm bar that follows an absolute count."""
 
     def __init__(self, total: int, show: bool) -> None:
-        self.bar = progress_bar(show=show, total=total, desc="relax", unit="quench")
+        self.bar = progress_bar(show=show, total=total, desc="relax", unit=" quenches")
 
     def to(self, n: int) -> None:
         self.bar.update(n - self.bar.n)

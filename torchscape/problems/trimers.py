@@ -73,7 +73,7 @@ def trimer_database(n: int = 10_000, seed: int = 0, *, progress: bool = False) -
     """
     blocks: list[Mapping[str, np.ndarray]] = []
     total = 0
-    with progress_bar(show=progress, total=n, desc="trimers", unit="quench") as bar:
+    with progress_bar(show=progress, total=n, desc="trimers", unit=" quenches") as bar:
         for number in itertools.count():
             if total >= n and blocks:
                 break

@@ -182,7 +182,7 @@ def _draw(
 ) -> Samples:
     """What the recorder has of the steps after those of the burn-in."""
     acceptance, n, interrupted = torch.zeros_like(state.energy), 0, False
-    with progress_bar(show=progress, total=burn_in + steps, desc="sample", unit="step") as bar:
+    with progress_bar(show=progress, total=burn_in + steps, desc="sample", unit=" steps") as bar:
         try:
             for _ in range(burn_in):
                 state = sampler.step(_on_batch(sampler, potential, batch_size, state), state)

@@ -122,7 +122,7 @@ def restrained_walks(
     )
     rows, length = torch.arange(len(minima), device=minima.device), max(_LEAST, burn_in + burn_in % 2)
     tested = evaluations = 0
-    with progress_bar(show=progress, desc="basin walks", unit="step") as bar:
+    with progress_bar(show=progress, desc="basin walks", unit=" steps") as bar:
         for _ in range(_DOUBLINGS + 1):
             part = _walk(potential, oracle, walkers[rows], length, bar.update, adapt=True)
             tested, evaluations = tested + part.n_quenches, evaluations + part.n_evaluations
