@@ -93,12 +93,25 @@ def notebook(path: Path) -> tuple[str, dict[str, bytes]]:
     pictures: dict[str, bytes] = {}
     for number, cell in enumerate(nbformat.read(path, as_version=4).cells):
         if cell.cell_type == "markdown":
-            parts.append(cell.source.replace("](../docs/", "](../"))
+            parts.append(with_formulas(cell.source.replace("](../docs/", "](../")))
         elif cell.cell_type == "code" and cell.source:
             parts.append(f"```python\n{cell.source}\n```")
             for k, output in enumerate(cell.outputs):
                 parts += _output(output, f"{path.stem}_{number}_{k}.png", pictures)
     return "\n\n".join(parts) + "\n", pictures
+
+
+def with_formulas(text: str) -> str:
+    """Formulas between dollar signs as MathML, which browsers draw by themselves; what is code stays code."""
+    from latex2mathml.converter import convert
+
+    def drawn(found: re.Match[str]) -> str:
+        code, display, inline = found.groups()
+        if code:
+            return code
+        return convert(" ".join((display or inline).split()), display="block" if display else "inline")
+
+    return re.sub(r"(`[^`]*`)|\$\$(.+?)\$\$|\$([^$\n]+)\$", drawn, text, flags=re.DOTALL)
 
 
 def _output(output: Any, name: str, pictures: dict[str, bytes]) -> list[str]:
