@@ -46,7 +46,7 @@ def test_a_slow_pace_is_counted_by_the_minute_or_the_hour(monkeypatch, total, el
         bar.n, bar.start_t = 10, bar._time() - elapsed
         bar.set_postfix({"minima": 7})
     last = text.getvalue().split("\r")[-1]
-    assert f", {told}, minima=7]" in last
+    assert f" {told}, minima=7]" in last
     assert "climb: " in last
     assert ("10/40" if total else "10 tries [") in last
     assert "s/ " not in text.getvalue()
@@ -56,11 +56,11 @@ def test_the_pace_in_a_log(monkeypatch, capsys):
     monkeypatch.setenv("TORCHSCAPE_PROGRESS", "lines")
     with progress_bar(show=True, total=40, desc="climb", unit=" tries") as bar:
         bar.n, bar.start_t = 10, bar._time() - 100.0
-    assert capsys.readouterr().err.splitlines()[-1] == "climb:  25% 10/40 [01:40<05:00, 6.00 tries/min]"
+    assert capsys.readouterr().err.splitlines()[-1] == "climb:  25% 10/40 [01:40<05:00,  6.00 tries/min]"
 
 
 def test_a_bar_says_what_tqdm_says_of_the_same_numbers(monkeypatch):
-    """All but the pace is that of ``tqdm``."""
+    """All but a slow pace is that of ``tqdm``."""
     monkeypatch.setenv("TORCHSCAPE_PROGRESS", "bar")
     texts = []
     for make in (lambda **options: progress_bar(show=True, **options), tqdm.tqdm):

@@ -47,7 +47,7 @@ def _bar() -> type[Any]:
         @property
         def format_dict(self) -> Any:
             told = super().format_dict
-            if self.disable or told["bar_format"]:
+            if not hasattr(self, "unit") or told["bar_format"]:  # hidden from the beginning
                 return told
             elapsed, done = told["elapsed"], told["n"] - told["initial"]
             pace = _pace(told["rate"] or (done / elapsed if elapsed else 0.0), told["unit"])
@@ -70,14 +70,14 @@ def _pace(rate: float, unit: str) -> str:
 
     Example:
         >>> _pace(2.0, " tries"), _pace(0.1, " tries"), _pace(0.001, " tries"), _pace(0.0, " tries")
-        ('2.00 tries/s', '6.00 tries/min', '3.60 tries/h', '? tries/s')
+        (' 2.00 tries/s', ' 6.00 tries/min', ' 3.60 tries/h', '? tries/s')
     """
     if rate <= 0:
         return f"?{unit}/s"
     count, of = next(
         (rate * s, of) for s, of in ((1, "s"), (60, "min"), (3600, "h")) if rate * s >= 1 or s == 3600
     )
-    return f"{count:.2f}{unit}/{of}"
+    return f"{count:5.2f}{unit}/{of}"
 
 
 def is_notebook() -> bool:

@@ -220,7 +220,7 @@ def _trees(members: dict[int, _Member]) -> plt.Figure:
     figure, axes = plt.subplots(1, len(members), figsize=(13, 4.2), layout="constrained")
     for ax, (k, member) in zip(axes, members.items(), strict=True):
         plots.disconnectivity(member.network, ax=ax)
-        ax.set_title(f"K = {k}: {member.network.n_minima} minima", fontsize=10)
+        ax.set_xlabel(f"K = {k}: {member.network.n_minima} minima")  # above stands what is not drawn
         if k > min(members):
             ax.set_ylabel("")
     return figure

@@ -71,6 +71,8 @@ def status_line(report: ExploreReport) -> str:
     """How the exploration ended."""
     if report.is_complete:
         return "exploration: complete, no strategy had anything left to try"
+    if report.status.startswith("complete"):  # up to families of minima
+        return f"exploration: {report.status}, no strategy had anything left to try"
     return f"exploration: {UNFINISHED} ({report.status}); more may be found"
 
 

@@ -135,5 +135,5 @@ def _figure(trees: list[_Tree]) -> plt.Figure:
     for ax, n in zip(axes[1:], (sizes[0], sizes[-1]), strict=True):
         tree = next(tree for tree in trees if tree.n == n)
         plots.disconnectivity(tree.network, ax=ax)
-        ax.set_title(f"N = {n}: {tree.network.n_minima} minima", fontsize=9)
+        ax.set_xlabel(f"N = {n}: {tree.network.n_minima} minima", fontsize=9)  # above stands what is not drawn
     return figure

@@ -211,6 +211,7 @@ def _graph(family, k, ax, colours, at, labels, unit) -> DisconnectivityPlot | No
     if network.n_minima == 0:
         ax.text(0.5, 0.5, "no minima", transform=ax.transAxes, ha="center", va="center", color="0.5", fontsize=9)
         ax.set_xticks([])
+        ax.set_ylabel(with_unit("energy", unit))
         ax.spines[["top", "right", "bottom"]].set_visible(False)
         return None
     branch = family.branch_of(k)
