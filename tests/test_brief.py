@@ -168,7 +168,10 @@ def test_notebooks_see_landscapes_in_words():
         shown = landscape._repr_html_()
         assert "transition states" in shown
         assert "<table" in shown
+        assert "<img" not in shown  # of an empty one
         assert len(repr(landscape)) < 200
+        tsc.explore(landscape, surface, strategies=tsc.BasinHopping(walkers=8, hops=0), progress=False)
+        assert "data:image/png" in landscape._repr_html_()  # its tree
     assert "closed" in landscape._repr_html_()
 
 

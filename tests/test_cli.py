@@ -116,6 +116,13 @@ def summary(db: Path, capsys) -> dict:
 # --- what it does -----------------------------------------------------------------------------------------
 
 
+def test_no_hops_are_quenches_alone(model, tmp_path, capsys):
+    """As ``BasinHopping(hops=0)`` in Python."""
+    words = ["--walkers", "4", "--hops", "0", "--strategy", "basin-hopping", "--quiet"]
+    assert main(["explore", f"{model}:potential", "--db", str(tmp_path / "h.db"), *words]) == 0
+    assert summary(tmp_path / "h.db", capsys)["n_minima"] > 0
+
+
 def test_explore_finds_the_known_landscape_and_info_says_so(explored, capsys):
     found = summary(explored, capsys)
     assert found["n_minima"] == 4

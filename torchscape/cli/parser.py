@@ -146,9 +146,9 @@ def _strategies(how: argparse._ArgumentGroup) -> None:
     )
     how.add_argument(
         "--hops",
-        type=kinds.positive(int),
+        type=kinds.positive(int, zero=True),
         metavar="N",
-        help="basin-hopping: hops per walker (default: 50, or as many as make 3200 of all walkers)",
+        help="basin-hopping: hops per walker, 0 for none (default: 50, or as many as make 3200 of all walkers)",
     )
     how.add_argument(
         "--temperature",

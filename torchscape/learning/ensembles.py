@@ -20,6 +20,8 @@ from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, SEED
 
 __all__ = ["EnsembleReport", "ensemble_report"]
 
+_SAME = 1e-4  # of a loss: by how much two minimisations to the same minimum may differ on other data
+
 
 @brief
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +60,13 @@ class EnsembleReport:
         return "\n".join(lines)
 
     def beyond(self, sigmas: float = 2.0) -> list[str]:
-        """The recipes that beat their control by more than so many standard errors, the largest gain first."""
-        ahead = [name for name, (gain, error) in self.remains.items() if gain > sigmas * error]
+        """The recipes that beat their control by more than so many standard errors, the largest gain first.
+
+        A minimum that both sides have reached predicts the same but for the tolerance of the minimisations, on all
+        items alike, so that the standard error is as small: less than 1e-4 of the loss is no gain.
+        """
+        least = _SAME * float(self.comparison.loss.max())
+        ahead = [name for name, (gain, error) in self.remains.items() if gain > max(sigmas * error, least)]
         return sorted(ahead, key=lambda name: -self.remains[name][0])
 
 

@@ -66,6 +66,10 @@ def _drawing(of: Any) -> Callable[[Any], object] | None:
     """The plot that takes such an object, small; None where none does."""
     from torchscape import analysis, plots
 
+    if isinstance(of, Landscape):
+        if repr(of).endswith("closed)") or of.n_minima > _MOST:  # a large file takes seconds to read
+            return None
+        of = of.network(coords=False)
     if isinstance(of, Network):
         if of.n_minima == 0:
             return None
