@@ -41,7 +41,7 @@ def _bar() -> type[Any]:
         warnings.filterwarnings("ignore", message="IProgress not found")
         from tqdm.auto import tqdm
 
-    class Bar(tqdm):  # type: ignore[type-arg]
+    class Bar(tqdm):
         """With a pace of its own in what ``tqdm`` formats."""
 
         @property
