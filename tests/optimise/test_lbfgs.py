@@ -18,15 +18,14 @@ def normal(key: int, n: int, device) -> torch.Tensor:
     return random.normal(random.fold(key, torch.arange(n, device=device)), D)
 
 
-def two_loops(pairs: list[tuple[torch.Tensor, torch.Tensor]], grad: torch.Tensor) -> torch.Tensor:
-    """-H g (Nocedal & Wright 2006, algorithm 7.4), from the oldest pair to the newest."""
+def two_loops(pairs: list, grad: torch.Tensor, gamma: float | None) -> torch.Tensor:
+    """-H g (Nocedal & Wright 2006, algorithm 7.4), from the oldest pair to the newest; H starts from gamma."""
     q, alphas = grad.clone(), []
     for s, y in reversed(pairs):
         alphas.append(torch.dot(s, q) / torch.dot(s, y))
         q -= alphas[-1] * y
     if pairs:
-        s, y = pairs[-1]
-        q *= torch.dot(s, y) / torch.dot(y, y)
+        q *= gamma
     for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
         q += s * (alpha - torch.dot(y, q) / torch.dot(s, y))
     return -q
@@ -48,8 +47,9 @@ def steps(n: int, b: int, device):
         yield s, y, normal(200 + k, b, device), keep & ~reset, reset
 
 
-def test_direction_is_that_of_the_two_loop_recursion(device):
-    optimiser = LBFGS(memory=4, pairs=None, rescale=None)
+@pytest.mark.parametrize("hold", [0.0, 0.8])
+def test_direction_is_that_of_the_two_loop_recursion(hold, device):
+    optimiser = LBFGS(memory=4, pairs=None, rescale=None, hold=hold)
     b = 3
     memory = optimiser.init_memory(torch.zeros(b, D, dtype=torch.float64, device=device))
     kept: list[list] = [[] for _ in range(b)]
@@ -59,9 +59,11 @@ def test_direction_is_that_of_the_two_loop_recursion(device):
             if reset[row]:
                 kept[row].clear()
             if keep[row]:
-                kept[row] = [*kept[row], (s[row].cpu(), y[row].cpu())][-4:]
+                kept[row].append((s[row].cpu(), y[row].cpu()))
+            told = [float(torch.dot(s, y) / torch.dot(y, y)) for s, y in kept[row]]
+            gamma = max((hold**age * g for age, g in enumerate(reversed(told))), default=None)
             torch.testing.assert_close(
-                direction[row].cpu(), two_loops(kept[row], grad[row].cpu()), rtol=1e-9, atol=1e-12
+                direction[row].cpu(), two_loops(kept[row][-4:], grad[row].cpu(), gamma), rtol=1e-9, atol=1e-12
             )
 
 

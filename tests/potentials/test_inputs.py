@@ -202,7 +202,7 @@ def test_digits_take_two_thirds_of_the_evaluations():
     for known in (potential.preconditioner, None):
         potential.preconditioner = known
         optimiser = choose_optimiser(potential)
-        assert optimiser.memory == (20 if known else 100)
+        assert optimiser.memory == (50 if known else 100)  # a tenth of the samples
         points = relax(potential, starts, optimiser=optimiser, tol=1e-6)
         assert bool(points.converged.all())
         spent.append(float(points.n_evaluations.double().mean()))

@@ -28,17 +28,18 @@ MOST_ROWS = 4096  # descents in flight: one takes little memory
 
 
 def choose_optimiser(potential: Potential) -> QuasiNewton:
-    """Dense BFGS for few coordinates, L-BFGS beyond: with 100 pairs, or 20 if the potential has a preconditioner.
+    """Dense BFGS for few coordinates, L-BFGS beyond: with 100 pairs, or 20 to 100 if there is a preconditioner.
 
     Both need about the same number of evaluations (``scripts/bench/minimise.py``), a half to a third of what a
     memory of 10 needs; they differ in what a step moves through memory: 3 D^2 against 4 M D numbers. What a
-    preconditioner knows need not be learnt from pairs: for digits, 20 pairs with it need two thirds to five sixths
-    of the evaluations of 100 without, and leave seven eighths of the time to the potential. (100 with it need a
-    quarter fewer still, and a sixth less time where there are many images and hidden units.)
+    preconditioner knows need not be learnt from pairs, but every pair saves evaluations (``scripts/bench/
+    evaluations.py``): there are as many as take a tenth of the time of an evaluation, which multiplies with every
+    coordinate as often as there are samples.
     """
     if potential.ndim <= DENSE_UP_TO:
         return BFGS()
-    return LBFGS(memory=100 if potential.preconditioner is None else 20)
+    known = potential.preconditioner
+    return LBFGS(memory=100 if known is None else min(100, max(20, round(known.uses / 10))))
 
 
 def relax(

@@ -15,6 +15,10 @@ class Preconditioner:
     Minimisers start from gamma P where they would start from gamma I. It should commute with the symmetry of the
     potential, or images of one start end in other minima.
 
+    Attributes:
+        uses: how often an evaluation of the potential multiplies with each coordinate, about: what a step may cost
+            beside it.
+
     Example:
         >>> class Scaled(Preconditioner):
         ...     def __call__(self, grad):
@@ -22,6 +26,8 @@ class Preconditioner:
         >>> Scaled().matrix(torch.zeros(1, 2)).tolist()
         [[1.0, 0.0], [0.0, 0.10000000149011612]]
     """
+
+    uses: float = 200.0
 
     def __call__(self, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """P g of every row."""

@@ -283,7 +283,7 @@ class Band:
 
     @property
     def _lbfgs(self) -> LBFGS:
-        return LBFGS(memory=self.memory, rescale=None)
+        return LBFGS(memory=self.memory, rescale=None, hold=0.0)
 
     def _unit(
         self, x: Float[Tensor, "P I D"], energy: Float[Tensor, "P I"], n_images: Int[Tensor, "P"]

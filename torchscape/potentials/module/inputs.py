@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 from torch.func import functional_call
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.layout import ParameterLayout
 from torchscape.potentials.batching import differentiable_twice
+from torchscape.potentials.module.evaluator import Evaluator
+from torchscape.potentials.module.moments import Key, Recorder, Seen
 from torchscape.potentials.module.objective import Objective
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.transfer import moved
@@ -24,7 +24,7 @@ __all__ = ["input_preconditioner"]
 
 _DAMPING = 0.3  # of the mean eigenvalue
 _SIGNAL = 0.05  # mean square of what is propagated back to a unit: a typical value near minima of classifiers
-_WIDEST = 8192  # inputs of a layer: beyond, their moments would take a gigabyte
+_WIDEST = 8192  # inputs of a unit: beyond, their moments would take a gigabyte
 _DENSE = 512  # inputs up to which all eigenvectors are used
 _RANK = 128  # eigenvectors of wider layers
 _LOOK = 64  # samples on which the layers are found
@@ -33,36 +33,54 @@ _SWEEPS = 4  # of the subspace iteration that finds the eigenvectors of wide lay
 
 @dataclasses.dataclass(frozen=True)
 class _Layer:
-    """P for the weights and bias of every unit of a linear layer: rest I + left right, or left alone."""
+    """P for the weights and bias of every unit of a layer: rest I + left right, or left alone; one for each group
+    of units that see different inputs."""
 
     weight: slice
     bias: slice | None
-    left: Float[Tensor, "k r"]
-    right: Float[Tensor, "r k"] | None = None
+    left: Float[Tensor, "*G k r"]
+    right: Float[Tensor, "*G r k"] | None = None
     rest: float = 0.0
 
     def apply(self, grad: Float[Tensor, "B D"], out: Float[Tensor, "B D"]) -> None:
         """P g in the coordinates of this layer."""
-        k = len(self.left) - (self.bias is not None)
-        g = grad[:, self.weight].unflatten(1, (-1, k))
-        product = g @ self.left[:k]
+        *groups, k, _ = self.left.shape
+        k -= self.bias is not None
+        shape = *groups, -1, k
+        g = grad[:, self.weight].unflatten(1, shape)
+        product = g @ self.left[..., :k, :]
         if self.bias is not None:
-            product.addcmul_(grad[:, self.bias, None], self.left[k])
+            of_bias = grad[:, self.bias].unflatten(1, shape[:-1])[..., None]
+            product.addcmul_(of_bias, self.left[..., k:, :])
         if self.right is not None:
             product = product @ self.right
-            product[:, :, :k] += self.rest * g
+            product[..., :k] += self.rest * g
             if self.bias is not None:
-                product[:, :, k] += self.rest * grad[:, self.bias]
-        out[:, self.weight].unflatten(1, (-1, k)).copy_(product[:, :, :k])
+                product[..., k:] += self.rest * of_bias
+        out[:, self.weight].unflatten(1, shape).copy_(product[..., :k])
         if self.bias is not None:
-            out[:, self.bias].copy_(product[:, :, k])
+            out[:, self.bias].unflatten(1, shape[:-1]).copy_(product[..., k])
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """P for a table of embeddings: one number for each of its rows."""
+
+    weight: slice
+    scale: Float[Tensor, "V"]
+
+    def apply(self, grad: Float[Tensor, "B D"], out: Float[Tensor, "B D"]) -> None:
+        """P g in the coordinates of this table."""
+        shape = len(self.scale), -1
+        rows = grad[:, self.weight].unflatten(1, shape)
+        torch.mul(rows, self.scale[:, None], out=out[:, self.weight].unflatten(1, shape))
 
 
 class _Inputs(Preconditioner):
     """The layers that see the data themselves, by the second moments of their inputs; the identity elsewhere."""
 
-    def __init__(self, layers: list[_Layer]) -> None:
-        self.layers = layers
+    def __init__(self, layers: list[_Layer | _Table], uses: float) -> None:
+        self.layers, self.uses = layers, uses
 
     def __call__(self, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         out = grad.clone()
@@ -71,113 +89,138 @@ class _Inputs(Preconditioner):
         return out
 
 
-def input_preconditioner(
-    objective: Objective,
-    layout: ParameterLayout,
-    decay: Float[Tensor, "D"],
-    point: Float[Tensor, "D"],
-    size: int,
-) -> Preconditioner | None:
-    """P = (A + damping)^-1 for every unit of the linear layers whose inputs do not depend on the coordinates.
+def input_preconditioner(evaluator: Evaluator, point: Float[Tensor, "D"]) -> Preconditioner | None:
+    """P = (A + damping)^-1 for every unit of the layers whose inputs do not depend on the coordinates.
 
-    A = <a a^T> are the second moments of such a layer's inputs a over the samples, with a 1 for the bias: the
-    factor of the Gauss-Newton matrix that all units share and no coordinate changes (the input factor of Martens
-    & Grosse 2015, arXiv:1503.05671). With a unit's own factor taken as 0.05, its Hessian is about 0.05 A + 2 decay
-    and A is damped by 2 decay / 0.05, and by 0.3 of its mean eigenvalue besides. P is scaled to determinant one.
-    Every unit gets the same P, which therefore commutes with their permutations and signs.
+    A = <a a^T> are the second moments of what a unit of such a layer sees, with a 1 for the bias: the factor of
+    the Gauss-Newton matrix that all units share and no coordinate changes (the input factor of Martens & Grosse
+    2015, arXiv:1503.05671; for convolutions, where a is what lies under the kernel, of Grosse & Martens 2016,
+    arXiv:1602.01407). Linear layers, convolutions, the projections of attention and of the first recurrent layer
+    have a dense A, tables of embeddings the frequencies of their rows. With a unit's own factor taken as 0.05, its
+    Hessian is about 0.05 A + 2 decay and A is damped by 2 decay / 0.05, and by 0.3 of its mean eigenvalue besides.
+    P is scaled to determinant one. Every unit gets the same P, which therefore commutes with their permutations
+    and signs.
 
     Args:
-        objective: module, loss and data.
-        layout: which coordinate belongs to which parameter.
-        decay: the regularisation of every coordinate.
+        evaluator: of module, loss and data.
         point: where the inputs are recorded.
-        size: samples evaluated at once.
 
     Returns:
         None where no layer is of that kind.
     """
-    found = _measure(objective, layout, point)
-    if not found:
+    objective, layout = evaluator.objective, evaluator.layout
+    seen, uses = _layers(objective, layout, point)
+    if not seen:
         return None
-    moments: dict[str, Tensor] = {}
-    count = dict.fromkeys(found, 0)
-    for batch, _ in objective.chunks(size):
-        for name, (a, _) in _recorded(objective, layout, point, batch).items():
-            if name in found:
-                moments[name] = moments.get(name, 0.0) + a.mT @ a
-                count[name] += len(a)
     weight = len(objective.samples) if objective.reduction == "sum" else 1  # of the loss of all samples
-    decays = torch.stack([decay[layout.coordinates(name)].mean() for name in found])
-    small = {name: moment for name, moment in moments.items() if len(moment) <= _DENSE}
-    decays, small = moved((decays, small), HOST)  # the host decomposes what is small as fast as any device
-    layers = []
-    for (name, bias), mean in zip(found.items(), decays.tolist(), strict=True):
-        where = layout.coordinates(name), None if bias is None else layout.coordinates(bias)
-        damping = 2 * mean / (_SIGNAL * weight)
-        layers.append(_layer(*where, small.get(name, moments[name]) / count[name], damping))
-    return _Inputs(moved(layers, point.device))
+    decays = evaluator.decay.to(HOST)
+    layers: list[_Layer | _Table] = []
+    for key, average in _averages(evaluator, point, list(seen)).items():
+        where, of_bias = _coordinates(layout, key, seen[key])
+        damping = 2 * float(decays[where].mean()) / (_SIGNAL * weight)
+        layers.append(_layer(where, of_bias, average, damping))
+    return _Inputs(moved(layers, point.device), uses)
 
 
-def _measure(objective: Objective, layout: ParameterLayout, point: Float[Tensor, "D"]) -> dict[str, str | None]:
-    """Weight and bias of the layers whose inputs are the same at another point, and whose bias is their own."""
+def _averages(
+    evaluator: Evaluator, point: Float[Tensor, "D"], keys: list[Key]
+) -> dict[Key, Float[Tensor, "G k k"] | Float[Tensor, "V"]]:
+    """Second moments of what the layers see, on the host where that decomposes them as fast as any device."""
+    objective, moments = evaluator.objective, dict[Key, Tensor]()
+    count = dict.fromkeys(keys, 0)
+    for batch, _ in objective.chunks(evaluator.plan.sizes(1, point.device)[1]) if keys else ():
+        recorded = _recorded(objective, evaluator.layout, point, batch)
+        for key in keys:
+            for seen in recorded.get(key, ()):
+                total, n = seen.counts() if seen.n_rows is not None else seen.moments()
+                moments[key] = moments.get(key, 0) + total
+                count[key] += n
+    small = moved({key: moment for key, moment in moments.items() if moment.shape[-1] <= _DENSE}, HOST)
+    return {key: small.get(key, sums).to(point.dtype) / max(1, count[key]) for key, sums in moments.items()}
+
+
+def _coordinates(layout: ParameterLayout, key: Key, call: Seen) -> tuple[slice, slice | None]:
+    """Of the weight and the bias of a layer."""
+    name, begin, end = key
+    bias = call.bias
+    return _rows(layout, name, begin, end), bias and _rows(layout, bias[0], bias[1], bias[1] + end - begin)
+
+
+def _rows(layout: ParameterLayout, name: str, begin: int, end: int) -> slice:
+    """Coordinates of these rows of a parameter."""
+    whole = layout.coordinates(name)
+    each = (whole.stop - whole.start) // layout.shapes[layout.names.index(name)][0]
+    return slice(whole.start + begin * each, whole.start + end * each)
+
+
+def _layers(
+    objective: Objective, layout: ParameterLayout, point: Float[Tensor, "D"]
+) -> tuple[dict[Key, Seen], float]:
+    """A call of each layer whose inputs are the same at another point, and how often all samples together use a
+    coordinate of any layer.
+
+    Left out are layers that share their bias, or are called in different ways, or see too much.
+    """
     few = objective
     if objective.samples.separable and objective.reduction != "whole":
         few = objective.on(objective.samples.take(torch.arange(min(_LOOK, len(objective.samples)))))
     batch, _ = next(iter(few.chunks(_LOOK)))
     other = point + 0.3 * random.normal(random.fold(1, torch.arange(1)), len(point))[0].to(point)
     here, there = (_recorded(few, layout, x, batch) for x in (point, other))
-    biases = [bias for _, bias in here.values()]
+    work = sum(
+        seen.n_places * seen.width * (end - begin) for (_, begin, end), calls in here.items() for seen in calls
+    )
+    uses = work / layout.ndim * len(objective.samples) / len(few.samples)
+    biases = [calls[0].bias for calls in here.values()]
+    names = [name for name, *_ in here]
     likely = {
-        name: bias
-        for name, (a, bias) in here.items()
-        if (bias is None or biases.count(bias) == 1)
-        and a.shape[1] <= _WIDEST
-        and name in there
-        and a.shape == there[name][0].shape
+        key: calls[0]
+        for key, calls in here.items()
+        if (calls[0].bias is None or biases.count(calls[0].bias) == 1)
+        and (names.count(key[0]) == 1 if calls[0].n_rows is not None else calls[0].width <= _most(calls[0]))
+        and len({(seen.bias, seen.windows, seen.n_rows) for seen in calls}) == 1
+        and [seen.input.shape for seen in calls] == [seen.input.shape for seen in there.get(key, ())]
     }
     if not likely:
-        return {}
-    same = torch.stack([(here[name][0] == there[name][0]).all() for name in likely]).tolist()
-    return {name: bias for (name, bias), is_same in zip(likely.items(), same, strict=True) if is_same}
+        return {}, uses
+    pairs = [zip(here[key], there[key], strict=True) for key in likely]
+    same = torch.stack([torch.stack([(a.input == b.input).all() for a, b in pair]).all() for pair in pairs])
+    return {key: call for (key, call), is_same in zip(likely.items(), same.tolist(), strict=True) if is_same}, uses
+
+
+def _most(seen: Seen) -> int:
+    """Inputs of a unit at most: of groups, whose moments are all dense, fewer."""
+    return _WIDEST if seen.groups == 1 else _DENSE
 
 
 def _recorded(
     objective: Objective, layout: ParameterLayout, point: Float[Tensor, "D"], batch: Any
-) -> dict[str, tuple[Tensor, str | None]]:
-    """Inputs [n k] and bias of every linear layer that is called once, by the name of its weight."""
+) -> dict[Key, list[Seen]]:
+    """What every layer is given, call by call."""
     values = layout.unflatten(point)
-    recorder = _Recorder(values)
+    recorder = Recorder(values)
     # The loss may differentiate itself, and then needs a graph although nothing else does.
     with recorder, differentiable_twice(), torch.enable_grad():
         functional_call(objective, {f"module.{name}": value for name, value in values.items()}, (batch,))
-    return {name: calls[0] for name, calls in recorder.calls.items() if len(calls) == 1}
+    return recorder.calls
 
 
-class _Recorder(TorchFunctionMode):
-    """Notes the inputs of ``linear`` wherever its weight is a coordinate."""
-
-    def __init__(self, values: dict[str, Tensor]) -> None:
-        super().__init__()
-        self.names = {id(value): name for name, value in values.items()}
-        self.calls: dict[str, list[tuple[Tensor, str | None]]] = {}
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        if func is functional.linear:
-            self._note(*args, **kwargs)
-        return func(*args, **kwargs)
-
-    def _note(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
-        if (name := self.names.get(id(weight))) is None:
-            return
-        a = input.detach().reshape(-1, input.shape[-1]).to(weight.dtype)
-        known = None if bias is None else self.names.get(id(bias))
-        if known is not None:
-            a = torch.cat([a, a.new_ones(len(a), 1)], 1)
-        self.calls.setdefault(name, []).append((a, known))
+def _layer(weight: slice, bias: slice | None, moments: Tensor, damping: float) -> _Layer | _Table:
+    """P of a layer, from the moments [G k k] of what its units see, or frequencies [V]."""
+    if moments.ndim == 1:
+        mean = 1 / len(moments)
+        damped = moments / mean + _DAMPING + damping / mean
+        return _Table(weight, damped.log().mean().exp() / damped)
+    each = [_factors(a, damping) for a in moments]
+    left, right, rests = zip(*each, strict=True)
+    if right[0] is None:
+        return _Layer(weight, bias, torch.stack(left) if len(each) > 1 else left[0])
+    assert len(each) == 1  # wide layers have one group
+    return _Layer(weight, bias, left[0], right[0], rests[0])
 
 
-def _layer(weight: slice, bias: slice | None, moments: Float[Tensor, "k k"], damping: float) -> _Layer:
+def _factors(moments: Float[Tensor, "k k"], damping: float) -> tuple[Tensor, Tensor | None, float]:
+    """left, right and rest of P for units that see inputs with these moments."""
     k = len(moments)
     mean = max(float(moments.trace()) / k, torch.finfo(moments.dtype).tiny)
     damping = _DAMPING + damping / mean
@@ -185,9 +228,9 @@ def _layer(weight: slice, bias: slice | None, moments: Float[Tensor, "k k"], dam
     damped = values.clamp(min=0) + damping
     unit = math.exp((float(damped.log().sum()) + (k - len(values)) * math.log(damping)) / k)  # determinant one
     if k <= _DENSE:
-        return _Layer(weight, bias, (v * (unit / damped)) @ v.mT)
+        return (v * (unit / damped)) @ v.mT, None, 0.0
     rest = unit / damping
-    return _Layer(weight, bias, v * (unit / damped - rest), v.mT.contiguous(), rest)
+    return v * (unit / damped - rest), v.mT.contiguous(), rest
 
 
 def _largest(a: Float[Tensor, "k k"], rank: int) -> tuple[Float[Tensor, "r"], Float[Tensor, "k r"]]:

@@ -300,13 +300,9 @@ class ModulePotential(Potential):
 
     @property
     def preconditioner(self) -> Preconditioner | None:
-        """From the second moments of the inputs of the linear layers that see the data; found at first use."""
+        """From the second moments of what the layers see that the data go into; found at first use."""
         if isinstance(self._preconditioner, str):
-            evaluator = self._evaluator
-            _, size = evaluator.plan.sizes(1, self.device)
-            self._preconditioner = input_preconditioner(
-                evaluator.objective, self.layout, evaluator.decay, self.initial[0], size
-            )
+            self._preconditioner = input_preconditioner(self._evaluator, self.initial[0])
         return self._preconditioner
 
     @preconditioner.setter
