@@ -103,7 +103,7 @@ def measure(name: str, mnist: str | None, steps: int, most: float | None) -> dic
     print(f"== {name}: {number} trainings of {potential.ndim} parameters, {steps} steps of Adam", flush=True)
     began, cpu = time.perf_counter(), time.process_time()
     with tsc.Landscape.in_memory(potential) as landscape, Stages() as stages:
-        budget = tsc.Budget(max_time=most or LIMITS[name])
+        budget = tsc.Budget(seconds=most or LIMITS[name])
         report = compare_checkpoints(landscape, potential, nets, budget=budget, progress=False)
         known = len(landscape.minimum_ids())
         saddles = landscape.network(coords=False).n_edges

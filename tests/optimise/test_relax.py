@@ -78,16 +78,20 @@ class Known(Preconditioner):
         return grad @ self.p
 
 
-@pytest.mark.parametrize("start", ["identity", "rescaled", "preconditioned"])
+@pytest.mark.parametrize("start", ["identity", "rescaled", "preconditioned", "both"])
 def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion(start):
     """The compact form and Nocedal & Wright's algorithm 7.4 give the same direction, which starts from a multiple
-    of the unit matrix, of the diagonal that the pairs have suggested, or of a preconditioner."""
-    rescaled = start == "rescaled"
+    of the unit matrix, of the diagonal that the pairs have suggested, of a preconditioner, or of one with such a
+    diagonal for the coordinates that it leaves alone."""
+    rescaled = start in ("rescaled", "both")
     generator = torch.Generator().manual_seed(0)
     b, d, m = 3, 8, 5
-    optimiser = LBFGS(memory=10, pairs=None)
+    optimiser = LBFGS(memory=10, pairs=None, hold=0.0)
     p = torch.randn(d, d, generator=generator, dtype=torch.float64)
     known = Known(p @ p.T + torch.eye(d)) if start == "preconditioned" else None
+    if start == "both":
+        known = Known(torch.block_diag((p @ p.T)[:5, :5] + torch.eye(5), torch.eye(3)).double())
+        known.changes = torch.arange(d) < 5
     memory = optimiser.init_memory(torch.zeros(b, d, dtype=torch.float64), known)
     a = torch.randn(d, d, generator=generator, dtype=torch.float64)
     a = a @ a.T + torch.eye(d)
@@ -97,6 +101,7 @@ def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion(start):
         if rescaled and i == m - 1:
             _rescale(memory, torch.arange(b))
             assert float(memory.scale.std(1).min()) > 0.05
+            assert known is None or torch.equal(memory.scale[:, :5], torch.ones(b, 5).double())
         s = torch.randn(b, d, generator=generator, dtype=torch.float64)
         pairs.append((s, s @ a))
         if i == 0:  # the gradient before the first step, of which a memory with a preconditioner takes note
@@ -109,7 +114,8 @@ def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion(start):
             alphas.append((s[row] @ q) / (s[row] @ y[row]))
             q -= alphas[-1] * y[row]
         s, y = pairs[-1]
-        first = torch.diag(memory.scale[row].square()) if known is None else known.p
+        c = torch.diag(memory.scale[row])
+        first = c @ (torch.eye(d).double() if known is None else known.p) @ c
         r = first @ q * (s[row] @ y[row]) / (y[row] @ first @ y[row])
         for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
             r += s[row] * (alpha - (y[row] @ r) / (s[row] @ y[row]))
@@ -135,7 +141,7 @@ def test_lbfgs_drops_its_oldest_pairs_and_keeps_the_rest():
     """However often the memory has been filled, the direction is that of its latest pairs alone."""
     generator = torch.Generator().manual_seed(1)
     d = 12
-    optimiser = LBFGS(memory=4)
+    optimiser = LBFGS(memory=4, hold=0.0)
     yes, no = torch.ones(1, dtype=torch.bool), torch.zeros(1, dtype=torch.bool)
     a = torch.diag(torch.arange(1.0, d + 1, dtype=torch.float64))
     steps = torch.randn(9, 1, d, generator=generator, dtype=torch.float64)

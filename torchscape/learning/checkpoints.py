@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.explore import Budget, ConnectMinima, Strategy, Way, lowest_ways
+from torchscape.explore import Budget, ConnectPair, Strategy, Way, lowest_ways
 from torchscape.explore.run import explore
 from torchscape.landscape import Landscape
 from torchscape.learning.checkpoint_report import CheckpointReport
@@ -54,8 +54,8 @@ def compare_checkpoints(
         landscape: opened for this potential; what it holds already takes part in connecting.
         potential: the training loss.
         checkpoints: by name, or files (named by the file). Each may be a file, a state dict, a module or a row.
-        strategies: how to connect; by default double-ended searches between all pairs, then missing links; none if
-            this is empty.
+        strategies: how to connect; by default double-ended searches along the tree of shortest distances between
+            the minima, and of the missing links of their paths until all are connected; none if this is empty.
         budget: of connecting.
         held_out: the inputs of the module and the targets of the loss, of data that were not trained on.
         ways: whether to follow the lowest paths again, point by point; None for where there are held-out data.
@@ -90,7 +90,7 @@ def compare_checkpoints(
     tables = _between(potential, quenched.x, n_points)
     lowest_line = torch.minimum(tables["line"], tables["aligned_line"])
     tables["band"] = _bands(potential, quenched.x, ids, lowest_line, tolerance)
-    strategies = [ConnectMinima(neighbours=max(8, len(named) - 1))] if strategies is None else strategies
+    strategies = _joining(ids, tables["distance"]) if strategies is None else strategies
     options = dict[str, Any](strategies=strategies, budget=budget, seed=seed, progress=progress, check=False)
     report, path = explore(landscape, potential, **options) if strategies else None, _paths(landscape, ids)
     followed = _ways(landscape, potential, ids, path) if ways or (ways is None and held_out is not None) else {}
@@ -178,6 +178,18 @@ def _bands(
         height = band_heights(potential, x[i.to(x.device)], x[j.to(x.device)]).to(table)
         table[i, j] = table[j, i] = height
     return table
+
+
+def _joining(ids: Int[Tensor, "K"], distance: Float[Tensor, "K K"]) -> list[Strategy]:
+    """Searches that join all minima: along the minimum spanning tree of their distances, its edges by turns.
+
+    Each ends with the first path, whose links lead over whatever minima turn up.
+    """
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
+    first = [k for k, i in enumerate(ids.tolist()) if i >= 0 and i not in ids[:k].tolist()]
+    tree = minimum_spanning_tree(distance[first][:, first].double().numpy()).tocoo()
+    return [ConnectPair(*ids[[first[i], first[j]]].tolist()) for i, j in zip(tree.row, tree.col, strict=True)]
 
 
 def _paths(landscape: Landscape, ids: Int[Tensor, "K"]) -> Float[Tensor, "K K"]:

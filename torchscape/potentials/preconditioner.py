@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from torchscape.types import Float, Tensor
+from torchscape.types import Bool, Float, Tensor
 
 __all__ = ["Preconditioner"]
 
@@ -16,6 +16,7 @@ class Preconditioner:
     potential, or images of one start end in other minima.
 
     Attributes:
+        changes: which coordinates it does something to, so that minimisers may rescale the others; None for all.
         uses: how often an evaluation of the potential multiplies with each coordinate, about: what a step may cost
             beside it.
 
@@ -27,6 +28,7 @@ class Preconditioner:
         [[1.0, 0.0], [0.0, 0.10000000149011612]]
     """
 
+    changes: Bool[Tensor, "D"] | None = None
     uses: float = 200.0
 
     def __call__(self, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:

@@ -68,6 +68,7 @@ class _Table:
 
     weight: slice
     scale: Float[Tensor, "V"]
+    bias: slice | None = None
 
     def apply(self, grad: Float[Tensor, "B D"], out: Float[Tensor, "B D"]) -> None:
         """P g in the coordinates of this table."""
@@ -79,8 +80,14 @@ class _Table:
 class _Inputs(Preconditioner):
     """The layers that see the data themselves, by the second moments of their inputs; the identity elsewhere."""
 
-    def __init__(self, layers: list[_Layer | _Table], uses: float) -> None:
+    def __init__(self, layers: list[_Layer | _Table], uses: float, like: Float[Tensor, "D"]) -> None:
         self.layers, self.uses = layers, uses
+        changes = torch.zeros(len(like), dtype=torch.bool)
+        for layer in layers:
+            changes[layer.weight] = True
+            if layer.bias is not None:
+                changes[layer.bias] = True
+        self.changes = None if bool(changes.all()) else changes.to(like.device)
 
     def __call__(self, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         out = grad.clone()
@@ -119,7 +126,7 @@ def input_preconditioner(evaluator: Evaluator, point: Float[Tensor, "D"]) -> Pre
         where, of_bias = _coordinates(layout, key, seen[key])
         damping = 2 * float(decays[where].mean()) / (_SIGNAL * weight)
         layers.append(_layer(where, of_bias, average, damping))
-    return _Inputs(moved(layers, point.device), uses)
+    return _Inputs(moved(layers, point.device), uses, point)
 
 
 def _averages(
