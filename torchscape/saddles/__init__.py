@@ -11,7 +11,8 @@ from torchscape.saddles.directions import ModesAndRandom, RandomDirections, Soft
 from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, choose_descent, descend
 from torchscape.saddles.eigen import Eigenpairs, lowest_eigenpairs
 from torchscape.saddles.eigenvector_following import Follow, follow
-from torchscape.saddles.search import SaddleSearch, climb, confirm, connect
+from torchscape.saddles.found import SaddleSearch
+from torchscape.saddles.search import climb, confirm, connect
 from torchscape.saddles.spectral import LogDet, stochastic_log_det
 from torchscape.saddles.stationary import NewtonSearch, find_stationary
 from torchscape.saddles.valleys import band_heights

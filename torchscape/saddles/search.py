@@ -26,7 +26,7 @@ from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE, POSITIVE, SEED
 
-__all__ = ["SaddleSearch", "climb", "confirm", "connect"]
+__all__ = ["climb", "confirm", "connect"]
 
 
 def connect(
