@@ -30,7 +30,6 @@ from torchscape.stopwatch import Stopped, Stopwatch, check, running
 __all__ = ["main"]
 
 _EVERY = 4.0  # seconds between two reports of what has ended; the exploration writes every eight
-_SOON = 1.0  # the same where a part has ended
 _COUNTED = 0.5  # seconds between two reports of how many rows have ended
 _MUCH = 1 << 26  # bytes of rows that still run, beyond which they are sent at a stop only
 
@@ -107,7 +106,7 @@ class Worker:
                 found = self.found(data)
             self.count(at_once=True)
             self.warn(heard)
-            self.look(0.0 if is_ahead else _SOON)
+            self.tell()  # before the answer: who knows what a part has found, has its rows too, whatever comes next
             answer = ("found", found)
         except Stopped:
             self.tell(at_a_stop=True)
