@@ -13,6 +13,7 @@ from torchscape.explore.neighbours import Tried, missing_links, nearest, others,
 from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found, Task, dealt, joined_saddles
 from torchscape.landscape import Landscape
+from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow, connect
 from torchscape.types import Bool, Float, Int, Tensor
@@ -128,10 +129,8 @@ class ConnectMinima(Strategy):
         return torch.cat([ids[pairs[order]], attempt[order, None]], 1)
 
     def _round(self, landscape: Landscape, pairs: Int[Tensor, "P 2"], attempt: int, left: dict[str, Any]) -> Round:
-        a = landscape.minima(pairs[:, 0], device=HOST).x
-        b = landscape.minima(pairs[:, 1], device=HOST).x
-        band = self.band.finer(2.0 ** (attempt - 1))
-        return Round([ConnectPairs(a, b, band, self.refine, self.tol)], {"pairs": pairs.tolist(), "left": left})
+        task = ConnectPairs.between(landscape, pairs, self.band.finer(2.0 ** (attempt - 1)), self.refine, self.tol)
+        return Round([task], {"pairs": pairs.tolist(), "left": left})
 
     def _bridges(self, landscape: Landscape, potential: Potential) -> tuple[Int[Tensor, "P 2"], int]:
         """Pairs across components that were tried least."""
@@ -159,14 +158,26 @@ class ConnectMinima(Strategy):
 
 @dataclasses.dataclass(frozen=True)
 class ConnectPairs:
-    """One double-ended search per row of ``a`` and ``b``."""
+    """One double-ended search per row of ``a`` and ``b``, which are among the ``known`` minima."""
 
     a: Float[Tensor, "P D"]
     b: Float[Tensor, "P D"]
     band: Band
     refine: Follow
     tol: float | None
+    known: Float[Tensor, "K D"] | None = None
     kind = "connect"
+
+    @classmethod
+    def between(
+        cls, landscape: Landscape, pairs: Int[Tensor, "P 2"], band: Band, refine: Follow, tol: float | None
+    ) -> ConnectPairs:
+        """The searches between the minima with these ids."""
+        known = landscape.minima(pairs.unique(), device=HOST)
+        a, b = (landscape.minima(side, device=HOST).x for side in pairs.T)
+        # Of many coordinates most indices are never asked for: what was found by minimising is a minimum.
+        is_minimum = (known.index == 0) | (known.ndim > DENSE_SPECTRUM)
+        return cls(a, b, band, refine, tol, known.x[is_minimum])
 
     @property
     def n_rows(self) -> int:
@@ -180,5 +191,6 @@ class ConnectPairs:
 
     def run(self, potential: Potential) -> Found:
         a, b = self.a.to(potential.dtype), self.b.to(potential.dtype)
-        saddles = connect(potential, a, b, band=self.band, refine=self.refine, tol=self.tol)
+        known = None if self.known is None else self.known.to(potential.device, potential.dtype)
+        saddles = connect(potential, a, b, band=self.band, refine=self.refine, tol=self.tol, known=known)
         return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)

@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from torchscape.devices import HOST
 from torchscape.explore.chosen import check_chosen, chosen_ids, positions_of
 from torchscape.explore.connect import ConnectPairs
 from torchscape.explore.neighbours import Tried, missing_links, nearest
@@ -94,9 +93,9 @@ class ConnectPair(Strategy):
         pairs, attempt = self._links(landscape, potential, state["ids"])
         if len(pairs) == 0:
             return None
-        a, b = (landscape.minima(side, device=HOST).x for side in pairs.T)
         band = self.band.finer(2.0 ** (attempt - 1))
-        return Round([ConnectPairs(a, b, band, self.refine, self.tol)], {"pairs": pairs.tolist()})
+        task = ConnectPairs.between(landscape, pairs, band, self.refine, self.tol)
+        return Round([task], {"pairs": pairs.tolist()})
 
     def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:
         return {**state, "rounds": state["rounds"] + 1, "done": state["done"] + len(round.detail["pairs"])}

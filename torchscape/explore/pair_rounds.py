@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from torchscape.devices import HOST
 from torchscape.explore.connect import ConnectPairs
 from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found
@@ -58,8 +57,7 @@ class PairRounds(Strategy):
         pairs = self.suspicious(landscape, potential, state)
         if len(pairs) == 0:
             return None
-        a, b = (landscape.minima(side, device=HOST).x for side in pairs.T)
-        tasks = [ConnectPairs(a, b, self.band, self.refine, self.tol)]
+        tasks = [ConnectPairs.between(landscape, pairs, self.band, self.refine, self.tol)]
         return Round(tasks, {"pairs": pairs.tolist(), "height": self.measured(landscape, state, pairs)})
 
     def absorb(self, landscape: Landscape, state: State, round: Round, found: Sequence[Found], ids: Any) -> State:

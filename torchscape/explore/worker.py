@@ -106,7 +106,7 @@ class Worker:
                 found = self.found(data)
             self.count(at_once=True)
             self.warn(heard)
-            self.tell()  # before the answer: who knows what a part has found, has its rows too, whatever comes next
+            self.tell()  # before the answer: who knows that a part has ended has its rows, whatever comes next
             answer = ("found", found)
         except Stopped:
             self.tell(at_a_stop=True)

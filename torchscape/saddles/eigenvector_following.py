@@ -16,10 +16,10 @@ from torchscape.optimise.stepping import Evaluation, StepOutcome, Trying, clampe
 from torchscape.optimise.trust import TrustRadius
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.characterisation import characterise
 from torchscape.saddles.curvature import Curvature, QuadraticModel
 from torchscape.saddles.modelled import Modelled, ModelSearch, Residual
 from torchscape.saddles.projector import Projector
+from torchscape.saddles.representatives import characterise_each
 from torchscape.saddles.steps import predicted_change, saddle_step
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE, check_fields
@@ -272,7 +272,7 @@ def follow(
     if potential.ndim > DENSE_SPECTRUM:
         return ended
     rows = torch.nonzero(status == Status.CONVERGED)[:, 0].to(starts.device)
-    rows = rows[torch.nonzero(characterise(potential, ended.points[rows]).index > 1)[:, 0]]
+    rows = rows[torch.nonzero(characterise_each(potential, ended.points[rows]).points.index > 1)[:, 0]]
     if len(rows) == 0:
         return ended
     # A start that a symmetry keeps on its axis stays there, on a saddle of higher index: step off at random.

@@ -9,6 +9,7 @@ import torch
 from torchscape import random
 from torchscape.devices import HOST
 from torchscape.errors import PotentialError
+from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.counted import Metered
@@ -39,6 +40,7 @@ def connect(
     descent: Descent | ImplicitDescent | Quench | None = None,
     tol: float | None = None,
     align: bool = True,
+    known: Float[Tensor, "K D"] | None = None,
 ) -> SaddleSearch:
     """Double-ended search: the transition states between the minima a and b of every pair.
 
@@ -56,6 +58,8 @@ def connect(
         descent: options of the downhill paths.
         tol: RMS gradient of transition states and ends; None for 1e-8 in float64.
         align: whether b is replaced by its image that is closest to a.
+        known: minima: an end of a path that is one of them is taken for a minimum without another look, and comes
+            back without its curvature. None for a and b beyond 2000 coordinates, where that look is expensive.
 
     Raises:
         PotentialError: if a and b are not both [P, D].
@@ -97,7 +101,9 @@ def connect(
     owner, x, tangent = peaks.owner[order], peaks.x[order], peaks.tangent[order]
     enters = (u.hvp(x, tangent) * tangent).sum(1) < 0 if len(x) else owner < 0
     enters |= _highest(owner, peaks.energy[order])
-    return _refine(u, owner, x, tangent, enters, refine, descent, tol, torch.cat([a, b]))
+    if known is None and potential.ndim > DENSE_SPECTRUM:
+        known = torch.cat([a, b])
+    return _refine(u, owner, x, tangent, enters, refine, descent, tol, known)
 
 
 def _highest(owner: Int[Tensor, "C"], energy: Float[Tensor, "C"]) -> Bool[Tensor, "C"]:
@@ -139,7 +145,7 @@ def climb(
         number: climbs from each start before this one, for directions that go on from there; default none.
         refine, descent, tol: as for :func:`connect`.
         known: minima, for instance the starts: an end of a path that is one of them is taken for a minimum without
-            another look where that look is expensive.
+            another look, and comes back without its curvature.
 
     Returns:
         As :func:`connect`; ``pair`` is the start.

@@ -10,7 +10,7 @@ import torch
 from torchscape import stopwatch
 from torchscape.brief import brief
 from torchscape.devices import HOST, asking_is_free
-from torchscape.numerics import DENSE_SPECTRUM, energy_noise
+from torchscape.numerics import energy_noise
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
@@ -18,6 +18,7 @@ from torchscape.saddles.certify import in_dtype
 from torchscape.saddles.characterisation import characterise_with_modes
 from torchscape.saddles.distinct import first_of_each
 from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, choose_descent, descend
+from torchscape.saddles.representatives import characterise_each
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 
@@ -110,8 +111,8 @@ def verify(
 ) -> VerifiedSaddles:
     """Check every candidate: residual, index, and both downhill paths. Duplicates are followed once.
 
-    Beyond ``DENSE_SPECTRUM`` coordinates the log-determinants are left to :func:`characterise`, and an end that is
-    one of the ``known`` minima is taken for a minimum without another look.
+    An end that is one of the ``known`` minima is taken for a minimum without another look. Beyond
+    ``DENSE_SPECTRUM`` coordinates the log-determinants are left to :func:`characterise`.
     """
     table = torch.zeros(len(Status), dtype=torch.int64)
     for status, meaning in _FROM_STATUS.items():
@@ -119,27 +120,27 @@ def verify(
     # Which rows go on is for the host to know; it keeps the books, and is told a stage at a time.
     outcome, device = table[candidates.status.to(HOST)], candidates.x.device
     rows = torch.nonzero(outcome == Outcome.VERIFIED)[:, 0]
-    points, mode = characterise_with_modes(potential, candidates[rows.to(device)], log_det=False)
-    seen = points.to(HOST)
-    outcome[rows[seen.index != 1]] = int(Outcome.WRONG_INDEX)
-    outcome[rows[seen.index < 0]] = int(Outcome.NOT_FINITE)
-    good = torch.nonzero(seen.index == 1)[:, 0]
+    looks = characterise_each(potential, candidates[rows.to(device)])
+    index = looks.points.index.to(HOST)
+    outcome[rows[index != 1]] = int(Outcome.WRONG_INDEX)
+    outcome[rows[index < 0]] = int(Outcome.NOT_FINITE)
+    good = torch.nonzero(index == 1)[:, 0]
 
-    first = first_of_each(potential, seen[good])
-    leaders = torch.nonzero(first == torch.arange(len(first)))[:, 0]
-    chosen = good[leaders].to(device)
-    ts, mode = points[chosen], mode[chosen]
+    chosen = torch.nonzero(index[looks.leaders] == 1)[:, 0]
+    leaders = looks.leaders[chosen]
+    ts, mode = looks.points[leaders.to(device)], looks.mode[chosen.to(device)]
     minus, plus, failure = _ends(potential, ts, mode, descent or choose_descent(potential), known)
     failure = failure.to(HOST)
 
-    place = torch.full((len(good),), -1)
+    place = torch.full((len(rows),), -1)
     place[leaders] = torch.arange(len(leaders))
-    outcome[rows[good]] = failure[place[first]]
+    of = place[looks.first[good]]
+    outcome[rows[good]] = failure[of]
     kept = torch.nonzero(failure == Outcome.VERIFIED)[:, 0]
     renumber = torch.full((len(leaders),), -1)
     renumber[kept] = torch.arange(len(kept))
     candidate_ts = torch.full_like(outcome, -1)
-    candidate_ts[rows[good]] = renumber[place[first]]
+    candidate_ts[rows[good]] = renumber[of]
     kept, outcome, candidate_ts = moved((kept, outcome, candidate_ts), device)
     return VerifiedSaddles(ts[kept], minus[kept], plus[kept], mode[kept], outcome, candidate_ts)
 
@@ -231,23 +232,25 @@ def _to_minima(
         rows = torch.nonzero(ends.converged & ~minima)[:, 0]
         if len(rows) == 0:
             return ends
-        ends_there, mode = characterise_with_modes(potential, ends[rows], log_det=False, first=1)
+        ends_there = characterise_each(potential, ends[rows], first=1).points
         ends = _with_curvature(ends, rows, ends_there)
-        stuck: Int[Tensor, "R"] = torch.nonzero(ends_there.index > 0)[:, 0]
-        if len(stuck) == 0:
+        again: Int[Tensor, "R"] = rows[torch.nonzero(ends_there.index > 0)[:, 0]]
+        if len(again) == 0:
             return ends
-        again = rows[stuck]
-        off = onwards(potential, ends_there[stuck], mode[stuck])
+        saddles, mode = characterise_with_modes(potential, ends[again], log_det=False, first=1)
+        off = onwards(potential, saddles, mode)
         lower = descend(potential, off, options=descent)
         lower = lower.replace(n_evaluations=lower.n_evaluations + ends.n_evaluations[again])
         ends = _with_curvature(ends, again, lower)
-    unresolved = ends.converged & (characterise_with_modes(potential, ends, log_det=False, first=1)[0].index > 0)
+    rows = torch.nonzero(ends.converged)[:, 0]
+    ends = _with_curvature(ends, rows, characterise_each(potential, ends[rows], first=1).points)
+    unresolved = ends.converged & (ends.index > 0)
     return ends.replace(status=torch.where(unresolved, int(Status.WRONG_INDEX), ends.status))
 
 
 def _among(potential: Potential, ends: StationaryPoints, known: Float[Tensor, "K D"] | None) -> Bool[Tensor, "B"]:
-    """Which ends are among the ``known`` minima; none where a Hessian is cheap enough to look for oneself."""
-    if known is None or len(known) == 0 or potential.ndim <= DENSE_SPECTRUM:
+    """Which ends are among the ``known`` minima."""
+    if known is None or len(known) == 0:
         return torch.zeros_like(ends.converged)
     energy = potential.energy_and_grad(known)[0]
     all_of_them = StationaryPoints.of(torch.cat([known, ends.x]), torch.cat([energy, ends.energy]))
