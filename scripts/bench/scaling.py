@@ -41,6 +41,7 @@ from torchscape.explore import Executor, Found, InProcess, Processes, RayExecuto
 from torchscape.explore.crew import Crew
 
 WALKERS, PAIRS = 64, 128
+KNOWN = 64  # minima: with two neighbours each they make nearly a whole round of pairs
 MODELLED = (4, 8, 16)  # workers
 
 
@@ -221,7 +222,7 @@ def main() -> None:
             "minima", lambda one: minima(potential, one, arguments.quick), WALKERS, potential, executors, repeats
         )
     if "saddles" in arguments.only:
-        known = tsc.optimise.relax(potential, potential.sample(16 if arguments.quick else 40, seed=0))
+        known = tsc.optimise.relax(potential, potential.sample(16 if arguments.quick else KNOWN, seed=0))
         rows += measured(
             "transition states", lambda one: saddles(potential, one, known), PAIRS, potential, executors, repeats
         )
