@@ -61,7 +61,7 @@ class LBFGS(QuasiNewton):
 
     Where there is no preconditioner all this happens in the coordinates x / c, with c_i^2 = |s_i| / |y_i| over the
     pairs (each weighted by 1 / (|s| |y|)): H starts from a diagonal that follows the curvature of each coordinate,
-    in the sense of Gilbert & Lemarechal 1989, doi 10.1007/BF01589113. The pairs are rescaled whenever c is renewed.
+    in the sense of Gilbert & Lemarechal 1989, doi 10.1007/BF01589113. Pairs are rescaled whenever c is renewed.
     On networks this saves about a tenth of the evaluations and of the time. A preconditioner saves more; where it
     says which coordinates it leaves alone, these are rescaled, and the others not.
 
