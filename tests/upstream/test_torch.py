@@ -175,6 +175,26 @@ def test_make_fx_records_sizes():
     assert not torch.equal(traced(one), f(one))
 
 
+def test_attention_is_one_call_to_a_mode_of_functions():
+    """Its projections are products with weights as those of a linear layer, but no mode sees them."""
+
+    class Seen(torch.overrides.TorchFunctionMode):
+        def __init__(self):
+            super().__init__()
+            self.names = []
+
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            self.names.append(func.__name__)
+            return func(*args, **(kwargs or {}))
+
+    x = torch.ones(2, 3, 4)
+    with Seen() as seen:
+        torch.nn.MultiheadAttention(4, 2, batch_first=True)(x, x, x)
+        torch.nn.Linear(4, 4)(x)
+    assert "multi_head_attention_forward" in seen.names
+    assert seen.names.count("linear") == 1
+
+
 def test_functional_call_ignores_names_that_the_module_does_not_have():
     module, x = torch.nn.Linear(2, 1), torch.ones(1, 2)
     given = {"weight": torch.ones(1, 2), "wieght": torch.zeros(1, 2)}
