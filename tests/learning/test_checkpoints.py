@@ -14,6 +14,7 @@ import torchscape as tsc
 from torchscape import analysis
 from torchscape.cli import main
 from torchscape.errors import PotentialError, TorchscapeError
+from torchscape.learning import checkpoints as subject
 from torchscape.learning import compare_checkpoints
 from torchscape.potentials.module.checkpoints import checkpoint_point, read_state
 
@@ -309,6 +310,23 @@ class TestComparison:
     def test_one_is_too_few(self, potential):
         with tsc.Landscape.in_memory(potential) as landscape, pytest.raises(TorchscapeError, match="two or more"):
             compare_checkpoints(landscape, potential, {"a": network(1)})
+
+
+def test_searches_lead_along_the_tree_of_shortest_distances():
+    """By NetworkX; of checkpoints in one minimum one stands for all, one without a minimum is left out."""
+    import networkx as nx
+
+    ids = torch.tensor([4, 7, 4, -1, 9, 2])
+    x = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).double()
+    x[2] = x[0]
+    distance = torch.cdist(x, x)
+    graph = nx.Graph()
+    graph.add_weighted_edges_from(
+        (int(ids[i]), int(ids[j]), distance[i, j].item()) for i in (0, 1, 4, 5) for j in (0, 1, 4, 5) if i < j
+    )
+    found = subject._joining(ids, distance)
+    assert {frozenset((s.a, s.b)) for s in found} == {frozenset(e) for e in nx.minimum_spanning_tree(graph).edges}
+    assert subject._joining(torch.tensor([3, 3]), torch.zeros(2, 2).double()) == []
 
 
 def test_on_a_device(device):
