@@ -28,10 +28,10 @@ def normal(key: int, *shape: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
 def test_every_option_gives_the_numbers_of_torch(kind, options, monkeypatch):
-    if kind is nn.GRU and "proj_size" in options:
-        pytest.skip("GRU layers have no projection")
+    if kind is not nn.LSTM and "proj_size" in options:
+        pytest.skip("only LSTM layers have a projection")
     layer = kind(3, 4, **options).double()
     x = normal(1, 5, 2, 3).requires_grad_(True)
     directions = layer.num_layers * (2 if layer.bidirectional else 1)
@@ -39,7 +39,7 @@ def test_every_option_gives_the_numbers_of_torch(kind, options, monkeypatch):
     h0, c0 = normal(2, directions, n, options.get("proj_size", 4)), normal(3, directions, n, 4)
     states = (h0, c0) if kind is nn.LSTM else h0
     seen = []
-    name = kind.__name__.lower()
+    name = {nn.LSTM: "lstm", nn.GRU: "gru", nn.RNN: "rnn_tanh"}[kind]
     torchs = getattr(torch._VF, name)
     monkeypatch.setattr(torch._VF, name, lambda *args: (seen.append(args), torchs(*args))[1])
     layer(x, states)
@@ -63,7 +63,7 @@ def test_packed_sequences_and_dropout_are_left_to_torch():
     assert not can_be_unrolled("lstm", (x, (states, states), weights, True, 2, 0.5, True, False, False))
     assert can_be_unrolled("lstm", (x, (states, states), weights, True, 2, 0.5, False, False, False))
     assert not can_be_unrolled("lstm", (x[0], x, (states, states), weights, True, 2, 0.0, False, False))
-    assert not can_be_unrolled("rnn_tanh", (x, states, weights, True, 2, 0.0, False, False, False))
+    assert not can_be_unrolled("rnn", (x, states, weights, True, 2, 0.0, False, False, False))
 
 
 class Recurrent(nn.Module):

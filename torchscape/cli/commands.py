@@ -36,6 +36,8 @@ def explore(arguments: argparse.Namespace) -> int:
             raise TorchscapeError(f"--device {device} says who runs the searches: leave --executor {executor} out")
         device, executor = f"{device.removesuffix(':all')}:0", device
     chosen = choose(arguments.spec, device=device, dtype=arguments.dtype)
+    if arguments.precision is not None:
+        chosen.potential.precision = arguments.precision
     from torchscape.cli.numbered import forget, joined, with_ids
     from torchscape.cli.strategies import chosen_strategies, tables_of
     from torchscape.explore import Budget, TensorBoard, integrate_paths
@@ -86,7 +88,7 @@ def explore(arguments: argparse.Namespace) -> int:
 
 def _said(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options that say what was explored, and how it was computed."""
-    names = ("db", "device", "dtype", "executor", "paths")
+    names = ("db", "device", "dtype", "precision", "executor", "paths")
     said = {name: getattr(arguments, name) for name in names}
     return {"spec": arguments.spec, **{name: value for name, value in said.items() if value}}
 

@@ -88,6 +88,11 @@ def _how_to_compute(where: argparse._ArgumentGroup) -> None:
         "--dtype", choices=["float32", "float64"], help="precision (default: as the potential is built)"
     )
     where.add_argument(
+        "--precision",
+        choices=["double", "mixed"],
+        help="of descents to minima: mixed goes down in float32 and ends in float64 (default: double)",
+    )
+    where.add_argument(
         "--executor",
         metavar="WHO",
         help="who runs the searches: in-process (default), processes (one for each core), processes:N, ray (the "

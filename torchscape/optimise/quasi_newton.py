@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from torchscape.optimise.mixed import check_precision, evaluated, finished_coarsely, refined
 from torchscape.optimise.rows import may_hold
 from torchscape.optimise.search import Armijo
 from torchscape.optimise.stepping import Evaluation, Search, Trying, clamped, resolve
@@ -34,6 +35,7 @@ class Minimisation(Trying):
     n_refused: Int[Tensor, "B"]  # rejections in all, since the memory was last made anew
     mark: Float[Tensor, "B 2"]  # energy and RMS gradient when the row last got anywhere
     n_idle: Int[Tensor, "B"]  # evaluations since
+    precise: Bool[Tensor, "B"]  # whether energies and gradients are in the precision of the potential by now
     memory: Any
 
 
@@ -52,6 +54,8 @@ class QuasiNewton(Search[Minimisation]):
         max_evaluations: evaluations a row may spend.
         max_idle: evaluations without a lower energy (beyond its rounding) or a gradient smaller by a tenth, after
             which a row is declared stalled: it sits on a kink, or at the rounding error of its gradient.
+        precision: "mixed" descends in float32 until that tells no more, and goes on in float64 from there, with
+            the memory that it has (``mixed.py``); "double" is the precision of the potential throughout.
     """
 
     max_step: float = 1.0
@@ -59,9 +63,11 @@ class QuasiNewton(Search[Minimisation]):
     tol: float | None = None
     max_evaluations: int = 10_000
     max_idle: int = 200
+    precision: Literal["double", "mixed"] = "double"
     counted_as = "quenches"
 
     def __post_init__(self) -> None:
+        check_precision(type(self).__name__, self.precision)
         check_fields(
             self,
             max_step=POSITIVE.or_infinite,
@@ -119,13 +125,17 @@ class QuasiNewton(Search[Minimisation]):
             n_refused=zero,
             mark=x.new_full((len(x), 2), torch.inf),
             n_idle=zero.clone(),
+            precise=torch.full_like(zero, self.precision == "double", dtype=torch.bool),
             # walls cut coordinates off, which a preconditioner mixes
             memory=self.init_memory(x, potential.preconditioner if potential.bounds is None else None),
         )
 
     def evaluate(self, potential: Potential, state: Minimisation) -> Evaluation:
         """In units of the energy scale (a power of two, unless it was set: exact)."""
-        energy, grad = potential.energy_and_grad(state.trial)
+        if self.precision == "double":
+            energy, grad = potential.energy_and_grad(state.trial)
+        else:
+            energy, grad = evaluated(potential, state.trial, state.precise)
         unit = potential.energy_scale
         return (
             Evaluation(state.trial, energy, grad)
@@ -138,7 +148,8 @@ class QuasiNewton(Search[Minimisation]):
         bounds = potential.bounds
         s = state.trial - state.x
         slope, new_slope = (state.grad * s).sum(1), (new.grad * s).sum(1)
-        acceptable = self.search.accepts(state.energy, slope, new.energy, new_slope)
+        coarse = None if self.precision == "double" else ~state.precise
+        acceptable = self.search.accepts(state.energy, slope, new.energy, new_slope, coarse)
         running = state.status == Status.RUNNING
         now = resolve(state, new, acceptable, running)
         x, rejected = now.x, now.rejected
@@ -171,13 +182,13 @@ class QuasiNewton(Search[Minimisation]):
             trial = self._boxed(*boxed, first_retry=now.n_rejected == 1)
 
         rms = held.square().mean(1).sqrt()
-        mark, n_idle = self._progress(state, now.energy, rms, running)
+        mark, n_idle = self._progress(state, now.energy, rms, running, coarse)
         stalled = (now.n_rejected >= 2 * self.search.max_rejections) | (n_idle >= self.max_idle)
         status = self.ended(potential, state, now, rms, stalled=stalled)
         finished = status != Status.RUNNING
         if may_hold(finished):
             trial = torch.where(finished[:, None], x, trial)
-        return now.onto(
+        after = now.onto(
             state,
             trial=trial,
             stretch=torch.where(rejected, state.stretch, stretch),
@@ -188,6 +199,7 @@ class QuasiNewton(Search[Minimisation]):
             status=status,
             memory=memory,
         )
+        return after if coarse is None else refined(after, coarse & running, rms)
 
     def wants(self, state: Minimisation, n_steps: int) -> Bool[Tensor, "B"] | None:
         """Rows for which a subclass does something, ``n_steps`` after it was last asked; None for none, ever."""
@@ -199,6 +211,8 @@ class QuasiNewton(Search[Minimisation]):
 
     def result(self, potential: Potential, state: Minimisation) -> StationaryPoints:
         """Where every row stands, as points with their residuals."""
+        if self.precision == "mixed":
+            state = finished_coarsely(potential, state)
         grad = state.grad
         if potential.bounds is not None:
             grad = potential.bounds.project_grad(state.x, grad)
@@ -291,11 +305,16 @@ class QuasiNewton(Search[Minimisation]):
         return inside
 
     def _progress(
-        self, state: Minimisation, energy: Float[Tensor, "B"], rms: Float[Tensor, "B"], running: Bool[Tensor, "B"]
+        self,
+        state: Minimisation,
+        energy: Float[Tensor, "B"],
+        rms: Float[Tensor, "B"],
+        running: Bool[Tensor, "B"],
+        coarse: Bool[Tensor, "B"] | None,
     ) -> tuple[Float[Tensor, "B 2"], Int[Tensor, "B"]]:
         """Where each row last got anywhere, and how many evaluations ago that was."""
         moved = (
-            (energy < state.mark[:, 0] - self.search.noise(energy))
+            (energy < state.mark[:, 0] - self.search.noise(energy, coarse))
             | (rms < 0.9 * state.mark[:, 1])
             | (energy == torch.inf)
         )

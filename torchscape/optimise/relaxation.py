@@ -36,10 +36,12 @@ def choose_optimiser(potential: Potential) -> QuasiNewton:
     evaluations.py``): there are as many as take a tenth of the time of an evaluation, which multiplies with every
     coordinate as often as there are samples.
     """
+    precision = potential.precision if potential.dtype == torch.float64 else "double"
     if potential.ndim <= DENSE_UP_TO:
-        return BFGS()
+        return BFGS(precision=precision)
     known = potential.preconditioner
-    return LBFGS(memory=100 if known is None else min(100, max(20, round(known.uses / 10))))
+    memory = 100 if known is None else min(100, max(20, round(known.uses / 10)))
+    return LBFGS(memory=memory, precision=precision)
 
 
 def relax(

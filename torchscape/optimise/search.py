@@ -47,10 +47,13 @@ class Armijo:
             max_rejections=COUNT,
         )
 
-    def noise(self, energy: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
-        """What two evaluations of one energy may differ by."""
+    def noise(self, energy: Float[Tensor, "B"], coarse: Bool[Tensor, "B"] | None = None) -> Float[Tensor, "B"]:
+        """What two evaluations of one energy may differ by; of ``coarse`` ones, evaluations in float32."""
         rounding: float = torch.finfo(energy.dtype).eps ** self.rise
-        return rounding * energy.abs().clamp(min=1.0)
+        noise = rounding * energy.abs().clamp(min=1.0)
+        if coarse is None:
+            return noise
+        return torch.where(coarse, torch.finfo(torch.float32).eps ** self.rise / rounding * noise, noise)
 
     def accepts(
         self,
@@ -58,12 +61,13 @@ class Armijo:
         slope: Float[Tensor, "B"],
         new_energy: Float[Tensor, "B"],
         new_slope: Float[Tensor, "B"],
+        coarse: Bool[Tensor, "B"] | None = None,
     ) -> Bool[Tensor, "B"]:
         """Whether each trial step is taken; ``slope`` is g.s for the trial step s, ``new_slope`` its end value.
 
-        Energy and slope must be finite there: the caller asks.
+        Energy and slope must be finite there: the caller asks. ``coarse`` energies are those of float32.
         """
-        noise = self.noise(energy)
+        noise = self.noise(energy, coarse)
         decreased = new_energy <= energy + self.decrease * slope
         by_slope = (new_energy <= energy + noise) & (new_slope <= (2 * self.decrease - 1) * slope)
         return decreased | by_slope

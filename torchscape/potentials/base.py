@@ -6,6 +6,7 @@ import functools
 import hashlib
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,14 +18,14 @@ from torchscape.potentials.batching import pulled_back
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.potentials.scale import estimated_energy_scale
-from torchscape.potentials.twin import double_twin
+from torchscape.potentials.twin import twin
 from torchscape.symmetry.base import Symmetry
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["Potential", "hash_settings"]
 
 _SCALES: weakref.WeakKeyDictionary[Potential, float] = weakref.WeakKeyDictionary()  # a copy is asked anew
-_TWINS: weakref.WeakKeyDictionary[Potential, Potential] = weakref.WeakKeyDictionary()
+_TWINS: weakref.WeakKeyDictionary[Potential, dict[torch.dtype, Potential | str]] = weakref.WeakKeyDictionary()
 
 
 def _products(potential: Potential, x: Float[Tensor, "B D"]) -> Callable[[Tensor], Tensor]:
@@ -97,6 +98,8 @@ class Potential:
         energy_scale: an energy by which U changes over such a distance; the unit of default tolerances.
         max_rows: most rows evaluated at once by :meth:`hvp` and :meth:`hessian` (memory).
         preconditioner: what minimisers may start from in place of the identity, or None.
+        precision: of descents to minima: "double" is ``dtype`` throughout; "mixed" goes down in float32 as far as
+            that tells, and ends in float64 (where ``dtype`` is that).
 
     Example:
         >>> import torch
@@ -119,6 +122,7 @@ class Potential:
     length_scale: float = 1.0
     max_rows: int = 65536
     preconditioner: Preconditioner | None = None
+    precision: Literal["double", "mixed"] = "double"
     _limits: Limits | None = None  # rows at once that did not fit into memory, by evaluation
 
     def __init_subclass__(cls, **options: object) -> None:
@@ -194,14 +198,37 @@ class Potential:
         Raises:
             PotentialError: if there is none: the energy keeps numbers in float32, or the device has no float64.
         """
-        if self.dtype == torch.float64:
-            return self
-        if self not in _TWINS:
-            _TWINS[self] = self._doubled()
-        return _TWINS[self]
+        return self.in_precision(torch.float64)
 
-    def _doubled(self) -> Potential:
-        return double_twin(self)
+    def single(self) -> Potential | None:
+        """This potential in float32, for searches in mixed precision; None where there is none, because a function
+        keeps numbers in float64."""
+        try:
+            return self.in_precision(torch.float32)
+        except PotentialError:
+            return None
+
+    def in_precision(self, dtype: torch.dtype) -> Potential:
+        """This potential in another precision: itself, or a copy that is made once.
+
+        Raises:
+            PotentialError: if there is none: the energy keeps numbers in a precision of its own.
+        """
+        if self.dtype == dtype:
+            return self
+        twins = _TWINS.setdefault(self, {})
+        if dtype not in twins:
+            try:
+                twins[dtype] = self._converted(dtype)
+            except PotentialError as error:  # asked for at every step
+                twins[dtype] = str(error)
+        found = twins[dtype]
+        if isinstance(found, str):
+            raise PotentialError(found)
+        return found
+
+    def _converted(self, dtype: torch.dtype) -> Potential:
+        return twin(self, dtype)
 
     def is_bound(self, x: Float[Tensor, "B D"]) -> Bool[Tensor, "B"]:
         """Whether each point hangs together; clusters tell those that have fallen apart, of which none is a

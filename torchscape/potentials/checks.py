@@ -157,9 +157,10 @@ def tried_out(evaluator: Evaluator, x: Float[Tensor, "B D"]) -> Evaluator:
         how["mixes"] = objective.reduction == "whole" and _mixes(evaluator, x[0], batch)
         # Recurrent layers taken apart keep what their fused kernels do not: they are counted as they will run.
         counted, apart = dataclasses.replace(evaluator, **how), how.get("nested", False)
-        n_bytes = fresh_bytes(lambda: counted.losses(x[:1], batch, vmapped=apart)) // batch_size(batch)
+        n_bytes, n_tensors = fresh_bytes(lambda: counted.losses(x[:1], batch, vmapped=apart))
+    per_pair = n_bytes // batch_size(batch)
     row = 8 * x.shape[1] * x.element_size()
-    plan = dataclasses.replace(evaluator.plan, bytes_per_pair=n_bytes, bytes_per_row=row)
+    plan = dataclasses.replace(evaluator.plan, bytes_per_pair=per_pair, bytes_per_row=row, n_operations=n_tensors)
     evaluator = dataclasses.replace(evaluator, plan=plan, **how)
     if not evaluator.vmapped:
         message = f"the module is evaluated walker by walker, because torch cannot vmap it: {why_not}"

@@ -31,6 +31,7 @@ class Metered(Potential):
         self.potential = potential
         self.n_gradients = self.n_hessians = self.n_hvps = 0
         names = ["ndim", "dtype", "device", "bounds", "symmetry", "length_scale", "max_rows", "preconditioner"]
+        names.append("precision")
         for name in names:
             setattr(self, name, getattr(potential, name))
         self._limits = limits_of(potential)
@@ -72,6 +73,10 @@ class Metered(Potential):
     def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
         self.n_hessians += len(x)
         return self.potential.hessian(x)
+
+    def single(self) -> Potential | None:
+        """That of the potential, which counts nothing: whoever asks it charges."""
+        return self.potential.single()
 
     def charge(self, n_gradients: int, n_hessians: int = 0, n_hvps: int = 0) -> None:
         """Count what was evaluated by others on its behalf."""

@@ -138,9 +138,9 @@ class BinaryLennardJones(PairPotential):
         self._square = torch.tensor(self.sigma, dtype=self.dtype, device=self.device)[self._which] ** 2
         self._depth = torch.tensor(self.epsilon, dtype=self.dtype, device=self.device)[self._which]
 
-    def _doubled(self) -> Potential:
-        """With diameters and depths in all digits."""
-        twin = super()._doubled()
+    def _converted(self, dtype: torch.dtype) -> Potential:
+        """With diameters and depths in all digits that there are."""
+        twin = super()._converted(dtype)
         assert isinstance(twin, BinaryLennardJones)
         twin._tabulate()
         return twin

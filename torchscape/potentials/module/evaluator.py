@@ -15,6 +15,7 @@ from torchscape.memory import Limits, attempt, in_parts
 from torchscape.potentials.batching import Plan, by_rows, pulled_back, second_derivative
 from torchscape.potentials.module.data import Samples
 from torchscape.potentials.module.objective import Objective
+from torchscape.potentials.module.written import Written
 from torchscape.types import Float, Tensor
 
 __all__ = ["Evaluator"]
@@ -37,6 +38,7 @@ class Evaluator:
         second: how second derivatives are taken: "reverse", "forward" or "none".
         mixes: whether outputs of one sample depend on the others (a graph), so that they are never split.
         limits: rows and samples at once that did not fit into memory before, by what was evaluated.
+        written: the gradient written out, where the objective is of a kind for which it is.
     """
 
     objective: Objective
@@ -48,6 +50,7 @@ class Evaluator:
     second: str = "reverse"
     mixes: bool = False
     limits: Limits = dataclasses.field(default_factory=Limits, compare=False, repr=False)
+    written: Written = dataclasses.field(default_factory=Written, compare=False, repr=False)
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         if torch.is_grad_enabled() and x.requires_grad:  # whoever differentiates keeps all graphs, and halves
@@ -55,6 +58,12 @@ class Evaluator:
         return _cat(self._in_parts(self._energy, x, what="energies"), x)
 
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        if len(x) and (found := self.written.energy_and_grad(self, x)) is not None:
+            return found
+        return self.by_autograd(x)
+
+    def by_autograd(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        """Energy and gradient by differentiating the module, whatever it is."""
         results = self._in_parts(self._energy_and_grad, x, what="gradients")
         energies, grads = ([result[k] for result in results] for k in (0, 1))
         return _cat(energies, x), _cat(grads, x, x.shape[1])
@@ -65,6 +74,12 @@ class Evaluator:
                 "an operation of this module has no second derivative in torch, so there are no Hessian-vector "
                 "products; minimisation works, but transition states need another implementation of it"
             )
+        if len(x) and (found := self.written.hvp(self, x, v)) is not None:
+            return found
+        return self.product_by_autograd(x, v)
+
+    def product_by_autograd(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """H(x_b) v_b by differentiating the module, whatever it is."""
         products = self._in_parts(self._product, x, v, what="Hessian-vector products", cost=_GRAPH)
         return _cat(products, x, x.shape[1])
 
@@ -79,6 +94,8 @@ class Evaluator:
             or not self.plan.keeps_graphs(len(x), x.device)
         ):
             return None
+        if len(x) and (made := self.written.products_at(self, x)) is not None:
+            return made
         parts = [(part, list(self._gradients(part, size))) for part, size in self._parts(x, cost=_GRAPH)]
 
         def products(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
@@ -93,6 +110,8 @@ class Evaluator:
         return products
 
     def hessian(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"]:
+        if len(x) and (found := self.written.hessian(self, x)) is not None:
+            return found
         parts = self._in_parts(self._dense, x, what="Hessians", cost=_GRAPH + min(x.shape[1], _BASIS))
         return _cat(parts, x, x.shape[1], x.shape[1])
 
@@ -121,12 +140,14 @@ class Evaluator:
     def on(self, samples: Samples) -> Evaluator:
         """The same evaluation of other samples."""
         plan = dataclasses.replace(self.plan, n_samples=len(samples))
-        return dataclasses.replace(self, objective=self.objective.on(samples), plan=plan, limits=Limits())
+        fresh: dict[str, Any] = {"limits": Limits(), "written": Written()}
+        return dataclasses.replace(self, objective=self.objective.on(samples), plan=plan, **fresh)
 
     def to(self, *, dtype: torch.dtype, device: torch.device) -> Evaluator:
         """A copy for another dtype or device."""
         objective = self.objective.moved(dtype=dtype, device=device)
-        return dataclasses.replace(self, objective=objective, decay=self.decay.to(device, dtype), limits=Limits())
+        fresh: dict[str, Any] = {"limits": Limits(), "written": Written()}
+        return dataclasses.replace(self, objective=objective, decay=self.decay.to(device, dtype), **fresh)
 
     def losses(self, x: Float[Tensor, "B D"], batch: Any, *, vmapped: bool) -> Tensor:
         """The loss of one batch at every row, as the loss reduces it."""

@@ -266,8 +266,8 @@ class ModulePotential(Potential):
             other._symmetry = None
         return other
 
-    def _doubled(self) -> ModulePotential:
-        return self.with_(dtype=torch.float64)
+    def _converted(self, dtype: torch.dtype) -> ModulePotential:
+        return self.with_(dtype=dtype)
 
     @property
     def l2(self) -> float:

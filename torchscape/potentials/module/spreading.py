@@ -18,6 +18,7 @@ from torchscape.errors import PotentialError, TorchscapeError
 from torchscape.potentials.batching import Plan
 from torchscape.potentials.module.evaluator import Evaluator
 from torchscape.potentials.module.potential import ModulePotential
+from torchscape.potentials.module.written import Written
 from torchscape.types import Float, Tensor
 
 __all__ = ["spread"]
@@ -89,7 +90,11 @@ def _share(potential: ModulePotential, rank: int, n: int) -> Evaluator:
     mine = samples.take(torch.arange(rank * len(samples) // n, (rank + 1) * len(samples) // n))
     plan = dataclasses.replace(whole.plan, n_samples=len(mine))
     return dataclasses.replace(
-        whole, objective=whole.objective.part(mine), plan=plan, decay=torch.zeros_like(whole.decay)
+        whole,
+        objective=whole.objective.part(mine),
+        plan=plan,
+        decay=torch.zeros_like(whole.decay),
+        written=Written(),
     )
 
 

@@ -1,0 +1,176 @@
+"""Derivatives of an objective written out, where it is of a kind for which they are: found at first use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from torchscape import random
+from torchscape.memory import attempt, available_memory
+from torchscape.potentials.module.chain import chain_of
+from torchscape.potentials.module.curved import CURVED, Curved
+from torchscape.potentials.module.perceptron import Perceptron
+from torchscape.types import Float, Tensor
+
+if TYPE_CHECKING:
+    from torchscape.potentials.module.evaluator import Evaluator
+
+__all__ = ["Written"]
+
+_N_TRIED = 3  # points at which they must agree with the module
+_CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}  # in units of the largest number
+
+Products = Callable[[Float[Tensor, "B K D"]], Float[Tensor, "B K D"]]
+
+
+class Written:
+    """The derivatives of one evaluator, if they are written out: today those of multilayer perceptrons.
+
+    Whether they are right is tried at random points, on all samples, against the module itself.
+    """
+
+    def __init__(self) -> None:
+        self._found: Perceptron | None = None
+        self._sought = self._tried_curved = False
+        self._curved = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy finds out by itself."""
+        return {}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the gradient was found to be written out."""
+        return self._found is not None
+
+    def energy_and_grad(
+        self, evaluator: Evaluator, x: Float[Tensor, "B D"]
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]] | None:
+        """U and its gradient; None where they are not written out, or do not fit into memory so."""
+        perceptron = self._perceptron(evaluator)
+        if perceptron is None:
+            return None
+        fits, result = attempt(_evaluated, perceptron, evaluator.decay, x)
+        if not fits:
+            self._found = None
+            return None
+        found: tuple[Tensor, Tensor] = result
+        return found
+
+    def products_at(self, evaluator: Evaluator, x: Float[Tensor, "B D"]) -> Products | None:
+        """H(x_b) V_b for V [B K D], as a function of V; None likewise. Whether there is room is for the caller."""
+        perceptron = self._perceptron(evaluator)
+        if perceptron is None or not self._has_curved(evaluator, perceptron):
+            return None
+        return _products(perceptron, evaluator.decay, x, perceptron.rows(x.device))
+
+    def hvp(
+        self, evaluator: Evaluator, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]
+    ) -> Float[Tensor, "B D"] | None:
+        """H(x_b) v_b; None likewise."""
+        perceptron = self._perceptron(evaluator)
+        if perceptron is None or not self._has_curved(evaluator, perceptron):
+            return None
+        n = perceptron.rows(x.device)
+        pairs = zip(x.split(n), v.split(n), strict=True)
+        fits, parts = attempt(
+            lambda: [_products(perceptron, evaluator.decay, a, n)(b[:, None])[:, 0] for a, b in pairs]
+        )
+        return torch.cat(parts) if fits else None
+
+    def hessian(self, evaluator: Evaluator, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"] | None:
+        """The dense Hessians; None likewise."""
+        perceptron = self._perceptron(evaluator)
+        if perceptron is None or not self._has_curved(evaluator, perceptron):
+            return None
+        d = x.shape[1]
+        eye = torch.eye(d, dtype=x.dtype, device=x.device)
+        n = max(1, perceptron.rows(x.device) // d)
+        fits, parts = attempt(
+            lambda: [
+                _products(perceptron, evaluator.decay, row, n)(eye.expand(len(row), d, d)) for row in x.split(n)
+            ]
+        )
+        if not fits:
+            return None
+        whole = torch.cat(parts)
+        return 0.5 * (whole + whole.mT)
+
+    def _perceptron(self, evaluator: Evaluator) -> Perceptron | None:
+        if not self._sought:
+            self._sought = True
+            fits, found = attempt(_right, evaluator)
+            self._found = found if fits else None
+        return self._found
+
+    def _has_curved(self, evaluator: Evaluator, perceptron: Perceptron) -> bool:
+        """Whether products are written out for all functions in the chain, and right."""
+        if not self._tried_curved:
+            self._tried_curved = True
+            known = all(link.activation in CURVED for link in perceptron.links)
+            fits, right = attempt(_right_curvature, evaluator, perceptron) if known else (True, False)
+            self._curved = fits and right
+        return self._curved
+
+
+@torch.no_grad()
+def _evaluated(
+    perceptron: Perceptron, decay: Float[Tensor, "D"], x: Float[Tensor, "B D"]
+) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+    x = x.detach()
+    energy, grad = perceptron(x)
+    return energy.add_(torch.mv(x.square(), decay)), grad.addcmul_(decay, x, value=2)
+
+
+@torch.no_grad()
+def _products(perceptron: Perceptron, decay: Float[Tensor, "D"], x: Float[Tensor, "B D"], rows: int) -> Products:
+    """Products at the rows, so many of which are one group, with as many vectors at once as fit beside a cache."""
+    groups = [Curved(perceptron, part) for part in x.detach().split(rows)]
+
+    @torch.no_grad()
+    def products(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
+        at_once = max(1, perceptron.rows(v.device) // min(rows, len(v)))
+        parts = [
+            torch.cat([group(some) for some in mine.split(at_once, 1)], 1)
+            for group, mine in zip(groups, v.detach().split(rows), strict=True)
+        ]
+        return torch.cat(parts).addcmul_(decay, v, value=2)
+
+    return products
+
+
+def _points(evaluator: Evaluator, n: int) -> Float[Tensor, "n D"]:
+    return 0.3 * random.normal(random.fold(2, torch.arange(n)), len(evaluator.decay)).to(evaluator.decay)
+
+
+def _right(evaluator: Evaluator) -> Perceptron | None:
+    """The gradient written out, if it is and agrees."""
+    plan = evaluator.plan
+    room = available_memory(evaluator.decay.device) // 4
+    if not evaluator.vmapped or plan.n_samples * plan.bytes_per_pair > room:
+        return None
+    x = _points(evaluator, _N_TRIED)
+    chain = chain_of(evaluator.objective, evaluator.layout, x[0])
+    if chain is None:
+        return None
+    perceptron = Perceptron(chain)
+    ours, theirs = _evaluated(perceptron, evaluator.decay, x), evaluator.by_autograd(x)
+    return perceptron if all(map(_agree, ours, theirs)) else None
+
+
+def _right_curvature(evaluator: Evaluator, perceptron: Perceptron) -> bool:
+    """Whether products agree with those by autograd."""
+    x = _points(evaluator, _N_TRIED)
+    v = random.normal(random.fold(4, torch.arange(_N_TRIED)), x.shape[1]).to(x)
+    ours = _products(perceptron, evaluator.decay, x, _N_TRIED)(v[:, None])[:, 0]
+    return evaluator.second != "none" and _agree(ours, evaluator.product_by_autograd(x, v))
+
+
+def _agree(ours: Tensor, theirs: Tensor) -> bool:
+    scale = float(theirs.abs().nan_to_num(posinf=0.0).max())
+    return torch.allclose(ours, theirs, rtol=0.0, atol=_CLOSE[ours.dtype] * scale)
