@@ -85,23 +85,25 @@ class BFGS(QuasiNewton):
     ) -> tuple[_InverseHessian, Float[Tensor, "B D"]]:
         h = memory.h
         sy = torch.where(keep, (s * y).sum(1), 1.0)
-        py = y if memory.preconditioner is None else memory.preconditioner(y)
-        gamma = sy / (y * py).sum(1).clamp(min=torch.finfo(y.dtype).tiny)
-        # On a steep start the first curvatures are far above those of the valley, and so would be H's scale
-        # in every direction not yet seen: while it is young, H starts over from the larger scale.
-        restart = keep & (gamma > self.rescale * memory.scale) & (memory.age < h.shape[1])
-        scale = torch.where(restart, gamma, memory.scale)
-        age = memory.age.masked_fill(restart, 0) + keep
-        _reset(memory, restart, gamma)
-
+        scale, age, young = memory.scale, memory.age, keep & (memory.age < h.shape[1])
+        if may_hold(young):
+            # On a steep start the first curvatures are far above those of the valley, and so would be H's scale
+            # in every direction not yet seen: while it is young, H starts over from the larger scale.
+            py = y if memory.preconditioner is None else memory.preconditioner(y)
+            gamma = sy / (y * py).sum(1).clamp(min=torch.finfo(y.dtype).tiny)
+            restart = young & (gamma > self.rescale * scale)
+            scale, age = torch.where(restart, gamma, scale), age.masked_fill(restart, 0)
+            _reset(memory, restart, gamma)
+        age = age + keep
         skipped = ~keep[:, None]
-        s, y = s.masked_fill(skipped, 0.0), y.masked_fill(skipped, 0.0)
+        if may_hold(skipped):
+            s, y = s.masked_fill(skipped, 0.0), y.masked_fill(skipped, 0.0)
         # H - s w^T - u s^T with u = H y / s.y and w = u - a s
         u = _times(h, y) / sy[:, None]
         a = (1 + (y * u).sum(1)) / sy
         w = torch.addcmul(u, a[:, None], s, value=-1)
         h.addcmul_(s[:, :, None], w[:, None], value=-1).addcmul_(u[:, :, None], s[:, None], value=-1)
-        _reset(memory, reset, torch.ones_like(gamma))
+        _reset(memory, reset, torch.ones_like(scale))
         memory = dataclasses.replace(memory, scale=scale.masked_fill(reset, 0.0), age=age.masked_fill(reset, 0))
         return memory, _times(h, -grad)
 

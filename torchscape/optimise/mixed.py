@@ -19,7 +19,7 @@ from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Tensor
 
-__all__ = ["check_precision", "evaluated", "finished_coarsely", "refined"]
+__all__ = ["check_precision", "evaluated", "finished_coarsely", "is_coarse", "refined"]
 
 _TELLING = 1e-5  # RMS gradient, in units of the energy scale, down to which float32 is asked
 _REFUSALS = 3  # in a row, after which it is rounding that refuses
@@ -42,14 +42,16 @@ def check_precision(where: str, precision: object) -> None:
         raise PotentialError(f'{where}: precision must be "double" or "mixed", not {precision!r}')
 
 
+def is_coarse(potential: Potential, x: Float[Tensor, "B D"]) -> bool:
+    """Whether rows begin in float32: not where there is no float32 twin of the potential, nor on a device, where
+    asking which rows are which would cost more than it saves."""
+    return asking_is_free(x) and potential.single() is not None
+
+
 def evaluated(
     potential: Potential, x: Float[Tensor, "B D"], precise: Bool[Tensor, "B"]
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
-    """Energies and gradients in the dtype of ``x``: of the ``precise`` rows in that, of the others in float32.
-
-    In float64 throughout where there is no float32 twin of the potential, and on a device, where asking which rows
-    are which would cost more than it saves.
-    """
+    """Energies and gradients in the dtype of ``x``: of the ``precise`` rows in that, of the others in float32."""
     coarse = ~precise
     single = potential.single() if asking_is_free(precise) and may_hold(coarse) else None
     if single is None:

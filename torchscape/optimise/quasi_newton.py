@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import torch
 
-from torchscape.optimise.mixed import check_precision, evaluated, finished_coarsely, refined
+from torchscape.optimise.mixed import check_precision, evaluated, finished_coarsely, is_coarse, refined
 from torchscape.optimise.rows import may_hold
 from torchscape.optimise.search import Armijo
 from torchscape.optimise.stepping import Evaluation, Search, Trying, clamped, resolve
@@ -125,7 +125,9 @@ class QuasiNewton(Search[Minimisation]):
             n_refused=zero,
             mark=x.new_full((len(x), 2), torch.inf),
             n_idle=zero.clone(),
-            precise=torch.full_like(zero, self.precision == "double", dtype=torch.bool),
+            precise=torch.full_like(
+                zero, self.precision == "double" or not is_coarse(potential, x), dtype=torch.bool
+            ),
             # walls cut coordinates off, which a preconditioner mixes
             memory=self.init_memory(x, potential.preconditioner if potential.bounds is None else None),
         )

@@ -3,24 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 
 from torchscape import random
+from torchscape.layout import ParameterLayout
 from torchscape.memory import attempt, available_memory
+from torchscape.potentials.batching import Plan
 from torchscape.potentials.module.chain import chain_of
 from torchscape.potentials.module.curved import CURVED, Curved
+from torchscape.potentials.module.objective import Objective
 from torchscape.potentials.module.perceptron import Perceptron
 from torchscape.types import Float, Tensor
-
-if TYPE_CHECKING:
-    from torchscape.potentials.module.evaluator import Evaluator
 
 __all__ = ["Written"]
 
 _N_TRIED = 3  # points at which they must agree with the module
 _CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}  # in units of the largest number
+
+
+class Evaluator(Protocol):
+    """What is written out, and what it is compared with: an ``Evaluator``."""
+
+    @property
+    def objective(self) -> Objective: ...
+    @property
+    def layout(self) -> ParameterLayout: ...
+    @property
+    def decay(self) -> Float[Tensor, "D"]: ...
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def vmapped(self) -> bool: ...
+    @property
+    def second(self) -> str: ...
+
+    def by_autograd(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        """U and its gradient."""
+        ...
+
+    def product_by_autograd(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """H(x_b) v_b."""
+        ...
+
 
 Products = Callable[[Float[Tensor, "B K D"]], Float[Tensor, "B K D"]]
 
