@@ -13,6 +13,7 @@ __all__ = [
     "DENSE_PATHS",
     "DENSE_SPECTRUM",
     "DENSE_STEPS",
+    "DENSE_WALKS",
     "energy_noise",
     "lowest_of_level",
 ]
@@ -26,8 +27,12 @@ DENSE_BRANCHES = 300
 """The same along a branch of a family, with a linear solve at each step."""
 
 DENSE_STEPS = 500
-"""A few Hessians for each point: Newton's method, certificates, walks in families. From here on, curvatures cost
-more than the minima themselves."""
+"""A few Hessians for each point: Newton's method, certificates. From here on, curvatures cost more than the minima
+themselves."""
+
+DENSE_WALKS = 1000
+"""A Hessian and its eigenvectors at every step of a walk in a family, where conjugate gradients were in vain: ten
+seconds a pair at 850 coordinates, as long as those take."""
 
 DENSE_FLATNESS = 1000
 """One decomposition for each point that a user names, where the quadrature would do."""

@@ -7,11 +7,13 @@ import math
 import sqlite3
 import sys
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import torchscape as tsc
+from torchscape.explore.curvatures import characterise_new
 from torchscape.explore.families import merge_families
 from torchscape.symmetry import Translations
 
@@ -242,3 +244,51 @@ class TestFile:
         with pytest.warns(UserWarning, match=FLAT):
             tsc.explore(landscape, u, strategies=[HOPPING], progress=False)
         assert landscape.n_minima == 1
+
+
+class Block(nn.Module):
+    """Attention of two heads and a perceptron, each added to the residual stream."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, 2, bias=False, batch_first=True)
+        self.up, self.down = nn.Linear(width, width), nn.Linear(width, width, bias=False)
+
+    def forward(self, x):
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        return x + self.down(nn.functional.gelu(self.up(x)))
+
+
+class Larger(nn.Module):
+    """Two digits below three in, the larger of them out."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.token, self.place = nn.Embedding(3, width), nn.Parameter(torch.randn(2, width))
+        self.blocks = nn.Sequential(Block(width), Block(width))
+        self.out = nn.Linear(width, 3, bias=False)
+
+    def forward(self, tokens):
+        return self.out(self.blocks(self.token(tokens) + self.place)[:, -1])
+
+
+@pytest.mark.slow
+def test_heads_without_attention_are_one_linear_map():
+    """Where l2 leaves a layer no queries and keys its two heads rotate together, which no symmetry of the module
+    says. The minima are families of more than 500 coordinates, one for each energy, whose flat directions are as
+    many as NumPy counts."""
+    torch.manual_seed(0)
+    pairs = torch.cartesian_prod(torch.arange(3), torch.arange(3))
+    u = tsc.ModulePotential(Larger(8), (pairs, pairs.amax(1)), nn.functional.cross_entropy, l2=1.5e-2)
+    assert u.ndim == 848
+    found = tsc.relax(u, u.sample(6, seed=1), tol=1e-9)
+    with tsc.Landscape.in_memory(u) as landscape:
+        landscape.add_minima(found)
+        with contextlib.suppress(UserWarning):
+            characterise_new(landscape, u)
+        minima = landscape.minima()
+        energies = minima.energy.tolist()
+        assert len(energies) == len({round(energy, 7) for energy in energies}) < 6
+        for x, n_zero in zip(minima.x, minima.n_zero.tolist(), strict=True):
+            spectrum = np.linalg.eigvalsh(u.hessian(x[None])[0].numpy())
+            assert (np.abs(spectrum) < 1e-6).sum() == n_zero

@@ -286,7 +286,7 @@ class TestComparison:
         report = dataclasses.replace(
             compared[0], names=names, ids=torch.arange(4), energy=energy, line=line, aligned_line=never,
             band=never, path=never, tolerance=0.05, loss=energy, grad_rms=energy, moved=energy, log_det=energy,
-            top=energy, plain=line, distance=line, held_out=None, ways={}, along={},
+            log_det_error=0 * energy, top=energy, plain=line, distance=line, held_out=None, ways={}, along={},
         )  # fmt: skip
         assert report.rise[0, 2].item() == pytest.approx(2.0)
         assert report.valleys == [("a", "b", "c"), ("d",)]

@@ -65,7 +65,7 @@ def lowest_factors(target, rank: int, l2: float):
 @pytest.fixture(params=[500, 1], ids=["dense", "products"])
 def walk(request) -> FamilyWalk:
     """From Hessians, and from Hessian-vector products alone."""
-    return FamilyWalk(dense_limit=request.param)
+    return FamilyWalk(dense_limit=request.param, mixed_limit=0)
 
 
 class TestJoined:
@@ -179,15 +179,15 @@ class TestManyCoordinates:
         assert torch.allclose(goals.energy, goals.energy[:1], rtol=1e-12)
         monkeypatch.setattr(u, "hessian", None)  # products with it are all that is used
         start = points(u, lowest.expand(4, -1), 3)
-        walk = FamilyWalk(tries=3)
+        walk = FamilyWalk(tries=3, mixed_limit=0)
         assert are_joined(u, start, goals, 0.1, walk=walk).tolist() == [True, True, False, False]
-        assert extends(u, start[:1], 0.2).all()
+        assert extends(u, start[:1], 0.2, walk=walk).all()
 
     def test_no_pair_takes_more_products_than_allowed(self, monkeypatch):
         u, lowest = self.bottleneck()
         p = points(u, self.images(lowest, torch.eye(3), torch.diag(torch.tensor([-1.0, -1.0, 1.0]))), 3)
         assert are_joined(u, p[:1], p[1:], 0.1).all()
-        assert not are_joined(u, p[:1], p[1:], 0.1, walk=FamilyWalk(max_products=20)).any()
+        assert not are_joined(u, p[:1], p[1:], 0.1, walk=FamilyWalk(max_products=20, mixed_limit=0)).any()
 
 
 class TestExtends:

@@ -207,6 +207,33 @@ class TestBottleneck:
         x = LORA.layout.flatten({"A": A, "B": B})[None]
         assert (rotations_only(LORA).zero_modes(x).norm(dim=2) > 0.5).sum().item() == 2
 
+    def test_axes_that_a_quench_leaves_short_have_none(self):
+        """|B A - M|^2 / 20 + l2 (|A|^2 + |B|^2) with 20 l2 just above the second singular value of M: one axis
+        lives (Srebro & Jaakkola 2003, doi 10.5555/3041838.3041929), the second is held at nought by a curvature
+        of 1e-4 only, and quenches leave it as long as 1e-3. NumPy counts the flat directions at the minimum."""
+        torch.manual_seed(0)
+        left, _ = torch.linalg.qr(torch.randn(4, 3, dtype=torch.float64))
+        right, _ = torch.linalg.qr(torch.randn(5, 3, dtype=torch.float64))
+        target = left * torch.tensor([3.0, 1.0, 0.5], dtype=torch.float64) @ right.T
+        l2 = 1.001 / 20
+        data = torch.eye(5, dtype=torch.float64), target.T.contiguous()
+        potential = tsc.ModulePotential(LowRank(5, 3, 4), data, nn.functional.mse_loss, l2=l2)
+        A, B = torch.zeros(3, 5, dtype=torch.float64), torch.zeros(4, 3, dtype=torch.float64)
+        root = (3.0 - 20 * l2) ** 0.5
+        A[0], B[:, 0] = root * right[:, 0], root * left[:, 0]
+        lowest = potential.layout.flatten({"A": A, "B": B})[None]
+        assert potential.energy_and_grad(lowest)[1].abs().max() < 1e-14
+        spectrum = np.linalg.eigvalsh(potential.hessian(lowest)[0].numpy())
+        n_flat = int((np.abs(spectrum) < 1e-10).sum())
+        assert n_flat == 2
+        short = torch.zeros(1, 27, dtype=torch.float64)
+        short[0, 5:15] = 2e-4 * torch.randn(10, dtype=torch.float64)
+        ends = torch.cat([tsc.relax(potential, potential.sample(8)).x, lowest, lowest + short])
+        n_known = (potential.symmetry.zero_modes(ends).norm(dim=2) > 0.5).sum(1)
+        assert n_known.tolist() == [n_flat] * 10
+        volumes = potential.symmetry.log_degeneracy(ends)
+        assert volumes.tolist() == pytest.approx([volumes[8].item()] * 10, abs=1e-3)
+
 
 def head_matrices(one, x: torch.Tensor, n_heads: int) -> tuple[np.ndarray, np.ndarray]:
     """Of every head the queries and keys, and the values and outputs: [heads, dimensions, numbers]."""

@@ -39,6 +39,7 @@ class CheckpointReport:
         path: highest U on the lowest path of verified transition states; infinite where none is known [K K].
         log_det: sum of ln |mu| over the non-zero Hessian eigenvalues of these minima: small is flat; NaN where it
             was not computed [K].
+        log_det_error: its standard error: 0 where it is exact, NaN where it was sampled and nobody noted it [K].
         top: the largest Hessian eigenvalue there [K].
         ways: the lowest paths themselves, by the two numbers of the checkpoints (i < j); of pairs whose minima
             differ and are connected, where they were asked for.
@@ -65,6 +66,7 @@ class CheckpointReport:
     band: Float[Tensor, "K K"]
     path: Float[Tensor, "K K"]
     log_det: Float[Tensor, "K"]
+    log_det_error: Float[Tensor, "K"]
     top: Float[Tensor, "K"]
     ways: Mapping[tuple[int, int], Way] = dataclasses.field(default_factory=dict)
     held_out: HeldOut | None = None
@@ -160,7 +162,7 @@ class CheckpointReport:
     def describe(self) -> str:
         """A table of the checkpoints, and one of their pairs."""
         width = max(10, *(len(name) for name in self.names))
-        heads = [("loss", 12), ("RMS grad", 9), ("minimum", 7), ("loss there", 12), ("moved", 8), ("log det", 8)]
+        heads = [("loss", 12), ("RMS grad", 9), ("minimum", 7), ("loss there", 12), ("moved", 8), ("log det", 13)]
         heads.append(("top curv.", 9))
         scores, worst, kind = None, None, ""
         if self.held_out is not None:
@@ -172,7 +174,7 @@ class CheckpointReport:
             at = f"{int(self.ids[k]):7d}" if self.ids[k] >= 0 else "   none"
             lines.append(
                 f"{name:{width}s}  {self.loss[k]:12.6g}  {self.grad_rms[k]:9.2g}  {at}  {self.energy[k]:12.6g}  "
-                f"{self.moved[k]:8.3g}  {self.log_det[k]:8.4g}  {self.top[k]:9.4g}"
+                f"{self.moved[k]:8.3g}  {self._log_det(k):>13s}  {self.top[k]:9.4g}"
                 + ("" if scores is None else f"  {scores[k]:9.4g}")
             )
         columns = [
@@ -213,6 +215,14 @@ class CheckpointReport:
                 f"held out: {kind} on data that were not trained on, at the minima and {extreme} on the path"
             )
         return "\n".join(lines)
+
+    def _log_det(self, k: int) -> str:
+        error = float(self.log_det_error[k])
+        if math.isnan(self.log_det[k]):
+            return "nan"
+        return f"{float(self.log_det[k]):.6g}" + (
+            "" if error == 0 else " +- ?" if math.isnan(error) else f" +- {error:.2g}"
+        )
 
     def _valley_rise(self, members: list[int]) -> Tensor:
         """How far one has to rise to come from any of these checkpoints to any other, over the others."""

@@ -17,17 +17,22 @@ from torchscape.landscape import Landscape
 from torchscape.learning.checkpoint_report import CheckpointReport
 from torchscape.learning.held_out_data import held_out
 from torchscape.learning.sharpness import top_eigenvalues
+from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.optimise import relax
 from torchscape.points import StationaryPoints
 from torchscape.potentials import ModulePotential
 from torchscape.potentials.lines import energies_on_lines
 from torchscape.potentials.module.checkpoints import checkpoint_point
 from torchscape.saddles import Certificate
+from torchscape.saddles.characterisation import Wanted, curvatures
+from torchscape.saddles.determinant import fits
 from torchscape.saddles.valleys import band_heights
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE, Range
 
 __all__ = ["checkpoint_points", "compare_checkpoints"]
+
+_ERROR = "log_det_error"  # the property of minima whose log-determinants are estimates
 
 
 def compare_checkpoints(
@@ -87,6 +92,7 @@ def compare_checkpoints(
     x = torch.stack(list(named.values()))
     loss, grad = potential.energy_and_grad(x)
     quenched, ids = _minima(landscape, potential, x, progress)
+    _learn_curvatures(landscape, potential, ids)
     tables = _between(potential, quenched.x, n_points)
     lowest_line = torch.minimum(tables["line"], tables["aligned_line"])
     tables["band"] = _bands(potential, quenched.x, ids, lowest_line, tolerance)
@@ -102,7 +108,7 @@ def compare_checkpoints(
         energy=torch.where((ids >= 0).to(x.device), quenched.energy, torch.nan),
         moved=(quenched.x - x).norm(dim=1),
         path=path,
-        log_det=_log_det(landscape, ids),
+        **_log_dets(landscape, ids, potential.ndim),
         top=top_eigenvalues(potential, quenched.x, tol=1e-3)[:, 0],
         ways=followed,
         tolerance=tolerance,
@@ -209,13 +215,34 @@ def _paths(landscape: Landscape, ids: Int[Tensor, "K"]) -> Float[Tensor, "K K"]:
     return table
 
 
-def _log_det(landscape: Landscape, ids: Int[Tensor, "K"]) -> Float[Tensor, "K"]:
-    """Log-determinants that the landscape knows, NaN where there is none."""
-    found = torch.full((len(ids),), torch.nan, dtype=torch.float64)
+def _learn_curvatures(landscape: Landscape, potential: ModulePotential, ids: Int[Tensor, "K"]) -> None:
+    """Curvatures of the minima that have none yet, where their Hessians fit into memory, to an error of 1: there
+    are few checkpoints, and sampled as others are their determinants are wrong by as much as they differ."""
+    known = ids[ids >= 0].unique()
+    if len(known) == 0 or not fits(potential.ndim, potential.dtype, potential.device):
+        return
+    known = known[landscape.minima(known).log_det.isnan().cpu()]
+    if len(known):
+        points = landscape.minima(known).to(potential.device)
+        done, _, error = curvatures(potential, points, Wanted(log_det_error=1.0))
+        landscape.set_curvature(known, done)
+        if potential.ndim > DENSE_SPECTRUM:
+            landscape.set_property(_ERROR, dict(zip(known.tolist(), error.tolist(), strict=True)))
+
+
+def _log_dets(landscape: Landscape, ids: Int[Tensor, "K"], ndim: int) -> dict[str, Float[Tensor, "K"]]:
+    """Log-determinants that the landscape knows, NaN where there is none, and their errors, NaN if unknown."""
+    value, error = torch.full((2, len(ids)), torch.nan, dtype=torch.float64)
     known = (ids >= 0).nonzero()[:, 0]
     if len(known):
-        found[known] = landscape.minima(ids[known]).log_det.double().cpu()
-    return found
+        value[known] = landscape.minima(ids[known]).log_det.double().cpu()
+        all_of_them = landscape.minimum_ids()
+        noted = landscape.properties().get(_ERROR, torch.full((len(all_of_them),), torch.nan)).tolist()
+        errors = dict(zip(all_of_them.tolist(), noted, strict=True)) if ndim > DENSE_SPECTRUM else {}
+        otherwise = math.nan if ndim > DENSE_SPECTRUM else 0.0
+        told = [errors.get(i, otherwise) for i in landscape.represented(ids[known]).tolist()]
+        error[known] = torch.tensor(told, dtype=torch.float64)
+    return {"log_det": value, "log_det_error": torch.where(value.isnan(), torch.nan, error)}
 
 
 def _ways(

@@ -15,10 +15,9 @@ from torchscape.memory import SOME_LARGE, in_chunks
 from torchscape.numerics import DENSE_FLATNESS
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
-from torchscape.saddles.characterisation import characterise
+from torchscape.saddles.characterisation import Wanted, characterise, curvatures
 from torchscape.saddles.eigen import lowest_eigenpairs
 from torchscape.saddles.projector import Projector
-from torchscape.saddles.spectral import stochastic_log_det
 from torchscape.types import Bool, Float, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, POSITIVE, SEED, Range
 
@@ -70,12 +69,14 @@ def flatness(
     norm: Norm = "l2",
     dense_limit: int = DENSE_FLATNESS,
     n_probes: int = 32,
+    log_det_error: float = 1.0,
     seed: int = 0,
 ) -> Flatness:
     """Top eigenvalues, trace, log-determinant and worst-case loss of every minimum.
 
     Up to ``dense_limit`` coordinates the first three are exact, from the full spectrum; beyond, they come from
-    Hessian-vector products: block Lanczos, Hutchinson's estimator, and stochastic Lanczos quadrature.
+    Hessian-vector products: block Lanczos, Hutchinson's estimator, and stochastic Lanczos quadrature, or, where
+    that would take more products than there are coordinates, a factorised Hessian.
 
     Args:
         potential: U; its regularisation is part of the curvature (2 l2 in every regularised direction).
@@ -83,7 +84,9 @@ def flatness(
         n_top: number of eigenvalues.
         radius, norm: of the ball of the worst case (:func:`torchscape.learning.worst_case`).
         dense_limit: coordinates up to which the Hessian is formed.
-        n_probes: random vectors of the two stochastic estimates.
+        n_probes: random vectors of Hutchinson's estimator.
+        log_det_error: the standard error of the log-determinant that will do
+            (:func:`torchscape.saddles.log_determinant`). Whatever it is, ``lpphe_error`` says it.
         seed: of these and of the starts of the search for the worst case.
 
     Reference: Niroomand et al., Digital Discovery 3, 637 (2024), doi 10.1039/d3dd00204g, 4.2.3 and 5.1; Keskar et
@@ -104,6 +107,7 @@ def flatness(
     POSITIVE.check("flatness", radius=radius)
     COUNT_OR_ZERO.check("flatness", dense_limit=dense_limit)
     Range(low=2, whole=True).check("flatness", n_probes=n_probes)
+    POSITIVE.check("flatness", log_det_error=log_det_error)
     SEED.check("flatness", seed=seed)
     with torch.no_grad():
         energy = potential.energy(x)
@@ -119,10 +123,9 @@ def flatness(
     else:
         top = top_eigenvalues(potential, x, n_top, seed=seed)
         trace, trace_error = hessian_trace(potential, x, n_probes=n_probes, seed=seed)
-        lowest = lowest_eigenpairs(potential, x, tol=1e-4, seed=seed)
-        product = stochastic_log_det(potential, x, n_probes=n_probes, seed=seed)
-        is_minimum = lowest.values[:, 0] > -lowest.residuals[:, 0]
-        lpphe, lpphe_error = torch.where(is_minimum, product.value, torch.nan), product.error
+        wanted = Wanted(dense_limit, seed=seed, log_det_error=log_det_error)
+        points, _, lpphe_error = curvatures(potential, StationaryPoints.of(x, energy), wanted)
+        lpphe = torch.where(points.index == 0, points.log_det, torch.nan)
     worst = worst_case(potential, x, radius, norm=norm, seed=seed)
     rise = worst.loss - energy
     return Flatness(top, trace, trace_error, lpphe, lpphe_error, rise, worst.agrees, radius, norm)

@@ -274,7 +274,7 @@ class Potential:
         rows = max(1, self.max_rows // d)
         blocks = [self.hvp(part.repeat_interleave(d, 0), eye.repeat(len(part), 1)) for part in x.split(rows)]
         h = torch.cat(blocks).reshape(len(x), d, d)
-        return 0.5 * (h + h.mT)
+        return (h + h.mT).mul_(0.5)
 
     # --- identity ---------------------------------------------------------------------------------------
 

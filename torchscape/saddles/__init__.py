@@ -7,6 +7,7 @@ from torchscape.saddles.band import Band
 from torchscape.saddles.certify import Certificate, certify_minima
 from torchscape.saddles.characterisation import characterise
 from torchscape.saddles.curvature import Dense, Krylov
+from torchscape.saddles.determinant import Determinant, log_determinant
 from torchscape.saddles.directions import ModesAndRandom, RandomDirections, SoftModes
 from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, choose_descent, descend
 from torchscape.saddles.eigen import Eigenpairs, lowest_eigenpairs
@@ -23,6 +24,7 @@ __all__ = [
     "Certificate",
     "Dense",
     "Descent",
+    "Determinant",
     "Eigenpairs",
     "Follow",
     "ImplicitDescent",
@@ -45,6 +47,7 @@ __all__ = [
     "descend",
     "find_stationary",
     "follow",
+    "log_determinant",
     "lowest_eigenpairs",
     "stochastic_log_det",
 ]

@@ -13,13 +13,22 @@ from torchscape.optimise.rows import map_rows
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles.decomposition import dense_spectrum, rows_within
+from torchscape.saddles.determinant import Determinant, log_determinant
 from torchscape.saddles.eigen import Eigenpairs, lowest_eigenpairs
 from torchscape.saddles.projector import Projector
 from torchscape.saddles.spectral import stochastic_log_det
 from torchscape.types import Bool, Float, Int, Tensor
-from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, SEED
+from torchscape.validation import COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, SEED
 
-__all__ = ["MOST_FLAT", "SLOPE_MARGIN", "characterise", "characterise_with_modes", "relabel"]
+__all__ = [
+    "MOST_FLAT",
+    "SLOPE_MARGIN",
+    "Wanted",
+    "characterise",
+    "characterise_with_modes",
+    "curvatures",
+    "relabel",
+]
 
 MOST_FLAT = 32  # flat directions that are counted beyond: there may be more
 _MOST_PAIRS = 64  # lowest eigenpairs that are looked for where all of them are negative
@@ -34,6 +43,7 @@ def characterise(
     dense_limit: int = DENSE_SPECTRUM,
     zero_tol: float | None = None,
     n_probes: int = 16,
+    log_det_error: float | None = None,
     seed: int = 0,
 ) -> StationaryPoints:
     """The points with ``index``, ``log_det``, ``n_zero`` and (dense) ``eigenvalues`` of their Hessians.
@@ -52,6 +62,9 @@ def characterise(
             and up to 32 zero modes come from Lanczos iterations, ``log_det`` from stochastic Lanczos quadrature.
         zero_tol: relative size of a zero eigenvalue; None for eps^(2/3), 4e-11 in float64.
         n_probes: random vectors of the quadrature.
+        log_det_error: the standard error of ``log_det`` that will do, for which as many probes are taken as it
+            needs, or, where that is cheaper, the Hessian is factorised (:func:`log_determinant`). The index is
+            then that of Sylvester's law.
         seed: of its probes.
 
     Returns:
@@ -69,8 +82,25 @@ def characterise(
     """
     COUNT_OR_ZERO.check("characterise", dense_limit=dense_limit, n_probes=n_probes)
     NOT_NEGATIVE.or_none.check("characterise", zero_tol=zero_tol)
+    POSITIVE.or_none.check("characterise", log_det_error=log_det_error)
     SEED.check("characterise", seed=seed)
-    return characterise_with_modes(potential, points, dense_limit, zero_tol, n_probes, seed)[0]
+    return curvatures(potential, points, Wanted(dense_limit, zero_tol, n_probes, seed, log_det_error))[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """What is asked about curvatures; the arguments of :func:`characterise` and :func:`characterise_with_modes`.
+
+    Attributes:
+        n_probes: 0 for no log-determinant where it would need a quadrature.
+    """
+
+    dense_limit: int = DENSE_SPECTRUM
+    zero_tol: float | None = None
+    n_probes: int = 16
+    seed: int = 0
+    log_det_error: float | None = None
+    first: int = 2
 
 
 def characterise_with_modes(
@@ -89,30 +119,41 @@ def characterise_with_modes(
     and, unless only one is asked for, where all of them are flat (up to ``MOST_FLAT``). Without ``log_det`` it is
     left out (NaN) where it would need the quadrature, which costs more than the rest.
     """
+    wanted = Wanted(dense_limit, zero_tol, n_probes if log_det else 0, seed, first=first)
+    return curvatures(potential, points, wanted)[:2]
+
+
+def curvatures(
+    potential: Potential, points: StationaryPoints, wanted: Wanted
+) -> tuple[StationaryPoints, Float[Tensor, "B D"], Float[Tensor, "B"]]:
+    """:func:`characterise`, the eigenvector of each lowest eigenvalue, and the standard error of each log_det."""
     x = points.x
     if len(x) == 0:
         none = points.index.clone()
-        return points.replace(index=none, n_zero=none.clone(), eigenvalues=x.clone()), x.clone()
-    tol = torch.finfo(x.dtype).eps ** (2 / 3) if zero_tol is None else zero_tol
+        return points.replace(index=none, n_zero=none.clone(), eigenvalues=x.clone()), x.clone(), x.sum(1)
+    tol = torch.finfo(x.dtype).eps ** (2 / 3) if wanted.zero_tol is None else wanted.zero_tol
     grad = potential.energy_and_grad(x)[1]
     projector = Projector.at(potential, x, grad)
     slack = projector.apply_one(grad) / potential.length_scale
-    dense = x.shape[1] <= dense_limit
-    probes = n_probes if log_det else 0
+    dense = x.shape[1] <= wanted.dense_limit
 
     def curved(rows: Int[Tensor, "K"]) -> _Curved:
         part = (potential, points[rows], projector.take(rows), slack[rows], tol)
-        done, mode = _dense(*part) if dense else _iterative(*part, probes, seed, first)
-        return _Curved(done.index, done.log_det, done.n_zero, done.eigenvalues, mode)
+        if dense:
+            done, mode = _dense(*part)
+            error = torch.zeros_like(done.log_det)
+        else:
+            done, mode, error = _iterative(*part, wanted)
+        return _Curved(done.index, done.log_det, done.n_zero, done.eigenvalues, mode, error)
 
     size = rows_within(x.shape[1], x.dtype, x.device)
-    what = f"curvature {tol} {x.dtype}"
+    what = f"curvature with errors {tol} {x.dtype}"
     if not dense:
         size = rows_that_fit(x.shape[1], x.device, on_host=PRODUCTS)
-        what = f"{what} {probes} {seed} {first}"
+        what = f"{what} {wanted.n_probes} {wanted.seed} {wanted.first} {wanted.log_det_error}"
     found = compute_once(what, _Curved, (x,), curved, size)
-    curvature = {name: getattr(found, name) for name in ("index", "log_det", "n_zero", "eigenvalues")}
-    return dataclasses.replace(map_rows(torch.clone, points), **curvature), found.mode
+    columns = {name: getattr(found, name) for name in ("index", "log_det", "n_zero", "eigenvalues")}
+    return dataclasses.replace(map_rows(torch.clone, points), **columns), found.mode, found.error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +165,7 @@ class _Curved:
     n_zero: Int[Tensor, "B"]
     eigenvalues: Float[Tensor, "B D"] | None
     mode: Float[Tensor, "B D"]
+    error: Float[Tensor, "B"]
 
 
 def _dense(
@@ -194,35 +236,68 @@ def _iterative(
     projector: Projector,
     slack: Float[Tensor, "B D"],
     zero_tol: float,
-    n_probes: int,
-    seed: int,
-    first: int,
-) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
-    """From the lowest eigenpairs, as many as are negative or flat and one more, and a quadrature for the rest."""
-    x = points.x
-    certain, k = 0.1 / x.shape[1] ** 0.5, first
+    wanted: Wanted,
+) -> tuple[StationaryPoints, Float[Tensor, "B D"], Float[Tensor, "B"]]:
+    """From the lowest eigenpairs, as many as are negative or flat and one more, and a determinant."""
+    x, seed = points.x, wanted.seed
+    certain, k = 0.1 / x.shape[1] ** 0.5, wanted.first
     while True:
         pairs = _lowest_pairs(potential, x, k, projector, seed, certain)
         floor = _floor(zero_tol * pairs.scale, slack, pairs.vectors)
         # an eigenvalue lies within the residual of its Ritz value: the sign is certain beyond it
         negative = pairs.values < -torch.maximum(floor, pairs.residuals)
         flat = pairs.values.abs() <= floor
-        more = negative.all(1) if first == 1 or k >= MOST_FLAT else negative.all(1) | flat.all(1)
+        more = negative.all(1) if wanted.first == 1 or k >= MOST_FLAT else (negative | flat).all(1)
         if k >= min(_MOST_PAIRS, x.shape[1]) or not bool(more.any()):
             break
         k = min(4 * k, x.shape[1])
     n_zero = projector.n_removed(x)[0] + flat.sum(1)
     done = points.replace(index=negative.sum(1), n_zero=n_zero, eigenvalues=None)
     mode = pairs.vectors[:, 0].contiguous()
-    if n_probes == 0:
-        return done.replace(log_det=torch.full_like(points.energy, torch.nan)), mode
-    out = torch.where(negative[:, :, None], pairs.vectors, 0.0)
-    zero = out if projector.zero is None else torch.cat([projector.zero, out], 1)
-    rest = stochastic_log_det(
-        potential, x, projector=Projector(zero, projector.held), n_probes=n_probes, zero_tol=zero_tol, seed=seed
+    unknown = torch.full_like(points.energy, torch.nan)
+    if wanted.n_probes == 0:
+        return done.replace(log_det=unknown), mode, unknown
+    found = _determinant(potential, x, projector, pairs, negative, flat, zero_tol, wanted)
+    index = torch.where(found.n_negative >= 0, found.n_negative, done.index)
+    return done.replace(log_det=found.value, index=index), mode, found.error
+
+
+def _determinant(
+    potential: Potential,
+    x: Float[Tensor, "B D"],
+    projector: Projector,
+    pairs: Eigenpairs,
+    negative: Bool[Tensor, "B K"],
+    flat: Bool[Tensor, "B K"],
+    zero_tol: float,
+    wanted: Wanted,
+) -> Determinant:
+    """Of all but the flat directions. Negative ones are left out of a quadrature, and added."""
+    below = torch.where(negative, pairs.values, 0.0)
+    if wanted.log_det_error is None:
+        left = _beside(projector, pairs, negative)
+        rest = stochastic_log_det(
+            potential, x, projector=left, n_probes=wanted.n_probes, zero_tol=zero_tol, seed=wanted.seed
+        )
+        value = rest.value + torch.where(negative, below.abs(), 1.0).log().sum(1)
+        return Determinant(value, rest.error, torch.full_like(pairs.n_hvps, -1))
+    # A factorisation would take the rounding of flat directions that were not found for curvature.
+    all_found = not bool((negative | flat).all(1).any())
+    return log_determinant(
+        potential,
+        x,
+        max_error=wanted.log_det_error,
+        projector=_beside(projector, pairs, flat),
+        negative=(torch.where(negative[:, :, None], pairs.vectors, 0.0), below),
+        max_bytes=None if all_found else 0,
+        seed=wanted.seed,
     )
-    log_det = rest.value + torch.where(negative, torch.where(negative, -pairs.values, 1.0).log(), 0.0).sum(1)
-    return done.replace(log_det=log_det), mode
+
+
+def _beside(projector: Projector, pairs: Eigenpairs, chosen: Bool[Tensor, "B K"]) -> Projector:
+    """What is left beside some eigenvectors, too."""
+    out = torch.where(chosen[:, :, None], pairs.vectors, 0.0)
+    return Projector(out if projector.zero is None else torch.cat([projector.zero, out], 1), projector.held)
 
 
 def _lowest_pairs(

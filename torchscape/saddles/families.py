@@ -13,7 +13,7 @@ import torch
 
 from torchscape import random, stopwatch
 from torchscape.memory import PRODUCTS, rows_that_fit
-from torchscape.numerics import DENSE_STEPS
+from torchscape.numerics import DENSE_STEPS, DENSE_WALKS
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles.decomposition import rows_within
@@ -38,7 +38,8 @@ class FamilyWalk:
     the correction): a step that leaps over a barrier to another manifold does.
 
     Up to ``dense_limit`` coordinates flat directions are eigenvectors of Hessians. Beyond, they are what conjugate
-    gradients leave of a direction, from Hessian-vector products alone.
+    gradients leave of a direction, from Hessian-vector products alone: with longer steps, but without an end where
+    other curvatures are small, too. So up to ``mixed_limit`` every second try has Hessians.
 
     Attributes:
         max_steps: steps per try.
@@ -48,6 +49,7 @@ class FamilyWalk:
             flat directions, as the antipode of a circle does.
         bend: largest correction of a step, in units of its length.
         dense_limit: coordinates up to which each step forms a Hessian.
+        mixed_limit: coordinates up to which each step of the second, fourth, sixth try does.
         cg_steps: beyond, conjugate-gradient iterations at most for one direction or correction.
         max_products: beyond, Hessian-vector products that all tries of one pair may take.
     """
@@ -57,6 +59,7 @@ class FamilyWalk:
     kicks: int = 2
     bend: float = 0.2
     dense_limit: int = DENSE_STEPS
+    mixed_limit: int = DENSE_WALKS
     cg_steps: int = 200
     max_products: int = 10_000
 
@@ -68,9 +71,14 @@ class FamilyWalk:
             kicks=COUNT_OR_ZERO,
             bend=POSITIVE,
             dense_limit=COUNT_OR_ZERO,
+            mixed_limit=COUNT_OR_ZERO,
             cg_steps=COUNT,
             max_products=COUNT,
         )
+
+    def is_dense(self, ndim: int, number: int) -> bool:
+        """Whether the try of this number, from 0 on, forms Hessians."""
+        return ndim <= self.dense_limit or (ndim <= self.mixed_limit and number % 2 == 1)
 
 
 def are_joined(
@@ -108,7 +116,8 @@ def are_joined(
     tries = walk.tries or (4 if type(potential.symmetry) is Symmetry else 6)
     for number in range(tries):
         left = torch.nonzero(~found & (spent < walk.max_products))[:, 0]
-        for rows in left.split(_together(potential, a.x, walk)):
+        dense = walk.is_dense(potential.ndim, number)
+        for rows in left.split(_together(potential, a.x, dense)):
             start, goal = (a[rows], b[rows]) if number % 2 == 0 else (b[rows], a[rows])
             own = random.fold(key[rows], number)
             target = goal.x if number < 2 else potential.symmetry.random_image(goal.x, own)
@@ -116,7 +125,7 @@ def are_joined(
                 target = potential.symmetry.align(start.x, target)
             wander = 0 if number < 2 else 4 * (number - 1)
             ways = _Ways(start, target, a.n_zero[rows], own, wander, spent[rows])
-            found[rows], spent[rows] = _walked(potential, ways, radius, walk)
+            found[rows], spent[rows] = _walked(potential, ways, radius, walk, dense)
     return found
 
 
@@ -143,10 +152,11 @@ def extends(
     key = random.fold(seed, torch.arange(len(points), device=points.x.device), 1)
     for number in range(2):
         left = torch.nonzero(~found & (spent < walk.max_products))[:, 0]
-        for rows in left.split(_together(potential, points.x, walk)):
+        dense = walk.is_dense(potential.ndim, number)
+        for rows in left.split(_together(potential, points.x, dense)):
             some, own = points[rows], random.fold(key[rows], number)
             ways = _Ways(some, None, some.n_zero, own, walk.max_steps, spent[rows])
-            found[rows], spent[rows] = _walked(potential, ways, radius, walk)
+            found[rows], spent[rows] = _walked(potential, ways, radius, walk, dense)
     return found
 
 
@@ -161,9 +171,9 @@ def shared_directions(
     return shared
 
 
-def _together(potential: Potential, x: Float[Tensor, "P D"], walk: FamilyWalk) -> int:
+def _together(potential: Potential, x: Float[Tensor, "P D"], dense: bool) -> int:
     """Walkers that go on together."""
-    if potential.ndim <= walk.dense_limit:
+    if dense:
         return rows_within(potential.ndim, x.dtype, x.device)
     return rows_that_fit(potential.ndim, x.device, on_host=PRODUCTS)
 
@@ -197,7 +207,7 @@ class _Walkers:
 
 
 def _walked(
-    potential: Potential, ways: _Ways, radius: float, walk: FamilyWalk
+    potential: Potential, ways: _Ways, radius: float, walk: FamilyWalk, dense: bool
 ) -> tuple[Bool[Tensor, "P"], Int[Tensor, "P"]]:
     """Which walkers arrive at their targets, or, where there is none, at a distance of ``radius`` from the start;
     and the products that they have taken by then.
@@ -205,9 +215,7 @@ def _walked(
     x0, target = ways.start.x, ways.target
     energy0 = potential.energy_and_grad(x0)[0]
     floors: Floors = (
-        DenseFloors(potential, x0, ways.n_zero)
-        if potential.ndim <= walk.dense_limit
-        else KrylovFloors(potential, x0, walk.cg_steps)
+        DenseFloors(potential, x0, ways.n_zero) if dense else KrylovFloors(potential, x0, walk.cg_steps)
     )
     no = torch.zeros(len(x0), dtype=torch.bool, device=x0.device)
     state = _Walkers(

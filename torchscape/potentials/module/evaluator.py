@@ -257,7 +257,7 @@ class Evaluator:
                 # Not is_grads_batched: its vmap loops over the second derivatives of tanh, softmax, convolutions.
                 rows = torch.func.vmap(product)(basis[:, None].expand(-1, len(x), -1))
                 total[:, k * columns : k * columns + len(basis)] += rows.movedim(0, 1)
-        return 0.5 * (total + total.mT)
+        return (total + total.mT).mul_(0.5)
 
 
 def _no_room(what: str, device: torch.device, divisible: bool, said: str) -> str:

@@ -16,7 +16,9 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["Rotation", "Turn", "directions", "log_volume_of_orbit", "log_volume_of_rotations", "orthonormal"]
 
 _SINGULAR = 1e-8  # generators that are closer to depending on each other do
-_DEAD = 1e-5  # of the norm of a point: shorter axes are nought, up to the convergence of a minimum
+# Of the norm of a point: shorter axes are nought, up to the convergence of a minimum. Where nothing but l2 holds
+# an axis at nought, a small gradient leaves it as long as the hundredth of a distance that certificates allow.
+_DEAD = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
