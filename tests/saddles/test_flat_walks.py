@@ -186,7 +186,7 @@ class TestManyCoordinates:
     def test_no_pair_takes_more_products_than_allowed(self, monkeypatch):
         u, lowest = self.bottleneck()
         p = points(u, self.images(lowest, torch.eye(3), torch.diag(torch.tensor([-1.0, -1.0, 1.0]))), 3)
-        assert are_joined(u, p[:1], p[1:], 0.1).all()
+        assert are_joined(u, p[:1], p[1:], 0.1, walk=FamilyWalk(mixed_limit=0)).all()
         assert not are_joined(u, p[:1], p[1:], 0.1, walk=FamilyWalk(max_products=20, mixed_limit=0)).any()
 
 
