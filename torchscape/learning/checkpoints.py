@@ -230,7 +230,7 @@ def _learn_curvatures(landscape: Landscape, potential: ModulePotential, ids: Int
             landscape.set_property(_ERROR, dict(zip(known.tolist(), error.tolist(), strict=True)))
 
 
-def _log_dets(landscape: Landscape, ids: Int[Tensor, "K"], ndim: int) -> dict[str, Float[Tensor, "K"]]:
+def _log_dets(landscape: Landscape, ids: Int[Tensor, "K"], ndim: int) -> dict[str, Any]:
     """Log-determinants that the landscape knows, NaN where there is none, and their errors, NaN if unknown."""
     value, error = torch.full((2, len(ids)), torch.nan, dtype=torch.float64)
     known = (ids >= 0).nonzero()[:, 0]

@@ -219,7 +219,9 @@ def _still_to_come(value: Float[Tensor, "3 B"]) -> Float[Tensor, "B"]:
     before, last = value.diff(dim=0)
     tiny = torch.finfo(value.dtype).tiny
     ratio = last / torch.where(before.abs() > tiny, before, torch.inf)
-    return last * ratio.clamp(0.0, _SLOWEST) / (1 - ratio.clamp(0.0, _SLOWEST))
+    share = ratio.clamp(0.0, _SLOWEST)
+    rest: Tensor = last * share / (1 - share)
+    return rest
 
 
 def _quadrature(
