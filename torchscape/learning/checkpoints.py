@@ -92,7 +92,6 @@ def compare_checkpoints(
     x = torch.stack(list(named.values()))
     loss, grad = potential.energy_and_grad(x)
     quenched, ids = _minima(landscape, potential, x, progress)
-    _learn_curvatures(landscape, potential, ids)
     tables = _between(potential, quenched.x, n_points)
     lowest_line = torch.minimum(tables["line"], tables["aligned_line"])
     tables["band"] = _bands(potential, quenched.x, ids, lowest_line, tolerance)
@@ -127,6 +126,7 @@ def _minima(
     new = (ids < 0).nonzero()[:, 0]
     if len(new):
         ids[new] = landscape.add_minima(quenched[new.to(x.device)], certify=Certificate())
+    _learn_curvatures(landscape, potential, ids)
     return quenched, ids
 
 
