@@ -239,6 +239,17 @@ def test_a_frozen_layer_in_the_middle_is_left_to_autograd():
     assert not u._evaluator.written.holds
 
 
+def test_what_the_user_says_of_chunks_holds():
+    _, _, _, u = built(WRITTEN["tanh"], chunk_size=4)
+    u.energy_and_grad(u.initial)
+    assert not u._evaluator.written.holds  # which would take all samples at once
+    few, whole = (built(WRITTEN["tanh"], max_rows=rows)[3] for rows in (2, None))
+    x = u.sample(5, seed=1)
+    for one, other in zip(few.energy_and_grad(x), whole.energy_and_grad(x), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-15)
+    assert few._evaluator.written._found.rows(x.device) == 2
+
+
 def test_outputs_that_would_overflow_or_underflow():
     """Cross-entropy of outputs thousands apart: exact where exponentials are 0, as in torch."""
     u = built(WRITTEN["tanh"])[3]

@@ -101,6 +101,7 @@ class Perceptron:
 
     Args:
         chain: what is evaluated.
+        max_rows: most rows at once; None for as many as a cache, or the device, holds.
 
     Example:
         >>> from torchscape.potentials.module.chain import Chain, Layer
@@ -111,13 +112,13 @@ class Perceptron:
         [[18.0], [[12.0, 12.0]]]
     """
 
-    def __init__(self, chain: Chain) -> None:
+    def __init__(self, chain: Chain, max_rows: int | None = None) -> None:
         before = [None, *(layer.activation for layer in chain.layers)]
         self.links = [
             _Link(layer.weight, layer.bias, (layer.n_out, layer.n_in), layer.activation, was == "tanh")
             for layer, was in zip(chain.layers, before, strict=False)
         ]
-        self.loss = chain.loss
+        self.loss, self._most = chain.loss, max_rows
         # One factor for all samples is left to the end, where it is one for each row.
         self._unit = float(chain.weights.abs().max()) or 1.0
         weights = chain.weights / self._unit
@@ -133,7 +134,8 @@ class Perceptron:
     def rows(self, device: torch.device) -> int:
         """How many rows go together."""
         room = _IN_CACHE if is_host(device) else available_memory(device) // (4 * len(self.links))
-        return max(1, room // self._row)
+        rows = max(1, room // self._row)
+        return rows if self._most is None else min(rows, self._most)
 
     def __call__(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """L of every row and its gradient."""

@@ -180,11 +180,13 @@ def _right(evaluator: Evaluator) -> Perceptron | None:
     room = available_memory(evaluator.decay.device) // 4
     if not evaluator.vmapped or plan.n_samples * plan.bytes_per_pair > room:
         return None
+    if plan.chunk_size is not None and plan.chunk_size < plan.n_samples:  # all samples are more than was asked for
+        return None
     x = _points(evaluator, _N_TRIED)
     chain = chain_of(evaluator.objective, evaluator.layout, x[0])
     if chain is None:
         return None
-    perceptron = Perceptron(chain)
+    perceptron = Perceptron(chain, plan.max_rows)
     ours, theirs = _evaluated(perceptron, evaluator.decay, x), evaluator.by_autograd(x)
     return perceptron if all(map(_agree, ours, theirs)) else None
 
