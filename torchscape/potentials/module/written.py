@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -23,6 +23,7 @@ _N_TRIED = 3  # points at which they must agree with the module
 _CLOSE = {torch.float64: 1e-9, torch.float32: 1e-4}  # in units of the largest number
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """What is written out, and what it is compared with: an ``Evaluator``."""
 
