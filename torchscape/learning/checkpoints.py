@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 
 from torchscape.errors import TorchscapeError
-from torchscape.explore import Budget, ConnectPair, Strategy, Way, lowest_ways
+from torchscape.explore import Budget, ConnectMinima, ConnectPair, ExploreReport, Strategy, Way, lowest_ways
 from torchscape.explore.run import explore
 from torchscape.landscape import Landscape
 from torchscape.learning.checkpoint_report import CheckpointReport
@@ -60,7 +61,8 @@ def compare_checkpoints(
         potential: the training loss.
         checkpoints: by name, or files (named by the file). Each may be a file, a state dict, a module or a row.
         strategies: how to connect; by default double-ended searches along the tree of shortest distances between
-            the minima, and of the missing links of their paths until all are connected; none if this is empty.
+            the minima, and of the missing links of their paths until all are connected, and where that is not
+            enough between all neighbours; none if this is empty.
         budget: of connecting.
         held_out: the inputs of the module and the targets of the loss, of data that were not trained on.
         ways: whether to follow the lowest paths again, point by point; None for where there are held-out data.
@@ -95,9 +97,9 @@ def compare_checkpoints(
     tables = _between(potential, quenched.x, n_points)
     lowest_line = torch.minimum(tables["line"], tables["aligned_line"])
     tables["band"] = _bands(potential, quenched.x, ids, lowest_line, tolerance)
-    strategies = _joining(ids, tables["distance"]) if strategies is None else strategies
-    options = dict[str, Any](strategies=strategies, budget=budget, seed=seed, progress=progress, check=False)
-    report, path = explore(landscape, potential, **options) if strategies else None, _paths(landscape, ids)
+    lots = _default(ids, tables["distance"]) if strategies is None else [strategies]
+    report = _connected(landscape, potential, ids, lots, budget, seed=seed, progress=progress)
+    path = _paths(landscape, ids)
     followed = _ways(landscape, potential, ids, path) if ways or (ways is None and held_out is not None) else {}
     return CheckpointReport(
         names=tuple(named),
@@ -184,6 +186,41 @@ def _bands(
         height = band_heights(potential, x[i.to(x.device)], x[j.to(x.device)]).to(table)
         table[i, j] = table[j, i] = height
     return table
+
+
+def _default(ids: Int[Tensor, "K"], distance: Float[Tensor, "K K"]) -> list[Sequence[Strategy]]:
+    """What is tried in turn, until all are connected."""
+    return [_joining(ids, distance), [ConnectMinima(neighbours=max(8, len(ids) - 1))]]
+
+
+def _connected(
+    landscape: Landscape,
+    potential: ModulePotential,
+    ids: Int[Tensor, "K"],
+    lots: Sequence[Sequence[Strategy]],
+    budget: Budget | None,
+    **options: Any,
+) -> ExploreReport | None:
+    """One lot of strategies after the other, until a path between all minima is known or the budget is spent."""
+    left, report = budget or Budget(), None
+    for strategies in lots:
+        if len(lots) > 1 and bool(torch.isfinite(_paths(landscape, ids[ids >= 0])).all()):
+            break
+        if report is not None:
+            if not report.status.startswith("complete"):  # the budget is spent, or somebody has had enough
+                break
+            left = _less(left, report)
+        if strategies:
+            report = explore(landscape, potential, strategies=strategies, budget=left, check=False, **options)
+    return report
+
+
+def _less(budget: Budget, report: ExploreReport) -> Budget:
+    """What is left of it."""
+    spent = {"seconds": report.seconds, "quenches": report.n_quenches, "evaluations": report.n_evaluations}
+    limits = {name: getattr(budget, name) for name in spent}
+    left = {name: max(0, limit - spent[name]) for name, limit in limits.items() if limit is not None}
+    return dataclasses.replace(budget, **left)
 
 
 def _joining(ids: Int[Tensor, "K"], distance: Float[Tensor, "K K"]) -> list[Strategy]:

@@ -87,7 +87,8 @@ class _Inputs(Preconditioner):
             changes[layer.weight] = True
             if layer.bias is not None:
                 changes[layer.bias] = True
-        self.changes = None if bool(changes.all()) else changes.to(like.device)
+        # To rescale the few that are left cost networks of 784-10-10 half as many evaluations again.
+        self.changes = None if 2 * int(changes.sum()) >= len(changes) else changes.to(like.device)
 
     def __call__(self, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         out = grad.clone()
