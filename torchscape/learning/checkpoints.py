@@ -60,9 +60,8 @@ def compare_checkpoints(
         landscape: opened for this potential; what it holds already takes part in connecting.
         potential: the training loss.
         checkpoints: by name, or files (named by the file). Each may be a file, a state dict, a module or a row.
-        strategies: how to connect; by default double-ended searches along the tree of shortest distances between
-            the minima, and of the missing links of their paths until all are connected, and where that is not
-            enough between all neighbours; none if this is empty.
+        strategies: how to connect; by default double-ended searches along the tree of shortest distances until all
+            are connected, and where that is not enough between all neighbours; none if this is empty.
         budget: of connecting.
         held_out: the inputs of the module and the targets of the loss, of data that were not trained on.
         ways: whether to follow the lowest paths again, point by point; None for where there are held-out data.
