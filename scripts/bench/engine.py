@@ -21,6 +21,7 @@ step        time of a whole step over that of its gradient, ours and theirs: sec
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import subprocess
@@ -41,7 +42,7 @@ from _record import record
 
 import torchscape as tsc
 from torchscape import Potential, problems
-from torchscape.optimise import relax
+from torchscape.optimise import choose_optimiser, relax
 from torchscape.saddles import RandomDirections, climb
 
 Found = dict[str, Any]
@@ -119,6 +120,11 @@ PARTS = (
 )
 
 
+def within(potential: Potential, evaluations: int) -> Any:
+    """The minimiser of a potential, with so many evaluations for each row."""
+    return dataclasses.replace(choose_optimiser(potential), max_evaluations=evaluations)
+
+
 class Timed(Potential):
     """A potential that keeps account of the time spent in its gradients."""
 
@@ -167,7 +173,7 @@ class Run:
         return torch.load(path)
 
     def quench(self, name: str, potential: Potential, x: Any) -> Found:
-        points = relax(potential, x, max_evaluations=QUENCHES[name][1])
+        points = relax(potential, x, optimiser=within(potential, QUENCHES[name][1]))
         return {
             "count": len(x),
             "energies": points.energy.tolist(),
@@ -184,7 +190,7 @@ class Run:
         timed = Timed(potential)
         timed.seconds = 0.0
         began = time.process_time()
-        relax(timed, x, max_evaluations=100)
+        relax(timed, x, optimiser=within(potential, 100))
         return {"count": 1, "ratio": (time.process_time() - began) / timed.seconds}
 
 

@@ -136,7 +136,7 @@ def test_the_plan_counts_recurrent_layers_as_they_run(kind):
         fresh_bytes(lambda x=x: evaluator.losses(x, batch, vmapped=True))[0] // 7
         for x in (u.initial, u.initial.repeat(2, 1))
     )
-    assert evaluator.plan.bytes_per_pair == one
+    assert evaluator.plan.bytes_per_pair == pytest.approx(one, rel=0.1)  # alone, copies of a row are views
     assert two == pytest.approx(2 * one, rel=0.1)
 
 
