@@ -143,6 +143,27 @@ def tree(path: Path, n: int) -> None:
         analysis.merge_tree(landscape.network(coords=False))
 
 
+def passage(path: Path, n: int) -> None:
+    """Mean first-passage times from all minima to the lowest, at a temperature of one."""
+    from torchscape import analysis
+
+    with tsc.Landscape.open(path) as landscape:
+        chain = analysis.rates(landscape.network(coords=False), 1.0)
+    times = analysis.log_mean_first_passage_times(chain, 0)
+    assert bool(times[1:].isfinite().all())
+
+
+def rate_constants(path: Path, n: int) -> None:
+    """From the highest thousandth of the minima to the lowest, in four definitions."""
+    from torchscape import analysis
+
+    with tsc.Landscape.open(path) as landscape:
+        chain = analysis.rates(landscape.network(coords=False), 1.0)
+    some = max(1, n // 1000)
+    found = analysis.rate_constants(chain, list(range(some)), list(range(n - some, n)))
+    assert math.isfinite(found.log_k_non_steady_state)
+
+
 def thermodynamics(path: Path, n: int) -> None:
     from torchscape import analysis
 
@@ -195,6 +216,8 @@ JOBS = {
     "merge": merge,
     "network": network,
     "tree": tree,
+    "passage times": passage,
+    "rate constants": rate_constants,
     "thermodynamics": thermodynamics,
     "propose": propose,
     "missing links": missing,

@@ -24,6 +24,7 @@ def analysed(
     b: Sequence[int] | None = None,
     n_random: int = 10,
     seed: int = 0,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Thermodynamics, topology, graph and (between two sets of minima) kinetics as plain numbers and lists.
 
@@ -34,6 +35,7 @@ def analysed(
             ``in_A`` and ``in_B``, which come from PATHSAMPLE's ``min.A`` and ``min.B``.
         n_random: random graphs to compare with.
         seed: of these, and of the search for communities.
+        progress: show progress bars of what takes more than two seconds of the rates.
 
     Raises:
         TorchscapeError: without minima, with unknown curvatures, or if only one of the two sets is given.
@@ -60,7 +62,7 @@ def analysed(
         "topology": _topology(network),
         "graph": _graph(network, n_random, seed) if network.n_edges else None,
         "communities": _communities(network, grid, seed) if network.n_edges else None,
-        "kinetics": None if a is None or b is None else [_kinetics(network, t, a, b) for t in grid],
+        "kinetics": None if a is None or b is None else [_kinetics(network, t, a, b, progress) for t in grid],
     }
 
 
@@ -168,12 +170,14 @@ def _communities(network: Network, t: list[float], seed: int) -> dict[str, Any] 
     }
 
 
-def _kinetics(network: Network, temperature: float, a: Sequence[int], b: Sequence[int]) -> dict[str, Any]:
+def _kinetics(
+    network: Network, temperature: float, a: Sequence[int], b: Sequence[int], progress: bool
+) -> dict[str, Any]:
     """Rate constants both ways, and the fastest path from b to a."""
     chain = analysis.rates(network, temperature)
     out: dict[str, Any] = {"temperature": temperature, "from": list(b), "to": list(a)}
     for name, (to, start) in {"forward": (a, b), "backward": (b, a)}.items():
-        found = analysis.rate_constants(chain, list(to), list(start))
+        found = analysis.rate_constants(chain, list(to), list(start), progress=progress)
         out[name] = {**dataclasses.asdict(found), "mfpt": found.mfpt, "k": found.k}
     joined = math.isfinite(out["forward"]["log_k"])
     path = analysis.fastest_path(network, temperature, list(a), list(b)) if joined else None

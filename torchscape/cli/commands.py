@@ -273,6 +273,7 @@ def analyse(arguments: argparse.Namespace) -> int:
         b=arguments.from_minima,
         n_random=arguments.random,
         seed=arguments.seed,
+        progress=True,
     )
     print(_json(result) if arguments.json else analysis.describe(result))
     return 0

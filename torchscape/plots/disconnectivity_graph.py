@@ -18,6 +18,7 @@ from torchscape.errors import OptionError, TorchscapeError
 from torchscape.network import Network
 from torchscape.plots.canvas import Picture, figure_of, page_axes
 from torchscape.plots.colours import Colouring, colouring, highlighted
+from torchscape.plots.free_energy_tree import at_temperature
 from torchscape.plots.labels import label_texts, place_labels
 from torchscape.plots.layout import TreeLayout, tree_layout
 from torchscape.plots.tree_axis import Thresholds, automatic_top, break_axis, nice_length, thresholds
@@ -90,6 +91,8 @@ class _Asked:
     relative: bool = False
     scale_bar: bool | float = False
     dinfo: str | Path | None = None
+    temperature: float | None = None
+    regroup: float | None = None
     width: float | Literal["column", "page"] | None = None
     height: float | None = None
     linewidth: float | None = None
@@ -115,6 +118,15 @@ class _Asked:
             low = float(network.energy.min())
             free["levels"] = [level - low for level in free["levels"]]
         return dataclasses.replace(self, network=network, **free)
+
+    def of_free_energies(self) -> _Asked:
+        """With free energies, where a temperature is given."""
+        if self.temperature is None:
+            if self.regroup is not None:
+                raise OptionError("regroup lumps minima by their free-energy barriers: give a temperature too")
+            return self
+        named = {name: getattr(self, name) for name in ("colour", "highlight", "labels", "minima")}
+        return dataclasses.replace(self, **at_temperature(self.network, self.temperature, self.regroup, **named))
 
     def counted(self) -> _Asked:
         """With energies counted from the lowest minimum, where that is asked for."""
@@ -146,6 +158,8 @@ def disconnectivity(
     relative: bool = False,
     scale_bar: bool | float = False,
     dinfo: str | Path | None = None,
+    temperature: float | None = None,
+    regroup: float | None = None,
     width: float | Literal["column", "page"] | None = None,
     height: float | None = None,
     linewidth: float | None = None,
@@ -179,6 +193,9 @@ def disconnectivity(
         relative: energies above the lowest minimum; ``levels``, ``window`` and ``broken`` are meant so too.
         scale_bar: a bar, of this length, in the place of the axis.
         dinfo: input file of disconnectionDPS, for what the other arguments do not say.
+        temperature: draw free energies at this temperature, of minima and of all transition states between two.
+        regroup: lump what free-energy barriers up to this separate: see :func:`torchscape.analysis.regroup`. A
+            group has the number of its most populated minimum.
         width, height: in inches; "column" or "page" of a journal of two columns.
         linewidth: in points; fits the number of branches by default.
         unit: of the energy.
@@ -197,7 +214,7 @@ def disconnectivity(
 def _drawn(asked: _Asked) -> DisconnectivityPlot:
     if asked.network.n_minima == 0:
         raise TorchscapeError("a network without minima has no disconnectivity graph: explore first")
-    asked = asked.with_file().counted()
+    asked = asked.with_file().of_free_energies().counted()
     network = asked.network
     axes, points, font = page_axes(asked.ax, asked.width, asked.height, size=(7.5, 5.5))
     tree = merge_tree(network)
@@ -221,6 +238,7 @@ def _drawn(asked: _Asked) -> DisconnectivityPlot:
     scale = None if asked.scale_bar is False else asked.scale_bar
     set_frame(
         axes, layout, frame, unit=asked.unit, relative=asked.relative, step=at.step,
+        name="energy" if asked.temperature is None else "free energy",
         scale=nice_length(frame.height) if scale is True else scale,
     )  # fmt: skip
     if asked.broken is not None:

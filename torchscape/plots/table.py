@@ -76,11 +76,17 @@ HIGHLIGHT = Option(
     "highlight", "disconnectivity: sets of minima in a colour each, the rest black", "sets", "NAME=I,J;..."
 )
 DINFO = Option("dinfo", "disconnectivity: as this input file of disconnectionDPS says", metavar="FILE")
+REGROUP = Option(
+    "regroup",
+    "disconnectivity: with --temperature, lump what free-energy barriers up to E separate",
+    "positive",
+    "E",
+)
 WIDTH = Option("width", "column, page or inches", "width", "W")
 HEIGHT = Option("height", "in inches", "positive", "H")
 TEMPERATURES = Option(
     "temperature",
-    "one temperature for pictures of one, T,T,... or LOW:HIGH:N for curves",
+    "one for pictures of one (disconnectivity: of free energies), T,T,... or LOW:HIGH:N for curves",
     "temperatures",
     "T",
     arguments=lambda kind, chosen: {"temperatures": chosen},
@@ -115,8 +121,8 @@ UNIT = Option("unit", "unit of the energy, for the labels", metavar="TEXT")
 _TREE = (HIGHLIGHT, LEVELS, STEP, STYLE, WINDOW, BROKEN, RELATIVE, COLLAPSE, SCALE_BAR, DINFO)
 _PAGE = (WIDTH, HEIGHT)
 _IN_ORDER = (
-    COLOUR, SIZE, LOWEST, MIN_BARRIER, *_TREE, TEMPERATURES, BETWEEN, LABELS, LABEL, EDGES, GAPS, WHOLE, UNIT,
-    *_PAGE,
+    COLOUR, SIZE, LOWEST, MIN_BARRIER, *_TREE, TEMPERATURES, REGROUP, BETWEEN, LABELS, LABEL, EDGES, GAPS, WHOLE,
+    UNIT, *_PAGE,
 )  # fmt: skip
 
 
@@ -162,7 +168,7 @@ PLOTS = [
         "disconnectivity",
         ".disconnectivity_graph",
         "DisconnectivityPlot",
-        (COLOUR, LOWEST, MIN_BARRIER, *_TREE, LABELS, LABEL, UNIT, *_PAGE),
+        (COLOUR, LOWEST, MIN_BARRIER, *_TREE, TEMPERATURE, REGROUP, LABELS, LABEL, UNIT, *_PAGE),
         shell=True,
     ),
     Plot("disconnectivity_series", ".family", "DisconnectivitySeries"),

@@ -140,6 +140,7 @@ def set_frame(
     relative: bool,
     scale: float | None,
     step: float | None,
+    name: str = "energy",
 ) -> None:
     """Limits, the axis of energy or a bar in its place, and a bar for the step between levels."""
     n = layout.x.max() + 1.0
@@ -159,7 +160,7 @@ def set_frame(
     for k, (length, text) in enumerate(bars):
         draw_bar(axes, 0.02 + each * k, frame.bottom + 0.03 * frame.height, length, text, frame.font)
     if scale is None:
-        name = "energy above the lowest minimum" if relative else "energy"
+        name += " above the lowest minimum" if relative else ""
         axes.set_ylabel(with_unit(name, unit), fontsize=frame.font + 1)
     else:
         axes.set_yticks([])

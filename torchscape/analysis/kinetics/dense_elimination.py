@@ -11,7 +11,7 @@ doi 10.1287/opre.33.5.1107): every number is a sum of products of positive numbe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -45,16 +45,24 @@ class DenseElimination:
     is_log: bool
 
     @classmethod
-    def of(cls, conductance: Float[Tensor, "R Q"], n_eliminated: int, *, is_log: bool) -> DenseElimination:
+    def of(
+        cls,
+        conductance: Float[Tensor, "R Q"],
+        n_eliminated: int,
+        *,
+        is_log: bool,
+        done: Callable[[float], object] = lambda percent: None,
+    ) -> DenseElimination:
         """Eliminates the first ``n_eliminated`` rows of a symmetric matrix, which is overwritten.
 
         Args:
             conductance: R = M rows if the mesh between kept nodes is of no interest, R = Q for all of it.
             n_eliminated: M.
             is_log: whether ``conductance`` holds logarithms.
+            done: told how many more per cent of the operations are done.
         """
         m = n_eliminated
-        pivots = _eliminate_log(conductance, m) if is_log else _eliminate(conductance, m)
+        pivots = _eliminate_log(conductance, m, done) if is_log else _eliminate(conductance, m, done)
         weights = conductance[:m]
         if is_log:
             weights -= pivots[:, None]
@@ -96,7 +104,7 @@ def _unit_minus(w: Float[Tensor, "M M"]) -> Float[Tensor, "M M"]:
     return torch.eye(len(w), dtype=w.dtype, device=w.device) - w
 
 
-def _eliminate(c: Float[Tensor, "R Q"], m: int) -> Float[Tensor, "M"]:
+def _eliminate(c: Float[Tensor, "R Q"], m: int, done: Callable[[float], object]) -> Float[Tensor, "M"]:
     pivots = c.new_empty(m)
     for start in range(0, m, _PANEL):
         stop = min(start + _PANEL, m)
@@ -108,10 +116,11 @@ def _eliminate(c: Float[Tensor, "R Q"], m: int) -> Float[Tensor, "M"]:
         weights = panel / pivots[start:stop, None]
         for rows, columns in _upper_blocks(len(c) - stop):
             c[stop:, stop:][rows, columns].addmm_(panel[:, rows].T, weights[:, columns])
+        done(_percent(c, start) - _percent(c, stop))
     return pivots
 
 
-def _eliminate_log(c: Float[Tensor, "R Q"], m: int) -> Float[Tensor, "M"]:
+def _eliminate_log(c: Float[Tensor, "R Q"], m: int, done: Callable[[float], object]) -> Float[Tensor, "M"]:
     pivots = c.new_empty(m)
     for start in range(0, m, _PANEL):
         stop = min(start + _PANEL, m)
@@ -125,7 +134,13 @@ def _eliminate_log(c: Float[Tensor, "R Q"], m: int) -> Float[Tensor, "M"]:
         for rows, columns in _upper_blocks(len(c) - stop):
             rest = c[stop:, stop:][rows, columns]
             torch.logaddexp(rest, _log_matmul(panel[:, rows].T, weights[:, columns]), out=rest)
+        done(_percent(c, start) - _percent(c, stop))
     return pivots
+
+
+def _percent(c: Float[Tensor, "R Q"], done: int) -> float:
+    """Of the operations of eliminating all rows, what is left after so many."""
+    return 100 * (1 - done / c.shape[0]) ** 3
 
 
 def _upper_blocks(n_rows: int) -> Iterator[tuple[slice, slice]]:

@@ -18,8 +18,9 @@ import torch
 from torchscape.analysis.kinetics.dense_elimination import DenseElimination
 from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
+from torchscape.progress import progress_bar
 
-__all__ = ["Elimination"]
+__all__ = ["DELAY", "Elimination", "TooDense", "is_linear"]
 
 _LINEAR_SPAN = 500.0
 """Largest ln(c_max / c_min) + ln(p_max / p_min) handled without logarithms. float64 spans 1400 e-folds; what falls
@@ -29,6 +30,18 @@ _DENSE_FRACTION = 0.15
 _DENSE_SIZE = 160
 _MOST_ENTRIES = 1_000_000_000
 """Largest dense core, 8 GB: a random graph of degree 10 gets there at 60 000 minima, a landscape hardly ever."""
+DELAY = 2.0
+"""Seconds after which a progress bar is shown."""
+_SPARSE_SHARE = 4  # rows that are still sparse take four times the memory of dense ones, with what sorts them
+
+
+class TooDense(TorchscapeError):
+    """What is left of a network is too dense, and too large, to be eliminated exactly."""
+
+
+def is_linear(log_c: np.ndarray, log_weight_span: float) -> bool:
+    """Whether plain numbers hold conductances and sources, or only their logarithms do."""
+    return (float(np.ptp(log_c)) if len(log_c) else 0.0) + log_weight_span <= _LINEAR_SPAN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +87,8 @@ class Elimination:
         mesh: bool = False,
         method: str = "auto",
         device: torch.device | str = "cpu",
+        most: int | None = None,
+        progress: bool = False,
     ) -> Elimination:
         """Eliminates the nodes marked in ``eliminate`` [n]; each must have a path to a node that is kept.
 
@@ -85,16 +100,25 @@ class Elimination:
             mesh: whether the conductances between kept nodes are wanted (:meth:`mesh`).
             method: "sparse" never, "dense" at once, "auto" in time switches to dense elimination.
             device: where the dense part runs.
+            most: numbers that the dense part may have; None for 8 GB of them.
+            progress: show progress bars; that of the dense part counts operations.
+
+        Raises:
+            TooDense: if there are more.
         """
-        span = float(np.ptp(log_c)) if len(log_c) else 0.0
-        is_log = span + log_weight_span > _LINEAR_SPAN
+        most = _MOST_ENTRIES if most is None else most
+        is_log = not is_linear(log_c, log_weight_span)
         log_scale = float(log_c.max()) if len(log_c) else 0.0
         values = log_c - log_scale if is_log else np.exp(log_c - log_scale)
         graph = _Graph.of(n, i, j, values, eliminate, mesh, is_log)
         rounds: list[_Round] = []
-        while graph.n_left and not _is_dense(graph, method):
-            rounds.append(graph.eliminate_round())
-        core, core_kept, dense, entries = graph.eliminate_core(mesh, device)
+        with progress_bar(show=progress, total=graph.n_left, desc="eliminate", unit=" minima", delay=DELAY) as bar:
+            while graph.n_left and not _is_dense(graph, method):
+                if len(graph.key) * _SPARSE_SHARE > most:
+                    raise TooDense(_refusal(graph.n_left))
+                rounds.append(graph.eliminate_round())
+                bar.update(len(rounds[-1].nodes))
+        core, core_kept, dense, entries = graph.eliminate_core(mesh, device, most, progress)
         kept = np.flatnonzero(~eliminate)
         return cls(n, kept, rounds, core, core_kept, dense, entries, log_scale, is_log)
 
@@ -214,7 +238,7 @@ class _Graph:
         self.key, self.values = _coalesce(key, np.concatenate([self.values[stay], new]), self.is_log)
         self.left[marked] = False
 
-    def eliminate_core(self, mesh: bool, device):
+    def eliminate_core(self, mesh: bool, device, most: int, progress: bool):
         """Dense elimination of what is left; returns the order, the kept neighbours, the factors and the mesh."""
         row, column = np.divmod(self.key, self.n)
         core = np.flatnonzero(self.left)
@@ -228,17 +252,26 @@ class _Graph:
         position = np.full(self.n, -1)
         position[core], position[kept] = np.arange(len(core)), len(core) + np.arange(len(kept))
         n_rows = len(core) + (len(kept) if mesh else 0)
-        if n_rows * (len(core) + len(kept)) > _MOST_ENTRIES:
-            raise TorchscapeError(
-                f"the network does not thin out: a dense core of {len(core)} minima is left; leave out "
-                "transition states that hardly carry flux at this temperature, or group minima first"
-            )
+        if n_rows * (len(core) + len(kept)) > most:
+            raise TooDense(_refusal(len(core)))
         matrix = np.full((n_rows, len(core) + len(kept)), -np.inf if self.is_log else 0.0)
         matrix[position[row], position[column]] = self.values
-        dense = DenseElimination.of(torch.as_tensor(matrix).to(device), len(core), is_log=self.is_log)
+        conductance = torch.as_tensor(matrix).to(device)
+        with progress_bar(
+            show=progress, total=100, desc=f"{len(core)} dense minima", unit="%", delay=DELAY
+        ) as bar:
+            dense = DenseElimination.of(conductance, len(core), is_log=self.is_log, done=bar.update)
         rest = dense.rest.cpu().numpy()
         a, b = np.nonzero(np.triu(rest > (-np.inf if self.is_log else 0.0), 1))
         return core, kept, dense, (kept[a], kept[b], rest[a, b])
+
+
+def _refusal(n: int) -> str:
+    return (
+        f"the network does not thin out: a dense core of up to {n} minima is left, and at this temperature no "
+        "iteration is certain to solve it; raise the temperature, leave out transition states that hardly carry "
+        "flux, or group minima first (analysis.regroup)"
+    )
 
 
 def _is_dense(graph: _Graph, method: str) -> bool:

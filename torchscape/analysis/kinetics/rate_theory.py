@@ -116,7 +116,7 @@ def rates(network: Network, temperature: float) -> Rates:
             f"ts_log_det is NaN for {bad} of {network.n_edges} transition states: compute their Hessian "
             "eigenvalues (saddles.characterise) before asking for rates"
         )
-    shifted = _in_float64(network)
+    shifted = in_float64(network)
     log_p = log_occupation(shifted, float(temperature))
     conductance = log_conductances(network, temperature)
     low, high = network.edges.amin(0), network.edges.amax(0)
@@ -130,7 +130,7 @@ def rates(network: Network, temperature: float) -> Rates:
 def log_conductances(network: Network, temperature: float) -> Float[Tensor, "E"]:
     """ln of the equilibrium flux k_{a<-b} p_b = k_{b<-a} p_a over each single transition state."""
     POSITIVE.check("log_conductances", temperature=temperature)
-    shifted = _in_float64(network)
+    shifted = in_float64(network)
     return (
         network.ts_log_degeneracy.double()
         - shifted.ts_energy / temperature
@@ -141,7 +141,7 @@ def log_conductances(network: Network, temperature: float) -> Float[Tensor, "E"]
     )
 
 
-def _in_float64(network: Network) -> Network:
+def in_float64(network: Network) -> Network:
     """In float64 and from the lowest energy up, whatever the network's dtype: energies are divided by T.
 
     Only differences of numbers of modes matter: where they are unknown of all points, minima have equally many,

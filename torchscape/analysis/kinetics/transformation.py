@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from torchscape.analysis.kinetics.elimination import Elimination
+from torchscape.analysis.kinetics.iterative import factorised
 from torchscape.analysis.kinetics.rate_theory import Rates
 from torchscape.errors import TorchscapeError
 from torchscape.sparse import links
@@ -14,7 +14,9 @@ from torchscape.types import Int, Tensor
 __all__ = ["graph_transformation"]
 
 
-def graph_transformation(rates: Rates, keep: Int[Tensor, "K"], *, method: str = "auto") -> Rates:
+def graph_transformation(
+    rates: Rates, keep: Int[Tensor, "K"], *, method: str = "auto", progress: bool = False
+) -> Rates:
     """Eliminates every minimum but ``keep``; mean first-passage times between those kept do not change.
 
     Removing minimum x renormalises branching probabilities and waiting times,
@@ -28,12 +30,15 @@ def graph_transformation(rates: Rates, keep: Int[Tensor, "K"], *, method: str = 
     which is half the work, keeps detailed balance and has no subtraction. The result is again a reversible chain:
     its ``log_occupation`` holds the transformed populations, tau_j = p_j / sum_i c_ij.
     Cost: that of sparse elimination with minimum-degree ordering, O(E log E) on tree-like networks, up to
-    O(N^3) on expander-like ones; the result may have K^2 / 2 edges.
+    O(N^3) on expander-like ones. Where a dense core of more than 2000 minima would be left, the same equations are
+    solved iteratively, at O(E log E) and 1 kB of memory for each edge, times K for the conductances; every number
+    is then certified to a relative 1e-8, and most have twelve digits. The result may have K^2 / 2 edges.
 
     Args:
         rates: the network of rates.
         keep: distinct positions of the minima to keep.
-        method: "auto", or "sparse" / "dense" elimination throughout.
+        method: "auto", or "sparse" / "dense" elimination or "iterative" solution throughout.
+        progress: show progress bars, with the time that is left.
 
     Returns:
         The transformed chain over ``keep``, in that order. Minima with no path to a kept one are dropped.
@@ -59,7 +64,7 @@ def graph_transformation(rates: Rates, keep: Int[Tensor, "K"], *, method: str = 
     i, j, log_c, log_p = as_arrays(rates)
     reachable = within_reach(n, i, j, ~eliminate)
     use = reachable[i]
-    factors = Elimination.of(
+    factors = factorised(
         n,
         i[use],
         j[use],
@@ -69,6 +74,7 @@ def graph_transformation(rates: Rates, keep: Int[Tensor, "K"], *, method: str = 
         mesh=True,
         method=method,
         device=rates.log_occupation.device,
+        progress=progress,
     )
     source = np.where(reachable, log_p, -np.inf)
     weight = factors.forward(source)[kept]
@@ -108,8 +114,8 @@ def span(log_values: np.ndarray) -> float:
 
 
 def check_method(method: str) -> None:
-    if method not in ("auto", "sparse", "dense"):
-        raise TorchscapeError(f"method must be 'auto', 'sparse' or 'dense', not {method!r}")
+    if method not in ("auto", "sparse", "dense", "iterative"):
+        raise TorchscapeError(f"method must be 'auto', 'sparse', 'dense' or 'iterative', not {method!r}")
 
 
 def positions(which: Int[Tensor, "K"] | list[int] | int, n: int, name: str) -> np.ndarray:
