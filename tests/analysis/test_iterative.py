@@ -46,9 +46,9 @@ def test_answers_are_those_of_elimination(temperature):
 
 
 @pytest.mark.usefixtures("sampled")
-@pytest.mark.parametrize(("temperature", "escapes"), [(0.3, 1e6), (0.07, 1e16)])
-def test_the_bound_holds_where_rates_span_forty_orders_of_magnitude(temperature, escapes):
-    """Minima are left up to 10^22 times on the way: what is certified is also true, against 60 digits."""
+@pytest.mark.parametrize(("temperature", "escapes"), [(0.3, 1e5), (0.07, 1e20)])
+def test_the_bound_holds_however_often_minima_are_left(temperature, escapes):
+    """Up to 10^20 times on the way, with rates over 72 orders of magnitude: 60 digits and more say the same."""
     chain = analysis.rates(connected_network(60, 100, seed=2, barrier=2.0), temperature)
     i, j, log_c, log_p = as_arrays(chain)
     free = np.ones(60, dtype=bool)
@@ -134,11 +134,13 @@ def test_a_large_core_is_solved_iteratively_and_balances(monkeypatch):
     """By itself, without an elimination; what comes out obeys the equations that define it."""
     monkeypatch.setattr(iterative, "_AT_ONCE", 10_000)
     monkeypatch.setattr(elimination, "_MOST_ENTRIES", 10_000)
+    monkeypatch.setattr(elimination, "_FILL", 1.0)
     chain = analysis.rates(connected_network(2000, 8000, seed=4), 1.0)
     t = analysis.log_mean_first_passage_times(chain, 0).exp()
     (i, j), c, p = chain.edges, chain.log_conductance.exp(), chain.log_occupation.exp()
     left = torch.zeros_like(t).index_add_(0, i, c * (t[i] - t[j])).index_add_(0, j, c * (t[j] - t[i]))
-    assert float((left / p - 1)[1:].abs().max()) < 1e-10
+    scale = torch.zeros_like(t).index_add_(0, i, c * t[i]).index_add_(0, j, c * t[j])
+    assert float(((left - p) / scale)[1:].abs().max()) < 1e-14  # rounding of t itself
 
 
 def test_what_no_iteration_solves():

@@ -18,6 +18,7 @@ import torch
 from torchscape.analysis.kinetics.dense_elimination import DenseElimination
 from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
+from torchscape.memory import available_memory
 from torchscape.progress import progress_bar
 
 __all__ = ["DELAY", "Elimination", "TooDense", "is_linear"]
@@ -33,6 +34,7 @@ _MOST_ENTRIES = 1_000_000_000
 DELAY = 2.0
 """Seconds after which a progress bar is shown."""
 _SPARSE_SHARE = 4  # rows that are still sparse take four times the memory of dense ones, with what sorts them
+_FILL = 1.5  # a network that thins out hardly grows on the way
 
 
 class TooDense(TorchscapeError):
@@ -100,21 +102,24 @@ class Elimination:
             mesh: whether the conductances between kept nodes are wanted (:meth:`mesh`).
             method: "sparse" never, "dense" at once, "auto" in time switches to dense elimination.
             device: where the dense part runs.
-            most: numbers that the dense part may have; None for 8 GB of them.
+            most: numbers that the dense part may have; None for 8 GB of them, or half of the memory if that is
+                less.
             progress: show progress bars; that of the dense part counts operations.
 
         Raises:
             TooDense: if there are more.
         """
-        most = _MOST_ENTRIES if most is None else most
+        half = 2 * available_memory(torch.device(device)) // 8  # of the machine, in numbers
+        most = min(_MOST_ENTRIES, half) if most is None else most
         is_log = not is_linear(log_c, log_weight_span)
         log_scale = float(log_c.max()) if len(log_c) else 0.0
         values = log_c - log_scale if is_log else np.exp(log_c - log_scale)
         graph = _Graph.of(n, i, j, values, eliminate, mesh, is_log)
         rounds: list[_Round] = []
+        room = max(most / _SPARSE_SHARE, _FILL * len(graph.key))
         with progress_bar(show=progress, total=graph.n_left, desc="eliminate", unit=" minima", delay=DELAY) as bar:
             while graph.n_left and not _is_dense(graph, method):
-                if len(graph.key) * _SPARSE_SHARE > most:
+                if len(graph.key) > room:
                     raise TooDense(_refusal(graph.n_left))
                 rounds.append(graph.eliminate_round())
                 bar.update(len(rounds[-1].nodes))

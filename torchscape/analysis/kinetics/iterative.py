@@ -23,7 +23,9 @@ GUARANTEE = 1e-8
 _TOGETHER = 4_000_000  # currents at once: edges times columns
 _AT_ONCE = 4_000_000
 """Numbers of a dense core that is eliminated without a second thought: 2000 minima, a tenth of a second."""
-_MANY = 200  # kept minima from which on an elimination pays that has the answer for all of them at once
+_MANY = 200
+_FOR_MANY = 64_000_000
+"""The same where more minima than that are kept, each of which costs a solution: 8000 minima, 512 MB."""
 
 
 def factorised(
@@ -64,7 +66,7 @@ def factorised(
         if method != "auto" or not linear:
             return exact()
         with contextlib.suppress(TooDense):
-            return exact(None if mesh and (~eliminate).sum() > _MANY else _AT_ONCE)
+            return exact(_FOR_MANY if mesh and (~eliminate).sum() > _MANY else _AT_ONCE)
     return IterativeElimination.of(n, i, j, log_c, eliminate, otherwise=exact, progress=progress)
 
 
@@ -140,7 +142,7 @@ class IterativeElimination:
         u = self._certified(np.where(free[:, None], f, 0.0), np.zeros_like(f))
         if u is None:
             return self.exact.forward(log_f)
-        arrived = f - self.balance.outflow(u)[0]
+        arrived = f - self.balance.outflow(u)
         return np.where(free, -np.inf, _log(np.where(free, 1.0, arrived[:, 0])) + top)
 
     def mesh(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -157,7 +159,7 @@ class IterativeElimination:
                 u = self._certified(np.zeros_like(given), given, shown=False)
                 if u is None:
                     return self.exact.mesh()
-                found[:, some] = -self.balance.outflow(u)[0][kept]
+                found[:, some] = -self.balance.outflow(u)[kept]
                 bar.update(len(some))
         a, b = np.nonzero(np.triu(found > 0.0, 1))
         return kept[a], kept[b], np.log((found[a, b] + found[b, a]) / 2) + self.log_scale

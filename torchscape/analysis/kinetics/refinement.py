@@ -41,7 +41,7 @@ class Balance:
     Attributes:
         free: which nodes are to be solved for [n]; u is given on the others.
         i, j, c: edges and their conductances.
-        gather: from currents i -> j to what leaves each node [n E].
+        gather, beside: from currents i -> j to what leaves each node, and to all that is at it [n E].
         total: sum of the conductances of each node [n].
         terms: numbers summed at each node, and some more [n].
         part: connected components of the free nodes [n].
@@ -53,6 +53,7 @@ class Balance:
     j: np.ndarray
     c: np.ndarray
     gather: Any
+    beside: Any
     total: np.ndarray
     terms: np.ndarray
     part: np.ndarray
@@ -86,20 +87,25 @@ class Balance:
         edge = np.arange(len(i), dtype=np.int32)
         ends = np.concatenate([i, j]).astype(np.int32), np.concatenate([edge, edge])
         gather = csr_array((np.repeat([1.0, -1.0], len(i)), ends), shape=(n, len(i)))
+        beside = abs(gather)
         part = connected_components(links(True, i[both], j[both], n), directed=False)[1]
         terms = np.bincount(ends[0], minlength=n) + 4.0
-        return cls(free, i, j, c, gather, abs(gather) @ c, terms, part, rough)
+        return cls(free, i, j, c, gather, beside, beside @ c, terms, part, rough)
 
-    def outflow(self, u: np.ndarray, low: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """What leaves every node, sum_k c_xk (u_x - u_k), and the currents at it without signs [n K]."""
+    def outflow(self, u: np.ndarray, low: np.ndarray | None = None) -> np.ndarray:
+        """What leaves every node, sum_k c_xk (u_x - u_k), of u or of u + low [n K]."""
         current = u[self.i] - u[self.j]
-        size = np.abs(current)
         if low is not None:
-            less = low[self.i] - low[self.j]
-            current += less
-            size += np.abs(less)
-        c = self.c[:, None]
-        return self.gather @ (c * current), abs(self.gather) @ (c * size)
+            current += low[self.i] - low[self.j]
+        current *= self.c[:, None]
+        return self.gather @ current
+
+    def rounding(self, f: np.ndarray, u: np.ndarray, low: np.ndarray) -> np.ndarray:
+        """What the difference of sources and outflow may be wrong by at every node [n K]."""
+        size = np.abs(u[self.i] - u[self.j])
+        size += np.abs(low[self.i] - low[self.j])
+        size *= self.c[:, None]
+        return _EPS * (self.terms[:, None] * (self.beside @ size) + 2 * f)
 
     def solve(
         self, f: np.ndarray, given: np.ndarray, told: Callable[[float], object] = lambda bound: None
@@ -116,7 +122,7 @@ class Balance:
             of its numbers may have; inf if none could be certified.
         """
         free = self.free
-        driven = (f[free] - self.outflow(given)[0][free] > 0).astype(np.float64)
+        driven = (f[free] - self.outflow(given)[free] > 0).astype(np.float64)
         of_part = np.zeros((int(self.part.max(initial=-1)) + 1, f.shape[1]))
         np.maximum.at(of_part, self.part[free], driven)
         live = of_part[self.part[free]] > 0
@@ -146,7 +152,8 @@ class Balance:
         f[free] = np.where(live, 2 * np.maximum(error, least), 0.0)
         for w, residual, noise in self._refined(f, np.zeros_like(u)):
             if _largest((np.abs(residual) + noise) / np.maximum(f[free], 1e-300), live) <= 0.5:
-                return _largest(w[free] / u[free], live)
+                with np.errstate(divide="ignore", invalid="ignore"):  # where neither has any influence
+                    return _largest(w[free] / u[free], live)
         return np.inf
 
     def _refined(self, f: np.ndarray, given: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -154,12 +161,11 @@ class Balance:
         free = self.free
         u, low = given.copy(), np.zeros_like(given)
         for _ in range(_REFINEMENTS):
-            out, size = self.outflow(u, low)
-            residual = (f - out)[free]
-            yield u, residual, _EPS * (self.terms[:, None] * size + 2 * f)[free]
+            residual = (f - self.outflow(u, low))[free]
+            yield u, residual, self.rounding(f, u, low)[free]
             u, low = self._moved(u, low, self._descent(residual))
             for _ in range(_SWEEPS):  # conjugate gradients leave errors at nodes of small conductances
-                residual = (f - self.outflow(u, low)[0])[free]
+                residual = (f - self.outflow(u, low))[free]
                 u, low = self._moved(u, low, residual / self.total[free, None])
 
     def _descent(self, residual: np.ndarray) -> np.ndarray:
@@ -171,7 +177,7 @@ class Balance:
         first = rz
         for _ in range(_STEPS):
             x[self.free] = step
-            out = self.outflow(x)[0][self.free]
+            out = self.outflow(x)[self.free]
             alpha = _ratio(rz, (step * out).sum(0))
             moved = moved + alpha * step
             residual = residual - alpha * out
