@@ -82,6 +82,13 @@ def test_minima_chosen_and_coloured(drawn):
     assert any(collection.get_gid() == "wedges" for collection in wedges.axes.collections)
 
 
+def test_free_energies(drawn):
+    picture = drawn("--temperature", "0.1", "--labels")
+    assert picture.axes.get_ylabel() == "free energy"
+    assert len(picture.minima) == 4
+    assert len(drawn("--temperature", "0.1", "--regroup", "5").minima) == 1
+
+
 def test_lines_of_a_network_and_whole_heat_capacities(database, tmp_path):
     assert main(["plot", str(database), "network", "-o", str(tmp_path / "n.png"), "--edges", "equal"]) == 0
     assert main(["plot", str(database), "network", "-o", str(tmp_path / "n.png"), "--edges", "thick"]) == 2
@@ -108,6 +115,8 @@ def test_a_dinfo(drawn, tmp_path):
         (["--step", "0.1", "--levels", "4"], "give one of them"),
         (["--style", "round"], "'orthogonal' or 'slanted'"),
         (["--label", "17"], "no minimum 17"),
+        (["--temperature", "0.1,0.2"], "shows one temperature"),
+        (["--regroup", "1"], "give a temperature too"),
         (["--broken=5:9"], "the ends of the axis"),
     ],
 )
