@@ -31,6 +31,7 @@ _DENSE_FRACTION = 0.15
 _DENSE_SIZE = 160
 _MOST_ENTRIES = 1_000_000_000
 """Largest dense core, 8 GB: a random graph of degree 10 gets there at 60 000 minima, a landscape hardly ever."""
+_PERCENT = "{desc}: {percentage:3.0f}% [{elapsed}<{remaining}]"
 DELAY = 2.0
 """Seconds after which a progress bar is shown."""
 _SPARSE_SHARE = 4  # rows that are still sparse take four times the memory of dense ones, with what sorts them
@@ -262,10 +263,13 @@ class _Graph:
         matrix = np.full((n_rows, len(core) + len(kept)), -np.inf if self.is_log else 0.0)
         matrix[position[row], position[column]] = self.values
         conductance = torch.as_tensor(matrix).to(device)
-        with progress_bar(
-            show=progress, total=100, desc=f"{len(core)} dense minima", unit="%", delay=DELAY
-        ) as bar:
-            dense = DenseElimination.of(conductance, len(core), is_log=self.is_log, done=bar.update)
+        name = f"{len(core)} dense minima"
+        with progress_bar(show=progress, total=100, desc=name, bar_format=_PERCENT, delay=DELAY) as bar:
+
+            def told(more: float) -> None:
+                bar.update(min(more, 100 - bar.n))  # rounding must not lead beyond the total
+
+            dense = DenseElimination.of(conductance, len(core), is_log=self.is_log, done=told)
         rest = dense.rest.cpu().numpy()
         a, b = np.nonzero(np.triu(rest > (-np.inf if self.is_log else 0.0), 1))
         return core, kept, dense, (kept[a], kept[b], rest[a, b])
