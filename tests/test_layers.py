@@ -63,8 +63,8 @@ SIDEWAYS = {
 # Rooms that see the value types and each other only, never a database, a potential or an optimiser.
 ONLY_NETWORKS = {"metrics", "analysis", "plots", "export"}
 VISIBLE_FROM_NETWORKS = {
-    "types", "errors", "devices", "memory", "stopwatch", "random", "validation", "outputs", "sparse", "points",
-    "network", "rearrangements", "deprecation", "brief", *ONLY_NETWORKS,
+    "types", "errors", "devices", "memory", "progress", "stopwatch", "random", "validation", "outputs", "sparse",
+    "points", "network", "rearrangements", "deprecation", "brief", *ONLY_NETWORKS,
 }  # fmt: skip
 
 # Within the analysis, a room sees itself and those before it.
