@@ -95,7 +95,8 @@ def chain_of(objective: Objective, layout: ParameterLayout, point: Float[Tensor,
     if objective.samples.streamed:
         return None
     # not where the module was begun: a branch that asks whether something is zero must not find that it is
-    point = point + 0.1 * random.normal(random.fold(3, torch.arange(1)), len(point))[0].to(point)
+    key = random.fold(3, torch.arange(1, device=point.device))
+    point = point + 0.1 * random.normal(key, len(point), point.dtype)[0]
     values = layout.unflatten(point)
     recorder = _Recorder(layout, values)
     batch, weight = next(iter(objective.chunks(len(objective.samples))))

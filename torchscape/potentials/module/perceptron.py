@@ -120,9 +120,9 @@ class Perceptron:
         ]
         self.loss, self._most = chain.loss, max_rows
         # One factor for all samples is left to the end, where it is one for each row.
-        self._unit = float(chain.weights.abs().max()) or 1.0
-        weights = chain.weights / self._unit
-        self.weights = None if bool((weights == 1).all()) else weights
+        largest, least = torch.stack([chain.weights.abs().max(), chain.weights.min()]).tolist()
+        self._unit = largest or 1.0
+        self.weights = None if largest == least else chain.weights / self._unit
         targets = chain.targets / self._unit if self.loss == "cross-entropy" else chain.targets
         self.targets = targets.mT.contiguous()
         a = chain.inputs.mT

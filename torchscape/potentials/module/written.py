@@ -15,7 +15,7 @@ from torchscape.potentials.module.chain import chain_of
 from torchscape.potentials.module.curved import CURVED, Curved
 from torchscape.potentials.module.objective import Objective
 from torchscape.potentials.module.perceptron import Perceptron
-from torchscape.types import Float, Tensor
+from torchscape.types import Bool, Float, Tensor
 
 __all__ = ["Written"]
 
@@ -60,8 +60,7 @@ class Written:
 
     def __init__(self) -> None:
         self._found: Perceptron | None = None
-        self._sought = self._tried_curved = False
-        self._curved = False
+        self._sought = self._curved = False
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy finds out by itself."""
@@ -92,7 +91,7 @@ class Written:
     def products_at(self, evaluator: Evaluator, x: Float[Tensor, "B D"]) -> Products | None:
         """H(x_b) V_b for V [B K D], as a function of V; None likewise. Whether there is room is for the caller."""
         perceptron = self._perceptron(evaluator)
-        if perceptron is None or not self._has_curved(evaluator, perceptron):
+        if perceptron is None or not self._curved:
             return None
         return _products(perceptron, evaluator.decay, x, perceptron.rows(x.device))
 
@@ -101,7 +100,7 @@ class Written:
     ) -> Float[Tensor, "B D"] | None:
         """H(x_b) v_b; None likewise."""
         perceptron = self._perceptron(evaluator)
-        if perceptron is None or not self._has_curved(evaluator, perceptron):
+        if perceptron is None or not self._curved:
             return None
         n = perceptron.rows(x.device)
         pairs = zip(x.split(n), v.split(n), strict=True)
@@ -113,7 +112,7 @@ class Written:
     def hessian(self, evaluator: Evaluator, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D D"] | None:
         """The dense Hessians; None likewise."""
         perceptron = self._perceptron(evaluator)
-        if perceptron is None or not self._has_curved(evaluator, perceptron):
+        if perceptron is None or not self._curved:
             return None
         d = x.shape[1]
         eye = torch.eye(d, dtype=x.dtype, device=x.device)
@@ -132,17 +131,8 @@ class Written:
         if not self._sought:
             self._sought = True
             fits, found = attempt(_right, evaluator)
-            self._found = found if fits else None
+            self._found, self._curved = found if fits else (None, False)
         return self._found
-
-    def _has_curved(self, evaluator: Evaluator, perceptron: Perceptron) -> bool:
-        """Whether products are written out for all functions in the chain, and right."""
-        if not self._tried_curved:
-            self._tried_curved = True
-            known = all(link.activation in CURVED for link in perceptron.links)
-            fits, right = attempt(_right_curvature, evaluator, perceptron) if known else (True, False)
-            self._curved = fits and right
-        return self._curved
 
 
 @torch.no_grad()
@@ -172,34 +162,37 @@ def _products(perceptron: Perceptron, decay: Float[Tensor, "D"], x: Float[Tensor
 
 
 def _points(evaluator: Evaluator, n: int) -> Float[Tensor, "n D"]:
-    return 0.3 * random.normal(random.fold(2, torch.arange(n)), len(evaluator.decay)).to(evaluator.decay)
+    like = evaluator.decay
+    return 0.3 * random.normal(random.fold(2, torch.arange(n, device=like.device)), len(like), like.dtype)
 
 
-def _right(evaluator: Evaluator) -> Perceptron | None:
-    """The gradient written out, if it is and agrees."""
-    plan = evaluator.plan
+def _right(evaluator: Evaluator) -> tuple[Perceptron | None, bool]:
+    """The gradient written out, if it is and agrees; and whether products are and do."""
+    plan, nothing = evaluator.plan, (None, False)
     room = available_memory(evaluator.decay.device) // 4
     if not evaluator.vmapped or plan.n_samples * plan.bytes_per_pair > room:
-        return None
+        return nothing
     if plan.chunk_size is not None and plan.chunk_size < plan.n_samples:  # all samples are more than was asked for
-        return None
+        return nothing
     x = _points(evaluator, _N_TRIED)
-    chain = chain_of(evaluator.objective, evaluator.layout, x[0])
+    try:
+        chain = chain_of(evaluator.objective, evaluator.layout, x[0])
+    except RuntimeError:  # a loss that maps or differentiates the model itself does not let itself be looked at
+        return nothing
     if chain is None:
-        return None
+        return nothing
     perceptron = Perceptron(chain, plan.max_rows)
-    ours, theirs = _evaluated(perceptron, evaluator.decay, x), evaluator.by_autograd(x)
-    return perceptron if all(map(_agree, ours, theirs)) else None
+    agree = [*map(_agree, _evaluated(perceptron, evaluator.decay, x), evaluator.by_autograd(x))]
+    curved = evaluator.second != "none" and all(link.activation in CURVED for link in perceptron.links)
+    if curved:
+        v = x.flip(0)
+        ours = _products(perceptron, evaluator.decay, x, _N_TRIED)(v[:, None])[:, 0]
+        agree.append(_agree(ours, evaluator.product_by_autograd(x, v)))
+    right: list[bool] = torch.stack(agree).tolist()
+    return (perceptron, curved and right[-1]) if all(right[:2]) else nothing
 
 
-def _right_curvature(evaluator: Evaluator, perceptron: Perceptron) -> bool:
-    """Whether products agree with those by autograd."""
-    x = _points(evaluator, _N_TRIED)
-    v = random.normal(random.fold(4, torch.arange(_N_TRIED)), x.shape[1]).to(x)
-    ours = _products(perceptron, evaluator.decay, x, _N_TRIED)(v[:, None])[:, 0]
-    return evaluator.second != "none" and _agree(ours, evaluator.product_by_autograd(x, v))
-
-
-def _agree(ours: Tensor, theirs: Tensor) -> bool:
-    scale = float(theirs.abs().nan_to_num(posinf=0.0).max())
-    return torch.allclose(ours, theirs, rtol=0.0, atol=_CLOSE[ours.dtype] * scale)
+def _agree(ours: Tensor, theirs: Tensor) -> Bool[Tensor, ""]:
+    """Whether all are close, for the host to ask once."""
+    scale = theirs.abs().nan_to_num(posinf=0.0).max()
+    return ((ours - theirs).abs() <= _CLOSE[ours.dtype] * scale).all()
