@@ -13,7 +13,6 @@ from torchscape import random
 from torchscape.devices import HOST
 from torchscape.layout import ParameterLayout
 from torchscape.potentials.batching import differentiable_twice
-from torchscape.potentials.module.evaluator import Evaluator
 from torchscape.potentials.module.moments import Key, Recorder, Seen
 from torchscape.potentials.module.objective import Objective
 from torchscape.potentials.preconditioner import Preconditioner
@@ -97,7 +96,7 @@ class _Inputs(Preconditioner):
         return out
 
 
-def input_preconditioner(evaluator: Evaluator, point: Float[Tensor, "D"]) -> Preconditioner | None:
+def input_preconditioner(evaluator: Any, point: Float[Tensor, "D"]) -> Preconditioner | None:
     """P = (A + damping)^-1 for every unit of the layers whose inputs do not depend on the coordinates.
 
     A = <a a^T> are the second moments of what a unit of such a layer sees, with a 1 for the bias: the factor of
@@ -110,7 +109,7 @@ def input_preconditioner(evaluator: Evaluator, point: Float[Tensor, "D"]) -> Pre
     and signs.
 
     Args:
-        evaluator: of module, loss and data.
+        evaluator: an ``Evaluator`` of module, loss and data, or what stands for one.
         point: where the inputs are recorded.
 
     Returns:
@@ -131,7 +130,7 @@ def input_preconditioner(evaluator: Evaluator, point: Float[Tensor, "D"]) -> Pre
 
 
 def _averages(
-    evaluator: Evaluator, point: Float[Tensor, "D"], keys: list[Key]
+    evaluator: Any, point: Float[Tensor, "D"], keys: list[Key]
 ) -> dict[Key, Float[Tensor, "G k k"] | Float[Tensor, "V"]]:
     """Second moments of what the layers see, on the host where that decomposes them as fast as any device."""
     objective, moments = evaluator.objective, dict[Key, Tensor]()

@@ -115,6 +115,11 @@ def patches(
     return a.flatten(2 + d).flatten(1, 1 + d)
 
 
+def _is_mapped(value: Any) -> bool:
+    """Whether a loss calls its model inside a transform of its own (vmap, jacrev), which this does not outlive."""
+    return isinstance(value, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(value)
+
+
 class Recorder(TorchFunctionMode):
     """Notes what layers are given wherever their weight is a coordinate: linear ones, convolutions, projections of
     attention, tables of embeddings, and what recurrent layers make of their inputs.
@@ -131,7 +136,7 @@ class Recorder(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         note = _NOTES.get(func) or _RECURRENT.get(getattr(func, "__name__", ""))
-        if note is not None:
+        if note is not None and not _is_mapped(args[0] if args else kwargs.get("input")):
             note(self, *args, **kwargs)
         return func(*args, **kwargs)
 
