@@ -193,7 +193,9 @@ def used_by(landscape: Landscape) -> list[str]:
     told = json.dumps([run["settings"] for run in runs])
     used = {"torchscape", *_room(landscape.kind), *_named(told)}
     if not used & {"BFGS", "LBFGS"}:  # as the potential's size has chosen
-        used.add("BFGS" if landscape.ndim <= DENSE_UP_TO else "LBFGS")
+        known = getattr(potentials, landscape.kind, None)
+        few = landscape.ndim <= DENSE_UP_TO and not getattr(known, "even_curvature", False)
+        used.add("BFGS" if few else "LBFGS")
     if landscape.ndim > DENSE_SPECTRUM:
         used.add("eigenpairs")
     return [name for name in USES if name in used]

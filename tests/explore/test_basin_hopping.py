@@ -117,17 +117,22 @@ def test_without_a_number_there_are_as_many_walkers_as_temperatures():
 
 
 @pytest.mark.parametrize(
-    ("ndim", "walkers", "hops", "until"), [(2, 512, 6, 0), (100, 256, 12, 0), (101, 64, 50, 4)], ids=str
+    ("ndim", "walkers", "hops", "ends"),
+    [(2, 512, 6, [0, 1, 2]), (100, 256, 12, [0, 1, 2]), (101, 64, 50, [0, 1, 3, 7, 12])],
+    ids=str,
 )
-def test_few_coordinates_have_many_walkers_that_make_few_hops(ndim, walkers, hops, until):
-    """As documented: about 3200 jumps whatever the size, committed about every 320."""
+def test_few_coordinates_have_many_walkers_that_make_few_hops(ndim, walkers, hops, ends):
+    """As documented: about 3200 jumps whatever the size, committed about every 320, and sooner at first."""
     settings = BasinHopping()
     state = settings.start(None, Tilted(ndim), 0)
     assert len(state["hop"]) == walkers
     assert settings.progress(state) == (0, walkers * (hops + 1))
-    done = torch.full_like(state["hop"], -1)
-    assert settings.propose(None, Tilted(ndim), {**state, "hop": done}).tasks[0].until == until
-    assert settings.propose(None, Tilted(ndim), {**state, "hop": done + 1 + hops}) is None
+    zero = torch.zeros_like(state["hop"])
+    for done, until, then in zip([-1, *ends], ends, [*ends[1:], None], strict=False):
+        task = settings.propose(None, Tilted(ndim), {**state, "hop": zero + done}).tasks[0]
+        assert task.until == until
+        assert then is None or task.then == then
+    assert settings.propose(None, Tilted(ndim), {**state, "hop": zero + hops}) is None
 
 
 @pytest.mark.parametrize(

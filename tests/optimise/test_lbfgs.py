@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from torchscape import random
-from torchscape.optimise import LBFGS
-from torchscape.potentials import Quadratic
+from torchscape.optimise import LBFGS, QuasiNewton, ShortLBFGS
+from torchscape.optimise.columns import leaves
+from torchscape.optimise.rows import map_rows
+from torchscape.points import Status
+from torchscape.potentials import LennardJones, Quadratic
 
 D = 6
 
@@ -47,9 +50,11 @@ def steps(n: int, b: int, device):
         yield s, y, normal(200 + k, b, device), keep & ~reset, reset
 
 
-@pytest.mark.parametrize("hold", [0.0, 0.8])
-def test_direction_is_that_of_the_two_loop_recursion(hold, device):
-    optimiser = LBFGS(memory=4, pairs=None, rescale=None, hold=hold)
+@pytest.mark.parametrize(
+    "optimiser",
+    [LBFGS(memory=4, pairs=None, rescale=None, hold=hold) for hold in (0.0, 0.8)] + [ShortLBFGS(memory=4)],
+)
+def test_direction_is_that_of_the_two_loop_recursion(optimiser, device):
     b = 3
     memory = optimiser.init_memory(torch.zeros(b, D, dtype=torch.float64, device=device))
     kept: list[list] = [[] for _ in range(b)]
@@ -82,3 +87,24 @@ def test_rescaling_knows_nothing_of_forgotten_pairs(everyone, device):
         if k in (9, 12):
             for its in (memory, fresh):
                 optimiser.tend(flat, dataclasses.replace(optimiser.init(flat, x), memory=its), rows)
+
+
+@pytest.mark.parametrize("most", [1e-8, 1e-3])
+def test_the_loop_in_host_memory_is_that_of_all_devices(most):
+    """NumPy's steps and torch's from the same state, through first steps, rejections, and every way to end."""
+    potential, optimiser = LennardJones(7), ShortLBFGS(memory=5, tol=most, max_evaluations=70, max_idle=20)
+    x = potential.sample(12, seed=1)
+    x[3, :3] = x[3, 3:6]  # two atoms in one place: no energy
+    x[5] *= 0.2  # far uphill: steps are refused
+    state, seen = optimiser.init(potential, x), set()
+    for _ in range(75):
+        new = optimiser.evaluate(potential, state)
+        there = QuasiNewton.advance(optimiser, potential, map_rows(torch.clone, state), new)
+        state = optimiser.advance(potential, map_rows(torch.clone, state), new)
+        for name, column in leaves(there, torch.Tensor).items():
+            ours = leaves(state, torch.Tensor)[name]
+            if name == "memory.pairs":  # the place beyond the last holds what was not kept
+                ours, column = ours[:, :-1], column[:, :-1]
+            torch.testing.assert_close(ours, column, rtol=1e-6, atol=1e-9, equal_nan=True, msg=name)
+        seen |= set(state.status.tolist()) | ({"rejected"} if bool((state.n_rejected > 0).any()) else set())
+    assert seen == {Status.RUNNING, Status.CONVERGED, Status.NOT_FINITE, Status.MAX_STEPS, "rejected"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from torchscape import problems
 from torchscape.errors import PotentialError
-from torchscape.optimise import BFGS, LBFGS, Armijo, Pool, Queue, relax
+from torchscape.optimise import BFGS, LBFGS, Armijo, Pool, Queue, ShortLBFGS, relax
 from torchscape.optimise.lbfgs import _rescale
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
@@ -48,10 +48,10 @@ class Holed(Wells):
         return super().energy(x) + torch.where(x[:, 0] > 3, torch.nan, 0.0)
 
 
-OPTIMISERS = [BFGS(), LBFGS(memory=5), LBFGS(memory=60)]
+OPTIMISERS = [BFGS(), LBFGS(memory=5), LBFGS(memory=60), ShortLBFGS(memory=12)]
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=["bfgs", "lbfgs5", "lbfgs60"])
+@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=["bfgs", "lbfgs5", "lbfgs60", "short"])
 def test_every_start_reaches_the_minimum_of_rosenbrock(optimiser, device, dtype):
     potential = Rosenbrock()
     potential.device, potential.dtype = device, dtype
@@ -240,7 +240,7 @@ def test_fewer_evaluations_than_scipy_on_rosenbrock():
     assert ours <= np.median([evaluations(x0) for x0 in starts])
 
 
-@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=["bfgs", "lbfgs5", "lbfgs60"])
+@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=["bfgs", "lbfgs5", "lbfgs60", "short"])
 def test_box_minima_agree_with_scipy(optimiser):
     """On the box [-0.5, 2]^3 half of the wells lie outside: their minima are on the wall."""
     potential = Wells(3, [(-0.5, 2.0)] * 3)

@@ -302,3 +302,26 @@ def test_pairs_must_be_written():
     trimer = Trimer()
     with pytest.raises(NotImplementedError, match="must define atom_energies"):
         trimer.atom_energies(torch.ones(1, 9).double())
+
+
+class Weaker(LennardJones):
+    """Half as deep: formulas of its own in the place of those of its base."""
+
+    def pair_energy(self, inverse):
+        return 0.5 * super().pair_energy(inverse)
+
+    def weight(self, inverse):
+        return 0.5 * super().weight(inverse)
+
+
+@pytest.mark.parametrize("n", [2, 3, 6, 7])
+@pytest.mark.parametrize("box", [None, 6.0], ids=["free", "box"])
+def test_formulas_of_a_subclass_are_used(n, box):
+    options = {} if box is None else {"box": box, "cutoff": 2.5}
+    u = Weaker(n, **options)
+    x = u.sample(4, seed=2)
+    torch.testing.assert_close(u.energy_and_grad(x), Potential.energy_and_grad(u, x), rtol=1e-10, atol=1e-8)
+    whole = LennardJones(n, container=None, **options)
+    torch.testing.assert_close(
+        whole.energy_and_grad(x), Potential.energy_and_grad(whole, x), rtol=1e-10, atol=1e-8
+    )

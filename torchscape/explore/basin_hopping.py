@@ -47,8 +47,9 @@ class BasinHopping(Strategy):
         adapt: how fast, per hop: ln step changes by adapt * (accepted - acceptance); 0 keeps the step.
         optimiser: None chooses by size.
         tol: RMS gradient of a finished quench; None for 1e-8 in float64.
-        round_hops: hops to a round, which is numbered and committed as one. None for 5, but no
-            more than make 320 jumps of all walkers together, and at least one.
+        round_hops: hops to a round, which is numbered and committed as one. None for 5, but no more than make 320
+            jumps of all walkers together, and at least one; rounds of 0, 1 and 2 hops come before, so that what
+            is easy is soon known.
 
     Example:
         >>> import torchscape as tsc
@@ -103,11 +104,11 @@ class BasinHopping(Strategy):
 
     def propose(self, landscape: Landscape | None, potential: Potential, state: State) -> Round | None:
         done, walkers = int(state["hop"].min()), len(state["hop"])
-        hops, several = self._hops(walkers), self.round_hops or min(5, max(1, _ROUND // walkers))
+        hops = self._hops(walkers)
         if done >= hops:
             return None
-        until = min(done + several, hops)
-        return Round([Hops(self, dict(state), until, then=min(until + several, hops))])
+        until = min(self._round_from(done, walkers), hops)
+        return Round([Hops(self, dict(state), until, then=min(self._round_from(until, walkers), hops))])
 
     def absorb(
         self, landscape: Landscape | None, state: State, round: Round, found: Sequence[Found], ids: Any
@@ -121,6 +122,12 @@ class BasinHopping(Strategy):
     def figures(self, state: State) -> Mapping[str, float]:
         """The share of hops that were accepted."""
         return acceptance_of(state)
+
+    def _round_from(self, done: int, walkers: int) -> int:
+        """The hop at which the round ends that begins after hop ``done``."""
+        if self.round_hops is not None:
+            return done + self.round_hops
+        return done + min(5, max(1, _ROUND // walkers), max(1, done + 1))
 
     def _hops(self, walkers: int) -> int:
         return min(50, max(1, _JUMPS // walkers)) if self.hops is None else self.hops
@@ -241,7 +248,7 @@ class _Walk:
         x = self.x[rows]
         if bool((hop > 0).any()):
             key = self._key(rows, hops, 0)
-            jumped = self.settings.move(self.potential, x, self.step[self._of_move(rows, key)], key)
+            jumped = self.settings.move(self.potential, x, self.step[self._of_move(rows, hops)], key)
             x = torch.where((hops > 0)[:, None], jumped, x)
         if self.potential.bounds is not None:
             x = self.potential.bounds.clamp(x)
@@ -261,7 +268,7 @@ class _Walk:
         self.x[rows] = torch.where(accepted[:, None], points.x, self.x[rows])
         self.energy[rows] = torch.where(accepted, points.energy, self.energy[rows])
         change = self.settings.adapt * (accepted.to(rise.dtype) - self.settings.acceptance)
-        moved = self._of_move(rows, self._key(rows, hops, 0))
+        moved = self._of_move(rows, hops)
         self.step[moved] *= torch.where(hops > 0, change.exp(), torch.ones_like(change))
         self.accepted[rows] += accepted & (hops > 0)
         self.hop[walkers] = hop
@@ -269,10 +276,10 @@ class _Walk:
         self._points.append(points)
         self._order.append(hop * len(self.hop) + walkers)
 
-    def _of_move(self, rows: Int[Tensor, "K"], key: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], ...]:
-        """Where the step sizes are of the moves that these keys choose."""
+    def _of_move(self, rows: Int[Tensor, "K"], hops: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], ...]:
+        """Where the step sizes are of the moves that these hops choose."""
         move = self.settings.move
-        return (rows, move.choice(key)) if isinstance(move, Mixture) else (rows,)
+        return (rows, move.choice(self._key(rows, hops, 0))) if isinstance(move, Mixture) else (rows,)
 
     def _there(self, *numbers: Int[Tensor, "K"]) -> tuple[Int[Tensor, "K"], ...]:
         """Numbers of the host on the device of the walkers, in one copy."""

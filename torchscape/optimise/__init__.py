@@ -8,6 +8,7 @@ from torchscape.optimise.pool import Pool, Queue, run_pool
 from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.optimise.relaxation import choose_optimiser, relax
 from torchscape.optimise.search import Armijo
+from torchscape.optimise.short_memory import ShortLBFGS
 from torchscape.optimise.termination import default_tol, standing, termination_test
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Pool",
     "QuasiNewton",
     "Queue",
+    "ShortLBFGS",
     "choose_optimiser",
     "default_tol",
     "polish",

@@ -19,7 +19,7 @@ from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE, check_fields
 
-__all__ = ["Minimisation", "QuasiNewton"]
+__all__ = ["FALLS", "Minimisation", "QuasiNewton"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Minimisation(Trying):
     memory: Any
 
 
-_FALLS = 200  # ``n_short`` from which on the cap of a step doubles with each: an endless slope
+FALLS = 200  # ``n_short`` from which on the cap of a step doubles with each: an endless slope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,7 +266,7 @@ class QuasiNewton(Search[Minimisation]):
         uphill = (direction * grad).sum(1) >= 0
         if may_hold(uphill):
             direction = torch.where(uphill[:, None], -grad, direction)
-        cap = self.max_step * potential.length_scale * torch.exp2((n_short - _FALLS).clamp(min=0.0))
+        cap = self.max_step * potential.length_scale * torch.exp2((n_short - FALLS).clamp(min=0.0))
         length = direction.norm(dim=1)
         scale = torch.minimum(stretch, cap / length.clamp(min=torch.finfo(length.dtype).tiny))
         return scale[:, None], direction

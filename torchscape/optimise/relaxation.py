@@ -13,6 +13,7 @@ from torchscape.optimise.newton import polish
 from torchscape.optimise.pool import run_pool
 from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.optimise.rows import put_rows
+from torchscape.optimise.short_memory import ShortLBFGS
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.expected import expect_potential
@@ -29,6 +30,7 @@ MOST_ROWS = 4096  # descents in flight: one takes little memory
 
 def choose_optimiser(potential: Potential) -> QuasiNewton:
     """Dense BFGS for few coordinates, L-BFGS beyond: with 100 pairs, or 20 to 100 if there is a preconditioner.
+    For potentials that say ``even_curvature`` (clusters of atoms bound in pairs) L-BFGS with a short memory.
 
     Both need about the same number of evaluations (``scripts/bench/minimise.py``), a half to a third of what a
     memory of 10 needs; they differ in what a step moves through memory: 3 D^2 against 4 M D numbers. What a
@@ -36,6 +38,8 @@ def choose_optimiser(potential: Potential) -> QuasiNewton:
     evaluations.py``): there are as many as take a tenth of the time of an evaluation, which multiplies with every
     coordinate as often as there are samples.
     """
+    if potential.even_curvature and potential.bounds is None:
+        return ShortLBFGS()
     precision = potential.precision if potential.dtype == torch.float64 else "double"
     if potential.ndim <= DENSE_UP_TO:
         return BFGS(precision=precision)
@@ -59,7 +63,7 @@ def relax(
     Args:
         potential: U, with or without a box (respected by projection).
         starts: starting points [B D].
-        optimiser: :class:`LBFGS` or :class:`BFGS`; None chooses by size.
+        optimiser: :class:`LBFGS`, :class:`ShortLBFGS` or :class:`BFGS`; None chooses by size.
         tol: RMS gradient |grad U| / sqrt(D) that counts as converged; None for 1e-8 in float64.
         max_evaluations: those that a row may spend (default 10 000).
         pool_size: rows in flight; None for as many as memory allows.

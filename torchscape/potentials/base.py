@@ -100,6 +100,8 @@ class Potential:
         preconditioner: what minimisers may start from in place of the identity, or None.
         precision: of descents to minima: "double" is ``dtype`` throughout; "mixed" goes down in float32 as far as
             that tells, and ends in float64 (where ``dtype`` is that).
+        even_curvature: whether curvatures differ by a few hundred at most, as those of clusters of atoms, so that
+            minimisers need remember little.
 
     Example:
         >>> import torch
@@ -123,6 +125,7 @@ class Potential:
     max_rows: int = 65536
     preconditioner: Preconditioner | None = None
     precision: Literal["double", "mixed"] = "double"
+    even_curvature: bool = False
     _limits: Limits | None = None  # rows at once that did not fit into memory, by evaluation
 
     def __init_subclass__(cls, **options: object) -> None:

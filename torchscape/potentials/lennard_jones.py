@@ -6,11 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from torchscape.errors import PotentialError
 from torchscape.potentials.base import Potential
 from torchscape.potentials.pair_potential import PairPotential
+from torchscape.potentials.pairs_on_host import Terms
 from torchscape.types import Float, Tensor
 from torchscape.validation import COUNT_OR_ZERO, POSITIVE
 
@@ -43,6 +45,8 @@ class LennardJones(PairPotential):
         -1.0
     """
 
+    elementwise = True
+
     def __init__(
         self,
         n_atoms: int,
@@ -55,9 +59,13 @@ class LennardJones(PairPotential):
         self.cutoff = None if cutoff is None else float(cutoff)
         self.reach = math.inf if cutoff is None else float(cutoff)
         super().__init__(n_atoms, container=container, **options)
+        self.energy_scale = 1.0  # the depth of a pair
 
     def settings(self):
         return {**super().settings(), **({} if self.cutoff is None else {"cutoff": self.cutoff})}
+
+    def terms_on_host(self) -> Terms | None:
+        return _terms if self.cutoff is None else None
 
     def prepared(self, square: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
         """1/r^2, 0 on the diagonal."""
@@ -74,6 +82,15 @@ class LennardJones(PairPotential):
         s = inverse**3
         w = -24 * (2 * s * s - s) * inverse
         return w if self.cutoff is None else _inside(w + 8 * _parabola(self.cutoff)[0], inverse, self.cutoff)
+
+    def energy_and_weight(self, inverse: Tensor) -> tuple[Tensor, Tensor]:
+        if self.cutoff is not None:
+            return super().energy_and_weight(inverse)
+        s = inverse * inverse
+        s *= inverse
+        square = s * s
+        weight = (s - 2 * square).mul_(inverse).mul_(24)
+        return (square - s).mul_(4), weight
 
     def slope(self, inverse: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
         """w'/r = 96 (7 r^-16 - 2 r^-10)."""
@@ -108,6 +125,8 @@ class BinaryLennardJones(PairPotential):
         -1.0
     """
 
+    elementwise = True
+
     def __init__(
         self,
         n_a: int,
@@ -130,48 +149,70 @@ class BinaryLennardJones(PairPotential):
         self.cutoff = None if cutoff is None else float(cutoff)
         self.reach = math.inf if cutoff is None else float(cutoff) * max(self.sigma)
         super().__init__(n_a + n_b, species=["A"] * n_a + ["B"] * n_b, container=container, **options)
-        kind = torch.arange(n_a + n_b, device=self.device) >= n_a
-        self._which = kind[:, None].long() + kind.long()  # 0 of AA, 1 of AB, 2 of BB
-        self._tabulate()
+        self._tabulate(n_a)
 
-    def _tabulate(self) -> None:
-        self._square = torch.tensor(self.sigma, dtype=self.dtype, device=self.device)[self._which] ** 2
-        self._depth = torch.tensor(self.epsilon, dtype=self.dtype, device=self.device)[self._which]
+    def _tabulate(self, n_a: int) -> None:
+        n = self.n_atoms
+        atom = torch.arange(n, device=self.device)
+        kind = (atom >= n_a).long()
+        other = (atom + torch.arange(1, n // 2 + 1, device=self.device)[:, None]) % n  # as in shifts.py
+        all_pairs, once = kind[:, None] + kind, (kind + kind[other])[:, :, None]  # 0 of AA, 1 of AB, 2 of BB
+        square = torch.tensor(self.sigma, dtype=self.dtype, device=self.device) ** 2
+        depth = torch.tensor(self.epsilon, dtype=self.dtype, device=self.device)
+        self._of_all, self._of_once = ((square[which], depth[which]) for which in (all_pairs, once))
 
     def _converted(self, dtype: torch.dtype) -> Potential:
         """With diameters and depths in all digits that there are."""
         twin = super()._converted(dtype)
         assert isinstance(twin, BinaryLennardJones)
-        twin._tabulate()
+        assert self.species is not None
+        twin._tabulate(self.species.count("A"))
         return twin
 
     def settings(self):
         cut = {} if self.cutoff is None else {"cutoff": self.cutoff}
         return {**super().settings(), "sigma": self.sigma, "epsilon": self.epsilon, **cut}
 
-    def prepared(self, square: Float[Tensor, "B n n"]) -> tuple[Tensor, Tensor]:
-        """1/r^2 and (sigma/r)^2, 0 on the diagonal."""
-        return 1 / square, self._square / square
+    def prepared(self, square: Float[Tensor, "B n n"]) -> tuple[Tensor, ...]:
+        """1/r^2 and (sigma/r)^2, 0 on the diagonal, sigma^2 and epsilon."""
+        return 1 / square, self._of_all[0] / square, *self._of_all
 
-    def pair_energy(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "B n n"]:
-        q = prepared[1]
+    def prepared_once(self, square: Float[Tensor, "S n B"]) -> tuple[Tensor, ...]:
+        return 1 / square, self._of_once[0] / square, *self._of_once
+
+    def pair_energy(self, prepared: tuple[Tensor, ...]) -> Tensor:
+        _, q, _, depth = prepared
         s = q**3
         shape = s * s - s if self.cutoff is None else _shifted(s * s - s, q, self.cutoff)
-        return 4 * self._depth * shape
+        return 4 * depth * shape
 
-    def weight(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "B n n"]:
-        inverse, q = prepared
+    def weight(self, prepared: tuple[Tensor, ...]) -> Tensor:
+        inverse, q, square, depth = prepared
         s = q**3
-        w = -24 * self._depth * (2 * s * s - s) * inverse
+        w = -24 * depth * (2 * s * s - s) * inverse
         if self.cutoff is None:
             return w
-        return _inside(w + 8 * self._depth / self._square * _parabola(self.cutoff)[0], q, self.cutoff)
+        return _inside(w + 8 * depth / square * _parabola(self.cutoff)[0], q, self.cutoff)
 
-    def slope(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "B n n"]:
-        inverse, q = prepared
+    def slope(self, prepared: tuple[Tensor, ...]) -> Tensor:
+        inverse, q, _, depth = prepared
         s = q**3
-        slope = 96 * self._depth * (7 * s * s - 2 * s) * inverse**2
+        slope = 96 * depth * (7 * s * s - 2 * s) * inverse**2
         return slope if self.cutoff is None else _inside(slope, q, self.cutoff)
+
+
+def _terms(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """u and w from r^2."""
+    inverse = 1 / square
+    s = inverse * inverse
+    s *= inverse
+    both = s * s
+    weight = s - 2 * both
+    weight *= inverse
+    weight *= 24
+    both -= s
+    both *= 4
+    return both, weight
 
 
 def _parabola(cutoff: float) -> tuple[float, float]:

@@ -32,6 +32,7 @@ class Morse(PairPotential):
     """
 
     pair_distance = 1.0
+    elementwise = True
 
     def __init__(
         self, n_atoms: int, rho: float | int = 6.0, *, container: float | int | str | None = "auto", **place
@@ -86,6 +87,7 @@ class Dzugutov(PairPotential):
     """
 
     pair_distance = 1.13
+    elementwise = True
     length_scale = 0.3
     strength, floor, near_reach, power, decay = 5.82, 1.28, 1.87, 16, 1.1
     reach, far_decay = 1.94, 0.27

@@ -3,14 +3,19 @@ pair."""
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
+import numpy as np
 import torch
 
+from torchscape.devices import asking_is_free
 from torchscape.errors import PotentialError
-from torchscape.memory import ONE_LARGE, rows_that_fit
+from torchscape.memory import IN_CACHE, ONE_LARGE, rows_that_fit
 from torchscape.potentials.clusters import ClusterPotential
+from torchscape.potentials.pairs_on_host import Terms, over_pairs_once
+from torchscape.potentials.shifts import beside, gathered, only_once, shifted
 from torchscape.types import Float, Tensor
 
 __all__ = ["PairPotential", "wall_hessian"]
@@ -22,6 +27,10 @@ class PairPotential(ClusterPotential):
     A subclass writes what one pair needs, for all pairs at once: :meth:`pair_energy` u, :meth:`weight` w = u'/r,
     and :meth:`slope` w'/r. All three get what :meth:`prepared` makes of the squared distances, which are infinite
     between an atom and itself: there all three must be 0.
+
+    Where all pairs are alike, so that the formulas do not ask which atoms a distance belongs to, a subclass says
+    ``elementwise = True``: energies and gradients then visit every pair once, and hand the formulas the distances
+    as [n // 2, n, B] in place of [B, n, n], which takes half of the time.
 
     Args:
         n_atoms: number of atoms n.
@@ -46,7 +55,23 @@ class PairPotential(ClusterPotential):
     """
 
     walls_included = True
+    even_curvature = True
+    elementwise = False  # whether the formulas treat every distance alike, in tensors of any shape
     reach = math.inf  # where the pair energy ends
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Formulas that a subclass writes anew are used: what its base says of its own does not hold for them."""
+        super().__init_subclass__(**options)
+        own = cls.__dict__
+        if any(name in own for name in ("prepared", "pair_energy", "weight")):
+            if "elementwise" not in own:
+                cls.elementwise = False
+            if "terms_on_host" not in own:
+                cls.terms_on_host = PairPotential.terms_on_host  # type: ignore[method-assign]
+            if "prepared_once" not in own:
+                cls.prepared_once = PairPotential.prepared_once  # type: ignore[method-assign]
+            if "energy_and_weight" not in own:
+                cls.energy_and_weight = PairPotential.energy_and_weight  # type: ignore[method-assign]
 
     def __init__(self, n_atoms: int, *, container: float | int | str | None = "auto", **options: Any):
         if isinstance(container, str):
@@ -75,6 +100,10 @@ class PairPotential(ClusterPotential):
         """What energies, weights and slopes share, from r^2."""
         return square
 
+    def prepared_once(self, square: Float[Tensor, "S n B"]) -> Any:
+        """The same of the pairs of atoms i and i + s, s = 1 .. n // 2, where those are visited once."""
+        return self.prepared(square)
+
     def pair_energy(self, prepared: Any) -> Float[Tensor, "B n n"]:
         """u of every pair."""
         raise NotImplementedError(f"{type(self).__name__} must define pair_energy(prepared)")
@@ -87,6 +116,14 @@ class PairPotential(ClusterPotential):
         """(dw/dr)/r = 2 dw/d(r^2)."""
         raise NotImplementedError(f"{type(self).__name__} must define slope(prepared)")
 
+    def energy_and_weight(self, prepared: Any) -> tuple[Tensor, Tensor]:
+        """u and w of every pair; to be overridden where both have something in common."""
+        return self.pair_energy(prepared), self.weight(prepared)
+
+    def terms_on_host(self) -> Terms | None:
+        """u and w as a function of r^2 in NumPy arrays, for host memory; None to use the formulas above."""
+        return None
+
     # --- what follows -----------------------------------------------------------------------------------
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
@@ -98,13 +135,52 @@ class PairPotential(ClusterPotential):
 
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """dU/dx_i = sum_j w_ij (x_i - x_j)."""
-        p = self.atoms(x.detach())
+        x = x.detach()
+        if not self.elementwise:
+            return self._over_all_pairs(x)
+        rows = rows_that_fit(self.dim * self.n_atoms**2, x.device, on_host=IN_CACHE)
+        terms = self.terms_on_host() if self.box is None and asking_is_free(x) else None
+        evaluate = self._over_pairs_once if terms is None else functools.partial(self._on_host, terms)
+        if len(x) <= rows:
+            return evaluate(x)
+        energy, grad = zip(*(evaluate(part) for part in x.split(rows)), strict=True)
+        return torch.cat(energy), torch.cat(grad)
+
+    def _over_all_pairs(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        p = self.atoms(x)
         apart, prepared = self._pairs(p)
-        energy = 0.5 * self.pair_energy(prepared).sum((1, 2))
-        grad = (self.weight(prepared)[..., None] * apart).sum(2)
+        pair_energy, weight = self.energy_and_weight(prepared)
+        energy = 0.5 * pair_energy.sum((1, 2))
+        grad = (weight[..., None] * apart).sum(2)
         if self.wall is not None:
             energy, grad = energy + self.wall.energy(p), grad + self.wall.grad(p)
         return energy, grad.flatten(1)
+
+    def _over_pairs_once(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        """The same from every pair once, rows side by side (``shifts.py``)."""
+        apart = shifted(beside(x, self.dim))
+        if self.box is not None:
+            sides = self._sides.to(x)[:, None, None, None]
+            apart = apart - sides * (apart / sides).round()
+        square = apart[0].square()
+        for component in apart[1:]:
+            square.addcmul_(component, component)
+        wall = self.wall
+        if wall is not None and asking_is_free(x) and bool(square.amax() <= wall.radius**2):
+            wall = None  # no atom is further from the centroid than from all others
+        pair_energy, weight = self.energy_and_weight(self.prepared_once(only_once(square)))
+        energy = pair_energy.sum((0, 1))
+        grad = gathered(weight, apart).permute(2, 1, 0)
+        if wall is not None:
+            p = self.atoms(x)
+            energy, grad = energy + wall.energy(p), grad + wall.grad(p)
+        return energy, grad.reshape(x.shape)
+
+    def _on_host(self, terms: Terms, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        """The same by NumPy (``pairs_on_host.py``)."""
+        with np.errstate(all="ignore"):
+            energy, grad = over_pairs_once(x.numpy(), self.dim, terms, self.container)
+        return torch.from_numpy(energy), torch.from_numpy(grad)
 
     def _hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """(H v)_i = sum_j [w_ij + w'_ij/r_ij d d^T] (v_i - v_j), d = x_i - x_j."""
