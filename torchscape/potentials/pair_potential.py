@@ -136,7 +136,7 @@ class PairPotential(ClusterPotential):
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """dU/dx_i = sum_j w_ij (x_i - x_j)."""
         x = x.detach()
-        if not self.elementwise:
+        if not self.elementwise or len(x) == 0:
             return self._over_all_pairs(x)
         rows = rows_that_fit(self.dim * self.n_atoms**2, x.device, on_host=IN_CACHE)
         terms = self.terms_on_host() if self.box is None and asking_is_free(x) else None

@@ -22,7 +22,7 @@ def beside(x: Float[Tensor, "B D"], dim: int) -> Float[Tensor, "k n B"]:
         >>> beside(torch.arange(6.0)[None], 3)[:, :, 0].tolist()
         [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]
     """
-    return x.reshape(len(x), -1, dim).permute(2, 1, 0).contiguous()
+    return x.reshape(len(x), x.shape[1] // dim, dim).permute(2, 1, 0).contiguous()
 
 
 def shifted(p: Float[Tensor, "k n B"]) -> Float[Tensor, "k S n B"]:
