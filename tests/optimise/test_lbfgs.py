@@ -66,6 +66,7 @@ def test_direction_is_that_of_the_two_loop_recursion(optimiser, device):
             if keep[row]:
                 kept[row].append((s[row].cpu(), y[row].cpu()))
             told = [float(torch.dot(s, y) / torch.dot(y, y)) for s, y in kept[row]]
+            hold = getattr(optimiser, "hold", 0.0)
             gamma = max((hold**age * g for age, g in enumerate(reversed(told))), default=None)
             torch.testing.assert_close(
                 direction[row].cpu(), two_loops(kept[row][-4:], grad[row].cpu(), gamma), rtol=1e-9, atol=1e-12

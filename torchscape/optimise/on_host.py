@@ -105,7 +105,8 @@ def _advanced(state: Minimisation, new: Evaluation, limits: Limits) -> Minimisat
         "n_evaluations": n_evaluations, "n_rejected": n_rejected, "mark": mark, "n_idle": n_idle, "status": status,
         "n_refused": state.n_refused.numpy() + rejected,
     }  # fmt: skip
-    return Minimisation(memory=memory, **{name: torch.from_numpy(value) for name, value in values.items()})
+    columns = {name: torch.from_numpy(value) for name, value in values.items()}
+    return Minimisation(memory=memory, precise=state.precise, **columns)
 
 
 def update(

@@ -38,9 +38,9 @@ def choose_optimiser(potential: Potential) -> QuasiNewton:
     evaluations.py``): there are as many as take a tenth of the time of an evaluation, which multiplies with every
     coordinate as often as there are samples.
     """
-    if potential.even_curvature and potential.bounds is None:
-        return ShortLBFGS()
     precision = potential.precision if potential.dtype == torch.float64 else "double"
+    if potential.even_curvature and potential.bounds is None:
+        return ShortLBFGS(precision=precision)
     if potential.ndim <= DENSE_UP_TO:
         return BFGS(precision=precision)
     known = potential.preconditioner

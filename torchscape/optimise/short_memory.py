@@ -77,8 +77,8 @@ class ShortLBFGS(QuasiNewton):
         )
 
     def advance(self, potential: Potential, state: Minimisation, new: Evaluation) -> Minimisation:
-        """As ever; in host memory, and without bounds, with fewer and cheaper operations."""
-        if potential.bounds is not None or not asking_is_free(state.x):
+        """As ever; in host memory, without bounds and in one precision, with fewer and cheaper operations."""
+        if potential.bounds is not None or self.precision == "mixed" or not asking_is_free(state.x):
             return super().advance(potential, state, new)
         length = potential.length_scale
         limits = on_host.Limits(

@@ -67,17 +67,17 @@ class LennardJones(PairPotential):
     def terms_on_host(self) -> Terms | None:
         return _terms if self.cutoff is None else None
 
-    def prepared(self, square: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
+    def prepared(self, square: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
         """1/r^2, 0 on the diagonal."""
         return 1 / square
 
-    def pair_energy(self, inverse: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
+    def pair_energy(self, inverse: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
         s = inverse**3
         if self.cutoff is None:
             return 4 * (s * s - s)
         return 4 * _shifted(s * s - s, inverse, self.cutoff)
 
-    def weight(self, inverse: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
+    def weight(self, inverse: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
         """w = -24 (2 r^-14 - r^-8)."""
         s = inverse**3
         w = -24 * (2 * s * s - s) * inverse
@@ -92,7 +92,7 @@ class LennardJones(PairPotential):
         weight = (s - 2 * square).mul_(inverse).mul_(24)
         return (square - s).mul_(4), weight
 
-    def slope(self, inverse: Float[Tensor, "B n n"]) -> Float[Tensor, "B n n"]:
+    def slope(self, inverse: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
         """w'/r = 96 (7 r^-16 - 2 r^-10)."""
         s = inverse**3
         slope = 96 * (7 * s * s - 2 * s) * inverse**2
@@ -173,7 +173,7 @@ class BinaryLennardJones(PairPotential):
         cut = {} if self.cutoff is None else {"cutoff": self.cutoff}
         return {**super().settings(), "sigma": self.sigma, "epsilon": self.epsilon, **cut}
 
-    def prepared(self, square: Float[Tensor, "B n n"]) -> tuple[Tensor, ...]:
+    def prepared(self, square: Float[Tensor, "*P"]) -> tuple[Tensor, ...]:
         """1/r^2 and (sigma/r)^2, 0 on the diagonal, sigma^2 and epsilon."""
         return 1 / square, self._of_all[0] / square, *self._of_all
 
@@ -221,12 +221,12 @@ def _parabola(cutoff: float) -> tuple[float, float]:
     return (6 * c * c - 3 * c) / cutoff**2, 4 * c - 7 * c * c
 
 
-def _shifted(shape: Float[Tensor, "B n n"], q: Float[Tensor, "B n n"], cutoff: float) -> Float[Tensor, "B n n"]:
+def _shifted(shape: Float[Tensor, "*P"], q: Float[Tensor, "*P"], cutoff: float) -> Float[Tensor, "*P"]:
     """r^-12 - r^-6 with the parabola of the cutoff, from q = 1/r^2."""
     a, b = _parabola(cutoff)
     inside = q > cutoff**-2
     return torch.where(inside, shape + a / torch.where(inside, q, 1.0) + b, 0.0)
 
 
-def _inside(value: Float[Tensor, "B n n"], q: Float[Tensor, "B n n"], cutoff: float) -> Float[Tensor, "B n n"]:
+def _inside(value: Float[Tensor, "*P"], q: Float[Tensor, "*P"], cutoff: float) -> Float[Tensor, "*P"]:
     return torch.where(q > cutoff**-2, value, 0.0)

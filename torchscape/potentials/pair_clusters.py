@@ -45,21 +45,21 @@ class Morse(PairPotential):
     def settings(self):
         return {**super().settings(), "rho": self.rho}
 
-    def prepared(self, square: Float[Tensor, "B n n"]) -> tuple[Tensor, Tensor]:
+    def prepared(self, square: Float[Tensor, "*P"]) -> tuple[Tensor, Tensor]:
         """r, and e."""
         r = square.sqrt()
         return r, (self.rho * (1 - r)).exp()
 
-    def pair_energy(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "B n n"]:
+    def pair_energy(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "*P"]:
         e = prepared[1]
         return e * (e - 2)
 
-    def weight(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "B n n"]:
+    def weight(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "*P"]:
         """w = -2 rho e (e - 1)/r."""
         r, e = prepared
         return -2 * self.rho * e * (e - 1) / r
 
-    def slope(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "B n n"]:
+    def slope(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "*P"]:
         """(u'' - w)/r^2 with u'' = 2 rho^2 e (2 e - 1)."""
         r, e = prepared
         return (2 * self.rho**2 * e * (2 * e - 1) - self.weight(prepared)) / r.square()
@@ -92,7 +92,7 @@ class Dzugutov(PairPotential):
     strength, floor, near_reach, power, decay = 5.82, 1.28, 1.87, 16, 1.1
     reach, far_decay = 1.94, 0.27
 
-    def prepared(self, square: Float[Tensor, "B n n"]) -> tuple[Tensor, ...]:
+    def prepared(self, square: Float[Tensor, "*P"]) -> tuple[Tensor, ...]:
         """r, and for both terms 1/(r - a) and the exponential, 0 from just below the reach on."""
         r = square.sqrt()
         tiny = torch.finfo(r.dtype).tiny
@@ -105,18 +105,18 @@ class Dzugutov(PairPotential):
             found += [torch.where(inside, inverse, 0.0), torch.where(inside, e, 0.0)]
         return tuple(found)
 
-    def pair_energy(self, prepared: tuple[Tensor, ...]) -> Float[Tensor, "B n n"]:
+    def pair_energy(self, prepared: tuple[Tensor, ...]) -> Float[Tensor, "*P"]:
         r, _, near, _, far = prepared
         return self.strength * (r**-self.power - self.floor) * near + self.floor * far
 
-    def weight(self, prepared: tuple[Tensor, ...]) -> Float[Tensor, "B n n"]:
+    def weight(self, prepared: tuple[Tensor, ...]) -> Float[Tensor, "*P"]:
         """The exponentials exp(c/(r - a)) have the slope -c/(r - a)^2 times themselves."""
         r, s, near, t, far = prepared
         m, core = self.power, r**-self.power
         first = self.strength * near * (-m * core / r - (core - self.floor) * self.decay * s**2)
         return (first - self.floor * self.far_decay * far * t**2) / r
 
-    def slope(self, prepared: tuple[Tensor, ...]) -> Float[Tensor, "B n n"]:
+    def slope(self, prepared: tuple[Tensor, ...]) -> Float[Tensor, "*P"]:
         r, s, near, t, far = prepared
         m, c, d, core = self.power, self.decay, self.far_decay, r**-self.power
         first = m * (m + 1) * core / r**2 + 2 * m * core / r * c * s**2

@@ -96,7 +96,7 @@ class PairPotential(ClusterPotential):
 
     # --- what a subclass writes -------------------------------------------------------------------------
 
-    def prepared(self, square: Float[Tensor, "B n n"]) -> Any:
+    def prepared(self, square: Float[Tensor, "*P"]) -> Any:
         """What energies, weights and slopes share, from r^2."""
         return square
 
@@ -104,15 +104,15 @@ class PairPotential(ClusterPotential):
         """The same of the pairs of atoms i and i + s, s = 1 .. n // 2, where those are visited once."""
         return self.prepared(square)
 
-    def pair_energy(self, prepared: Any) -> Float[Tensor, "B n n"]:
+    def pair_energy(self, prepared: Any) -> Float[Tensor, "*P"]:
         """u of every pair."""
         raise NotImplementedError(f"{type(self).__name__} must define pair_energy(prepared)")
 
-    def weight(self, prepared: Any) -> Float[Tensor, "B n n"]:
+    def weight(self, prepared: Any) -> Float[Tensor, "*P"]:
         """w = (du/dr)/r = 2 du/d(r^2)."""
         raise NotImplementedError(f"{type(self).__name__} must define weight(prepared)")
 
-    def slope(self, prepared: Any) -> Float[Tensor, "B n n"]:
+    def slope(self, prepared: Any) -> Float[Tensor, "*P"]:
         """(dw/dr)/r = 2 dw/d(r^2)."""
         raise NotImplementedError(f"{type(self).__name__} must define slope(prepared)")
 
