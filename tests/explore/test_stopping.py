@@ -205,7 +205,7 @@ def test_the_time_limit_is_kept_within_one_evaluation(monkeypatch):
     potential = Wells(3)
     tick = functools.partial(Stopwatch, clock=lambda: float(potential.n_rows))
     monkeypatch.setattr(run, "Stopwatch", tick)
-    hopping = tsc.BasinHopping(walkers=8, hops=20)
+    hopping = tsc.BasinHopping(walkers=8, hops=20, round_hops=5)
     with tsc.Landscape.in_memory(potential) as landscape:
         budget = tsc.Budget(seconds=200)
         report = tsc.explore(

@@ -84,7 +84,7 @@ def _advanced(state: Minimisation, new: Evaluation, limits: Limits) -> Minimisat
         n_short = np.where(rejected, state.n_short.numpy(), n_short)
 
     rms = np.sqrt(_dot(grad, grad) / x.shape[1])
-    mark, n_idle = _progress(state, energy, rms, running, eps**search.rise)
+    mark, n_idle = _progress(state, energy, rms, running, float(eps**search.rise))
     stalled = (n_rejected >= 2 * search.max_rejections) | (n_idle >= limits.max_idle)
     status = state.status.numpy()
     ends = (
