@@ -178,6 +178,7 @@ def kinetics(network: Network, joined: Network) -> dict[str, Callable[[], object
     here[b] = 1.0
     soon = 100.0 / float(chain.log_escape_rates.exp().max())
     keep = torch.arange(0, joined.n_minima, max(joined.n_minima // 10, 1), device=here.device)
+    sides, thirds = [[a], [b]], torch.arange(joined.n_minima, device=here.device) * 3 // joined.n_minima
     calls: dict[str, Callable[[], object]] = {
         "rates": lambda: analysis.rates(network, TEMPERATURE),
         "rate_weights": lambda: analysis.rate_weights(network, TEMPERATURE),
@@ -188,6 +189,10 @@ def kinetics(network: Network, joined: Network) -> dict[str, Callable[[], object
         "committors": lambda: analysis.committors(chain, a, b),
         "rate_constants": lambda: analysis.rate_constants(chain, a, b),
         "net_flux": lambda: analysis.net_flux(chain, a, b),
+        "community_rates, 2 sets": lambda: analysis.community_rates(chain, sides),
+        "free_energy_groups, 3 groups": lambda: analysis.free_energy_groups(joined, TEMPERATURE, thirds),
+        "regroup": lambda: analysis.regroup(network, TEMPERATURE, 4 * TEMPERATURE),
+        "reduced_network, 3 groups": lambda: analysis.reduced_network(chain, thirds),
         "graph_transformation, to 10 minima": lambda: analysis.graph_transformation(chain, keep),
         "fastest_path": lambda: analysis.fastest_path(joined, TEMPERATURE, a, b),
         "fastest_paths, 3 paths": lambda: analysis.fastest_paths(joined, TEMPERATURE, a, b, n_paths=3),
