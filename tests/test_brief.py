@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import importlib
 import re
@@ -160,6 +161,18 @@ def test_notebooks_see_a_table_and_a_picture():
     assert "data:image/png" not in analysis.funnels(network)._repr_html_()
     assert "<img" not in Network.of([], [], [])._repr_html_()
     assert plt.get_fignums() == before
+
+
+def test_points_and_searches_show_their_energies(tmp_path):
+    surface = tsc.FunctionPotential(lambda x: (x[0] ** 2 - 1) ** 2 + x[1] ** 2, 2)
+    points = tsc.relax(surface, surface.sample(8, seed=0))
+    ends = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
+    found = tsc.saddles.connect(surface, ends[:1], ends[1:])
+    for shown in (points, found):
+        data = re.search(r'src="data:image/png;base64,([^"]+)"', shown._repr_html_()).group(1)
+        (tmp_path / f"{type(shown).__name__}.png").write_bytes(base64.b64decode(data))
+    assert "<img" not in points[:0]._repr_html_()
+    assert "<img" not in tsc.saddles.connect(surface, ends[:0], ends[:0])._repr_html_()
 
 
 def test_notebooks_see_landscapes_in_words():

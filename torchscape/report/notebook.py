@@ -7,11 +7,15 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from torchscape.brief import span
 from torchscape.errors import TorchscapeError
 from torchscape.landscape import Landscape
 from torchscape.landscape.summary import words
 from torchscape.network import Network
+from torchscape.points import StationaryPoints
+from torchscape.saddles import SaddleSearch
 
 __all__ = ["rows", "thumbnail"]
 
@@ -76,6 +80,8 @@ def _drawing(of: Any) -> Callable[[Any], object] | None:
         few = of.n_minima > _MOST
         return lambda ax: plots.disconnectivity(of, lowest=_MOST if few else None, ax=ax)
     drawn: list[tuple[type, Callable[..., object]]] = [
+        (StationaryPoints, _energies),
+        (SaddleSearch, _profiles),
         (analysis.Barriers, plots.barriers),
         (analysis.Coverage, plots.coverage),
         (analysis.DegreeLaw, plots.degree_distribution),
@@ -86,3 +92,30 @@ def _drawing(of: Any) -> Callable[[Any], object] | None:
         if isinstance(of, kind):
             return lambda ax, plot=plot: plot(of, ax=ax)  # type: ignore[misc]
     return None
+
+
+def _energies(points: StationaryPoints, *, ax: Any) -> None:
+    """Energies from the lowest on, those of points that did not converge apart."""
+    energy = points.energy.detach().cpu().double()
+    shown = energy.isfinite()
+    if not bool(shown.any()):
+        raise TorchscapeError("no point has a finite energy: there is nothing to draw")
+    order = energy.argsort()
+    order = order[shown[order]]
+    converged = points.converged.cpu()[order]
+    rank = torch.arange(len(order))
+    for rows, colour, label in ((converged, "#0072B2", "converged"), (~converged, "#D55E00", "not converged")):
+        ax.plot(rank[rows].numpy(), energy[order[rows]].numpy(), ".", color=colour, markersize=3, label=label)
+    ax.set_xlabel("point, by energy")
+    ax.set_ylabel("energy")
+
+
+def _profiles(found: SaddleSearch, *, ax: Any) -> None:
+    """From minimum over transition state to minimum, the lowest hundred."""
+    if len(found) == 0:
+        raise TorchscapeError("no transition state was found: there is nothing to draw")
+    lowest = found.ts.energy.argsort()[:100]
+    heights = torch.stack([part.energy[lowest] for part in (found.minus, found.ts, found.plus)])
+    ax.plot([0, 1, 2], heights.detach().cpu().double().numpy(), color="#0072B2", linewidth=0.8)
+    ax.set_xticks([0, 1, 2], ["minimum", "saddle", "minimum"])
+    ax.set_ylabel("energy")
