@@ -86,7 +86,7 @@ def test_images_continue_each_other():
     """Six atoms: what is stored of the saddles and minima is turned and numbered anyhow, the path is not."""
     u = tsc.potentials.LennardJones(6)
     with tsc.Landscape.in_memory(u) as landscape:
-        strategies = [tsc.BasinHopping(walkers=16, hops=1), tsc.ConnectMinima()]
+        strategies = [tsc.BasinHopping(walkers=64, hops=1), tsc.ConnectMinima()]
         tsc.explore(landscape, u, strategies=strategies, progress=False)
         network = landscape.network()
         assert network.energy.tolist() == pytest.approx([-12.712062, -12.302928], abs=1e-6)
