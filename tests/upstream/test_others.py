@@ -6,6 +6,7 @@ The table that these tests hold up is docs/upstream.md, which says what this pac
 from __future__ import annotations
 
 import math
+import sqlite3
 
 import networkx as nx
 import numpy as np
@@ -129,3 +130,17 @@ def test_networkx_writes_unknown_numbers_as_python_has_them():
     text = "".join(networkx.generate_graphml(graph))
     assert ">nan<" in text
     assert ">inf<" in text
+
+
+def test_sqlite_prefers_the_order_of_a_table_to_a_partial_index():
+    connection = sqlite3.connect(":memory:")
+    connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, family INTEGER)")
+    connection.execute("CREATE INDEX member ON t(family, id) WHERE family != id")
+    connection.executemany("INSERT INTO t VALUES (?, ?)", [(n, n if n else 1) for n in range(1000)])
+
+    def plan(order: str) -> list[str]:
+        query = f"EXPLAIN QUERY PLAN SELECT id, family FROM t WHERE family != id ORDER BY {order}"
+        return [row[3] for row in connection.execute(query)]
+
+    assert plan("id") == ["SCAN t"]
+    assert "COVERING INDEX member" in plan("+id")[0]
