@@ -70,6 +70,7 @@ def test_rates_between_communities_are_those_of_pygt(chain, as_labels):
     ):
         known = ~torch.tensor(theirs, dtype=torch.float64).isnan()
         wanted = torch.tensor(theirs, dtype=torch.float64)[known]
+        # PyGT inverts and subtracts: of thirty minima its own numbers have eleven to twelve digits
         torch.testing.assert_close(ours.exp()[known], wanted, rtol=1e-11, atol=0)
     assert bool(found.log_k.diagonal().isnan().all())
     torch.testing.assert_close(found.log_occupation.exp().sum(), torch.tensor(1.0, dtype=torch.float64))
@@ -84,11 +85,13 @@ def test_each_entry_is_a_rate_constant_and_fluxes_balance(chain):
     assert float(found.log_mfpt[1, 2]) == pytest.approx(one.log_mfpt, abs=1e-12)
     flux = found.log_k_steady_state + found.log_occupation
     off = ~torch.eye(3, dtype=torch.bool)
+    # logarithms of sums of some hundred terms, each within an ulp
     torch.testing.assert_close(flux[off], flux.T[off], rtol=0, atol=1e-12)
 
 
 def test_a_reduced_network_has_the_passage_times_of_pygt(chain):
     small = analysis.reduced_network(chain, GROUPS)
+    # to the digits of PyGT's times, which are differences of others some hundred times as long
     torch.testing.assert_close(
         small.passage_times, torch.tensor(PASSAGE, dtype=torch.float64), rtol=1e-11, atol=1e-11
     )
@@ -98,6 +101,7 @@ def test_a_reduced_network_has_the_passage_times_of_pygt(chain):
     assert small.is_markovian
     for target in range(4):
         times = analysis.mean_first_passage_times(small.chain(), target)
+        # through the rates, an inverse of a matrix of these times: its condition takes three digits
         torch.testing.assert_close(times, small.passage_times[target], rtol=1e-9, atol=1e-9)
 
 
@@ -112,6 +116,7 @@ def test_a_reduced_network_is_that_of_hummer_and_szabo(seed):
     weight = into.T @ p
     inside = into.T @ np.linalg.inv(np.outer(p, np.ones(24)) - k) @ np.diag(p) @ into
     wanted = np.outer(weight, np.ones(4)) - np.diag(weight) @ np.linalg.inv(inside)
+    # two dense inverses, one of a matrix that p 1^T keeps from being singular, leave eight digits of the largest
     np.testing.assert_allclose(small.rates.numpy(), wanted, rtol=1e-7, atol=1e-9 * np.abs(wanted).max())
 
 
@@ -119,6 +124,7 @@ def test_every_minimum_its_own_group_changes_nothing():
     chain = analysis.rates(connected_network(8, 6, barrier=2.0), 1.0)
     small = analysis.reduced_network(chain, torch.arange(8))
     wanted = chain.matrix().to_dense()
+    # back from passage times by an inverse, which small rates beside large ones lose digits in
     torch.testing.assert_close(small.rates, wanted, rtol=1e-8, atol=1e-10 * float(wanted.abs().max()))
     torch.testing.assert_close(small.local_equilibrium, wanted, rtol=1e-12, atol=1e-15)
 
@@ -141,6 +147,7 @@ def test_free_energies_of_groups_and_of_the_transition_states_between():
     chain = analysis.rates(network, t)
     p, k = chain.log_occupation.exp(), chain.matrix().to_dense()
     thermo = analysis.group_free_energy(network, t, found.label)
+    # another order of the same sums
     torch.testing.assert_close(found.free_energy, thermo, rtol=0, atol=1e-12)
     assert found.free_energy.tolist() == sorted(found.free_energy.tolist())
     for (a, b), barrier in zip(found.edges.T.tolist(), found.barriers.T.tolist(), strict=True):
@@ -246,4 +253,5 @@ def test_pygt_says_the_same_here_and_now(chain):
     tau = (-chain.log_escape_rates).exp().numpy()
     communities = {g: np.isin(np.arange(30), members) for g, members in enumerate(GROUPS)}
     _, times = pygt.mfpt.community_MFPT_matrix(communities, (k - np.diag(np.diag(k))) * tau, tau, pi)
+    # other BLAS libraries may round PyGT's inverses otherwise
     np.testing.assert_allclose(times, PASSAGE, rtol=1e-10, atol=1e-10)

@@ -36,11 +36,13 @@ def test_answers_are_those_of_elimination(temperature):
         lambda method: analysis.log_committors(chain, b, a, method=method),
         lambda method: torch.tensor(list(vars(analysis.rate_constants(chain, a, b, method=method)).values())),
     ):
+        # logarithms, so that 1e-9 is a relative error: ten times less than what is guaranteed
         torch.testing.assert_close(ask("iterative"), ask("auto"), rtol=1e-10, atol=1e-9)
     keep = torch.tensor([5, 399, 17, 200])
     ours = analysis.graph_transformation(chain, keep, method="iterative")
     exact = analysis.graph_transformation(chain, keep)
     assert torch.equal(ours.edges, exact.edges)
+    # as above
     torch.testing.assert_close(ours.log_rates, exact.log_rates, rtol=1e-10, atol=1e-9)
     torch.testing.assert_close(ours.log_occupation, exact.log_occupation, rtol=1e-10, atol=1e-9)
 
@@ -93,6 +95,7 @@ def test_sampled_fill_has_the_right_mean():
         np.add.at(total, tuple(np.divmod(key, 7)), value)
     wanted = np.outer(c, c) / c.sum()
     np.fill_diagonal(wanted, 0.0)
+    # the rarest edges come up some hundred times in 4000 trees: one standard error is up to a tenth
     np.testing.assert_allclose(total[1:, 1:] / 4000, wanted, rtol=0.15, atol=0.002)
     np.testing.assert_allclose(total, total.T)
 
@@ -106,6 +109,7 @@ def test_rough_factors_are_symmetric_and_close():
     rough = SampledElimination.of(900, i, j, c, ground)
     assert len(rough.blocks) > 1
     inverse = rough.solve(np.eye(900))
+    # what rounding makes of 900 triangular solves of a grounded network
     np.testing.assert_allclose(inverse, inverse.T, rtol=1e-9, atol=1e-9 * np.abs(inverse).max())
     matrix = np.diag(ground + np.bincount(i, c, 900) + np.bincount(j, c, 900))
     np.add.at(matrix, (i, j), -c)

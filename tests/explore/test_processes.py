@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import time
 
@@ -21,8 +22,10 @@ from torchscape.explore import (
     StationarySearch,
     TemperedBasinHopping,
     crew,
+    worker,
 )
 from torchscape.explore.executors import choose_executor
+from torchscape.explore.messages import Closed, packed
 from torchscape.explore.tasks import blocks, dealt
 from torchscape.optimise.ledger import Entry, latest
 
@@ -209,6 +212,30 @@ def test_a_part_that_kills_its_workers_is_named(executor, file, monkeypatch):
         with pytest.raises(TorchscapeError, match=r"1 worker has died of one part .*hops, \d+ rows.* -9"):
             tsc.explore(landscape, potential, strategies=[HOPPING], executor=executor, progress=False)
         assert landscape.runs()[-1]["status"] == "failed"
+
+
+def test_what_a_part_has_ended_is_told_before_its_end():
+    """The next part may kill the worker: what the exploration takes for ended had gone with it."""
+
+    class Heard:
+        def __init__(self):
+            self.told = []
+
+        def send_bytes(self, data):
+            self.told.append(pickle.loads(data))
+
+        def recv_bytes(self):
+            raise Closed
+
+    heard, potential = Heard(), Wells(3)
+    one = worker.Worker(heard, threads=1)
+    one.data = packed(potential, "the potential")
+    for number in range(2):
+        (task,) = HOPPING.propose(None, potential, HOPPING.start(None, potential, number)).tasks
+        one.run(number, False, packed(task, "a task", compact=True))
+    kinds = [kind for kind, *_ in heard.told if kind in ("kept", "found", "failed")]
+    assert kinds == ["kept", "found", "kept", "found"]
+    assert all(sum(map(len, told[3])) > 0 for told in heard.told if told[0] == "kept")
 
 
 def test_of_a_row_that_is_told_twice_the_last_counts():

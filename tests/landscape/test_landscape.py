@@ -34,6 +34,18 @@ def test_ids_are_in_order_of_discovery_and_arrays_in_order_of_energy():
         assert landscape.minima(torch.tensor([0, 1, 0])).energy.tolist() == [4.0, 0.0, 4.0]
 
 
+def test_of_equal_energies_the_earlier_found_comes_first():
+    x = torch.tensor([[k, 0.0] for k in range(9)])
+    energy = torch.tensor([2.0, 1.0, 2.0, 0.0, 1.0, 0.0, 2.0, 1.0, 0.0])
+    with Landscape.in_memory(Bowl()) as landscape:
+        landscape.add_minima(points(x, energy))
+        a, b = torch.arange(8), torch.arange(1, 9)
+        landscape.add_transition_states(points(x[:8] + 0.5, torch.full((8,), 3.0), index=1), a, b)
+        network = landscape.network()
+        assert network.ids.tolist() == landscape.minimum_ids().tolist() == [3, 5, 8, 1, 4, 7, 0, 2, 6]
+        assert network.ts_ids.tolist() == landscape.transition_state_ids().tolist() == list(range(8))
+
+
 def test_adding_again_raises_hits_only():
     with Landscape.in_memory(Bowl()) as landscape:
         first = three_minima(landscape)

@@ -106,6 +106,7 @@ def test_the_loop_in_host_memory_is_that_of_all_devices(most):
             ours = leaves(state, torch.Tensor)[name]
             if name == "memory.pairs":  # the place beyond the last holds what was not kept
                 ours, column = ours[:, :-1], column[:, :-1]
+            # one step apart; where a step was refused, its length is a difference of nearly equal numbers
             torch.testing.assert_close(ours, column, rtol=1e-6, atol=1e-9, equal_nan=True, msg=name)
         seen |= set(state.status.tolist()) | ({"rejected"} if bool((state.n_rejected > 0).any()) else set())
     assert seen == {Status.RUNNING, Status.CONVERGED, Status.NOT_FINITE, Status.MAX_STEPS, "rejected"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import matplotlib.pyplot as plt
@@ -42,6 +43,22 @@ def test_mergers_stand_at_free_energies_of_transition_states():
     for level in picture.levels:
         assert np.abs(heights - level).min() < 1e-12
     assert picture.axes.get_ylabel() == "free energy"
+
+
+@pytest.mark.parametrize("t", [0.2, 0.5])
+def test_no_minimum_stands_above_its_merger(t):
+    """Free-energy barriers are negative where no barrier holds a minimum: its branch went up, through others."""
+    network = pairs()
+    network = dataclasses.replace(network, ts_log_det=network.ts_log_det - 8)  # wide passes
+    found = analysis.regroup(network, t, -math.inf)
+    assert float(found.barriers.min()) < 0 < float(found.barriers.max())
+    as_minima = found.network(network)
+    ends = as_minima.energy[as_minima.edges]
+    assert bool((as_minima.ts_energy >= ends.amax(0)).all())
+    kept = found.ts_free_energy > ends.amax(0)
+    assert torch.equal(as_minima.ts_energy[kept], found.ts_free_energy[kept])
+    layout = plots.disconnectivity(network, temperature=t).layout
+    assert bool((layout.y[: layout.n_leaves] <= layout.y[layout.parent[: layout.n_leaves]] + 1e-12).all())
 
 
 def test_groups_are_those_of_regrouping_and_keep_their_names():

@@ -135,6 +135,7 @@ def test_band_heights_look_between_the_images():
     ends = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     two = Band(min_images=2, max_images=2)
     assert band_heights(u, ends[:1], ends[1:], band=two).item() == pytest.approx(1.0, abs=1e-9)
+    # two images at a third and two thirds of the way, as far as their springs have settled
     assert band_heights(u, ends[:1], ends[1:], band=two, n_points=2).item() == pytest.approx(64 / 81, abs=0.02)
 
     bent = FunctionPotential(lambda x: (x[0] ** 2 - 1) ** 2 + 4 * (x[1] - 2 * (1 - x[0] ** 2)) ** 2, 2)

@@ -18,6 +18,7 @@ from torchscape.saddles import (
     Follow,
     Krylov,
     Outcome,
+    Quench,
     RandomDirections,
     SoftModes,
     climb,
@@ -262,6 +263,22 @@ def test_duplicates_are_counted_and_followed_once():
     assert found.hits.tolist() == [5 * h for h in once.hits.tolist()]
     assert found.pair.tolist() == [0] * len(found)
     assert found.candidate_pair.unique().tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_point_is_looked_at_once_however_many_searches_end_in_it():
+    """Hessians are only those of looks here; known minima need none, and change nothing."""
+    u = Himmelblau()
+    minima = relax(u, torch.tensor([p.x for p in u.minima], dtype=torch.float64)).x
+    a, b = minima[:1].repeat(5, 1), minima[1:2].repeat(5, 1)
+    options = {"refine": Follow(curvature=Krylov()), "descent": Quench()}
+    once, five = connect(u, a[:1], b[:1], **options), connect(u, a, b, **options)
+    ends = torch.cat([once.minus.x, once.plus.x])
+    n_ends = int((torch.cdist(minima, ends) < 1e-3).any(1).sum())
+    assert five.n_hessians == once.n_hessians > n_ends >= 2
+    known = connect(u, a, b, known=minima, **options)
+    assert known.n_hessians == once.n_hessians - n_ends
+    assert torch.equal(known.ts.x, five.ts.x)
+    assert known.minus.index.tolist() == known.plus.index.tolist() == [0] * len(known)
 
 
 def test_nothing_to_connect_gives_an_empty_result():

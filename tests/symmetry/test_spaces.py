@@ -414,6 +414,7 @@ class TestVolume:
         lowest = potential.energy(x).item()
         measure = volume * grid[:, 0] ** (n - 1) * grid[:, 2] ** (n - 2)
         exact = math.log((measure * torch.exp(-(energy - lowest) / t) * weights).sum()) - lowest / t
+        # what is not harmonic at this temperature, in proportion to it
         assert log_partition(potential, potential.initial, t) == pytest.approx(exact, abs=1e-3)
 
     @pytest.mark.parametrize("n", [2, 3, 4])

@@ -194,6 +194,7 @@ def disconnectivity(
         scale_bar: a bar, of this length, in the place of the axis.
         dinfo: input file of disconnectionDPS, for what the other arguments do not say.
         temperature: draw free energies at this temperature, of minima and of all transition states between two.
+            A minimum that no free-energy barrier holds ends where it merges.
         regroup: lump what free-energy barriers up to this separate: see :func:`torchscape.analysis.regroup`. A
             group has the number of its most populated minimum.
         width, height: in inches; "column" or "page" of a journal of two columns.

@@ -11,6 +11,11 @@ from torchscape.types import Float, Int, Tensor
 
 __all__ = ["Metered"]
 
+_SAME = (
+    "ndim", "dtype", "device", "bounds", "symmetry", "length_scale", "max_rows", "preconditioner", "precision",
+    "even_curvature",
+)  # fmt: skip
+
 
 class Metered(Potential):
     """The same potential, with counters of rows evaluated: gradients, Hessians, Hessian-vector products.
@@ -30,9 +35,7 @@ class Metered(Potential):
     def __init__(self, potential: Potential):
         self.potential = potential
         self.n_gradients = self.n_hessians = self.n_hvps = 0
-        names = ["ndim", "dtype", "device", "bounds", "symmetry", "length_scale", "max_rows", "preconditioner"]
-        names.append("precision")
-        for name in names:
+        for name in _SAME:
             setattr(self, name, getattr(potential, name))
         self._limits = limits_of(potential)
 

@@ -62,6 +62,9 @@ class FreeEnergyGroups:
     def network(self, of: Network) -> Network:
         """The groups as minima of their free energies, for the tree and every picture of a network.
 
+        A free-energy barrier may be negative: of a group that none holds at this temperature, though one of
+        energies does. Two groups meet no lower than the higher of them, and such a group has a barrier of zero.
+
         Args:
             of: the network they were made of. Ids and properties are those of each representative.
         """
@@ -69,7 +72,7 @@ class FreeEnergyGroups:
         return Network.of(
             self.free_energy,
             self.edges,
-            self.ts_free_energy,
+            torch.maximum(self.ts_free_energy, self.free_energy[self.edges].amax(0)),
             ids=of.ids[self.representative],
             properties={**of_groups, "group_size": self.size.to(self.free_energy)},
             dtype=self.free_energy.dtype,

@@ -111,7 +111,8 @@ def reduced_network(
     if k < 2:
         raise TorchscapeError(f"a reduced network has two groups or more, not {k}: give more")
     log_p = rates.log_occupation.double().cpu().numpy()
-    log_of_group = np.array([np.logaddexp.reduce(log_p[label == g]) for g in range(k)])
+    log_of_group = np.full(k, -np.inf)
+    np.logaddexp.at(log_of_group, label, log_p)
     share = log_p - log_of_group[label]
     times = np.zeros((k, k))
     for target in range(k):
