@@ -86,7 +86,7 @@ class Cutting:
             if len(parts) > 1:
                 self.n_cut += 1
                 found = [part.run(potential) for part in reversed(parts)][::-1]
-                yield task.joined(found)
+                yield task.joined(found).completed(potential)
             else:
                 yield task.run(potential)
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from torchscape.explore.messages import packed
 from torchscape.explore.tasks import Found, Task
 from torchscape.optimise.ledger import Entry
 
-__all__ = ["Ahead", "Member", "Part"]
+__all__ = ["Ahead", "Member", "Part", "set_aside"]
 
 
 @dataclasses.dataclass(eq=False)
@@ -42,6 +43,18 @@ class Part:
     def message(self) -> bytes:
         """The work as a message: equal ones are the same work."""
         return packed(self.work, "a task", compact=True)
+
+
+def set_aside(parts: Sequence[Part]) -> str:
+    """What is said of parts that have killed too many workers."""
+    told = "; ".join(f"{one.work.kind}, {one.n_rows} rows; {one.fate}" for one in parts[:3])
+    n = parts[0].n_deaths
+    died = f"{n} workers have died" if n > 1 else "1 worker has died"
+    others = f", and as many of {len(parts) - 1} others" if len(parts) > 1 else ""
+    return (
+        f"{died} of one part of a task{others} ({told}): -9 most often means that memory ran out. Run with "
+        "fewer workers; everything else of the round has ended, and is kept"
+    )
 
 
 class Member(ABC):

@@ -12,11 +12,13 @@ from torchscape import random
 from torchscape.devices import HOST
 from torchscape.explore.chosen import check_chosen, chosen_ids
 from torchscape.explore.strategy import Round, State, Strategy
-from torchscape.explore.tasks import Found, Task, dealt, joined_saddles
+from torchscape.explore.tasks import Found, Task, dealt, joined_candidates
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Follow, ModesAndRandom, climb
+from torchscape.saddles.certify import exact_twin
 from torchscape.saddles.directions import Directions
+from torchscape.saddles.search import candidates_above
 from torchscape.transfer import moved
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
@@ -179,6 +181,7 @@ class Climbs:
     refine: Follow
     tol: float | None
     known: Float[Tensor, "K D"] | None = None
+    is_part: bool = False  # of which only the candidates are wanted
     kind = "climb"
 
     @property
@@ -186,29 +189,30 @@ class Climbs:
         return len(self.x)
 
     def divided(self, n: int) -> list[Climbs]:
-        known = self.x if self.known is None else self.known
+        if min(n, self.n_rows) < 2:
+            return [self]
+        whole = dataclasses.replace(self, known=self.x if self.known is None else self.known, is_part=True)
         return [
-            dataclasses.replace(self, x=self.x[rows], key=self.key[rows], number=self.number[rows], known=known)
+            dataclasses.replace(whole, x=self.x[rows], key=self.key[rows], number=self.number[rows])
             for rows in dealt(self.n_rows, n)
         ]
 
     def joined(self, found: Sequence[Found]) -> Found:
-        return joined_saddles(found, [range(self.n_rows)[rows] for rows in dealt(self.n_rows, len(found))])
+        inputs = [range(self.n_rows)[rows] for rows in dealt(self.n_rows, len(found))]
+        known = self.x if self.known is None else self.known
+        return joined_candidates(found, inputs, self.refine, self.tol, known)
 
     def run(self, potential: Potential) -> Found:
         known = self.x if self.known is None else self.known
         start = (self.x.to(potential.dtype), self.key, self.number, known.to(potential.dtype))
         x, keys, number, known = moved(start, potential.device)
-        saddles = climb(
-            potential,
-            x,
-            directions=self.directions,
-            keys=keys,
-            number=number,
-            refine=self.refine,
-            tol=self.tol,
-            known=known,
-        )
+        how: dict[str, Any] = {
+            "directions": self.directions, "keys": keys, "number": number, "refine": self.refine, "tol": self.tol
+        }  # fmt: skip
+        if self.is_part and exact_twin(potential).dtype == potential.dtype:
+            some = candidates_above(potential, x, **how)
+            return Found(some.points[:0], state={"candidates": some})
+        saddles = climb(potential, x, **how, known=known)
         return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)
 
 

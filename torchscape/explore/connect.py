@@ -11,11 +11,13 @@ import torch
 from torchscape.devices import HOST
 from torchscape.explore.neighbours import Tried, missing_links, nearest, others, shortest_per_component
 from torchscape.explore.strategy import Round, State, Strategy
-from torchscape.explore.tasks import Found, Task, dealt, joined_saddles
+from torchscape.explore.tasks import Found, Task, dealt, joined_candidates
 from torchscape.landscape import Landscape
 from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow, connect
+from torchscape.saddles.certify import exact_twin
+from torchscape.saddles.search import candidates_between
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
@@ -166,6 +168,7 @@ class ConnectPairs:
     refine: Follow
     tol: float | None
     known: Float[Tensor, "K D"] | None = None
+    is_part: bool = False  # of which only the candidates are wanted
     kind = "connect"
 
     @classmethod
@@ -184,13 +187,22 @@ class ConnectPairs:
         return len(self.a)
 
     def divided(self, n: int) -> list[ConnectPairs]:
-        return [dataclasses.replace(self, a=self.a[rows], b=self.b[rows]) for rows in dealt(self.n_rows, n)]
+        if min(n, self.n_rows) < 2:
+            return [self]
+        return [
+            dataclasses.replace(self, a=self.a[rows], b=self.b[rows], is_part=True)
+            for rows in dealt(self.n_rows, n)
+        ]
 
     def joined(self, found: Sequence[Found]) -> Found:
-        return joined_saddles(found, [range(self.n_rows)[rows] for rows in dealt(self.n_rows, len(found))])
+        inputs = [range(self.n_rows)[rows] for rows in dealt(self.n_rows, len(found))]
+        return joined_candidates(found, inputs, self.refine, self.tol, self.known)
 
     def run(self, potential: Potential) -> Found:
         a, b = self.a.to(potential.dtype), self.b.to(potential.dtype)
+        if self.is_part and exact_twin(potential).dtype == potential.dtype:
+            some = candidates_between(potential, a, b, band=self.band, refine=self.refine, tol=self.tol)
+            return Found(some.points[:0], state={"candidates": some})
         known = None if self.known is None else self.known.to(potential.device, potential.dtype)
         saddles = connect(potential, a, b, band=self.band, refine=self.refine, tol=self.tol, known=known)
         return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)

@@ -19,6 +19,7 @@ from torchscape.landscape import Landscape
 from torchscape.points import StationaryPoints
 from torchscape.potentials import Himmelblau
 from torchscape.potentials.base import Potential
+from torchscape.symmetry.pairs import pair_distances
 from torchscape.types import Tensor
 
 __all__ = ["check_executor", "check_strategy"]
@@ -62,7 +63,7 @@ def check_strategy(
                 raise TorchscapeError(
                     f"{name}, interrupted after every round, does not end in {_MOST_LIVES} rounds"
                 )
-        told = _difference(_content(landscape), whole, exact=True)
+        told = _difference(_content(landscape), whole)
         if told:
             raise TorchscapeError(
                 f"{name}, interrupted and resumed after every round, finds other {told} than without: what it "
@@ -70,7 +71,7 @@ def check_strategy(
             )
         explore(landscape, potential, executor=_None(), **options)
     parts, _ = _explore(potential, strategies, _Parts(), seed)
-    if told := _difference(parts, whole, exact=False):
+    if told := _difference(parts, whole, potential):
         raise TorchscapeError(
             f"the tasks of {name}, cut into parts, find other {told}: rows must not depend on their numbers in a "
             "part, and joined must put them in their order"
@@ -99,7 +100,7 @@ def check_executor(executor: Executor, potential: Potential | None = None, *, se
     strategies = [BasinHopping(walkers=16, hops=2), ConnectMinima()]
     whole, _ = _explore(potential, strategies, InProcess(), seed)
     there, _ = _explore(potential, strategies, executor, seed)
-    if told := _difference(there, whole, exact=False):
+    if told := _difference(there, whole, potential):
         raise TorchscapeError(f"with {name} an exploration finds other {told} than in one process")
     numbers = [one.n_quenches for one in executor.run(potential, [_Numbered(n) for n in range(5)])]
     if numbers != list(range(5)):
@@ -140,7 +141,8 @@ class _Parts:
         for task in tasks:
             parts = task.divided(3) if isinstance(task, Divisible) else [task]
             found = [part.run(potential) for part in reversed(parts)][::-1]
-            yield task.joined(found) if isinstance(task, Divisible) and len(found) > 1 else found[0]
+            whole = task.joined(found) if isinstance(task, Divisible) and len(found) > 1 else found[0]
+            yield whole.completed(potential)
 
 
 class _Counting:
@@ -203,15 +205,21 @@ def _content(landscape: Landscape) -> dict[str, Tensor]:
     }
 
 
-def _difference(a: dict[str, Tensor], b: dict[str, Tensor], *, exact: bool) -> str | None:
-    """The first thing in which two explorations differ."""
+def _difference(a: dict[str, Tensor], b: dict[str, Tensor], potential: Potential | None = None) -> str | None:
+    """The first thing in which two explorations differ: to the last bit, or, given the potential, up to rounding
+    and its symmetry (of many quenches rounding decides in which image of a minimum they end)."""
     for name, mine in a.items():
         its = b[name]
         if mine.shape != its.shape:
             return name
-        same = (
-            torch.equal(mine, its) if exact else torch.allclose(mine.double(), its.double(), rtol=1e-6, atol=1e-6)
-        )
+        if potential is None:
+            same = torch.equal(mine, its)
+        elif name == "minima":
+            row = torch.arange(len(mine))
+            apart = pair_distances(potential.symmetry, mine, row, its, row)
+            same = bool((apart <= 1e-6 * max(1.0, potential.length_scale)).all())
+        else:
+            same = torch.allclose(mine.double(), its.double(), rtol=1e-6, atol=1e-6)
         if not same:
             return name
     return None

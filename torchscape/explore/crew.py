@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import pickle
 import sys
@@ -15,7 +16,8 @@ from typing import Any
 
 from torchscape import stopwatch
 from torchscape.errors import TorchscapeError
-from torchscape.explore.ahead import Ahead, Member, Part
+from torchscape.explore.ahead import Ahead, Member, Part, set_aside
+from torchscape.explore.labour import ByWorkers
 from torchscape.explore.messages import Closed, check_versions, packed, register_scripts
 from torchscape.explore.tasks import Divisible, Found, Task
 from torchscape.optimise.ledger import Entry, Ledger, current_ledger, latest
@@ -179,7 +181,8 @@ class _Round:
 
     def results(self) -> Iterator[Found]:
         """What each task finds, as soon as it and those before it are done."""
-        crew = self.crew
+        crew, potential = self.crew, self.crew._potential
+        assert potential is not None
         self._collect()
         self._adopt_ended()
         if self.is_new:
@@ -191,14 +194,29 @@ class _Round:
         for member in crew.members:
             self._feed(member)
         for at, task in enumerate(self.tasks):
-            mine = [part for part in self.parts if part.task == at]
-            while any(part.found is None and not part.fate for part in mine):
-                self._wait()
-            if any(part.fate for part in mine):
-                self._give_up()
-            found = [part.found for part in mine if part.found is not None]
-            yield task.joined(found) if len(found) > 1 and isinstance(task, Divisible) else found[0]
+            labour = ByWorkers(functools.partial(self.share, at))
+            yield self._joined(at, task).completed(potential, labour)
         self.is_open = False
+
+    def share(self, at: int, task: Divisible) -> Found:
+        """What a stage of task number ``at`` finds, shared out among the workers before anything else."""
+        parts = self.crew.parts(at, task)
+        self.parts = [part for part in self.parts if part.task != at] + parts
+        self.waiting += parts[::-1]
+        self._fill()
+        for member in self.crew.members:
+            self._feed(member)
+        return self._joined(at, task)
+
+    def _joined(self, at: int, task: Task) -> Found:
+        """What the parts of task number ``at`` have found, as one."""
+        mine = [part for part in self.parts if part.task == at]
+        while any(part.found is None and not part.fate for part in mine):
+            self._wait()
+        if any(part.fate for part in mine):
+            self._give_up()
+        found = [part.found for part in mine if part.found is not None]
+        return task.joined(found) if len(found) > 1 and isinstance(task, Divisible) else found[0]
 
     def _fill(self) -> None:
         """As many workers as there are parts for, if there may be as many."""
@@ -378,12 +396,4 @@ class _Round:
         """Parts were set aside: everything else ends first, so that it is kept."""
         while any(part.found is None and not part.fate for part in self.parts):
             self._wait()
-        aside = [part for part in self.parts if part.fate]
-        told = "; ".join(f"{one.work.kind}, {one.n_rows} rows; {one.fate}" for one in aside[:3])
-        n = aside[0].n_deaths
-        died = f"{n} workers have died" if n > 1 else "1 worker has died"
-        others = f", and as many of {len(aside) - 1} others" if len(aside) > 1 else ""
-        raise TorchscapeError(
-            f"{died} of one part of a task{others} ({told}): -9 most often means that memory ran out. Run with "
-            "fewer workers; everything else of the round has ended, and is kept"
-        )
+        raise TorchscapeError(set_aside([part for part in self.parts if part.fate]))

@@ -33,8 +33,8 @@ class Processes(Crew):
 
     A task of many independent rows (walkers, pairs, climbs, starts) is cut into parts. What they find is put
     together in the order of the rows, so that the landscape is that of one process, up to the last digits of its
-    numbers (a row of a batch gets other ones than alone) and the number of evaluations: what rows of two parts
-    lead to is verified in each. A worker for whom nothing of a round is left computes ahead what the next round
+    numbers (a row of a batch gets other ones than alone). What rows of several parts lead to is verified once, by
+    whoever is free. A worker for whom nothing of a round is left computes ahead what the next round
     will probably ask for.
 
     Limits, Ctrl-C and signals reach the workers, and what has ended there is kept as it is in one process. The

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -11,10 +11,14 @@ import torch
 from torchscape.brief import brief
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
-from torchscape.saddles import SaddleSearch
+from torchscape.saddles import Follow, SaddleSearch
+from torchscape.saddles.candidates import Candidates
+from torchscape.saddles.labour import HERE, Labour
+from torchscape.saddles.search import verify_candidates
 from torchscape.transfer import moved
+from torchscape.types import Float, Tensor
 
-__all__ = ["Divisible", "Found", "Task", "blocks", "dealt", "joined_saddles"]
+__all__ = ["Divisible", "Found", "Task", "blocks", "dealt", "joined_candidates", "joined_saddles"]
 
 
 @brief
@@ -29,6 +33,7 @@ class Found:
         state: tensors and numbers that the strategy wants back.
         n_quenches: minimisations from new starting points.
         n_evaluations: energy-and-gradient evaluations.
+        further: what is left to be done with what the parts of a task have found, by whose labour it may be.
     """
 
     minima: StationaryPoints
@@ -37,6 +42,11 @@ class Found:
     state: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     n_quenches: int = 0
     n_evaluations: int = 0
+    further: Callable[[Potential, Labour], Found] | None = None
+
+    def completed(self, potential: Potential, labour: Labour = HERE) -> Found:
+        """With nothing left to be done."""
+        return self if self.further is None else self.further(potential, labour)
 
     def to(self, device: torch.device | str) -> Found:
         """The same on another device: everything in one copy."""
@@ -56,8 +66,8 @@ class Task(Protocol):
 class Divisible(Task, Protocol):
     """A task of rows that do not notice each other, which several workers may share.
 
-    Whoever runs it decides into how many parts. That changes nothing but last digits (a row of a batch gets other
-    ones than alone) and how often something is computed that several rows lead to.
+    Whoever runs it decides into how many parts. That changes nothing but last digits: a row of a batch gets other
+    ones than alone.
     """
 
     @property
@@ -68,7 +78,8 @@ class Divisible(Task, Protocol):
         """At most ``n`` tasks of about as many rows each that do together what this one does."""
 
     def joined(self, found: Sequence[Found]) -> Found:
-        """What the parts have found, in the order in which this task would have found it."""
+        """What the parts have found, in the order in which this task would have found it. Where something is left
+        to be done with that (``further`` of what is found), whoever joins them does it."""
 
 
 def blocks(n_rows: int, n: int) -> list[slice]:
@@ -107,6 +118,44 @@ def joined_saddles(found: Sequence[Found], inputs: Sequence[range]) -> Found:
         n_quenches=sum(one.n_quenches for one in found),
         n_evaluations=sum(one.n_evaluations for one in found),
     )
+
+
+def joined_candidates(
+    found: Sequence[Found],
+    inputs: Sequence[range],
+    refine: Follow,
+    tol: float | None,
+    known: Float[Tensor, "K D"] | None,
+) -> Found:
+    """Findings of searches whose parts hand on candidates: they are verified together, as several parts have come
+    to the same points; or what the parts have verified themselves."""
+    parts = [one.state["candidates"] for one in found if "candidates" in one.state]
+    if len(parts) < len(found):
+        return joined_saddles(found, inputs)
+    candidates = Candidates.cat(parts, inputs)
+    return Found(found[0].minima[:0], further=_Verification(candidates, refine, tol, known))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Verification:
+    """Of candidates that have been put together."""
+
+    candidates: Candidates
+    refine: Follow
+    tol: float | None
+    known: Float[Tensor, "K D"] | None
+
+    def __call__(self, potential: Potential, labour: Labour) -> Found:
+        candidates, known = moved((self.candidates, self.known), potential.device)
+        saddles = verify_candidates(
+            potential,
+            candidates,
+            refine=self.refine,
+            tol=self.tol,
+            known=None if known is None else known.to(potential.dtype),
+            labour=labour,
+        )
+        return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)
 
 
 def _saddles(found: Found) -> SaddleSearch:

@@ -24,7 +24,7 @@ from torchscape.saddles.steps import predicted_change, saddle_step
 from torchscape.types import Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE, check_fields
 
-__all__ = ["Follow", "Followed", "follow"]
+__all__ = ["Follow", "Followed", "aside", "follow", "pursue"]
 
 
 @brief
@@ -254,6 +254,27 @@ def follow(
     """
     COUNT.or_none.check("follow", pool_size=pool_size)
     options = options or Follow()
+    ended = pursue(potential, starts, directions, options, pool_size)
+    if potential.ndim > DENSE_SPECTRUM:
+        return ended
+    rows = torch.nonzero(ended.points.status == Status.CONVERGED)[:, 0]
+    rows = rows[torch.nonzero(characterise_each(potential, ended.points[rows]).points.index > 1)[:, 0]]
+    if len(rows) == 0:
+        return ended
+    begin = aside(potential, ended.points.x[rows], ended.mode[rows])
+    again = _run(potential, begin.x, begin.direction, options, pool_size)
+    spent = ended.points.n_evaluations[rows] + again.points.n_evaluations
+    return put_rows(ended, rows, Followed(again.points.replace(n_evaluations=spent), again.mode))
+
+
+def pursue(
+    potential: Potential,
+    starts: Float[Tensor, "B D"],
+    directions: Float[Tensor, "B D"],
+    options: Follow,
+    pool_size: int | None = None,
+) -> Followed:
+    """:func:`follow` with no look at the index of what it ends in."""
     if len(starts) == 0:
         none = StationaryPoints.empty(potential.ndim, dtype=starts.dtype, device=starts.device)
         return Followed(none, directions)
@@ -269,19 +290,16 @@ def follow(
             status = status.index_copy(0, lost, again.points.status.to(HOST))
             spent = ended.points.n_evaluations[rows] + again.points.n_evaluations
             ended = put_rows(ended, rows, Followed(again.points.replace(n_evaluations=spent), again.mode))
-    if potential.ndim > DENSE_SPECTRUM:
-        return ended
-    rows = torch.nonzero(status == Status.CONVERGED)[:, 0].to(starts.device)
-    rows = rows[torch.nonzero(characterise_each(potential, ended.points[rows]).points.index > 1)[:, 0]]
-    if len(rows) == 0:
-        return ended
-    # A start that a symmetry keeps on its axis stays there, on a saddle of higher index: step off at random.
-    key = random.fold(0, torch.arange(len(rows), device=rows.device))
-    aside = potential.symmetry.project_out(ended.points.x[rows], random.normal(key, potential.ndim, starts.dtype))
-    aside = 0.1 * potential.length_scale * aside / aside.norm(dim=1, keepdim=True)
-    again = _run(potential, ended.points.x[rows] + aside, ended.mode[rows], options, pool_size)
-    spent = ended.points.n_evaluations[rows] + again.points.n_evaluations
-    return put_rows(ended, rows, Followed(again.points.replace(n_evaluations=spent), again.mode))
+    return ended
+
+
+def aside(potential: Potential, x: Float[Tensor, "B D"], mode: Float[Tensor, "B D"]) -> Uphill:
+    """Starts beside saddles of higher index: what a symmetry keeps on its axis stays there, unless it steps off at
+    random."""
+    key = random.fold(0, torch.arange(len(x), device=x.device))
+    off = potential.symmetry.project_out(x, random.normal(key, potential.ndim, x.dtype))
+    off = 0.1 * potential.length_scale * off / off.norm(dim=1, keepdim=True)
+    return Uphill(x + off, mode)
 
 
 def _run(

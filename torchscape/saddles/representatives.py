@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -14,7 +16,7 @@ from torchscape.saddles.characterisation import characterise_with_modes
 from torchscape.saddles.distinct import first_of_each
 from torchscape.types import Float, Int, Tensor
 
-__all__ = ["Looks", "characterise_each"]
+__all__ = ["Looks", "characterise_each", "united"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,12 @@ class Looks:
 
 
 def characterise_each(
-    potential: Potential, points: StationaryPoints, *, log_det: bool = False, first: int = 2
+    potential: Potential,
+    points: StationaryPoints,
+    *,
+    log_det: bool = False,
+    first: int = 2,
+    look: Callable[..., Any] = characterise_with_modes,
 ) -> Looks:
     """:func:`~torchscape.saddles.characterise` for the first of all rows that are the same point, up to the
     potential's symmetry: a Hessian of many coordinates costs more than what led there.
@@ -44,11 +51,12 @@ def characterise_each(
     Args:
         points: converged.
         log_det, first: as there, beyond ``DENSE_SPECTRUM`` coordinates.
+        look: computes what :func:`characterise_with_modes` does, with the same arguments.
     """
     same = first_of_each(potential, points.to(HOST))
     leaders = torch.nonzero(same == torch.arange(len(same)))[:, 0]
     rows = leaders.to(points.x.device)
-    seen, mode = characterise_with_modes(potential, points[rows], log_det=log_det, first=first)
+    seen, mode = look(potential, points[rows], log_det=log_det, first=first)
     number = torch.full((len(same),), -1)
     number[leaders] = torch.arange(len(leaders))
     of = number[same].to(points.x.device)
@@ -59,3 +67,35 @@ def characterise_each(
         eigenvalues=None if seen.eigenvalues is None else torch.full_like(points.x, torch.nan),
     )
     return Looks(put_rows(whole, rows, seen) if len(rows) else whole, same, leaders, mode)
+
+
+def united(
+    potential: Potential,
+    a: Looks,
+    kept: Int[Tensor, "A"],
+    b: Looks,
+    order: Int[Tensor, "B"],
+    *,
+    look: Callable[..., Any] = characterise_with_modes,
+) -> Looks:
+    """Two looks as one: rows ``kept`` of ``a`` and then all of ``b``, brought into ``order``."""
+    device = a.points.x.device
+    points = StationaryPoints.cat([a.points[kept.to(device)], b.points])
+    mode = points.x.new_full(points.x.shape, torch.nan)
+    is_seen = torch.zeros(len(points), dtype=torch.bool)
+    place = torch.full((len(a.first),), -1)
+    place[kept] = torch.arange(len(kept))
+    at = place[a.leaders]
+    for rows, modes in ((at[at >= 0], a.mode[(at >= 0).to(device)]), (len(kept) + b.leaders, b.mode)):
+        mode[rows.to(device)] = modes
+        is_seen[rows] = True
+    points, mode, is_seen = points[order.to(device)], mode[order.to(device)], is_seen[order]
+    first = first_of_each(potential, points.to(HOST))
+    is_leader = first == torch.arange(len(first))
+    if len(rows := torch.nonzero(is_leader & ~is_seen)[:, 0]):  # it was the same as a row that is gone
+        there = rows.to(device)
+        seen, modes = look(potential, points[there], log_det=False, first=2)
+        points = put_rows(points, there, seen)
+        mode[there] = modes
+    leaders = torch.nonzero(is_leader)[:, 0]
+    return Looks(points, first, leaders, mode[leaders.to(device)])

@@ -15,19 +15,21 @@ from torchscape.potentials.base import Potential
 from torchscape.potentials.counted import Metered
 from torchscape.potentials.expected import expect_potential
 from torchscape.saddles.band import Band, find_paths
+from torchscape.saddles.candidates import Candidates
 from torchscape.saddles.certify import exact_twin, with_rows
 from torchscape.saddles.characterisation import characterise_with_modes
 from torchscape.saddles.directions import Directions, RandomDirections
 from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, choose_descent
-from torchscape.saddles.eigenvector_following import Follow, follow
+from torchscape.saddles.eigenvector_following import Follow, follow, pursue
 from torchscape.saddles.found import SaddleSearch
+from torchscape.saddles.labour import HERE, Labour
 from torchscape.saddles.peaks import Peaks, find_peaks
-from torchscape.saddles.verify import Outcome, VerifiedSaddles, verify
+from torchscape.saddles.verify import Again, Outcome, VerifiedSaddles, verify
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import NOT_NEGATIVE, POSITIVE, SEED
 
-__all__ = ["climb", "confirm", "connect"]
+__all__ = ["candidates_above", "candidates_between", "climb", "confirm", "connect", "verify_candidates"]
 
 
 def connect(
@@ -83,13 +85,42 @@ def connect(
                 "give the two ends of pair p in row p of each"
             )
     u = Metered(potential)
+    found, a, b = _between(u, a, b, band, _toned(refine or Follow(), tol), align)
+    if known is None and potential.ndim > DENSE_SPECTRUM:
+        known = torch.cat([a, b])
+    return _verified(u, found, refine or Follow(), descent, tol, known)
+
+
+def candidates_between(
+    potential: Potential,
+    a: Float[Tensor, "P D"],
+    b: Float[Tensor, "P D"],
+    *,
+    band: Band | None = None,
+    refine: Follow | None = None,
+    tol: float | None = None,
+) -> Candidates:
+    """The first half of :func:`connect`: bands and eigenvector-following, with nothing verified."""
+    u = Metered(potential)
+    return _between(u, a, b, band, _toned(refine or Follow(), tol), True)[0].charged(u)
+
+
+def _between(
+    u: Metered,
+    a: Float[Tensor, "P D"],
+    b: Float[Tensor, "P D"],
+    band: Band | None,
+    refine: Follow,
+    align: bool,
+) -> tuple[Candidates, Float[Tensor, "P D"], Float[Tensor, "P D"]]:
+    """Candidates, and the two ends as the bands have them."""
     # Which units go where is for the host to find out, and how far apart the ends are then.
     a, b = moved((a, b), HOST)
     if align and len(a):
-        b = potential.symmetry.align(a, b)
-    apart = torch.nonzero((b - a).norm(dim=1) > 1e-6 * potential.length_scale)[:, 0]
+        b = u.symmetry.align(a, b)
+    apart = torch.nonzero((b - a).norm(dim=1) > 1e-6 * u.length_scale)[:, 0]
     groups = find_paths(u, a[apart], b[apart], band)
-    a, b, apart = moved((a, b, apart), potential.device)
+    a, b, apart = moved((a, b, apart), u.device)
     parts = []
     for rows, path in groups:
         found = find_peaks(path)
@@ -101,9 +132,7 @@ def connect(
     owner, x, tangent = peaks.owner[order], peaks.x[order], peaks.tangent[order]
     enters = (u.hvp(x, tangent) * tangent).sum(1) < 0 if len(x) else owner < 0
     enters |= _highest(owner, peaks.energy[order])
-    if known is None and potential.ndim > DENSE_SPECTRUM:
-        known = torch.cat([a, b])
-    return _refine(u, owner, x, tangent, enters, refine, descent, tol, known)
+    return _refined(u, owner, x, tangent, enters, refine), a, b
 
 
 def _highest(owner: Int[Tensor, "C"], energy: Float[Tensor, "C"]) -> Bool[Tensor, "C"]:
@@ -167,22 +196,49 @@ def climb(
     if starts.ndim != 2 or starts.shape[1] != potential.ndim:
         raise PotentialError(f"starts must be [B, {potential.ndim}], not {list(starts.shape)}: one row per start")
     u = Metered(potential)
+    refine = refine or Follow(retry=False)  # another start is worth more than another try
+    if keys is None:
+        keys = random.fold(seed, torch.arange(len(starts), device=starts.device))
+    found = _above(u, starts, directions, size, keys, number, _toned(refine, tol))
+    return _verified(u, found, refine, descent, tol, known)
+
+
+def candidates_above(
+    potential: Potential,
+    starts: Float[Tensor, "B D"],
+    *,
+    directions: Directions | None,
+    keys: Int[Tensor, "B"],
+    number: Int[Tensor, "B"],
+    refine: Follow | None = None,
+    tol: float | None = None,
+) -> Candidates:
+    """The first half of :func:`climb`: eigenvector-following, with nothing verified."""
+    u = Metered(potential)
+    refine = _toned(refine or Follow(retry=False), tol)
+    return _above(u, starts, directions, 0.3, keys, number, refine).charged(u)
+
+
+def _above(
+    u: Metered,
+    starts: Float[Tensor, "B D"],
+    directions: Directions | Float[Tensor, "B D"] | None,
+    size: float,
+    keys: Int[Tensor, "B"],
+    number: Int[Tensor, "B"] | None,
+    refine: Follow,
+) -> Candidates:
     if isinstance(directions, Tensor):
         v = (directions / directions.norm(dim=1, keepdim=True))[:, None]
         length = v.new_full(v.shape[:2], size)
     else:
-        if keys is None:
-            keys = random.fold(seed, torch.arange(len(starts), device=starts.device))
-        if number is None:
-            number = torch.zeros_like(keys)
+        number = torch.zeros_like(keys) if number is None else number
         v, length = (directions or RandomDirections()).directions(u, starts, keys, number)
     n = v.shape[1]
     owner = torch.arange(len(starts), device=starts.device).repeat_interleave(n)
     mode = v.flatten(0, 1)
-    x = starts.repeat_interleave(n, 0) + potential.length_scale * length.flatten()[:, None] * mode
-    refine = refine or Follow(retry=False)  # another start is worth more than another try
-    enters = torch.ones_like(owner, dtype=torch.bool)
-    return _refine(u, owner, x, mode, enters, refine, descent, tol, known)
+    x = starts.repeat_interleave(n, 0) + u.length_scale * length.flatten()[:, None] * mode
+    return _refined(u, owner, x, mode, torch.ones_like(owner, dtype=torch.bool), refine)
 
 
 def confirm(
@@ -215,34 +271,58 @@ def confirm(
     expect_potential("confirm", potential)
     NOT_NEGATIVE.or_none.check("confirm", tol=tol)
     u = Metered(potential)
-    descent = descent or choose_descent(potential)
-    if tol is not None:
-        descent = dataclasses.replace(descent, tol=tol)
     rows = torch.arange(len(points), device=points.x.device)
-    outcome = torch.full_like(rows, int(Outcome.WRONG_INDEX))
-    checked = _verify(u, points, None, Follow(retry=False, tol=tol), descent, None)
-    return _summary(u, rows, outcome, rows, checked)
+    return _verified(u, Candidates(rows, rows, points, None), Follow(retry=False), descent, tol, None)
 
 
-def _refine(
+def verify_candidates(
+    potential: Potential,
+    candidates: Candidates,
+    *,
+    refine: Follow | None = None,
+    tol: float | None = None,
+    known: Float[Tensor, "K D"] | None = None,
+    labour: Labour = HERE,
+) -> SaddleSearch:
+    """The second half of :func:`connect` and :func:`climb`, by whose ``labour`` it may be."""
+    u = Metered(potential)
+    u.charge(candidates.n_evaluations, candidates.n_hessians, candidates.n_hvps)
+    return _verified(u, candidates, refine or Follow(), None, tol, known, labour)
+
+
+def _refined(
     u: Metered,
     owner: Int[Tensor, "C"],
     x: Float[Tensor, "C D"],
     mode: Float[Tensor, "C D"],
     enters: Bool[Tensor, "C"],
-    refine: Follow | None,
+    refine: Follow,
+) -> Candidates:
+    """Follow the candidates that enter refinement."""
+    entered = torch.nonzero(enters)[:, 0]
+    found = pursue(u, x[entered], mode[entered], refine)
+    return Candidates(owner, entered, found.points, found.mode)
+
+
+def _toned(refine: Follow, tol: float | None) -> Follow:
+    return refine if tol is None else dataclasses.replace(refine, tol=tol)
+
+
+def _verified(
+    u: Metered,
+    candidates: Candidates,
+    refine: Follow,
     descent: Descent | ImplicitDescent | Quench | None,
     tol: float | None,
-    known: Float[Tensor, "K D"] | None = None,
+    known: Float[Tensor, "K D"] | None,
+    labour: Labour = HERE,
 ) -> SaddleSearch:
-    """Follow the candidates that enter refinement, verify them, and tell what became of each."""
-    refine, descent = refine or Follow(), descent or choose_descent(u)
+    """Verify where the searches have ended, and tell what became of each candidate."""
+    descent = descent or choose_descent(u)
     if tol is not None:
-        refine, descent = dataclasses.replace(refine, tol=tol), dataclasses.replace(descent, tol=tol)
-    outcome = torch.full_like(owner, int(Outcome.SPURIOUS_MAXIMUM))
-    enters = torch.nonzero(enters)[:, 0]
-    found = follow(u, x[enters], mode[enters], options=refine)
-    return _summary(u, owner, outcome, enters, _verify(u, found.points, found.mode, refine, descent, known))
+        descent = dataclasses.replace(descent, tol=tol)
+    checked = _verify(u, candidates.points, candidates.mode, _toned(refine, tol), descent, known, labour)
+    return _summary(u, candidates.owner, candidates.entered, checked)
 
 
 def _verify(
@@ -252,6 +332,7 @@ def _verify(
     refine: Follow,
     descent: Descent | ImplicitDescent | Quench,
     known: Float[Tensor, "K D"] | None,
+    labour: Labour,
 ) -> VerifiedSaddles:
     """What verification says of the points; ``mode`` None where their unstable modes are not known.
 
@@ -259,7 +340,7 @@ def _verify(
     """
     exact = exact_twin(u.potential)
     if exact.dtype == u.dtype:
-        return verify(u, points, descent, known)
+        return verify(u, points, descent, known, labour, None if mode is None else Again(refine, mode))
     finer = Metered(exact)
     near = torch.nonzero(_is_near(points.status))[:, 0]
     modes = characterise_with_modes(u, points[near], log_det=False)[1] if mode is None else mode[near]
@@ -269,6 +350,7 @@ def _verify(
         with_rows(points, near, again.points),
         descent,
         None if known is None else known.to(exact.dtype),
+        labour,
     )
     u.charge(finer.n_gradients, finer.n_hessians, finer.n_hvps)
     return checked.to(u.dtype)
@@ -282,14 +364,14 @@ def _is_near(status: Int[Tensor, "C"]) -> Bool[Tensor, "C"]:
 def _summary(
     u: Metered,
     owner: Int[Tensor, "C"],
-    outcome: Int[Tensor, "C"],
-    enters: Int[Tensor, "R"],
+    entered: Int[Tensor, "R"],
     checked: VerifiedSaddles,
 ) -> SaddleSearch:
     """What became of every candidate, those included that did not enter verification."""
-    outcome[enters] = checked.outcome
+    outcome = torch.full_like(owner, int(Outcome.SPURIOUS_MAXIMUM))
+    outcome[entered] = checked.outcome
     candidate_ts = torch.full_like(owner, -1)
-    candidate_ts[enters] = checked.candidate_ts
+    candidate_ts[entered] = checked.candidate_ts
 
     n = len(checked.ts)
     place = torch.where(candidate_ts >= 0, candidate_ts, n)  # what ended nowhere is counted behind the last

@@ -10,19 +10,20 @@ import torch
 from torchscape import stopwatch
 from torchscape.brief import brief
 from torchscape.devices import HOST, asking_is_free
-from torchscape.numerics import energy_noise
+from torchscape.numerics import DENSE_SPECTRUM, energy_noise
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.certify import in_dtype
-from torchscape.saddles.characterisation import characterise_with_modes
 from torchscape.saddles.distinct import first_of_each
-from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, choose_descent, descend
-from torchscape.saddles.representatives import characterise_each
+from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, choose_descent
+from torchscape.saddles.eigenvector_following import Follow, aside
+from torchscape.saddles.labour import HERE, Labour
+from torchscape.saddles.representatives import Looks, characterise_each, united
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["Outcome", "VerifiedSaddles", "onwards", "push_off", "verify"]
+__all__ = ["Again", "Outcome", "VerifiedSaddles", "onwards", "push_off", "verify"]
 
 
 class Outcome(IntEnum):
@@ -77,6 +78,14 @@ _FROM_STATUS = {
 _LEAST = {Descent: 3e-3, ImplicitDescent: 1e-2, Quench: 1e-3}
 
 
+@dataclasses.dataclass(frozen=True)
+class Again:
+    """How candidates are searched once more: by what rules, and along which modes [C D]."""
+
+    refine: Follow
+    mode: Float[Tensor, "C D"]
+
+
 @brief
 @dataclasses.dataclass(frozen=True)
 class VerifiedSaddles:
@@ -108,19 +117,26 @@ def verify(
     candidates: StationaryPoints,
     descent: Descent | ImplicitDescent | Quench | None = None,
     known: Float[Tensor, "K D"] | None = None,
+    labour: Labour = HERE,
+    again: Again | None = None,
 ) -> VerifiedSaddles:
     """Check every candidate: residual, index, and both downhill paths. Duplicates are followed once.
 
     An end that is one of the ``known`` minima is taken for a minimum without another look. Beyond
-    ``DENSE_SPECTRUM`` coordinates the log-determinants are left to :func:`characterise`.
+    ``DENSE_SPECTRUM`` coordinates the log-determinants are left to :func:`characterise`. ``labour`` says who looks
+    at curvatures and follows paths; which points are the same is found out here. ``again`` says how candidates of
+    higher index are searched once more.
     """
     table = torch.zeros(len(Status), dtype=torch.int64)
     for status, meaning in _FROM_STATUS.items():
         table[status] = meaning
     # Which rows go on is for the host to know; it keeps the books, and is told a stage at a time.
-    outcome, device = table[candidates.status.to(HOST)], candidates.x.device
-    rows = torch.nonzero(outcome == Outcome.VERIFIED)[:, 0]
-    looks = characterise_each(potential, candidates[rows.to(device)])
+    device = candidates.x.device
+    rows = torch.nonzero(candidates.status.to(HOST) == Status.CONVERGED)[:, 0]
+    looks = characterise_each(potential, candidates[rows.to(device)], look=labour.look)
+    if again is not None and potential.ndim <= DENSE_SPECTRUM:
+        candidates, rows, looks = _again(potential, candidates, rows, looks, again, labour)
+    outcome = table[candidates.status.to(HOST)]
     index = looks.points.index.to(HOST)
     outcome[rows[index != 1]] = int(Outcome.WRONG_INDEX)
     outcome[rows[index < 0]] = int(Outcome.NOT_FINITE)
@@ -129,7 +145,7 @@ def verify(
     chosen = torch.nonzero(index[looks.leaders] == 1)[:, 0]
     leaders = looks.leaders[chosen]
     ts, mode = looks.points[leaders.to(device)], looks.mode[chosen.to(device)]
-    minus, plus, failure = _ends(potential, ts, mode, descent or choose_descent(potential), known)
+    minus, plus, failure = _ends(potential, ts, mode, descent or choose_descent(potential), known, labour)
     failure = failure.to(HOST)
 
     place = torch.full((len(rows),), -1)
@@ -145,17 +161,45 @@ def verify(
     return VerifiedSaddles(ts[kept], minus[kept], plus[kept], mode[kept], outcome, candidate_ts)
 
 
+def _again(
+    potential: Potential,
+    candidates: StationaryPoints,
+    rows: Int[Tensor, "R"],
+    looks: Looks,
+    again: Again,
+    labour: Labour,
+) -> tuple[StationaryPoints, Int[Tensor, "S"], Looks]:
+    """The candidates, those that have converged, and what is seen there, after those of higher index were
+    displaced and searched once more."""
+    is_high = looks.points.index.to(HOST) > 1
+    if not bool(is_high.any()):
+        return candidates, rows, looks
+    high = rows[is_high]
+    there = high.to(candidates.x.device)
+    before = candidates[there]
+    found = labour.pursue(potential, aside(potential, before.x, again.mode[there]), again.refine).points
+    candidates = put_rows(
+        candidates, there, found.replace(n_evaluations=before.n_evaluations + found.n_evaluations)
+    )
+    high = high[found.status.to(HOST) == Status.CONVERGED]
+    more = characterise_each(potential, candidates[high.to(candidates.x.device)], look=labour.look)
+    kept = torch.nonzero(~is_high)[:, 0]
+    everyone, order = torch.cat([rows[kept], high]).sort()
+    return candidates, everyone, united(potential, looks, kept, more, order, look=labour.look)
+
+
 def _ends(
     potential: Potential,
     ts: StationaryPoints,
     mode: Float[Tensor, "E D"],
     descent: Descent | ImplicitDescent | Quench,
     known: Float[Tensor, "K D"] | None,
+    labour: Labour,
 ) -> tuple[StationaryPoints, StationaryPoints, Int[Tensor, "E"]]:
     """The two minima below each saddle (or where its paths leave the box), and an outcome for each saddle."""
     n = len(ts)
     least = _LEAST[type(descent)]
-    both = _to_minima(potential, push_off(potential, ts, mode, least=least), descent, known)
+    both = _to_minima(potential, push_off(potential, ts, mode, least=least), descent, known, labour)
     minus, plus = both[:n], both[n:]
     noise = energy_noise(ts.energy, potential.energy_scale)
     outcome = torch.full((n,), int(Outcome.VERIFIED), dtype=torch.int64, device=ts.x.device)
@@ -222,28 +266,30 @@ def _to_minima(
     starts: Float[Tensor, "B D"],
     descent: Descent | ImplicitDescent | Quench,
     known: Float[Tensor, "K D"] | None,
+    labour: Labour,
     n_rounds: int = 3,
 ) -> StationaryPoints:
     """The minima below the starts. A path that symmetry has led to another saddle is pushed off that too."""
-    ends = descend(potential, starts, options=descent)
+    ends = labour.descend(potential, starts, descent)
     for _ in range(n_rounds):
         minima = _among(potential, ends, known)
         ends = ends.replace(index=torch.where(minima, 0, ends.index))
         rows = torch.nonzero(ends.converged & ~minima)[:, 0]
         if len(rows) == 0:
             return ends
-        ends_there = characterise_each(potential, ends[rows], first=1).points
+        ends_there = characterise_each(potential, ends[rows], first=1, look=labour.look).points
         ends = _with_curvature(ends, rows, ends_there)
         again: Int[Tensor, "R"] = rows[torch.nonzero(ends_there.index > 0)[:, 0]]
         if len(again) == 0:
             return ends
-        saddles, mode = characterise_with_modes(potential, ends[again], log_det=False, first=1)
+        saddles, mode = labour.look(potential, ends[again], log_det=False, first=1)
         off = onwards(potential, saddles, mode)
-        lower = descend(potential, off, options=descent)
+        lower = labour.descend(potential, off, descent)
         lower = lower.replace(n_evaluations=lower.n_evaluations + ends.n_evaluations[again])
         ends = _with_curvature(ends, again, lower)
     rows = torch.nonzero(ends.converged)[:, 0]
-    ends = _with_curvature(ends, rows, characterise_each(potential, ends[rows], first=1).points)
+    looks = characterise_each(potential, ends[rows], first=1, look=labour.look)
+    ends = _with_curvature(ends, rows, looks.points)
     unresolved = ends.converged & (ends.index > 0)
     return ends.replace(status=torch.where(unresolved, int(Status.WRONG_INDEX), ends.status))
 
