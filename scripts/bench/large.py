@@ -227,6 +227,7 @@ JOBS = {
     "plot disconnectivity": command("plot", "{db}", "disconnectivity", "-o", "{out}/d.svg"),
     "plot network": command("plot", "{db}", "network", "-o", "{out}/n.png"),
     "plot heat-capacity": command("plot", "{db}", "heat-capacity", "-o", "{out}/c.svg"),
+    "report": command("report", "{db}", "-o", "{out}/report.html"),
     "export csv": command("export", "{db}", "--format", "csv", "-o", "{out}/tables"),
     "export graphml": command("export", "{db}", "--format", "graphml", "-o", "{out}/g.graphml"),
     "export pathsample": command("export", "{db}", "--format", "pathsample", "-o", "{out}/path"),

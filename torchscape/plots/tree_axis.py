@@ -43,12 +43,11 @@ def automatic_top(energy: np.ndarray, gap: np.ndarray) -> float | None:
     merges = np.sort(gap[np.isfinite(gap)])
     if len(merges) < 3 or not len(energy):
         return None
-    low = energy.min()
-    for k in range(max(int(_FEW * len(merges)), 1), 0, -1):
-        rest = max(merges[-k - 1], np.sort(energy)[: len(energy) - k].max())
-        if rest > low and rest - low < _WASTE * (merges[-k] - low):
-            return float(rest + 0.05 * (rest - low))
-    return None
+    ascending, k = np.sort(energy), np.arange(max(int(_FEW * len(merges)), 1), 0, -1)
+    low = ascending[0]
+    rest = np.maximum(merges[-k - 1], ascending[-k - 1])  # what is left without the k highest
+    fits = np.flatnonzero((rest > low) & (rest - low < _WASTE * (merges[-k] - low)))
+    return float(rest[fits[0]] + 0.05 * (rest[fits[0]] - low)) if len(fits) else None
 
 
 def thresholds(
