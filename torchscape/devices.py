@@ -37,13 +37,14 @@ def is_host(device: torch.device | str) -> bool:
 
 
 def asking_is_free(tensor: Tensor) -> bool:
-    """Whether the host may ask ``tensor`` for a number without waiting for a device.
+    """Whether the host may ask ``tensor`` for a number without waiting for a device. While a function is compiled
+    there is none to be asked for, whatever the device.
 
     Example:
         >>> asking_is_free(torch.zeros(3))
         True
     """
-    return tensor.is_cpu  # asked dozens of times in a step
+    return tensor.is_cpu and not torch.compiler.is_compiling()  # asked dozens of times in a step
 
 
 def holds_numbers(device: torch.device) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import ClassVar
 
+import numpy as np
 import torch
 
 from torchscape.devices import asking_is_free
+from torchscape.optimise.on_host import Pair, dot
 from torchscape.optimise.quasi_newton import Minimisation, QuasiNewton
-from torchscape.optimise.rows import may_hold, put_rows, take_rows
+from torchscape.optimise.rows import put_rows, take_rows
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.preconditioner import Preconditioner
@@ -18,12 +21,25 @@ from torchscape.validation import COUNT, POSITIVE, check_fields
 __all__ = ["BFGS"]
 
 
+class _First(Preconditioner):
+    """What H starts from, up to a factor, as a matrix."""
+
+    def __init__(self, matrix: Float[Tensor, "D D"]) -> None:
+        self.dense = matrix
+
+    def __call__(self, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        return torch.mm(grad, self.dense)
+
+    def matrix(self, like: Float[Tensor, "B D"]) -> Float[Tensor, "D D"]:
+        return self.dense
+
+
 @dataclasses.dataclass(frozen=True)
 class _InverseHessian:
     h: Float[Tensor, "B D D"]
     scale: Float[Tensor, "B"]  # of the identity that H started from; 0 before the first pair
     age: Int[Tensor, "B"]  # pairs since
-    preconditioner: Preconditioner | None = None
+    preconditioner: _First | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +71,7 @@ class BFGS(QuasiNewton):
 
     rescale: float = 2.0
     renew_after: int = 40
+    held_coordinates_enter_pairs: ClassVar[bool] = True  # what is held can be taken out of H exactly
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,15 +81,12 @@ class BFGS(QuasiNewton):
         self, x: Float[Tensor, "B D"], preconditioner: Preconditioner | None = None
     ) -> _InverseHessian:
         age = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        eye = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-        h = (eye if preconditioner is None else preconditioner(eye)).repeat(len(x), 1, 1)
-        return _InverseHessian(h, x.new_zeros(len(x)), age, preconditioner)
+        first = None if preconditioner is None else _First(preconditioner.matrix(x))
+        h = torch.eye(x.shape[1], dtype=x.dtype, device=x.device) if first is None else first.dense
+        return _InverseHessian(h.repeat(len(x), 1, 1), x.new_zeros(len(x)), age, first)
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         return (2 * ndim * ndim + 12 * ndim) * dtype.itemsize
-
-    def pair(self, y: Float[Tensor, "B D"], active: Bool[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        return y  # H is that of all coordinates: what is held can be taken out exactly
 
     def update(
         self,
@@ -83,29 +97,53 @@ class BFGS(QuasiNewton):
         keep: Bool[Tensor, "B"],
         reset: Bool[Tensor, "B"],
     ) -> tuple[_InverseHessian, Float[Tensor, "B D"]]:
-        h = memory.h
+        h, scale, age = memory.h, memory.scale, memory.age
         sy = torch.where(keep, (s * y).sum(1), 1.0)
-        scale, age, young = memory.scale, memory.age, keep & (memory.age < h.shape[1])
-        if may_hold(young):
-            # On a steep start the first curvatures are far above those of the valley, and so would be H's scale
-            # in every direction not yet seen: while it is young, H starts over from the larger scale.
-            py = y if memory.preconditioner is None else memory.preconditioner(y)
-            gamma = sy / (y * py).sum(1).clamp(min=torch.finfo(y.dtype).tiny)
-            restart = young & (gamma > self.rescale * scale)
-            scale, age = torch.where(restart, gamma, scale), age.masked_fill(restart, 0)
-            _reset(memory, restart, gamma)
-        age = age + keep
-        skipped = ~keep[:, None]
-        if may_hold(skipped):
-            s, y = s.masked_fill(skipped, 0.0), y.masked_fill(skipped, 0.0)
+        # On a steep start the first curvatures are far above those of the valley, and so would be H's scale
+        # in every direction not yet seen: while it is young, H starts over from the larger scale.
+        py = y if memory.preconditioner is None else memory.preconditioner(y)
+        gamma = sy / (y * py).sum(1).clamp(min=torch.finfo(y.dtype).tiny)
+        restart = keep & (age < h.shape[1]) & (gamma > self.rescale * scale)
+        begin = restart | reset
+        _begin_anew(memory, begin, torch.where(reset, 1.0, gamma))
+        scale = torch.where(restart, gamma, scale).masked_fill(reset, 0.0)
+        age = age.masked_fill(begin, 0) + keep
+        s, y = torch.where(keep[:, None], s, 0.0), torch.where(keep[:, None], y, 0.0)
         # H - s w^T - u s^T with u = H y / s.y and w = u - a s
         u = _times(h, y) / sy[:, None]
         a = (1 + (y * u).sum(1)) / sy
         w = torch.addcmul(u, a[:, None], s, value=-1)
         h.addcmul_(s[:, :, None], w[:, None], value=-1).addcmul_(u[:, :, None], s[:, None], value=-1)
-        _reset(memory, reset, torch.ones_like(scale))
-        memory = dataclasses.replace(memory, scale=scale.masked_fill(reset, 0.0), age=age.masked_fill(reset, 0))
-        return memory, _times(h, -grad)
+        return dataclasses.replace(memory, scale=scale, age=age), _times(h, -grad)
+
+    def update_on_host(
+        self, memory: _InverseHessian, pair: Pair, reset: np.ndarray
+    ) -> tuple[_InverseHessian, np.ndarray]:
+        s, y, sy, grad, keep, p = pair.s, pair.y, pair.sy, pair.grad, pair.keep, memory.preconditioner
+        h, scale, age = memory.h, memory.scale.numpy(), memory.age.numpy()
+        young = keep & (age < h.shape[1])
+        if young.any():  # see update
+            yy = pair.yy if p is None else dot(y, p(torch.from_numpy(y)).numpy())
+            gamma = sy / np.maximum(yy, np.finfo(yy.dtype).tiny)
+            restart = young & (gamma > self.rescale * scale)
+            _begin_anew_on_host(memory, restart, gamma)
+            scale, age = np.where(restart, gamma, scale), np.where(restart, 0, age)
+        if reset.any():
+            _begin_anew_on_host(memory, reset, np.ones_like(scale))
+            scale, age = np.where(reset, 0.0, scale), np.where(reset, 0, age)
+        if not keep.all():
+            s, y, sy = np.where(keep[:, None], s, 0.0), np.where(keep[:, None], y, 0.0), np.where(keep, sy, 1.0)
+        # H y and H g in one pass over H; what is subtracted from H in another, and what that does to g beside it.
+        both = np.stack([y, grad], 1)
+        hy, hg = torch.bmm(torch.from_numpy(both), h).numpy().transpose(1, 0, 2)
+        u = hy / sy[:, None]
+        a = (1 + dot(y, u)) / sy
+        w = u - a[:, None] * s
+        left, right = torch.from_numpy(np.stack([s, u], 2)), torch.from_numpy(np.stack([w, s], 1))
+        h.baddbmm_(left, right, alpha=-1)
+        direction = dot(w, grad)[:, None] * s + dot(s, grad)[:, None] * u - hg
+        scales, ages = torch.from_numpy(scale), torch.from_numpy(age + keep)
+        return dataclasses.replace(memory, scale=scales, age=ages), direction
 
     def wants(self, state: Minimisation, n_steps: int) -> Bool[Tensor, "B"]:
         return (state.status == Status.RUNNING) & (state.n_refused >= self.renew_after)
@@ -158,13 +196,20 @@ def _within(
     return direction.index_copy(0, rows, torch.where(sound, free, d))
 
 
-def _reset(memory: _InverseHessian, rows: Bool[Tensor, "B"], scale: Float[Tensor, "B"]) -> None:
+def _begin_anew(memory: _InverseHessian, rows: Bool[Tensor, "B"], scale: Float[Tensor, "B"]) -> None:
     """``rows`` become multiples of the first H, in place."""
-    if not may_hold(rows):
-        return
-    h, scale = memory.h, rows * scale
+    h, scale = memory.h, torch.where(rows, scale, 0.0)
     h.masked_fill_(rows[:, None, None], 0.0)
     if memory.preconditioner is None:
         h.diagonal(dim1=1, dim2=2).add_(scale[:, None])
     else:
         h.add_(scale[:, None, None] * memory.preconditioner.matrix(h[0]))
+
+
+def _begin_anew_on_host(memory: _InverseHessian, rows: np.ndarray, scale: np.ndarray) -> None:
+    """The same in host memory: nothing is written for other rows."""
+    which = np.flatnonzero(rows)
+    if len(which):
+        p, h = memory.preconditioner, memory.h.numpy()
+        first = np.eye(h.shape[1], dtype=h.dtype) if p is None else p.matrix(memory.h[0]).numpy()
+        h[which] = scale[which, None, None] * first

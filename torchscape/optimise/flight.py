@@ -13,7 +13,7 @@ from torchscape import stopwatch
 from torchscape.devices import HOST, asking_is_free, synchronise
 from torchscape.errors import OutOfMemory
 from torchscape.memory import attempt, in_parts, limits_of, note
-from torchscape.optimise.protocols import Source, Stepper, Tended
+from torchscape.optimise.protocols import Forgetting, Source, Stepper, Tended
 from torchscape.optimise.rows import map_rows, n_rows, put_rows, take_rows
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
@@ -47,6 +47,7 @@ class Flight:
         self._limits = limits_of(self.potential)
         self._key = ("in flight", repr(self.stepper), self.potential.device, self.potential.dtype)
         self.size = self._limits.most(self._key, self.size)
+        self._room = 0  # rows that the buffers of the state were made for, in host memory
         self._born = torch.empty(0, dtype=torch.int64)  # at which step each row began; for the host
         self._finished: Bool[Tensor, "B"] | None = None  # at the last look
         self._n_steps = 0
@@ -69,6 +70,7 @@ class Flight:
             fits, state = attempt(self.stepper.init, self.potential, x, given_up=True)
             if fits:
                 self.ids, self.state = ids, self.resume(ids, state)
+                self._room = len(ids)
                 return True
             half = self._halve(len(ids), "new rows", state)
             self._starts += [(ids[rows], take_rows(x, rows)) for rows in (slice(half, None), slice(half))]
@@ -157,12 +159,29 @@ class Flight:
     def _give(self, done: Int[Tensor, "K"], there: Int[Tensor, "K"]) -> None:
         """Results of the given rows (``there``: the same numbers on the device) to the source."""
 
+        state = self.stepper.ends(self.state) if isinstance(self.stepper, Forgetting) else self.state
+
         def result(rows: Tensor) -> Any:
-            return self.stepper.result(self.potential, take_rows(self.state, rows))
+            return self.stepper.result(self.potential, take_rows(state, rows))
 
         results = in_parts(result, (there,), limits=self._limits, key=(*self._key, "result"), what="results")
         for rows, part in zip(torch.split(done, [n_rows(part) for part in results]), results, strict=True):
             self.source.give(self.ids[rows], part)
+
+    def _close_ranks(self, left: Int[Tensor, "K"], keep: Int[Tensor, "N"]) -> None:
+        """The last of the rows that stay move into the places of those that have ``left``: no other is copied."""
+        n = len(keep)
+        holes, movers = left[left < n], keep[keep >= n]
+        assert self._finished is not None
+        columns = [self.ids.clone(), self._finished.clone()]
+        if len(self._born) == len(self.ids):
+            columns.append(self._born)
+        for column in columns:
+            column[holes] = column[movers]
+        self.ids, self._finished = columns[0][:n], columns[1][:n]
+        if len(columns) > 2:
+            self._born = self._born[:n]
+        self.state = take_rows(put_rows(self.state, holes, take_rows(self.state, movers)), slice(n))
 
     # --- where there is room ------------------------------------------------------------------------------------
 
@@ -199,6 +218,9 @@ class Flight:
             return
         keep = torch.nonzero(~finished)[:, 0]
         kept = keep
+        if asking_is_free(there) and 2 * len(keep) > self._room:
+            self._close_ranks(done[n:], keep)
+            return
         if not asking_is_free(there):  # the same without another copy
             dropped = torch.zeros_like(self.state.status).index_fill(0, there[n:], 1)
             kept = dropped.argsort(stable=True)[: len(keep)]
@@ -207,7 +229,7 @@ class Flight:
         self.ids, self._finished = self.ids[keep], finished[keep]
         fits, state = attempt(take_rows, self.state, kept)
         if fits:
-            self.state = state
+            self.state, self._room = state, len(keep)
         else:  # the copy finds no room beside the original
             self.state = take_rows(_move(self.state, HOST), keep)
             self._return()
@@ -238,7 +260,7 @@ class Flight:
         while True:
             fits, state = attempt(_move, self.state, device)
             if fits:
-                self.state = state
+                self.state, self._room = state, len(self.ids)
                 return True
             half = self._halve(len(self.ids), "rows that return from the host", state)
             self._parked.append((self.ids[half:], take_rows(self.state, slice(half, None))))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 
+import numpy as np
 import torch
 
+from torchscape.optimise.on_host import Pair, dot
 from torchscape.optimise.quasi_newton import Minimisation, QuasiNewton
 from torchscape.optimise.rows import may_hold
 from torchscape.points import Status
@@ -113,6 +115,9 @@ class LBFGS(QuasiNewton):
             preconditioner=preconditioner,
         )
 
+    def settled_memory(self, memory: _History) -> _History:
+        return dataclasses.replace(memory, used=self.memory, stale=True)
+
     def update(
         self,
         memory: _History,
@@ -135,6 +140,27 @@ class LBFGS(QuasiNewton):
         memory, u, ytg = _append(memory, s, y, py, grad, keep, self.hold)
         step = _multiply(memory, steepest, u, ytg)
         return memory, c * step if self._rescales(memory) else step
+
+    def update_on_host(self, memory: _History, pair: Pair, reset: np.ndarray) -> tuple[_History, np.ndarray]:
+        if memory.pairs.dtype not in (torch.float32, torch.float64):  # others are not NumPy's
+            return super().update_on_host(memory, pair, reset)
+        if reset.any():
+            memory = _reset_rows(memory, torch.from_numpy(reset))
+        p, rescales = memory.preconditioner, self._rescales(memory)
+        if rescales:
+            c = memory.scale.numpy()
+            grad = c * pair.grad
+            pair = dataclasses.replace(pair, s=pair.s / c, y=c * pair.y, grad=grad, gg=dot(grad, grad))
+        py, steepest, yy = pair.y, pair.grad, None
+        if p is not None:
+            latest = p(torch.from_numpy(pair.grad))
+            steepest = latest.numpy()
+            py = steepest - memory.grad.numpy()
+            memory = dataclasses.replace(memory, grad=latest)
+        elif not rescales:
+            yy = pair.yy
+        memory, step = _stepped(memory, pair, py, steepest, yy, self.hold)
+        return memory, c * step if rescales else step
 
     def _rescales(self, memory: _History) -> bool:
         """Whether c is renewed: of the coordinates that the preconditioner leaves alone, if there are any."""
@@ -220,6 +246,76 @@ def _multiply(
     return (-gamma * steepest).addcmul_(step, unit)
 
 
+def _stepped(
+    memory: _History,
+    pair: Pair,
+    py: np.ndarray,
+    steepest: np.ndarray,
+    yy: np.ndarray | None,
+    hold: float,
+) -> tuple[_History, np.ndarray]:
+    """:func:`_append` and :func:`_multiply` in host memory: nothing is written for rows that keep no pair."""
+    s, y, sy, grad, keep = pair.s, pair.y, pair.sy, pair.grad, pair.keep
+    tiny = np.finfo(s.dtype).tiny
+    inverse, gram, gamma, count = (t.numpy() for t in (memory.inverse, memory.yy, memory.gamma, memory.count))
+    b, spare, d = len(s), memory.pairs.shape[1] - 1, s.shape[1]
+    m = min(memory.used + 1, spare)
+    rows = np.arange(b)
+    kept = rows if keep.all() else np.flatnonzero(keep)
+    at = count[kept] % spare
+    length = np.maximum(np.sqrt(dot(s, s)), tiny)[:, None]
+    slope = np.maximum(np.sqrt(pair.gg), tiny)[:, None]
+    pairs = memory.pairs.numpy()
+    both = np.empty((b, 2, d), pairs.dtype)
+    np.divide(y, length, out=both[:, 0], casting="same_kind")
+    np.divide(grad, slope, out=both[:, 1], casting="same_kind")
+    latest = np.empty((len(kept), 2, d), pairs.dtype)
+    some = slice(None) if len(kept) == b else kept
+    np.divide(s[some], length[some], out=latest[:, 0], casting="same_kind")
+    np.divide(py[some], length[some], out=latest[:, 1], casting="same_kind")
+    pairs[kept, at] = latest
+
+    flat = memory.pairs[:, :m].flatten(1, 2)
+    products = torch.bmm(flat, torch.from_numpy(both).mT).numpy().reshape(b, m, 2, 2)
+    with_s, with_y = np.ascontiguousarray(products.transpose(2, 0, 3, 1), s.dtype)
+    if memory.stale:
+        forgotten = np.arange(m) >= count[:, None]
+        forgotten[kept, at] = False
+        with_s[np.broadcast_to(forgotten[:, None], with_s.shape)] = 0.0
+        with_y[np.broadcast_to(forgotten[:, None], with_y.shape)] = 0.0
+    # The oldest pair leaves R^-1, whose new column and u = R^-1 S^T grad are one product with the columns left.
+    along = with_s[kept, 1, at]
+    with_s[kept, :, at] = 0.0
+    inverse[kept, at] = 0.0  # after the product this row would not have counted either
+    columns = np.matmul(with_s, inverse[:, :m, :m].transpose(0, 2, 1))
+    diagonal = length[kept] ** 2 / sy[kept, None]
+    column = -diagonal * columns[kept, 0]
+    column[rows[: len(kept)], at] = diagonal[:, 0]
+    u = columns[:, 1]
+    u[kept] += column * along[:, None]
+    u *= slope
+    ytg = slope * with_y[:, 1]
+    inverse[kept, :m, at] = column
+    gram[kept, :m, at] = gram[kept, at, :m] = with_y[kept, 0]
+    curved = np.maximum(dot(y, py) if yy is None else yy, tiny)
+    newest = sy / curved
+    held = np.where(count > 0, hold * gamma, newest)  # the first pair says what gamma is
+    gamma = np.where(keep, np.maximum(newest, held), gamma)
+
+    inner = gamma[:, None] * (np.matmul(u[:, None], gram[:, :m, :m])[:, 0] - ytg)
+    inner += u / inverse.diagonal(0, 1, 2)[:, :m]
+    weights = np.empty((b, m, 2), s.dtype)
+    np.negative(np.matmul(inner[:, None], inverse[:, :m, :m])[:, 0], out=weights[:, :, 0])
+    np.multiply(u, gamma[:, None], out=weights[:, :, 1])
+    # float32 has a range of 1e-38 to 1e38: the sum is taken in units of its largest coefficient
+    unit = np.maximum(np.abs(weights).max((1, 2)), tiny)[:, None]
+    share = torch.from_numpy((weights / unit[:, None]).reshape(b, 1, 2 * m).astype(pairs.dtype, copy=False))
+    step = unit * torch.bmm(share, flat)[:, 0].numpy()
+    step -= gamma[:, None] * steepest
+    scales, counts = torch.from_numpy(gamma), torch.from_numpy(count + keep)
+    return dataclasses.replace(memory, gamma=scales, count=counts, used=m), step
+
+
 def _rescale(memory: _History, rows: Int[Tensor, "R"]) -> None:
     """Estimate c anew in the given rows, and put their pairs into its coordinates, in place."""
     m = memory.used
@@ -262,9 +358,13 @@ def _rescale(memory: _History, rows: Int[Tensor, "R"]) -> None:
     memory.gamma[rows] = 1 / (memory.inverse[rows, newest, newest] * gram[each, newest, newest].clamp(min=tiny))
 
 
-@functools.lru_cache(maxsize=64)
 def _range(n: int, device: torch.device) -> Int[Tensor, "n"]:
     """0 to n - 1, made once: every step asks for the same."""
+    return torch.arange(n, device=device) if torch.compiler.is_compiling() else _known_range(n, device)
+
+
+@functools.lru_cache(maxsize=64)
+def _known_range(n: int, device: torch.device) -> Int[Tensor, "n"]:
     return torch.arange(n, device=device)
 
 

@@ -1,172 +1,181 @@
-"""A step of :class:`~torchscape.optimise.ShortLBFGS` in host memory, by NumPy, for functions without bounds.
+"""The step of a minimiser in host memory, by NumPy: what :meth:`QuasiNewton.advance` says, with fewer operations.
 
-For batches of small rows an operation costs more than the numbers in it, and NumPy's cost a third of torch's. What
-happens is what :meth:`QuasiNewton.advance` and :meth:`ShortLBFGS.update` say; the arrays are those of the state.
+For batches of small rows an operation costs more than the numbers in it, and NumPy's a third of torch's; for large
+ones passes over memory cost, of which there are as few as rows need. The arrays are those of the state. What is
+remembered of each row is the matter of its minimiser (``update_on_host``).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
 
-from torchscape.optimise.quasi_newton import FALLS, Minimisation
+from torchscape.optimise.box_on_host import Box, Standing, trial_in_the_box
+from torchscape.optimise.limits import FALLS, Limits
 from torchscape.optimise.search import Armijo
 from torchscape.optimise.stepping import Evaluation
 from torchscape.points import Status
 
-__all__ = ["Limits", "advance", "update"]
+__all__ = ["Pair", "Remembering", "advance", "dot"]
+
+State = TypeVar("State")
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
-    """What a step is held to: tolerance and longest step in the units of the state, and counts of the search."""
+class Pair:
+    """What a step has shown of the curvature of each row; of any value in rows that are not kept.
 
-    search: Armijo
-    tol: float
-    longest: float
-    furthest: float
-    max_evaluations: int
-    max_idle: int
+    Attributes:
+        s, y: change of the coordinates and of the gradient [B D].
+        grad: the gradient now, zero where a bound is active [B D].
+        sy, yy: s.y and y.y [B].
+        gg: square of ``grad`` [B].
+        keep: rows whose memory takes the pair [B].
+    """
+
+    s: np.ndarray
+    y: np.ndarray
+    grad: np.ndarray
+    sy: np.ndarray
+    yy: np.ndarray
+    gg: np.ndarray
+    keep: np.ndarray
 
 
-def advance(state: Minimisation, new: Evaluation, limits: Limits) -> Minimisation:
-    """The state after an evaluation of its trial points."""
+@runtime_checkable
+class Remembering(Protocol):
+    """What of a minimiser is asked for here."""
+
+    held_coordinates_enter_pairs: ClassVar[bool]
+
+    def update_on_host(self, memory: Any, pair: Pair, reset: np.ndarray) -> tuple[Any, np.ndarray]:
+        """The memory after the pairs, rows in ``reset`` having forgotten all before, and the direction -H grad."""
+        ...
+
+    def on_active_set(self, memory: Any, direction: torch.Tensor, held: torch.Tensor) -> torch.Tensor:
+        """The direction off the active set of bounds."""
+        ...
+
+
+def advance(
+    minimiser: Remembering, state: State, new: Evaluation, limits: Limits, coarse: np.ndarray | None = None
+) -> tuple[State, np.ndarray]:
+    """The state of a minimisation after an evaluation of its trial points, and the RMS gradients [B].
+
+    Args:
+        minimiser: keeps the memory, which is written in place.
+        state: a ``Minimisation`` before.
+        new: the evaluation.
+        limits: of the potential and the minimiser.
+        coarse: rows that are evaluated in float32; None for none.
+    """
     with np.errstate(all="ignore"):
-        return _advanced(state, new, limits)
+        after, rms = _advanced(minimiser, state, new, limits, coarse)
+    return cast(State, after), rms
 
 
-def _advanced(state: Minimisation, new: Evaluation, limits: Limits) -> Minimisation:
+def _advanced(
+    minimiser: Remembering, state: Any, new: Evaluation, limits: Limits, coarse: np.ndarray | None
+) -> tuple[Any, np.ndarray]:
     x, old, old_grad, trial = (t.numpy() for t in (state.x, state.energy, state.grad, state.trial))
-    energy, grad = new.energy.numpy(), new.grad.numpy()
-    search, eps, tiny = limits.search, np.finfo(x.dtype).eps, np.finfo(x.dtype).tiny
+    tried, tried_grad = new.energy.detach().numpy(), new.grad.detach().numpy()
+    search, box = limits.search, Box.of(limits.bounds)
+    rounding = _rounding(search, x.dtype, coarse)
     s = trial - x
-    slope, new_slope = _dot(old_grad, s), _dot(grad, s)
-    noise = eps**search.rise * np.maximum(np.abs(old), 1.0)
-    good = energy <= old + search.decrease * slope
-    good |= (energy <= old + noise) & (new_slope <= (2 * search.decrease - 1) * slope)
+    slope, new_slope = dot(old_grad, s), dot(tried_grad, s)
+    good = tried <= old + search.decrease * slope
+    noise = rounding * np.maximum(np.abs(old), 1.0)
+    good |= (tried <= old + noise) & (new_slope <= (2 * search.decrease - 1) * slope)
     running, first = state.status.numpy() == Status.RUNNING, old == np.inf
-    finite = np.abs(energy + grad.sum(1)) < np.inf
+    finite = np.abs(tried + tried_grad.sum(1)) < np.inf
     accepted = (good | first) & finite & running
-    rejected = running & ~accepted
-    tried = energy
-    if accepted.all():
-        x = trial
-    else:
-        take = accepted[:, None]
-        x, grad = np.where(take, trial, x), np.where(take, grad, old_grad)
-        energy = np.where(accepted, energy, old)
+    rejected, moved = running & ~accepted, accepted & ~first
+    # Copies of what a potential hands out: it may go on writing there.
+    grad = np.where(accepted[:, None], tried_grad, old_grad)
+    energy = np.where(accepted, tried, old)
+    x = trial if accepted.all() else np.where(accepted[:, None], trial, x)
     n_evaluations = state.n_evaluations.numpy() + running
     n_rejected = (state.n_rejected.numpy() + running) * ~accepted
-    moved = accepted & ~first
-    y, sy = grad - old_grad, new_slope - slope
-    yy = _dot(y, y)
-    keep = moved & (sy > eps * yy)
+    y, held, active, sy = grad - old_grad, grad, None, None
+    if box is not None:
+        active = box.active_set(x, grad)
+        held = np.where(active, 0.0, grad)
+        if not minimiser.held_coordinates_enter_pairs:
+            y[active] = 0.0
+        sy = dot(s, y)
+    yy, gg = dot(y, y), dot(held, held)
+    keep = moved & ((new_slope - slope if sy is None else sy) > np.finfo(x.dtype).eps * yy)
+    pair = Pair(s, y, held, dot(s, y) if sy is None else sy, yy, gg, keep)
     reset = n_rejected == search.max_rejections
-    memory, direction = update(state.memory, s, y, grad, sy, yy, keep, reset)
+    memory, direction = minimiser.update_on_host(state.memory, pair, reset)
 
     short = moved & (new_slope < 0.9 * slope)
-    stretch = np.where(short, 2 * state.stretch.numpy(), 1.0)
-    n_short = np.where(short, state.n_short.numpy() + 1, np.maximum(state.n_short.numpy() - 2, 0.0))
-    uphill = _dot(direction, grad) >= 0
-    if uphill.any():
-        direction = np.where(uphill[:, None], -grad, direction)
-    cap = limits.longest * np.exp2(np.maximum(n_short - FALLS, 0.0))
-    length = np.sqrt(_dot(direction, direction))
-    after = x + np.minimum(stretch, cap / np.maximum(length, tiny))[:, None] * direction
-    if rejected.any():
-        again = np.flatnonzero(rejected & ~reset)
+    stretch, n_short = state.stretch.numpy(), state.n_short.numpy()
+    longer = np.where(short, 2 * stretch, 1.0).astype(x.dtype, copy=False)
+    level = np.where(short, n_short + 1, np.maximum(n_short - 2, 0.0)).astype(x.dtype, copy=False)
+    again, shorter = np.flatnonzero(rejected & ~reset), None  # their step, made shorter
+    if len(again):
         factor = _shrink(search, old[again], slope[again], tried[again], new_slope[again])
-        after[again] = x[again] + factor[:, None] * s[again]
-        stretch = np.where(rejected, state.stretch.numpy(), stretch)
-        n_short = np.where(rejected, state.n_short.numpy(), n_short)
+        shorter = x[again] + factor[:, None] * s[again]
 
-    rms = np.sqrt(_dot(grad, grad) / x.shape[1])
-    mark, n_idle = _progress(state, energy, rms, running, float(eps**search.rise))
+    def capped(direction: np.ndarray, grad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return _capped(direction, grad, longer, level, limits)
+
+    if box is None or active is None:
+        scale, direction = capped(direction, held)
+        after = scale * direction
+        after += x
+        if shorter is not None:
+            after[again] = shorter
+    else:
+        here = Standing(x, grad, active, direction, again, shorter, np.flatnonzero(rejected & (n_rejected == 1)))
+        after = trial_in_the_box(box, here, capped, lambda held: _off(minimiser, memory, direction, held))
+
+    rms = np.sqrt(gg / x.shape[1])
+    mark, n_idle = _progress(state, energy, rms, running, rounding)
     stalled = (n_rejected >= 2 * search.max_rejections) | (n_idle >= limits.max_idle)
-    status = state.status.numpy()
-    ends = (
-        (n_evaluations >= limits.max_evaluations, Status.MAX_STEPS),
-        (stalled, Status.STALLED),
-        (np.abs(x).max(1) > limits.furthest, Status.UNBOUNDED),
-        (rms <= limits.tol, Status.CONVERGED),
-        (first & ~finite, Status.NOT_FINITE),
-    )
-    for condition, code in ends:
-        if condition.any():
-            status = np.where(running & condition, int(code), status)
+    status = _ended(state.status.numpy(), running, x, rms, n_evaluations, stalled, first & ~finite, limits)
     finished = status != Status.RUNNING
     if finished.any():
-        after = np.where(finished[:, None], x, after)
+        after[finished] = x[finished]
+    if rejected.any():
+        longer[rejected], level[rejected] = stretch[rejected], n_short[rejected]
     values: dict[str, Any] = {
-        "x": x, "energy": energy, "grad": grad, "trial": after, "stretch": stretch, "n_short": n_short,
+        "x": x, "energy": energy, "grad": grad, "trial": after, "stretch": longer, "n_short": level,
         "n_evaluations": n_evaluations, "n_rejected": n_rejected, "mark": mark, "n_idle": n_idle, "status": status,
         "n_refused": state.n_refused.numpy() + rejected,
     }  # fmt: skip
     columns = {name: torch.from_numpy(value) for name, value in values.items()}
-    return Minimisation(memory=memory, precise=state.precise, **columns)
+    return dataclasses.replace(state, memory=memory, **columns), rms
 
 
-def update(
-    memory: Any,
-    s: np.ndarray,
-    y: np.ndarray,
-    grad: np.ndarray,
-    sy: np.ndarray,
-    yy: np.ndarray,
-    keep: np.ndarray,
-    reset: np.ndarray,
-) -> tuple[Any, np.ndarray]:
-    """The memory after the pairs (s, y) of the rows in ``keep``, written in place, and the direction -H grad.
-
-    ``sy`` and ``yy`` are products of the pairs. Where a pair is not kept, its numbers may be anything."""
-    pairs, inverse, gram, gamma, count = (
-        t.numpy() for t in (memory.pairs, memory.inverse, memory.yy, memory.gamma, memory.count)
-    )
-    most = inverse.shape[1]
-    if reset.any():
-        pairs[reset], inverse[reset], gram[reset] = 0.0, np.eye(most), 0.0
-        gamma, count = np.where(reset, 1.0, gamma), np.where(reset, 0, count)
-    m, rows = min(memory.used + 1, most), np.arange(len(s))
-    kept = rows if keep.all() else np.flatnonzero(keep)
-    at = count[kept] % most
-    if len(kept) < len(rows):
-        s, y, sy, yy = s[kept], y[kept], sy[kept], yy[kept]
-    pairs[kept, at, 0], pairs[kept, at, 1] = s, y
-    gamma = gamma.copy()
-    gamma[kept] = sy / np.maximum(yy, np.finfo(yy.dtype).tiny)
-    flat = pairs[:, :m].reshape(len(rows), 2 * m, -1)
-    latest = np.zeros((len(rows), s.shape[1], 2), s.dtype)
-    latest[kept, :, 0], latest[:, :, 1] = y, grad
-    products = np.matmul(flat, latest).reshape(len(rows), m, 2, 2)
-    with_s, yty, ytg = products[:, :, 0], products[:, :, 1, 0], products[:, :, 1, 1]
-
-    along = with_s[kept, at, 1]
-    with_s[kept, at] = 0.0
-    inverse[kept, at] = 0.0
-    columns = np.matmul(inverse[:, :m, :m], with_s)
-    u = columns[:, :, 1]
-    column = -columns[kept, :, 0] / sy[:, None]
-    column[rows[: len(kept)], at] = 1 / sy
-    u[kept] += column * along[:, None]
-    inverse[kept, :m, at] = column
-    gram[kept, :m, at] = gram[kept, at, :m] = yty[kept]
-
-    inner = (np.matmul(u[:, None], gram[:, :m, :m])[:, 0] - ytg) * gamma[:, None]
-    inner += u / inverse.diagonal(0, 1, 2)[:, :m]
-    weights = np.empty((len(rows), 1, m, 2), s.dtype)
-    np.negative(np.matmul(inner[:, None], inverse[:, :m, :m])[:, 0], out=weights[:, 0, :, 0])
-    np.multiply(u, gamma[:, None], out=weights[:, 0, :, 1])
-    direction = np.matmul(weights.reshape(len(rows), 1, 2 * m), flat)[:, 0]
-    direction -= gamma[:, None] * grad
-    changed = {"gamma": torch.from_numpy(gamma), "count": torch.from_numpy(count + keep), "used": m}
-    return dataclasses.replace(memory, **changed), direction
-
-
-def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a.b of every row."""
     return np.einsum("bd,bd->b", a, b)  # type: ignore[no-any-return]
+
+
+def _rounding(search: Armijo, dtype: np.dtype, coarse: np.ndarray | None) -> Any:
+    """Of energies, in units of their size: one number, or one for each row."""
+    fine = float(np.finfo(dtype).eps ** search.rise)
+    return fine if coarse is None else np.where(coarse, float(np.finfo(np.float32).eps ** search.rise), fine)
+
+
+def _capped(
+    direction: np.ndarray, grad: np.ndarray, stretch: np.ndarray, n_short: np.ndarray, limits: Limits
+) -> tuple[np.ndarray, np.ndarray]:
+    """How far [B 1] along which descent direction: :func:`~torchscape.optimise.boxed.capped`."""
+    if limits.bounds is not None:
+        direction = np.where(grad == 0, 0.0, direction)
+    uphill = dot(direction, grad) >= 0
+    if uphill.any():
+        direction = np.where(uphill[:, None], -grad, direction)
+    cap = limits.longest * np.exp2(np.maximum(n_short - FALLS, 0.0))
+    length = np.sqrt(dot(direction, direction))
+    scale = np.minimum(stretch, cap / np.maximum(length, np.finfo(length.dtype).tiny))
+    return scale[:, None], direction
 
 
 def _shrink(
@@ -182,11 +191,41 @@ def _shrink(
 
 
 def _progress(
-    state: Minimisation, energy: np.ndarray, rms: np.ndarray, running: np.ndarray, noise: float
+    state: Any, energy: np.ndarray, rms: np.ndarray, running: np.ndarray, rounding: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where each row last got anywhere, and how many evaluations ago that was."""
     mark = state.mark.numpy()
-    moved = energy < mark[:, 0] - noise * np.maximum(np.abs(energy), 1.0)
+    moved = energy < mark[:, 0] - rounding * np.maximum(np.abs(energy), 1.0)
     moved |= (rms < 0.9 * mark[:, 1]) | (energy == np.inf)
-    here = np.stack([energy, np.minimum(rms, mark[:, 1])], 1)
+    here = np.empty_like(mark)
+    here[:, 0], here[:, 1] = energy, np.minimum(rms, mark[:, 1])
     return np.where(moved[:, None], here, mark), (state.n_idle.numpy() + 1) * (running & ~moved)
+
+
+def _ended(
+    status: np.ndarray,
+    running: np.ndarray,
+    x: np.ndarray,
+    rms: np.ndarray,
+    n_evaluations: np.ndarray,
+    stalled: np.ndarray,
+    broken: np.ndarray,
+    limits: Limits,
+) -> np.ndarray:
+    """The new status: :func:`~torchscape.optimise.termination.termination_test`."""
+    ends = (
+        (n_evaluations >= limits.max_evaluations, Status.MAX_STEPS),
+        (stalled, Status.STALLED),
+        (np.maximum(x.max(1), -x.min(1)) > limits.furthest, Status.UNBOUNDED),
+        (rms <= limits.tol, Status.CONVERGED),
+        (broken, Status.NOT_FINITE),
+    )
+    for condition, code in ends:
+        if condition.any():
+            status = np.where(running & condition, int(code), status)
+    return status
+
+
+def _off(minimiser: Remembering, memory: Any, direction: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """The direction off the active set ``held``."""
+    return minimiser.on_active_set(memory, torch.from_numpy(direction), torch.from_numpy(held)).numpy()

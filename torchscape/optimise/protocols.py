@@ -9,7 +9,7 @@ import torch
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Int, Tensor
 
-__all__ = ["Sized", "Source", "Stepper", "Tended"]
+__all__ = ["Forgetting", "Sized", "Source", "Stepper", "Tended"]
 
 
 @runtime_checkable
@@ -47,6 +47,15 @@ class Tended(Stepper, Protocol):
 
     def tend(self, potential: Potential, state: Any, rows: Int[Tensor, "R"]) -> Any:
         """What is done for them."""
+        ...
+
+
+@runtime_checkable
+class Forgetting(Stepper, Protocol):
+    """A stepper that remembers much of a row that its result does not need."""
+
+    def ends(self, state: Any) -> Any:
+        """The state with what ``result`` looks at, which is all that is copied of rows that have finished."""
         ...
 
 

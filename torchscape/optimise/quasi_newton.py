@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 
+from torchscape.devices import asking_is_free
+from torchscape.optimise import on_host
+from torchscape.optimise.boxed import capped, trial_in_the_box
+from torchscape.optimise.limits import Limits
 from torchscape.optimise.mixed import check_precision, evaluated, finished_coarsely, is_coarse, refined
-from torchscape.optimise.rows import may_hold
+from torchscape.optimise.on_host import Pair
 from torchscape.optimise.search import Armijo
-from torchscape.optimise.stepping import Evaluation, Search, Trying, clamped, resolve
-from torchscape.optimise.termination import default_tol, standing
+from torchscape.optimise.stepping import Evaluation, Search, StepOutcome, Trying, clamped, resolve
+from torchscape.optimise.termination import default_tol, standing, status_after
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, NOT_NEGATIVE, POSITIVE, check_fields
 
-__all__ = ["FALLS", "Minimisation", "QuasiNewton"]
+__all__ = ["Minimisation", "QuasiNewton"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +41,6 @@ class Minimisation(Trying):
     n_idle: Int[Tensor, "B"]  # evaluations since
     precise: Bool[Tensor, "B"]  # whether energies and gradients are in the precision of the potential by now
     memory: Any
-
-
-FALLS = 200  # ``n_short`` from which on the cap of a step doubles with each: an endless slope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,7 @@ class QuasiNewton(Search[Minimisation]):
     max_idle: int = 200
     precision: Literal["double", "mixed"] = "double"
     counted_as = "quenches"
+    held_coordinates_enter_pairs: ClassVar[bool] = False  # or only those that no wall holds
 
     def __post_init__(self) -> None:
         check_precision(type(self).__name__, self.precision)
@@ -104,9 +106,11 @@ class QuasiNewton(Search[Minimisation]):
         """The direction off the active set of bounds: by default that of the free coordinates as it is."""
         return direction.masked_fill(held, 0.0)
 
-    def pair(self, y: Float[Tensor, "B D"], active: Bool[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """What of the change of the gradient enters a pair: by default the free coordinates only."""
-        return y.masked_fill(active, 0.0)
+    def update_on_host(self, memory: Any, pair: Pair, reset: np.ndarray) -> tuple[Any, np.ndarray]:
+        """:meth:`update` of NumPy's arrays, where these lie in host memory: by default the same function."""
+        given = (torch.from_numpy(a) for a in (pair.s, pair.y, pair.grad, pair.keep, reset))
+        memory, direction = self.update(memory, *given)
+        return memory, direction.numpy()
 
     def bytes_per_row(self, ndim: int, dtype: torch.dtype) -> int:
         """Memory that one row of the batch takes."""
@@ -147,61 +151,76 @@ class QuasiNewton(Search[Minimisation]):
 
     def advance(self, potential: Potential, state: Minimisation, new: Evaluation) -> Minimisation:
         """Accept or shrink; learn from the pair; the next trial point along the new direction."""
-        bounds = potential.bounds
+        limits = self.limits(potential, state.x.dtype)
+        if not (asking_is_free(state.x) and state.x.dtype in (torch.float64, torch.float32)):
+            return self.advanced(limits, state, new)
+        coarse = None if self.precision == "double" else ~state.precise
+        after, rms = on_host.advance(self, state, new, limits, None if coarse is None else coarse.numpy())
+        if coarse is None:
+            return after
+        finer: Minimisation = refined(after, coarse & (state.status == Status.RUNNING), torch.from_numpy(rms))
+        return finer
+
+    def advanced(self, limits: Limits, state: Minimisation, new: Evaluation) -> Minimisation:
+        """:meth:`advance` as a function of tensors, none of which is asked for a number: what runs on devices."""
         s = state.trial - state.x
         slope, new_slope = (state.grad * s).sum(1), (new.grad * s).sum(1)
         coarse = None if self.precision == "double" else ~state.precise
         acceptable = self.search.accepts(state.energy, slope, new.energy, new_slope, coarse)
         running = state.status == Status.RUNNING
         now = resolve(state, new, acceptable, running)
-        x, rejected = now.x, now.rejected
-
-        y = now.grad - state.grad
-        active, held, curvature = None, now.grad, new_slope - slope
-        if bounds is not None:
-            active = bounds.active_set(x, now.grad)
+        y, held, curvature = now.grad - state.grad, now.grad, new_slope - slope
+        if limits.bounds is not None:
+            active = limits.bounds.active_set(now.x, now.grad)
             held = now.grad.masked_fill(active, 0.0)
-            y = self.pair(y, active)
+            if not self.held_coordinates_enter_pairs:
+                y = y.masked_fill(active, 0.0)
             curvature = (s * y).sum(1)
-        keep = now.moved & (curvature > torch.finfo(x.dtype).eps * y.square().sum(1))
+        keep = now.moved & (curvature > torch.finfo(s.dtype).eps * y.square().sum(1))
         reset = now.n_rejected == self.search.max_rejections
         memory, direction = self.update(state.memory, s, y, held, keep, reset)
 
         # A step that still runs downhill nearly as steeply as before was too short; lengthen the next one.
         short = now.moved & (new_slope < 0.9 * slope)
-        stretch = torch.where(short, 2 * state.stretch, torch.ones_like(state.stretch))
+        stretch = torch.where(short, 2 * state.stretch, 1.0)
         n_short = torch.where(short, state.n_short + 1, (state.n_short - 2).clamp(min=0))
-        fresh, shorter, some_rejected = now.accepted | reset, x, may_hold(rejected)
-        if some_rejected:
-            factor = self.search.shrink(state.energy, slope, new.energy, new_slope)
-            shorter = torch.addcmul(x, factor[:, None], s)
-        if active is None:
-            trial = torch.addcmul(x, *self._capped(potential, direction, held, stretch, n_short))
-            if some_rejected:
-                trial = torch.where(fresh[:, None], trial, shorter)
-        else:
-            boxed = potential, memory, direction, x, now.grad, active, stretch, n_short, shorter, fresh
-            trial = self._boxed(*boxed, first_retry=now.n_rejected == 1)
+        factor = self.search.shrink(state.energy, slope, new.energy, new_slope)
+        shorter, fresh = torch.addcmul(now.x, factor[:, None], s), now.accepted | reset
+        ways = stretch, n_short, shorter, fresh, now.n_rejected == 1
+        trial = self._trial(limits, now, memory, direction, *ways)
 
         rms = held.square().mean(1).sqrt()
         mark, n_idle = self._progress(state, now.energy, rms, running, coarse)
-        stalled = (now.n_rejected >= 2 * self.search.max_rejections) | (n_idle >= self.max_idle)
-        status = self.ended(potential, state, now, rms, stalled=stalled)
-        finished = status != Status.RUNNING
-        if may_hold(finished):
-            trial = torch.where(finished[:, None], x, trial)
+        status = status_after(
+            state.status,
+            now.x,
+            rms,
+            tol=limits.tol,
+            furthest=limits.furthest,
+            spent=now.n_evaluations >= limits.max_evaluations,
+            stalled=(now.n_rejected >= 2 * self.search.max_rejections) | (n_idle >= limits.max_idle),
+            broken=now.first & ~now.finite,
+        )
         after = now.onto(
             state,
-            trial=trial,
-            stretch=torch.where(rejected, state.stretch, stretch),
-            n_short=torch.where(rejected, state.n_short, n_short),
-            n_refused=state.n_refused + rejected,
+            trial=torch.where((status == Status.RUNNING)[:, None], trial, now.x),
+            stretch=torch.where(now.rejected, state.stretch, stretch),
+            n_short=torch.where(now.rejected, state.n_short, n_short),
+            n_refused=state.n_refused + now.rejected,
             mark=mark,
             n_idle=n_idle,
             status=status,
             memory=memory,
         )
         return after if coarse is None else refined(after, coarse & running, rms)
+
+    def settled(self, state: Minimisation) -> Minimisation:
+        """The state as it is once the memory is full: what it has on the host changes no more, nor do shapes."""
+        return dataclasses.replace(state, memory=self.settled_memory(state.memory))
+
+    def settled_memory(self, memory: Any) -> Any:
+        """The same of the memory: bounds that the host keeps are at their last value."""
+        return memory
 
     def wants(self, state: Minimisation, n_steps: int) -> Bool[Tensor, "B"] | None:
         """Rows for which a subclass does something, ``n_steps`` after it was last asked; None for none, ever."""
@@ -210,6 +229,10 @@ class QuasiNewton(Search[Minimisation]):
     def tend(self, potential: Potential, state: Minimisation, rows: Int[Tensor, "R"]) -> Minimisation:
         """What it does for them, where the pool asks the host anyway."""
         return state
+
+    def ends(self, state: Minimisation) -> Minimisation:
+        """The state without its memory: all that :meth:`result` needs."""
+        return dataclasses.replace(state, memory=None)
 
     def result(self, potential: Potential, state: Minimisation) -> StationaryPoints:
         """Where every row stands, as points with their residuals."""
@@ -223,6 +246,12 @@ class QuasiNewton(Search[Minimisation]):
 
     # --- parts of a step -----------------------------------------------------------------------------------
 
+    def limits(self, potential: Potential, dtype: torch.dtype) -> Limits:
+        """What a step is held to."""
+        length, tol = potential.length_scale, self._tolerance(potential, dtype)
+        counts = self.max_evaluations, self.max_idle
+        return Limits(self.search, tol, self.max_step * length, 1e8 * length, *counts, potential.bounds)
+
     def _tolerance(self, potential: Potential, dtype: torch.dtype) -> float:
         """RMS gradient that counts as converged, in units of the energy scale."""
         tol = default_tol(dtype, potential) if self.tol is None else self.tol
@@ -232,79 +261,36 @@ class QuasiNewton(Search[Minimisation]):
         self, potential: Potential, state: Minimisation, memory: Any, direction: Float[Tensor, "B D"]
     ) -> Minimisation:
         """The rows with another memory, about to take a fresh step in its direction."""
-        x, grad = state.x, state.grad
-        none = torch.zeros_like(state.n_rejected)
-        stretch, level, fresh = torch.ones_like(state.stretch), torch.zeros_like(state.n_short), none == 0
-        if potential.bounds is None:
-            trial = torch.addcmul(x, *self._capped(potential, direction, grad, stretch, level))
-        else:
-            active = potential.bounds.active_set(x, grad)
-            trial = self._boxed(potential, memory, direction, x, grad, active, stretch, level, x, fresh, ~fresh)
-        return dataclasses.replace(
-            state,
-            memory=memory,
-            trial=trial,
-            stretch=stretch,
-            n_short=level,
-            n_rejected=none,
-            n_refused=none.clone(),
-        )
+        limits = self.limits(potential, state.x.dtype)
+        none, short = torch.zeros_like(state.n_rejected), torch.zeros_like(state.n_short)
+        stretch, fresh = torch.ones_like(state.stretch), none == 0
+        trial = self._trial(limits, state, memory, direction, stretch, short, state.x, fresh, ~fresh)
+        changed = {"stretch": stretch, "n_short": short, "n_rejected": none, "n_refused": none.clone()}
+        return dataclasses.replace(state, memory=memory, trial=trial, **changed)
 
-    def _capped(
+    def _trial(
         self,
-        potential: Potential,
-        direction: Float[Tensor, "B D"],
-        grad: Float[Tensor, "B D"],
-        stretch: Float[Tensor, "B"],
-        n_short: Float[Tensor, "B"],
-    ) -> tuple[Float[Tensor, "B 1"], Float[Tensor, "B D"]]:
-        """How far along which descent direction, no longer than the cap; where the memory points uphill, steepest
-        descent. The cap grows where so many steps were too short that the row falls: to the end of the slope, or
-        to where it is clear that it has none."""
-        if potential.bounds is not None:
-            direction = direction.masked_fill(grad == 0, 0.0)
-        uphill = (direction * grad).sum(1) >= 0
-        if may_hold(uphill):
-            direction = torch.where(uphill[:, None], -grad, direction)
-        cap = self.max_step * potential.length_scale * torch.exp2((n_short - FALLS).clamp(min=0.0))
-        length = direction.norm(dim=1)
-        scale = torch.minimum(stretch, cap / length.clamp(min=torch.finfo(length.dtype).tiny))
-        return scale[:, None], direction
-
-    def _boxed(
-        self,
-        potential: Potential,
+        limits: Limits,
+        now: Minimisation | StepOutcome,
         memory: Any,
         direction: Float[Tensor, "B D"],
-        x: Float[Tensor, "B D"],
-        grad: Float[Tensor, "B D"],
-        active: Bool[Tensor, "B D"],
         stretch: Float[Tensor, "B"],
         n_short: Float[Tensor, "B"],
         shorter: Float[Tensor, "B D"],
         fresh: Bool[Tensor, "B"],
         first_retry: Bool[Tensor, "B"],
     ) -> Float[Tensor, "B D"]:
-        """The next trial point in the box: a fresh step, or the rejected one made ``shorter``, first as far as the
-        first wall on the way of the step that walls now leave."""
-        bounds = potential.bounds
-        assert bounds is not None
-        held = grad.masked_fill(active, 0.0)
-        step = torch.mul(*self._capped(potential, direction, held, stretch, n_short))
-        reached, landing = _all_but_reached(bounds, x, grad, step)
-        held_set = active | reached
-        if may_hold(held_set):
-            direction = self.on_active_set(memory, direction, held_set)
-            free = held.masked_fill(reached, 0.0)
-            step = torch.mul(*self._capped(potential, direction, free, stretch, n_short))
-            step = torch.where(reached, landing, step)
-        trial = torch.where(fresh[:, None], x + step, shorter)
-        inside = bounds.clamp(trial)
-        if may_hold(inside != trial):
-            inside = _downhill(bounds, x, held, trial, inside, fresh)
-        if may_hold(first_retry):
-            inside = torch.where(first_retry[:, None], _to_the_bound(bounds, x, step, inside), inside)
-        return inside
+        """The next trial points."""
+        x, grad, bounds = now.x, now.grad, limits.bounds
+        if bounds is None:
+            trial = torch.addcmul(x, *capped(limits, direction, grad, stretch, n_short))
+            return torch.where(fresh[:, None], trial, shorter)
+
+        def off(held: Tensor) -> Tensor:
+            return self.on_active_set(memory, direction, held)
+
+        active, ways = bounds.active_set(x, grad), (stretch, n_short, shorter, fresh, first_retry)
+        return trial_in_the_box(limits, x, grad, active, direction, off, *ways)
 
     def _progress(
         self,
@@ -322,48 +308,3 @@ class QuasiNewton(Search[Minimisation]):
         )
         here = torch.stack([energy, torch.minimum(rms, state.mark[:, 1])], 1)
         return torch.where(moved[:, None], here, state.mark), (state.n_idle + 1) * (running & ~moved)
-
-
-def _downhill(
-    bounds: Bounds,
-    x: Float[Tensor, "B D"],
-    grad: Float[Tensor, "B D"],
-    trial: Float[Tensor, "B D"],
-    inside: Float[Tensor, "B D"],
-    fresh: Bool[Tensor, "B"],
-) -> Float[Tensor, "B D"]:
-    """The trial point put ``inside`` the box; where that spoilt the descent, along the projected gradient."""
-    spoilt = fresh & (((inside - x) * grad).sum(1) >= 0)
-    length = (trial - x).norm(dim=1) / grad.norm(dim=1).clamp(min=torch.finfo(x.dtype).tiny)
-    steepest = bounds.clamp(x - length[:, None] * grad)
-    return torch.where(spoilt[:, None], steepest, inside)
-
-
-def _all_but_reached(
-    bounds: Bounds, x: Float[Tensor, "B D"], grad: Float[Tensor, "B D"], step: Float[Tensor, "B D"]
-) -> tuple[Bool[Tensor, "B D"], Float[Tensor, "B D"]]:
-    """Coordinates so close before a wall that the step leads a thousand times beyond it, and their last bit of
-    way: onto the wall where that is downhill, else none.
-
-    Left free they would spoil every step, which had to be cut at a wall that is all but reached (the
-    "epsilon-active" coordinates of projected Newton methods, Bertsekas 1982, doi 10.1137/0320018). Near a minimum
-    inside the box steps are short, and no coordinate is close in this sense.
-    """
-    room = torch.where(step > 0, bounds.upper, bounds.lower) - x
-    close = (room.abs() < 1e-3 * step.abs()) & (room != 0)
-    return close, room.masked_fill(room * grad >= 0, 0.0)
-
-
-def _to_the_bound(
-    bounds: Bounds, x: Float[Tensor, "B D"], step: Float[Tensor, "B D"], otherwise: Float[Tensor, "B D"]
-) -> Float[Tensor, "B D"]:
-    """The step as far as the first wall on its way; ``otherwise`` where it meets none, or stands before one.
-
-    Clamping each coordinate by itself is bolder, and the first choice. But where a valley runs obliquely into a
-    wall it leads up the valley's side, however short the step.
-    """
-    wall = torch.where(step > 0, bounds.upper, bounds.lower)
-    room = torch.where(step == 0, torch.inf, (wall - x) / step)
-    nearest, first = room.min(1, keepdim=True)
-    there = (x + nearest * step).scatter(1, first, wall.gather(1, first))
-    return torch.where((nearest < 1) & (nearest > 1e-3), bounds.clamp(there), otherwise)

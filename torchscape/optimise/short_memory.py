@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 
-from torchscape.devices import asking_is_free
-from torchscape.optimise import on_host
-from torchscape.optimise.quasi_newton import Minimisation, QuasiNewton
-from torchscape.optimise.rows import may_hold
-from torchscape.optimise.stepping import Evaluation
-from torchscape.potentials.base import Potential
+from torchscape.optimise.on_host import Pair
+from torchscape.optimise.quasi_newton import QuasiNewton
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, check_fields
@@ -76,20 +73,8 @@ class ShortLBFGS(QuasiNewton):
             used=0,
         )
 
-    def advance(self, potential: Potential, state: Minimisation, new: Evaluation) -> Minimisation:
-        """As ever; in host memory, without bounds and in one precision, with fewer and cheaper operations."""
-        if potential.bounds is not None or self.precision == "mixed" or not asking_is_free(state.x):
-            return super().advance(potential, state, new)
-        length = potential.length_scale
-        limits = on_host.Limits(
-            self.search,
-            self._tolerance(potential, state.x.dtype),
-            self.max_step * length,
-            1e8 * length,
-            self.max_evaluations,
-            self.max_idle,
-        )
-        return on_host.advance(state, new, limits)
+    def settled_memory(self, memory: _Recent) -> _Recent:
+        return dataclasses.replace(memory, used=self.memory)
 
     def update(
         self,
@@ -100,8 +85,7 @@ class ShortLBFGS(QuasiNewton):
         keep: Bool[Tensor, "B"],
         reset: Bool[Tensor, "B"],
     ) -> tuple[_Recent, Float[Tensor, "B D"]]:
-        if may_hold(reset):
-            memory = _forget(memory, reset)
+        memory = _forget(memory, reset)
         m = min(memory.used + 1, self.memory)
         rows, places = torch.arange(len(s), device=s.device), torch.arange(m, device=s.device)
         place = torch.where(keep, memory.count % self.memory, self.memory)
@@ -132,6 +116,50 @@ class ShortLBFGS(QuasiNewton):
             inverse, yy = memory.inverse, memory.yy
         count = memory.count + keep
         return _Recent(memory.pairs, inverse, yy, gamma, count, m), direction
+
+    def update_on_host(self, memory: _Recent, pair: Pair, reset: np.ndarray) -> tuple[_Recent, np.ndarray]:
+        s, y, sy, yy, grad, keep = pair.s, pair.y, pair.sy, pair.yy, pair.grad, pair.keep
+        pairs, inverse, gram, gamma, count = (
+            t.numpy() for t in (memory.pairs, memory.inverse, memory.yy, memory.gamma, memory.count)
+        )
+        most = inverse.shape[1]
+        if reset.any():
+            pairs[reset], inverse[reset], gram[reset] = 0.0, np.eye(most), 0.0
+            gamma, count = np.where(reset, 1.0, gamma), np.where(reset, 0, count)
+        m, rows = min(memory.used + 1, most), np.arange(len(s))
+        kept = rows if keep.all() else np.flatnonzero(keep)
+        at = count[kept] % most
+        if len(kept) < len(rows):
+            s, y, sy, yy = s[kept], y[kept], sy[kept], yy[kept]
+        pairs[kept, at, 0], pairs[kept, at, 1] = s, y
+        gamma = gamma.copy()
+        gamma[kept] = sy / np.maximum(yy, np.finfo(yy.dtype).tiny)
+        flat = pairs[:, :m].reshape(len(rows), 2 * m, -1)
+        latest = np.zeros((len(rows), s.shape[1], 2), s.dtype)
+        latest[kept, :, 0], latest[:, :, 1] = y, grad
+        products = np.matmul(flat, latest).reshape(len(rows), m, 2, 2)
+        with_s, yty, ytg = products[:, :, 0], products[:, :, 1, 0], products[:, :, 1, 1]
+
+        along = with_s[kept, at, 1]
+        with_s[kept, at] = 0.0
+        inverse[kept, at] = 0.0
+        columns = np.matmul(inverse[:, :m, :m], with_s)
+        u = columns[:, :, 1]
+        column = -columns[kept, :, 0] / sy[:, None]
+        column[rows[: len(kept)], at] = 1 / sy
+        u[kept] += column * along[:, None]
+        inverse[kept, :m, at] = column
+        gram[kept, :m, at] = gram[kept, at, :m] = yty[kept]
+
+        inner = (np.matmul(u[:, None], gram[:, :m, :m])[:, 0] - ytg) * gamma[:, None]
+        inner += u / inverse.diagonal(0, 1, 2)[:, :m]
+        weights = np.empty((len(rows), 1, m, 2), s.dtype)
+        np.negative(np.matmul(inner[:, None], inverse[:, :m, :m])[:, 0], out=weights[:, 0, :, 0])
+        np.multiply(u, gamma[:, None], out=weights[:, 0, :, 1])
+        direction = np.matmul(weights.reshape(len(rows), 1, 2 * m), flat)[:, 0]
+        direction -= gamma[:, None] * grad
+        scales, counts = torch.from_numpy(gamma), torch.from_numpy(count + keep)
+        return dataclasses.replace(memory, gamma=scales, count=counts, used=m), direction
 
 
 def _forget(memory: _Recent, rows: Bool[Tensor, "B"]) -> _Recent:

@@ -7,7 +7,6 @@ trial points that are taken or refused, the counts, and the end of a row.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -88,6 +87,8 @@ class StepOutcome:
         finite: whether energy and gradient of the new point are finite.
         going: rows that go on.
         accepted: those of them that took it.
+        rejected: those of them that refused it.
+        moved: rows that have made a step.
     """
 
     x: Float[Tensor, "B D"]
@@ -99,16 +100,8 @@ class StepOutcome:
     finite: Bool[Tensor, "B"]
     going: Bool[Tensor, "B"]
     accepted: Bool[Tensor, "B"]
-
-    @functools.cached_property
-    def rejected(self) -> Bool[Tensor, "B"]:
-        """Rows that go on and refused it."""
-        return self.going & ~self.accepted
-
-    @functools.cached_property
-    def moved(self) -> Bool[Tensor, "B"]:
-        """Rows that have made a step."""
-        return self.accepted & ~self.first
+    rejected: Bool[Tensor, "B"]
+    moved: Bool[Tensor, "B"]
 
     def onto(self, state: State, **own: Any) -> State:
         """The state after the step; ``own`` are other fields that change."""
@@ -153,6 +146,8 @@ def resolve(
         finite=finite,
         going=going,
         accepted=accepted,
+        rejected=going & ~accepted,
+        moved=accepted & ~first,
     )
 
 

@@ -9,7 +9,7 @@ from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["default_tol", "standing", "termination_test"]
+__all__ = ["default_tol", "standing", "status_after", "termination_test"]
 
 
 def default_tol(dtype: torch.dtype, potential: Potential | None = None) -> float:
@@ -42,8 +42,24 @@ def termination_test(
     (RMS gradient at most ``tol``; None for :func:`default_tol`), broken by NaN at the start.
     """
     tol = default_tol(x.dtype, potential) if tol is None else tol
+    ends = {"spent": spent, "stalled": stalled, "broken": broken}
+    return status_after(status, x, rms, tol=tol, furthest=1e8 * potential.length_scale, **ends)
+
+
+def status_after(
+    status: Int[Tensor, "B"],
+    x: Float[Tensor, "B D"],
+    rms: Float[Tensor, "B"],
+    *,
+    tol: float,
+    furthest: float,
+    spent: Bool[Tensor, "B"],
+    stalled: Bool[Tensor, "B"],
+    broken: Bool[Tensor, "B"],
+) -> Int[Tensor, "B"]:
+    """:func:`termination_test` with what it asks of a potential: the tolerance, and the furthest coordinate."""
     running = status == Status.RUNNING
-    far = x.abs().amax(1) > 1e8 * potential.length_scale  # a norm would be six times slower
+    far = x.abs().amax(1) > furthest  # a norm would be six times slower
     converged = rms <= tol
     if not may_hold(running & (spent | stalled | far | converged | broken)):
         return status
