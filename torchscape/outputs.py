@@ -7,18 +7,40 @@ import os
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from torchscape.errors import TorchscapeError
 
-__all__ = ["Kind", "begins_with", "expect_replaceable", "head", "is_landscape", "whole_file", "whole_files"]
+__all__ = [
+    "Kind", "begins_with", "cache_folder", "expect_replaceable", "head", "is_landscape", "whole_file",
+    "whole_files",
+]  # fmt: skip
 
 Kind = Callable[[Path], bool]
 """Whether an output may replace this file, because it is of the same kind."""
 
 _SQLITE = b"SQLite format 3\x00"
+
+
+def cache_folder() -> Path:
+    """Where computed data are kept: ``$TORCHSCAPE_CACHE``, or a folder in the platform's place for caches.
+
+    Example:
+        >>> cache_folder().name
+        'torchscape'
+    """
+    if named := os.environ.get("TORCHSCAPE_CACHE"):
+        return Path(named).expanduser() / "torchscape"
+    if sys.platform == "win32":
+        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
+    elif sys.platform == "darwin":
+        base = "~/Library/Caches"
+    else:
+        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "torchscape"
 
 
 def begins_with(*marks: bytes) -> Kind:

@@ -12,6 +12,7 @@ from clusters_data import icosahedron, octahedron
 
 from torchscape import random
 from torchscape.errors import PotentialError, UnknownName
+from torchscape.native import library
 from torchscape.optimise import relax
 from torchscape.potentials import (
     BinaryLennardJones,
@@ -25,6 +26,7 @@ from torchscape.potentials import (
     Trimer,
 )
 from torchscape.potentials.contract import check_contract
+from torchscape.potentials.native_pairs import Formula, evaluator
 
 MADE = {
     "morse-3": lambda **k: Morse(6, 3, **k),
@@ -88,6 +90,53 @@ def test_shares_of_atoms_are_the_energy(name):
     else:
         walls = u.wall.energy(u.atoms(x))
         torch.testing.assert_close(u.atom_energies(x).sum(1), u.energy(x) - walls)
+
+
+IN_C = {
+    "lj": lambda n, **k: LennardJones(n, **k),
+    "lj-cut": lambda n, **k: LennardJones(n, cutoff=1.7, **k),
+    "morse": lambda n, **k: Morse(n, 6, **k),
+    "dzugutov": lambda n, **k: Dzugutov(n, **k),
+    "blj": lambda n, **k: BinaryLennardJones(n // 2, n - n // 2, **k),
+    "kob-andersen": lambda n, **k: BinaryLennardJones(
+        n - 1, 1, epsilon=(1, 1.5, 0.5), sigma=(1, 0.8, 0.88), cutoff=2.5, **k
+    ),
+}
+
+
+@pytest.mark.skipif(library("int f(void) { return 1; }") is None, reason="no C compiler")
+@pytest.mark.parametrize("name", IN_C)
+@pytest.mark.parametrize("n", [2, 5, 8])
+@pytest.mark.parametrize("options", [{}, {"container": 1.1}, {"dim": 2, "container": None}], ids=str)
+def test_pairs_in_c_are_those_of_the_formulas(name, n, options):
+    """To rounding; and no row's bits depend on those beside it, whichever number of them there is."""
+    u = IN_C[name](n, **options)
+    compiled = evaluator(u.terms_in_c(), n, u.dim)
+    x = u.sample(19, seed=n)  # two full sets of rows side by side, and some
+    radius = u.container or 0.0
+    energy, grad = compiled(x, radius)
+    # forces between random atoms cancel where they are added up
+    torch.testing.assert_close((energy, grad), u._by_arrays(x), rtol=1e-10, atol=1e-8)
+    torch.testing.assert_close((energy, grad), Potential.energy_and_grad(u, x), rtol=1e-10, atol=1e-8)
+    assert all(torch.equal(a, b) for a, b in zip(u.energy_and_grad(x), (energy, grad), strict=True))
+    x[3] = torch.nan
+    x[4, : u.dim] = x[4, u.dim : 2 * u.dim]  # two atoms in one place
+    rows = torch.tensor([3, 12, 4, 0])
+    some = compiled(x[rows], radius)
+    assert torch.equal(some[0][[1, 3]], energy[[12, 0]])
+    assert torch.equal(some[1][[1, 3]], grad[[12, 0]])
+    assert not some[0][0].isfinite()
+    assert not (some[0][2] + some[1][2].sum()).isfinite()
+
+
+def test_a_wrong_formula_in_c_is_not_used(caplog):
+    class Mistaken(LennardJones):
+        def terms_in_c(self):
+            return Formula("u = 1 / square; w = -2 / (square * square);")
+
+    u, x = Mistaken(4), loose_grid(LennardJones(4))
+    torch.testing.assert_close(u.energy_and_grad(x), LennardJones(4)._by_arrays(x))
+    assert library("int f(void) { return 1; }") is None or "not those of its formulas" in caplog.text
 
 
 def test_one_kind_of_a_mixture_is_lennard_jones():
@@ -322,7 +371,9 @@ def test_formulas_of_a_subclass_are_used(n, box):
     x = u.sample(4, seed=2)
     # forces between random atoms of 1e5 and more cancel where they are added up
     torch.testing.assert_close(u.energy_and_grad(x), Potential.energy_and_grad(u, x), rtol=1e-10, atol=1e-8)
+    assert u.terms_in_c() is None
     whole = LennardJones(n, container=None, **options)
+    torch.testing.assert_close(whole._by_arrays(x), Potential.energy_and_grad(whole, x), rtol=1e-10, atol=1e-8)
     torch.testing.assert_close(
         whole.energy_and_grad(x), Potential.energy_and_grad(whole, x), rtol=1e-10, atol=1e-8
     )

@@ -7,6 +7,7 @@ import math
 import torch
 
 from torchscape import random
+from torchscape.devices import asking_is_free
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = ["directions", "filled", "grown", "repeated", "turned"]
@@ -55,7 +56,8 @@ def filled(
     """The sites, with those from number ``count`` on placed on the surface of the others."""
     n = sites.shape[1]
     taken = torch.arange(n, device=sites.device) < count[:, None]
-    for number in range(n):
+    first = int(count.amin()) if asking_is_free(count) and len(count) else 0  # before, nothing is missing
+    for number in range(first, n):
         spot = _roomiest(sites, taken, distance, random.fold(key, number))
         missing = ~taken[:, number]
         sites = sites.clone()

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from torchscape import stopwatch
-from torchscape.devices import HOST, asking_is_free, synchronise
+from torchscape.devices import HOST, asking_is_free, is_host, synchronise
 from torchscape.errors import OutOfMemory
 from torchscape.memory import attempt, in_parts, limits_of, note
-from torchscape.optimise.protocols import Forgetting, Source, Stepper, Tended
+from torchscape.optimise.protocols import Forgetting, Leaping, Source, Stepper, Tended
 from torchscape.optimise.rows import map_rows, n_rows, put_rows, take_rows
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
@@ -44,6 +44,8 @@ class Flight:
         self.state: Any = None
         self._starts: list[tuple[Tensor, Any]] = []  # taken from the source, not begun
         self._parked: list[tuple[Tensor, Any]] = []  # begun, on the host
+        on_host = is_host(self.potential.device)
+        self._leaping = self.stepper if on_host and isinstance(self.stepper, Leaping) else None
         self._limits = limits_of(self.potential)
         self._key = ("in flight", repr(self.stepper), self.potential.device, self.potential.dtype)
         self.size = self._limits.most(self._key, self.size)
@@ -111,6 +113,11 @@ class Flight:
         A device is told what to do long before it does it. Where its steps take long, it is waited for now and
         then, which no row notices.
         """
+        leaping = self._leaping
+        if n_steps > 1 and leaping is not None:
+            self._do(lambda potential, state: leaping.leap(potential, state, n_steps))
+            self._n_steps += n_steps
+            return
         watch, device = stopwatch.current(), torch.device(self.potential.device)
         if watch is None or n_steps == 1:
             for _ in range(n_steps):
@@ -127,6 +134,10 @@ class Flight:
             if watch.is_over():
                 break
         self._n_steps += number
+
+    def stride(self) -> int:
+        """Steps until the next look in host memory."""
+        return 1 if self._leaping is None else self._leaping.stride(self.potential, self.state)
 
     def patience(self) -> int:
         """Steps until the next look on a device, from the steps that each row has made.

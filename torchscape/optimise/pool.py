@@ -119,12 +119,13 @@ class Pool:
         with kept_source(flight):
             while flight.begin():
                 while len(flight.ids):
-                    finished = flight.advance(self.check_every or (1 if on_host else flight.patience()))
+                    stride = flight.stride() if on_host else flight.patience()
+                    finished = flight.advance(self.check_every or stride)
                     done = torch.nonzero(finished)[:, 0]
                     if on_step is not None:
                         on_step(len(flight.ids) - len(done))
                     # Retiring copies the state, so a few finished rows may wait while many others run.
-                    if len(done) and len(done) >= _least(on_host, source) * len(flight.ids):
+                    if len(done) and len(done) >= _least(on_host, stride, source) * len(flight.ids):
                         flight.land(done, finished)
                     stopwatch.look()
                     stopwatch.check()
@@ -159,9 +160,9 @@ def run_pool(
     return queue.ordered()
 
 
-def _least(on_host: bool, source: Source) -> float:
+def _least(on_host: bool, stride: int, source: Source) -> float:
     """Part of the rows that must have finished before they are retired."""
-    if on_host:
-        return 0.05
+    if on_host:  # where rows leap, those that have finished cost nothing
+        return 0.05 if stride == 1 else 0.25
     # A device hardly notices idle rows; they are exchanged for others earlier than they are merely dropped.
     return 0.5 if getattr(source, "is_exhausted", False) else 0.125

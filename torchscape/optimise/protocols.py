@@ -9,7 +9,7 @@ import torch
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Int, Tensor
 
-__all__ = ["Forgetting", "Sized", "Source", "Stepper", "Tended"]
+__all__ = ["Forgetting", "Leaping", "Sized", "Source", "Stepper", "Tended"]
 
 
 @runtime_checkable
@@ -56,6 +56,19 @@ class Forgetting(Stepper, Protocol):
 
     def ends(self, state: Any) -> Any:
         """The state with what ``result`` looks at, which is all that is copied of rows that have finished."""
+        ...
+
+
+@runtime_checkable
+class Leaping(Stepper, Protocol):
+    """A stepper that takes several steps at once where that costs less; rows that end meanwhile cost nothing."""
+
+    def stride(self, potential: Potential, state: Any) -> int:
+        """How many steps it would take at once in host memory; 1 for none."""
+        ...
+
+    def leap(self, potential: Potential, state: Any, n: int) -> Any:
+        """The state after ``n`` steps; that before is given away."""
         ...
 
 

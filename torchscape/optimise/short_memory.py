@@ -7,13 +7,18 @@ import dataclasses
 import numpy as np
 import torch
 
+from torchscape.devices import asking_is_free
+from torchscape.optimise.native_steps import run_natively
 from torchscape.optimise.on_host import Pair
-from torchscape.optimise.quasi_newton import QuasiNewton
+from torchscape.optimise.quasi_newton import Minimisation, QuasiNewton
+from torchscape.potentials.base import Potential
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, check_fields
 
 __all__ = ["ShortLBFGS"]
+
+_STRIDE, _NUMBERS = 16, 1 << 27  # steps, and pairs of coordinates evaluated in them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +80,26 @@ class ShortLBFGS(QuasiNewton):
 
     def settled_memory(self, memory: _Recent) -> _Recent:
         return dataclasses.replace(memory, used=self.memory)
+
+    def stride(self, potential: Potential, state: Minimisation) -> int:
+        """Steps that are taken at once: as many as take milliseconds, where these and the energies are in C."""
+        if potential.bounds is not None or self.precision == "mixed" or not asking_is_free(state.x):
+            return 1
+        if state.x.dtype != torch.float64 or potential.in_c() is None:
+            return 1
+        return max(1, min(_STRIDE, _NUMBERS // state.x.numel() // state.x.shape[1]))
+
+    def leap(self, potential: Potential, state: Minimisation, n: int) -> Minimisation:
+        """``n`` steps at once, of the rows that run: the state is given away."""
+        evaluation = potential.in_c() if self.stride(potential, state) > 1 else None
+        if evaluation is not None:
+            limits = self.limits(potential, state.x.dtype)
+            after = run_natively(state, limits, evaluation, potential.energy_scale, n)
+            if after is not None:
+                return after
+        for _ in range(n):
+            state = self.step(potential, state)
+        return state
 
     def update(
         self,

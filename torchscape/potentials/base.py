@@ -14,6 +14,7 @@ import torch
 from torchscape import random
 from torchscape.errors import PotentialError
 from torchscape.memory import Limits, attempt, halving, limits_of, note
+from torchscape.native import RowFunction
 from torchscape.potentials.batching import pulled_back
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.preconditioner import Preconditioner
@@ -232,6 +233,11 @@ class Potential:
 
     def _converted(self, dtype: torch.dtype) -> Potential:
         return twin(self, dtype)
+
+    def in_c(self) -> RowFunction | None:
+        """Energies and gradients in float64 as compiled code for host memory, which steps of minimisers in C can
+        call; None where there is none."""
+        return None
 
     def is_bound(self, x: Float[Tensor, "B D"]) -> Bool[Tensor, "B"]:
         """Whether each point hangs together; clusters tell those that have fallen apart, of which none is a

@@ -11,6 +11,7 @@ import torch
 
 from torchscape.errors import PotentialError
 from torchscape.potentials.base import Potential
+from torchscape.potentials.native_pairs import Formula
 from torchscape.potentials.pair_potential import PairPotential
 from torchscape.potentials.pairs_on_host import Terms
 from torchscape.types import Float, Tensor
@@ -66,6 +67,11 @@ class LennardJones(PairPotential):
 
     def terms_on_host(self) -> Terms | None:
         return _terms if self.cutoff is None else None
+
+    def terms_in_c(self) -> Formula | None:
+        if self.cutoff is None:
+            return Formula(_IN_C, [1.0, 1.0])
+        return Formula(_CUT_IN_C, [1.0, 1.0, self.cutoff**2, *_parabola(self.cutoff)])
 
     def prepared(self, square: Float[Tensor, "*P"]) -> Float[Tensor, "*P"]:
         """1/r^2, 0 on the diagonal."""
@@ -180,6 +186,15 @@ class BinaryLennardJones(PairPotential):
     def prepared_once(self, square: Float[Tensor, "S n B"]) -> tuple[Tensor, ...]:
         return 1 / square, self._of_once[0] / square, *self._of_once
 
+    def terms_in_c(self) -> Formula | None:
+        i, j = torch.triu_indices(self.n_atoms, self.n_atoms, 1)
+        square, depth = (table.cpu().reshape(self.n_atoms, -1)[i, j].double().numpy() for table in self._of_all)
+        if self.cutoff is None:
+            return Formula(_IN_C, np.stack([square, depth], 1))
+        a, b = _parabola(self.cutoff)
+        cut = [np.full_like(square, value) for value in (self.cutoff**2, a, b)]
+        return Formula(_CUT_IN_C, np.stack([square, depth, *cut], 1))
+
     def pair_energy(self, prepared: tuple[Tensor, ...]) -> Tensor:
         _, q, _, depth = prepared
         s = q**3
@@ -199,6 +214,22 @@ class BinaryLennardJones(PairPotential):
         s = q**3
         slope = 96 * depth * (7 * s * s - 2 * s) * inverse**2
         return slope if self.cutoff is None else _inside(slope, q, self.cutoff)
+
+
+# q: sigma^2, epsilon
+_IN_C = """
+vec one = 1 / square, inverse = q[0] * one, s = inverse * inverse * inverse;
+u = 4 * q[1] * (s * s - s);
+w = 24 * q[1] * one * (s - 2 * s * s);
+"""
+
+# q: sigma^2, epsilon, the square of the cutoff in sigma, and the parabola's two numbers
+_CUT_IN_C = """
+vec scaled = square / q[0], inverse = 1 / scaled, s = inverse * inverse * inverse;
+mask inside = ~(scaled >= q[2]);
+u = only(inside, 4 * q[1] * (s * s - s + q[3] * scaled + q[4]));
+w = only(inside, 24 * q[1] * (s - 2 * s * s) / square + 8 * q[1] * q[3] / q[0]);
+"""
 
 
 def _terms(square: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

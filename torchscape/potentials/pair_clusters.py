@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from torchscape.errors import PotentialError
+from torchscape.potentials.native_pairs import Formula
 from torchscape.potentials.pair_potential import PairPotential
 from torchscape.types import Float, Tensor
 from torchscape.validation import POSITIVE
@@ -49,6 +50,9 @@ class Morse(PairPotential):
         """r, and e."""
         r = square.sqrt()
         return r, (self.rho * (1 - r)).exp()
+
+    def terms_in_c(self) -> Formula | None:
+        return Formula(_MORSE_IN_C, [self.rho])
 
     def pair_energy(self, prepared: tuple[Tensor, Tensor]) -> Float[Tensor, "*P"]:
         e = prepared[1]
@@ -105,6 +109,14 @@ class Dzugutov(PairPotential):
             found += [torch.where(inside, inverse, 0.0), torch.where(inside, e, 0.0)]
         return tuple(found)
 
+    def terms_in_c(self) -> Formula | None:
+        if self.power != 16:
+            return None
+        return Formula(
+            _DZUGUTOV_IN_C,
+            [self.strength, self.floor, self.near_reach, self.decay, self.reach, self.far_decay],
+        )
+
     def pair_energy(self, prepared: tuple[Tensor, ...]) -> Float[Tensor, "*P"]:
         r, _, near, _, far = prepared
         return self.strength * (r**-self.power - self.floor) * near + self.floor * far
@@ -123,3 +135,25 @@ class Dzugutov(PairPotential):
         first = first + (core - self.floor) * (c**2 * s**4 + 2 * c * s**3)
         second = self.strength * near * first + self.floor * far * (d**2 * t**4 + 2 * d * t**3)
         return (second - self.weight(prepared)) / r.square()
+
+
+# q: rho
+_MORSE_IN_C = """
+vec r = root(square), e = exponential(q[0] * (1 - r));
+u = e * (e - 2);
+w = -2 * q[0] * e * (e - 1) / r;
+"""
+
+# q: A, B, a, c, b, d. Beyond its reach an exponential is 0, and so is one that underflows below it.
+_DZUGUTOV_IN_C = """
+vec r = root(square);
+mask nearer = ~(r >= q[2]), near = ~(r >= q[4]);
+vec s = only(nearer, 1 / (r - q[2])), t = only(near, 1 / (r - q[4]));
+vec e = only(nearer, exponential(q[3] * s)), f = only(near, exponential(q[5] * t));
+nearer = ~(e <= 1e-307); near = ~(f <= 1e-307);
+s = only(nearer, s); e = only(nearer, e); t = only(near, t); f = only(near, f);
+vec inverse = 1 / square, core = inverse * inverse * inverse * inverse;
+core *= core;
+u = q[0] * (core - q[1]) * e + q[1] * f;
+w = (q[0] * e * (-16 * core / r - (core - q[1]) * q[3] * s * s) - q[1] * q[5] * f * t * t) / r;
+"""

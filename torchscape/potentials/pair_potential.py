@@ -4,21 +4,28 @@ pair."""
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
+from torchscape import random
 from torchscape.devices import asking_is_free
 from torchscape.errors import PotentialError
 from torchscape.memory import IN_CACHE, ONE_LARGE, rows_that_fit
+from torchscape.native import RowFunction
 from torchscape.potentials.clusters import ClusterPotential
+from torchscape.potentials.native_pairs import Evaluator, Formula, evaluator
 from torchscape.potentials.pairs_on_host import Terms, over_pairs_once
 from torchscape.potentials.shifts import beside, gathered, only_once, shifted
 from torchscape.types import Float, Tensor
 
 __all__ = ["PairPotential", "wall_hessian"]
+
+_LOG = logging.getLogger(__name__)
 
 
 class PairPotential(ClusterPotential):
@@ -66,6 +73,8 @@ class PairPotential(ClusterPotential):
         if any(name in own for name in ("prepared", "pair_energy", "weight")):
             if "elementwise" not in own:
                 cls.elementwise = False
+            if "terms_in_c" not in own:
+                cls.terms_in_c = PairPotential.terms_in_c  # type: ignore[method-assign]
             if "terms_on_host" not in own:
                 cls.terms_on_host = PairPotential.terms_on_host  # type: ignore[method-assign]
             if "prepared_once" not in own:
@@ -124,6 +133,10 @@ class PairPotential(ClusterPotential):
         """u and w as a function of r^2 in NumPy arrays, for host memory; None to use the formulas above."""
         return None
 
+    def terms_in_c(self) -> Formula | None:
+        """u and w in C, for host memory where there is a compiler; None to use the formulas above."""
+        return None
+
     # --- what follows -----------------------------------------------------------------------------------
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
@@ -136,7 +149,17 @@ class PairPotential(ClusterPotential):
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """dU/dx_i = sum_j w_ij (x_i - x_j)."""
         x = x.detach()
-        if not self.elementwise or len(x) == 0:
+        if len(x) == 0:
+            return self._over_all_pairs(x)
+        compiled = _compiled(self) if x.dtype == torch.float64 and asking_is_free(x) else None
+        return self._by_arrays(x) if compiled is None else compiled(x, self.container or 0.0)
+
+    def in_c(self) -> RowFunction | None:
+        compiled = _compiled(self)
+        return None if compiled is None else compiled.at(self.container or 0.0)
+
+    def _by_arrays(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        if not self.elementwise:
             return self._over_all_pairs(x)
         rows = rows_that_fit(self.dim * self.n_atoms**2, x.device, on_host=IN_CACHE)
         terms = self.terms_on_host() if self.box is None and asking_is_free(x) else None
@@ -219,6 +242,32 @@ class PairPotential(ClusterPotential):
         apart = self.apart(p[:, :, None], p[:, None])
         never = torch.diag(p.new_full((self.n_atoms,), torch.inf))  # no interaction with oneself
         return apart, self.prepared(apart.square().sum(3) + never)
+
+
+def _compiled(potential: PairPotential) -> Evaluator | None:
+    """The evaluation in C, believed only as far as it agrees with the formulas; None where there is none."""
+    if potential not in _IN_C:
+        formula = potential.terms_in_c() if potential.box is None else None
+        found = None if formula is None else evaluator(formula, potential.n_atoms, potential.dim)
+        _IN_C[potential] = found if found is not None and _agrees(potential, found) else None
+    return _IN_C[potential]
+
+
+_IN_C: WeakKeyDictionary[PairPotential, Evaluator | None] = WeakKeyDictionary()
+
+
+def _agrees(potential: PairPotential, evaluate: Evaluator) -> bool:
+    """At three clusters cut out of a simple cubic crystal, each distorted in its own way."""
+    n, dim = potential.n_atoms, potential.dim
+    side = math.ceil(n ** (1 / dim))
+    site = torch.arange(n)[:, None] // side ** torch.arange(dim) % side
+    noise = random.normal(random.fold(0, torch.arange(3)), potential.ndim)
+    x = potential.pair_distance * site.flatten() + 0.1 * noise
+    theirs, ours = potential._by_arrays(x), evaluate(x, potential.container or 0.0)
+    if all(torch.allclose(a, b, rtol=1e-9, atol=1e-9) for a, b in zip(ours, theirs, strict=True)):
+        return True
+    _LOG.warning("%s: its pairs in C are not those of its formulas, and are not used", type(potential).__name__)
+    return False
 
 
 def wall_hessian(potential: ClusterPotential, p: Float[Tensor, "B n k"]) -> Float[Tensor, "B D D"]:

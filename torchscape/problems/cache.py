@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import sys
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,27 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from torchscape.errors import TorchscapeError
-from torchscape.outputs import whole_file
+from torchscape.outputs import cache_folder, whole_file
 
 __all__ = ["cache_folder", "cached"]
-
-
-def cache_folder() -> Path:
-    """Where computed data are kept: ``$TORCHSCAPE_CACHE``, or a folder in the platform's place for caches.
-
-    Example:
-        >>> cache_folder().name
-        'torchscape'
-    """
-    if named := os.environ.get("TORCHSCAPE_CACHE"):
-        return Path(named).expanduser() / "torchscape"
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA", "~/AppData/Local")
-    elif sys.platform == "darwin":
-        base = "~/Library/Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "torchscape"
 
 
 def cached(name: str, make: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:

@@ -16,14 +16,12 @@ from torchscape.numerics import DENSE_STEPS, energy_noise
 from torchscape.optimise.columns import build, leaves
 from torchscape.optimise.kinks import at_kinks
 from torchscape.optimise.ledger import compute_once
-from torchscape.optimise.newton import conjugate_step
 from torchscape.optimise.resumable import resumable
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
-from torchscape.saddles.characterisation import SLOPE_MARGIN, relabel
-from torchscape.saddles.decomposition import dense_spectrum, rows_within
-from torchscape.saddles.projector import Projector
+from torchscape.saddles.decomposition import rows_within
+from torchscape.saddles.newton_steps import NewtonSteps, dense_steps, iterative_steps
 from torchscape.transfer import moved
 from torchscape.types import Bool, Float, Int, Tensor
 
@@ -143,21 +141,6 @@ def in_dtype(points: StationaryPoints, dtype: torch.dtype) -> StationaryPoints:
     return points.replace(x=points.x.to(dtype, copy=True), **columns)
 
 
-@dataclasses.dataclass
-class _Steps:
-    """Newton's steps of some rows, and what their curvature says of them."""
-
-    step: Float[Tensor, "B D"]
-    steepest: Float[Tensor, "B D"]  # Cauchy's step, which does not mind kinks that Newton's leads across
-    distance: Float[Tensor, "B"]
-    gain: Float[Tensor, "B"]
-    index: Int[Tensor, "B"]  # -1 where unknown
-    top: Float[Tensor, "B"]  # largest curvature; 0 where unknown
-    is_sure: Bool[Tensor, "B"]  # whether the residual gradient leaves every sign certain
-    is_flat: Bool[Tensor, "B"]  # in every direction
-    points: StationaryPoints
-
-
 class _Judging:
     """Rows under judgement: each takes steps until its status is certain."""
 
@@ -201,7 +184,7 @@ class _Judging:
             rows, self.number, self.is_whole = self.rows, number, True
             if not self.dense:
                 stopwatch.look()
-            newton = self._dense(rows) if self.dense else self._iterative(rows, number)
+            newton = self._newton(rows, number)
             self.is_whole = False
             self.points = put_rows(self.points, rows, newton.points)
             self._decide(rows, newton)
@@ -220,6 +203,12 @@ class _Judging:
                 break
         return self._finished()
 
+    def _newton(self, rows: Int[Tensor, "B"], number: int) -> NewtonSteps:
+        here = self.potential, self.points[rows], self.grad[rows]
+        if self.dense:
+            return dense_steps(*here)
+        return iterative_steps(*here, self.certificate.cg_steps * (1 if number == 0 else 5))
+
     def _columns(self) -> dict[str, Tensor]:
         """Where it stands, while nothing but Newton's next step is under way."""
         if not self.is_whole:
@@ -236,70 +225,9 @@ class _Judging:
         self.points = build(StationaryPoints, columns, "points.")
         self.number, self.has_moved = int(stored["number"]), bool(stored["has_moved"])
 
-    # --- Newton's steps -------------------------------------------------------------------------------------
-
-    def _dense(self, rows: Int[Tensor, "B"]) -> _Steps:
-        potential, points = self.potential, self.points[rows]
-        x, length = points.x, self.potential.length_scale
-        eps = torch.finfo(x.dtype).eps
-        projector = Projector.at(potential, x, self.grad[rows])
-        grad = projector.apply_one(self.grad[rows])
-        values, vectors, finite = dense_spectrum(potential.hessian(x), projector)
-        n_known, n_held = projector.n_removed(x)
-        kept = torch.arange(x.shape[1], device=x.device) < (x.shape[1] - n_known - n_held)[:, None]
-        size = torch.where(kept, values.abs(), 0.0)
-        top = size.amax(1, keepdim=True)
-        along = torch.bmm(vectors, grad[:, :, None])[:, :, 0]
-        hard = kept & (size > eps ** (2 / 3) * top)
-        across = torch.where(hard, -along / torch.where(hard, size, 1.0), 0.0)
-        # A slope without curvature is real once nothing of it can come from the other directions.
-        rounding = 8 * eps * top * x.abs().amax(1, keepdim=True).clamp(min=length)
-        still = across.norm(dim=1, keepdim=True) <= 1e-9 * length
-        slope = kept & ~hard & (along.abs() > rounding)
-        down = slope & still
-        least = torch.maximum(size, eps * top).clamp(min=torch.finfo(x.dtype).tiny)
-        step = torch.where(down, -along / least, across).clamp(-1e9 * length, 1e9 * length)
-        gain = torch.where(hard, 0.5 * across.abs() * along.abs(), 0.0).sum(1)
-        doubt = SLOPE_MARGIN * grad.norm(dim=1, keepdim=True) / length
-        sure = ~(hard & (size <= doubt)).any(1) & ~slope.any(1)
-        zero = kept & ~hard
-        index = torch.where(finite, (hard & (values < 0)).sum(1), -1)
-        bent = (along.square() * torch.where(kept, values, 0.0)).sum(1, keepdim=True)
-        tiny = torch.finfo(x.dtype).tiny
-        cauchy = grad.square().sum(1, keepdim=True) / torch.where(bent > tiny, bent, tiny)
-        return _Steps(
-            steepest=-grad * cauchy.clamp(max=1e9),
-            step=torch.bmm(vectors.mT, step[:, :, None])[:, :, 0],
-            distance=step.norm(dim=1),
-            gain=gain,
-            index=index,
-            top=top[:, 0],
-            is_sure=sure,
-            is_flat=~hard.any(1) & kept.any(1),
-            points=relabel(points, values, zero, kept, n_known, n_held, finite),
-        )
-
-    def _iterative(self, rows: Int[Tensor, "B"], number: int) -> _Steps:
-        points = self.points[rows]
-        n_steps = self.certificate.cg_steps * (1 if number == 0 else 5)
-        step = conjugate_step(self.potential, points.x, n_steps)
-        gain = -0.5 * (step * self.grad[rows]).sum(1)
-        no = torch.zeros_like(self.status[rows], dtype=torch.bool)
-        return _Steps(
-            step=step,
-            steepest=-self.grad[rows],
-            top=torch.zeros_like(gain),
-            distance=step.norm(dim=1),
-            gain=gain,
-            index=torch.full_like(self.status[rows], -1),
-            is_sure=~no,
-            is_flat=no,
-            points=points,
-        )
-
     # --- decisions ------------------------------------------------------------------------------------------
 
-    def _decide(self, rows: Int[Tensor, "B"], newton: _Steps) -> None:
+    def _decide(self, rows: Int[Tensor, "B"], newton: NewtonSteps) -> None:
         close = (newton.distance <= self.near) & (newton.gain <= self.little)
         done = close & newton.is_sure
         shortened = self.previous[rows] - newton.distance
