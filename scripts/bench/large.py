@@ -164,6 +164,15 @@ def rate_constants(path: Path, n: int) -> None:
     assert math.isfinite(found.log_k_non_steady_state)
 
 
+def transformation(path: Path, n: int) -> None:
+    """To the ten lowest minima."""
+    from torchscape import analysis
+
+    with tsc.Landscape.open(path) as landscape:
+        chain = analysis.rates(landscape.network(coords=False), 1.0)
+    assert analysis.graph_transformation(chain, torch.arange(10)).n_minima == 10
+
+
 def thermodynamics(path: Path, n: int) -> None:
     from torchscape import analysis
 
@@ -218,6 +227,7 @@ JOBS = {
     "tree": tree,
     "passage times": passage,
     "rate constants": rate_constants,
+    "graph transformation": transformation,
     "thermodynamics": thermodynamics,
     "propose": propose,
     "missing links": missing,

@@ -100,6 +100,7 @@ def test_sampled_fill_has_the_right_mean():
     np.testing.assert_allclose(total, total.T)
 
 
+@pytest.mark.usefixtures("sampled")
 def test_rough_factors_are_symmetric_and_close():
     """As a preconditioner must be; its spectrum against the network's own matrix, by dense eigenvalues."""
     chain = analysis.rates(connected_network(900, 3600, seed=3, barrier=2.0), 0.5)
@@ -145,6 +146,20 @@ def test_a_large_core_is_solved_iteratively_and_balances(monkeypatch):
     left = torch.zeros_like(t).index_add_(0, i, c * (t[i] - t[j])).index_add_(0, j, c * (t[j] - t[i]))
     scale = torch.zeros_like(t).index_add_(0, i, c * t[i]).index_add_(0, j, c * t[j])
     assert float(((left - p) / scale)[1:].abs().max()) < 1e-14  # rounding of t itself
+
+
+def test_what_would_not_fit_is_refused_beforehand(monkeypatch):
+    """With what to do about it; what fits is not."""
+    monkeypatch.setattr(iterative, "available_memory", lambda device: 2_000_000)
+    chain = analysis.rates(connected_network(500, 2000, seed=4), 1.0)
+    with pytest.raises(
+        TorchscapeError, match=r"200 minima may all be joined .* need some .*: keep fewer minima, or"
+    ):
+        analysis.graph_transformation(chain, torch.arange(200), method="iterative")
+    assert analysis.graph_transformation(chain, torch.arange(5), method="iterative").n_minima == 5
+    monkeypatch.setattr(iterative, "available_memory", lambda device: 500_000)
+    with pytest.raises(TorchscapeError, match=r"need some .* GB may be used.*: leave out transition states"):
+        analysis.mean_first_passage_times(chain, 0, method="iterative")
 
 
 def test_what_no_iteration_solves():

@@ -48,7 +48,7 @@ def community_rates(
 
     What :func:`~torchscape.analysis.rate_constants` says of every pair: all other minima, those of third sets too,
     are intervening ones. Steady-state and non-steady-state rates treat them as such; passage times are one
-    elimination for each target set. Cost: K + 2 K (K - 1) eliminations for K sets.
+    elimination for each target set. Cost: K^2 eliminations for K sets.
 
     Args:
         rates: the network of rates.

@@ -14,6 +14,7 @@ from torchscape.analysis.kinetics.elimination import DELAY, Elimination, TooDens
 from torchscape.analysis.kinetics.refinement import ENOUGH, Balance
 from torchscape.brief import brief
 from torchscape.errors import TorchscapeError
+from torchscape.memory import available_memory
 from torchscape.progress import progress_bar
 
 __all__ = ["GUARANTEE", "IterativeElimination", "factorised"]
@@ -26,6 +27,8 @@ _AT_ONCE = 4_000_000
 _MANY = 200
 _FOR_MANY = 64_000_000
 """The same where more minima than that are kept, each of which costs a solution: 8000 minima, 512 MB."""
+_BYTES_OF_EDGE = 1000
+_BYTES_OF_PAIR = 40  # of kept minima: the conductance that they are found to have, and where it stands
 
 
 def factorised(
@@ -47,7 +50,7 @@ def factorised(
 
     Raises:
         TorchscapeError: if "iterative" is asked for where rates leave the range of float64.
-        TooDense: if what is left does not fit.
+        TooDense: if what is left does not fit into half of the machine's memory, before it is begun.
     """
 
     def exact(most: int | None = None) -> Elimination:
@@ -67,6 +70,7 @@ def factorised(
             return exact()
         with contextlib.suppress(TooDense):
             return exact(_FOR_MANY if mesh and (~eliminate).sum() > _MANY else _AT_ONCE)
+    _expect_room(len(i), int((~eliminate).sum()) if mesh else 0)
     return IterativeElimination.of(n, i, j, log_c, eliminate, otherwise=exact, progress=progress)
 
 
@@ -177,6 +181,20 @@ class IterativeElimination:
 
             u, bound = self.balance.solve(f, given, told)
         return u if bound <= GUARANTEE else None
+
+
+def _expect_room(n_edges: int, n_kept: int) -> None:
+    """Refuse what would not fit, where ``n_kept`` minima of the transformed network may all be joined."""
+    needed = _BYTES_OF_EDGE * n_edges + _BYTES_OF_PAIR * n_kept**2
+    room = 2 * available_memory(torch.device("cpu"))
+    if needed > room:
+        raise TooDense(
+            f"{n_edges} pairs of minima"
+            + (f", of which {n_kept} minima may all be joined in the end," if n_kept else "")
+            + f" need some {needed / 1e9:.3g} GB, and {room / 1e9:.3g} GB may be used, half of this machine's memory: "
+            + ("keep fewer minima, " if n_kept else "leave out transition states that hardly carry flux, ")
+            + "or group minima first (analysis.regroup)"
+        )
 
 
 def _log(x: np.ndarray) -> np.ndarray:

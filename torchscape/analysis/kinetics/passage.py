@@ -163,7 +163,7 @@ def rate_constants(
 
     For a B that relaxes much faster than it leaves, all definitions agree; how far they differ says how well B is
     separated. Where no path exists the rate constants are 0 (ln = -inf) and the passage time is infinite.
-    Cost: three eliminations, as of :func:`~torchscape.analysis.graph_transformation`.
+    Cost: two eliminations, as of :func:`~torchscape.analysis.graph_transformation`.
 
     Args:
         rates: the network of rates.
@@ -200,15 +200,16 @@ def rate_constants_from(
     method: str = "auto",
     progress: bool = False,
 ) -> RateConstants:
-    """The rate constants A <- B, where the passage times to A are known already: two more eliminations."""
+    """The rate constants A <- B, where the passage times to A are known already: one more elimination."""
     log_p = rates.log_occupation.double().cpu().numpy()[set_b]
     share = log_p - np.logaddexp.reduce(log_p)
     log_t = log_times.double().cpu().numpy()[set_b]
     log_mfpt = float(np.logaddexp.reduce(share + log_t))
     log_k = float(np.logaddexp.reduce(share - log_t))
-    flux = flux_out_of(rates, set_a, set_b, method, progress)
     # B is kept node by node here: what arrives at each b is the population that waits on its behalf.
     problem = Shorted.of(rates, [set_a], method, separate=set_b, progress=progress)
+    log_q = problem.on_minima(problem.committor(), unreachable=np.nan).double().cpu().numpy()
+    flux = flux_out_of(rates, set_b, log_q)
     waiting = problem.on_minima(problem.factors.forward(problem.log_weight), unreachable=np.nan)
     waiting_b = waiting.double().cpu().numpy()[set_b]
     steady = float(np.logaddexp.reduce(flux) - np.logaddexp.reduce(log_p))
@@ -221,7 +222,7 @@ def net_flux(rates: Rates, a: Minima, b: Minima, *, method: str = "auto", progre
     """The net flux J_ij = c_ij (q_j - q_i) that reactive trajectories from B to A carry over each edge.
 
     Differences of committors lose digits where exchange is fast; they are recovered by iterative refinement of the
-    flux balance with the same factors, and what imbalance remains is reported. Cost: two eliminations, as of
+    flux balance with the same factors, and what imbalance remains is reported. Cost: one elimination, as of
     :func:`~torchscape.analysis.graph_transformation`.
 
     Raises:
@@ -243,7 +244,7 @@ def net_flux(rates: Rates, a: Minima, b: Minima, *, method: str = "auto", progre
     log_q = problem.on_minima(problem.committor(), unreachable=np.nan).double().cpu().numpy()
     log_r = problem.on_minima(problem.committor(of=1), unreachable=np.nan).double().cpu().numpy()
     i, j, log_c, _ = as_arrays(rates)
-    log_total = float(np.logaddexp.reduce(flux_out_of(rates, set_a, set_b, method, progress)))
+    log_total = float(np.logaddexp.reduce(flux_out_of(rates, set_b, log_q)))
     if np.isneginf(log_total):
         raise TorchscapeError("no path of transition states joins the two sets: there is no flux between them")
     fraction = np.zeros(len(i))

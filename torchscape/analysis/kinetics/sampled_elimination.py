@@ -24,8 +24,11 @@ __all__ = ["SampledElimination"]
 
 _CLIQUE = 5
 """Neighbours up to which the whole clique is kept."""
-_TAIL = 600
-"""Nodes left that are eliminated densely, and exactly."""
+_TAIL = 1500
+"""Nodes left that are eliminated densely, and exactly: sampled trees keep the number of edges, so that the last
+thousands of nodes are joined to hundreds each."""
+_PASSES = 8
+"""In which independent nodes are collected for a round: more would find few."""
 _SEED = 0x9E3779B97F4A7C15
 
 
@@ -145,14 +148,25 @@ class _Sampled:
         return nodes, lengths, columns, weights, pivots
 
     def _independent(self, row: np.ndarray, column: np.ndarray, degree: np.ndarray) -> np.ndarray:
-        low = degree <= 2 * np.median(degree[self.left]) + 1
-        priority = degree * np.int64(self.m) + self.rank
-        priority[~(self.left & low)] = np.iinfo(np.int64).max
-        nearest = np.full(self.m, np.iinfo(np.int64).max)
-        starts = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]])) if len(row) else row
-        if len(row):
-            nearest[row[starts]] = np.minimum.reduceat(priority[column], starts)
-        return self.left & low & (priority < nearest)
+        """Nodes of low degree, none beside another, taken again and again from what is not beside those taken: a
+        single pass would take one of some degree + 1 nodes, and rounds would be as many as the degree grows."""
+        low = self.left & (degree <= 2 * np.median(degree[self.left]) + 1)
+        priority = np.where(low, degree * np.int64(self.m) + self.rank, np.iinfo(np.int64).max)
+        chosen = np.zeros(self.m, dtype=bool)
+        between = low[row] & low[column]
+        row, column = row[between], column[between]
+        for _ in range(_PASSES):
+            nearest = np.full(self.m, np.iinfo(np.int64).max)
+            if len(row):
+                starts = np.flatnonzero(np.concatenate([[True], row[1:] != row[:-1]]))
+                nearest[row[starts]] = np.minimum.reduceat(priority[column], starts)
+            taken = low & (priority < nearest)
+            chosen |= taken
+            low &= ~taken
+            low[column[taken[row]]] = False
+            between = low[row] & low[column]
+            row, column = row[between], column[between]
+        return chosen
 
     def _fill(self, number, lengths, columns, c, pivots) -> tuple[np.ndarray, np.ndarray]:
         """What joins the neighbours afterwards, in both directions."""

@@ -95,10 +95,14 @@ def two_sets(rates: Rates, a: Minima, b: Minima) -> list[np.ndarray]:
     return [set_a, set_b]
 
 
-def flux_out_of(rates: Rates, a: np.ndarray, b: np.ndarray, method: str, progress: bool = False) -> np.ndarray:
-    """ln of the reactive flux out of each b in B: sum_k c_bk q_k over the neighbours k outside B."""
-    problem = Shorted.of(rates, [a, b], method, progress=progress)
-    log_q = problem.on_minima(problem.committor(), unreachable=-np.inf).double().cpu().numpy()
+def flux_out_of(rates: Rates, b: np.ndarray, log_q: np.ndarray) -> np.ndarray:
+    """ln of the reactive flux out of each b in B: sum_k c_bk q_k over the neighbours k outside B.
+
+    Args:
+        rates: the network of rates.
+        b: positions of B.
+        log_q: ln of the probability of every minimum to reach A before B [N].
+    """
     i, j, log_c, _ = as_arrays(rates)
     start, end, log_c = np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([log_c, log_c])
     place = np.full(rates.n_minima, -1)

@@ -32,7 +32,8 @@ def graph_transformation(
     Cost: that of sparse elimination with minimum-degree ordering, O(E log E) on tree-like networks, up to
     O(N^3) on expander-like ones. Where a dense core of more than 2000 minima would be left, the same equations are
     solved iteratively, at O(E log E) and 1 kB of memory for each edge, times K for the conductances; every number
-    is then certified to a relative 1e-8, and most have twelve digits. The result may have K^2 / 2 edges.
+    is then certified to a relative 1e-8, and most have twelve digits. The result may have K^2 / 2 edges. What
+    would take more than half of the machine's memory is refused before it is begun.
 
     Args:
         rates: the network of rates.
@@ -44,7 +45,7 @@ def graph_transformation(
         The transformed chain over ``keep``, in that order. Minima with no path to a kept one are dropped.
 
     Raises:
-        TorchscapeError: if ``keep`` is empty, repeats or lies outside.
+        TorchscapeError: if ``keep`` is empty, repeats or lies outside, or if there is not memory enough.
 
     References: Trygubenko & Wales (2006), doi 10.1063/1.2198806; Wales (2009), doi 10.1063/1.3133782.
 
