@@ -191,7 +191,7 @@ def _expect_room(n_edges: int, n_kept: int) -> None:
         raise TooDense(
             f"{n_edges} pairs of minima"
             + (f", of which {n_kept} minima may all be joined in the end," if n_kept else "")
-            + f" need some {needed / 1e9:.3g} GB, and {room / 1e9:.3g} GB may be used, half of this machine's memory: "
+            + f" need some {needed / 1e9:.3g} GB, and {room / 1e9:.3g} GB may be used, half of this machine's: "
             + ("keep fewer minima, " if n_kept else "leave out transition states that hardly carry flux, ")
             + "or group minima first (analysis.regroup)"
         )
