@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1] / "torchscape"
 LAYERS = {
     "_process": 0, "types": 0, "errors": 0, "devices": 0, "random": 0, "progress": 0, "validation": 0, "memory": 0,
     "transfer": 0, "interrupts": 0, "numerics": 0, "stopwatch": 0, "outputs": 0, "sparse": 0, "deprecation": 0,
-    "brief": 0, "native": 0,
+    "brief": 0, "native": 0, "even": 0,
     "points": 1, "network": 1, "rearrangements": 1, "layout": 1, "symmetry": 1, "potentials": 1, "metrics": 1,
     "optimise": 2, "saddles": 2, "sampling": 2, "analysis": 2,
     "landscape": 3, "problems": 3,
@@ -41,6 +41,8 @@ SIDEWAYS = {
     ("brief", "devices"),
     ("native", "outputs"),
     ("interrupts", "stopwatch"),
+    ("even", "types"),
+    ("even", "devices"),
     ("numerics", "types"),
     ("memory", "stopwatch"),
     ("memory", "types"),

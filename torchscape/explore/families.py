@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.even import even_bmv
 from torchscape.explore.neighbours import nearest
 from torchscape.landscape import Landscape
 from torchscape.landscape.families import doubtful, known_zero_modes
@@ -188,9 +189,9 @@ def _dense_step(potential: Potential, x: Float[Tensor, "B D"], grad: Float[Tenso
         size = mu.abs()
         rounding = torch.finfo(x.dtype).eps ** (2 / 3) * size.amax(1)
         floor = torch.maximum(rounding, _DOUBT * grad[part].norm(dim=1) / potential.length_scale)[:, None]
-        along = torch.bmm(v.mT, grad[part][:, :, None])[:, :, 0]
+        along = even_bmv(v.mT, grad[part])
         along = torch.where(size > floor, along / torch.where(size > floor, mu, 1.0), 0.0)
-        steps.append(torch.bmm(v, along[:, :, None])[:, :, 0])
+        steps.append(even_bmv(v, along))
     return -torch.cat(steps)
 
 

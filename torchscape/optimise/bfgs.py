@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from torchscape.devices import asking_is_free
+from torchscape.even import even_mm
 from torchscape.optimise.on_host import Pair, dot
 from torchscape.optimise.quasi_newton import Minimisation, QuasiNewton
 from torchscape.optimise.rows import put_rows, take_rows
@@ -28,7 +29,7 @@ class _First(Preconditioner):
         self.dense = matrix
 
     def __call__(self, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        return torch.mm(grad, self.dense)
+        return even_mm(grad, self.dense)
 
     def matrix(self, like: Float[Tensor, "B D"]) -> Float[Tensor, "D D"]:
         return self.dense

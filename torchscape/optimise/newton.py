@@ -8,6 +8,7 @@ import torch
 
 from torchscape import stopwatch
 from torchscape.devices import HOST
+from torchscape.even import even_bmv
 from torchscape.memory import HESSIANS, in_parts, limits_of, rows_that_fit
 from torchscape.numerics import DENSE_STEPS
 from torchscape.optimise.conjugate import conjugate_gradients
@@ -133,8 +134,8 @@ def _dense_step(potential: Potential, x: Float[Tensor, "B D"]) -> Float[Tensor, 
     h = potential.hessian(x) * free[:, :, None] * free[:, None, :]
     mu, v = torch.linalg.eigh(torch.nan_to_num(h, nan=0.0, posinf=0.0, neginf=0.0))
     flat = mu.abs() <= 1e-12 * mu.abs().amax(1, keepdim=True)
-    along = torch.bmm(v.mT, grad[:, :, None])[:, :, 0]
-    return -torch.bmm(v, torch.where(flat, 0.0, along / mu.abs())[:, :, None])[:, :, 0]
+    along = even_bmv(v.mT, grad)
+    return -even_bmv(v, torch.where(flat, 0.0, along / mu.abs()))
 
 
 def conjugate_step(potential: Potential, x: Float[Tensor, "B D"], n_steps: int) -> Float[Tensor, "B D"]:

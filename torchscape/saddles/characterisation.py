@@ -6,6 +6,7 @@ import dataclasses
 
 import torch
 
+from torchscape.even import even_bmv
 from torchscape.memory import PRODUCTS, rows_that_fit
 from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.optimise.ledger import compute_once
@@ -227,7 +228,7 @@ def _floor(
 ) -> Float[Tensor, "B K"]:
     """Size below which an eigenvalue cannot be told from zero; ``slack`` is the gradient over the length scale."""
     flat = torch.maximum(rounding, SLOPE_MARGIN * slack.norm(dim=1))[:, None]
-    return torch.maximum(flat, 10 * torch.bmm(vectors, slack[:, :, None])[:, :, 0].abs())
+    return torch.maximum(flat, 10 * even_bmv(vectors, slack).abs())
 
 
 def _iterative(

@@ -11,6 +11,7 @@ import dataclasses
 import torch
 
 from torchscape.devices import asking_is_free
+from torchscape.even import even_bmv
 from torchscape.numerics import DENSE_PATHS
 from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
@@ -63,7 +64,7 @@ class QuadraticModel:
 
     def along(self, v: Float[Tensor, "B D"]) -> Float[Tensor, "B K"]:
         """Components of a vector in the eigenbasis."""
-        return torch.bmm(self.vectors, v[:, :, None])[:, :, 0]
+        return even_bmv(self.vectors, v)
 
     def back(self, c: Float[Tensor, "B K"]) -> Float[Tensor, "B D"]:
         """The vector with these components."""
@@ -195,7 +196,7 @@ def bofill(
 ) -> Float[Tensor, "B D D"]:
     """Bofill's update of each moved row; afterwards H s = y."""
     tiny = torch.finfo(s.dtype).tiny ** 0.5
-    r = y - torch.bmm(h, s[:, :, None])[:, :, 0]
+    r = y - even_bmv(h, s)
     rs, rr, ss = (r * s).sum(1), (r * r).sum(1), (s * s).sum(1)
     usable = moved & (ss > tiny) & (rr > tiny) & torch.isfinite(rr)
     ss = torch.where(usable, ss, 1.0)
@@ -294,23 +295,28 @@ class Krylov(Curvature):
         space = Subspace.empty(x, cap + 2).expanded(start, products, projector)
         values, vectors = x.new_ones(len(x), cap), x.new_zeros(len(x), cap, x.shape[1])
         active = torch.arange(len(x), device=x.device)
+        waits = torch.zeros_like(active, dtype=torch.bool)  # those that have settled, with others that have not
         while space.dim < cap:
             done, new = self._settled(potential, space, grad[active], mode is not None)
-            n_done = int(done.sum())
-            if n_done == len(done):
-                break
-            if 4 * n_done >= len(done):  # what has settled need not be multiplied any more
-                finished, rest = done.nonzero()[:, 0], (~done).nonzero()[:, 0]
-                values[active[finished]], vectors[active[finished]] = _model(take_rows(space, finished), cap)
-                active, space, new = active[rest], take_rows(space, rest), new[rest]
+            # Taken as it is now: among more vectors, though empty ones, its model would have other last digits.
+            if len(fresh := (done & ~waits).nonzero()[:, 0]):
+                values[active[fresh]], vectors[active[fresh]] = _model(take_rows(space, fresh), cap)
+            waits |= done
+            n_done = int(waits.sum())
+            if n_done == len(waits):
+                return values, vectors
+            if 4 * n_done >= len(waits):  # what has settled need not be multiplied any more
+                rest = (~waits).nonzero()[:, 0]
+                active, space, new, waits = active[rest], take_rows(space, rest), new[rest], waits[rest]
                 products = potential.products_at(x[active])
-            else:  # it waits as it is, so that its model does not depend on its neighbours
-                new = torch.where(done[:, None, None], 0.0, new)
+            else:
+                new = torch.where(waits[:, None, None], 0.0, new)
             grown = space.expanded(new, products, projector.take(active))
             if grown.dim == space.dim:
                 break
             space = grown
-        values[active], vectors[active] = _model(space, cap)
+        rest = (~waits).nonzero()[:, 0]
+        values[active[rest]], vectors[active[rest]] = _model(take_rows(space, rest), cap)
         return values, vectors
 
     def _space_unasked(
@@ -347,7 +353,7 @@ class Krylov(Curvature):
         """Which spaces are large enough, and the directions in which the others grow."""
         values, y = space.decomposed()
         q, hq = space.q[:, : space.dim], space.hq[:, : space.dim]
-        slope = torch.bmm(y, torch.bmm(q, grad[:, :, None]))[:, :, 0]
+        slope = even_bmv(y, even_bmv(q, grad))
         lowest_mode = torch.zeros(len(grad), dtype=torch.int64, device=grad.device)
         radius = torch.full_like(grad[:, 0], potential.length_scale)
         step = torch.bmm(saddle_step(values, slope, lowest_mode, radius)[:, None], y)

@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.devices import HOST
+from torchscape.even import even_bmv
 from torchscape.numerics import DENSE_PATHS, DENSE_SPECTRUM
 from torchscape.optimise import LBFGS, relax, run_pool
 from torchscape.optimise.rows import put_rows
@@ -219,7 +220,7 @@ def _across(
         grad = potential.energy_and_grad(x)[1]
         projector = Projector.at(potential, x, grad)
         values, vectors, _ = dense_spectrum(potential.hessian(x), projector)
-        slope = torch.bmm(vectors, projector.apply_one(grad)[:, :, None])[:, :, 0]
+        slope = even_bmv(vectors, projector.apply_one(grad))
         distance, mode = to_divides(values, slope).min(1)
         far = (distance / room[some]).clamp(max=0.5 * potential.length_scale)
         step = -torch.sign((slope / values).gather(1, mode[:, None])) * torch.maximum(far, 2 * distance)[:, None]

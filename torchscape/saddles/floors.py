@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import torch
 
 from torchscape import random
+from torchscape.even import even_bmv
 from torchscape.optimise.conjugate import conjugate_gradients
 from torchscape.optimise.newton import free_gradient
 from torchscape.potentials.base import Potential
@@ -80,8 +81,8 @@ class DenseFloors:
         self, x: Float[Tensor, "B D"], u: Float[Tensor, "B D"], rows: Int[Tensor, "B"], least: Float[Tensor, "B"]
     ) -> Float[Tensor, "B D"]:
         v = self.v[rows]
-        part = torch.where(self.flat[rows], torch.bmm(v, u[:, :, None])[:, :, 0], 0.0)
-        return torch.bmm(v.mT, part[:, :, None])[:, :, 0]
+        part = torch.where(self.flat[rows], even_bmv(v, u), 0.0)
+        return even_bmv(v.mT, part)
 
     def settled(
         self, x: Float[Tensor, "B D"], y: Float[Tensor, "B D"], rows: Int[Tensor, "B"]
@@ -93,13 +94,13 @@ class DenseFloors:
         last = x.new_full((len(x),), torch.inf)
         for _ in range(_CORRECTIONS):
             grad = self.potential.energy_and_grad(y)[1]
-            part = torch.bmm(v, grad[:, :, None])[:, :, 0] / size
-            change = torch.bmm(v.mT, part[:, :, None])[:, :, 0]
+            part = even_bmv(v, grad) / size
+            change = even_bmv(v.mT, part)
             y, last = y - change, change.norm(dim=1)
         return y, last
 
     def bent(self, x: Float[Tensor, "B D"], c: Float[Tensor, "B D"], rows: Int[Tensor, "B"]) -> Float[Tensor, "B"]:
-        across = torch.bmm(self.v[rows], c[:, :, None])[:, :, 0]
+        across = even_bmv(self.v[rows], c)
         return (torch.where(self.flat[rows], 0.0, self.mu[rows].abs()) * across.square()).sum(1)
 
     def stiffness(self, rows: Int[Tensor, "B"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:

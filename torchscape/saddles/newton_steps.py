@@ -7,6 +7,7 @@ import dataclasses
 import torch
 
 from torchscape.devices import asking_is_free
+from torchscape.even import even_bmv
 from torchscape.optimise.newton import conjugate_step
 from torchscape.optimise.rows import cat_rows, take_rows
 from torchscape.points import StationaryPoints
@@ -83,7 +84,7 @@ def _by_cholesky(
     g = grad[rows]
     step = -torch.cholesky_solve(g[:, :, None], factor[rows])[:, :, 0]
     no = torch.zeros_like(kept)
-    bent = (g * torch.bmm(shifted[rows], g[:, :, None])[:, :, 0]).sum(1, keepdim=True)
+    bent = (g * even_bmv(shifted[rows], g)).sum(1, keepdim=True)
     return plain, NewtonSteps(
         step=step,
         steepest=_cauchy(g, bent),
@@ -111,7 +112,7 @@ def _by_eigenvectors(
     kept = torch.arange(x.shape[1], device=x.device) < (x.shape[1] - n_known - n_held)[:, None]
     size = torch.where(kept, values.abs(), 0.0)
     top = size.amax(1, keepdim=True)
-    along = torch.bmm(vectors, grad[:, :, None])[:, :, 0]
+    along = even_bmv(vectors, grad)
     hard = kept & (size > eps ** (2 / 3) * top)
     across = torch.where(hard, -along / torch.where(hard, size, 1.0), 0.0)
     # A slope without curvature is real once nothing of it can come from the other directions.
@@ -129,7 +130,7 @@ def _by_eigenvectors(
     bent = (along.square() * torch.where(kept, values, 0.0)).sum(1, keepdim=True)
     return NewtonSteps(
         steepest=_cauchy(grad, bent),
-        step=torch.bmm(vectors.mT, step[:, :, None])[:, :, 0],
+        step=even_bmv(vectors.mT, step),
         distance=step.norm(dim=1),
         gain=gain,
         index=index,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import torch
-
+from torchscape.even import even_bmv
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["Symmetry"]
@@ -62,4 +61,4 @@ class Symmetry:
         modes = self.zero_modes(x)
         if modes.shape[1] == 0:
             return v
-        return v - torch.einsum("bz,bzd->bd", torch.einsum("bzd,bd->bz", modes, v), modes)
+        return v - even_bmv(modes.mT, even_bmv(modes, v))

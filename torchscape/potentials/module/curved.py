@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import torch
 
+from torchscape.even import even_mm
 from torchscape.potentials.module.perceptron import Perceptron
 from torchscape.types import Float, Tensor
 
@@ -64,7 +65,7 @@ class Curved:
         for number, (kept, (w, c)) in enumerate(zip(self._layers, turned, strict=True)):
             if kept.a is None:
                 w = w if c is None else torch.cat([w, c[:, :, None]], 2)
-                z = (w.flatten(0, 1) @ data).view(b, k, -1, data.shape[1])
+                z = even_mm(w.flatten(0, 1), data).view(b, k, -1, data.shape[1])
             else:
                 assert into is not None
                 z = torch.bmm(w.reshape(b, -1, w.shape[2]), kept.a).view(b, k, w.shape[1], -1)
@@ -88,7 +89,7 @@ class Curved:
             down = torch.bmm(w.view(b, k, *w.shape[1:]).transpose(2, 3).flatten(1, 2), kept.g).view_as(inner)
             down = down.add_(torch.matmul(kept.w.mT[:, None], g)).mul_(before.slope[:, None])
             g = down if before.bend is None else down.addcmul_(before.bend[:, None], along[number - 1])
-        slope = (g.flatten(0, 2) @ data.mT).view(b * k, g.shape[2], -1)
+        slope = even_mm(g.flatten(0, 2), data.mT).view(b * k, g.shape[2], -1)
         n_in = links[0].shape[1]
         by_bias = slope[:, :, n_in] if slope.shape[2] > n_in else None
         links[0].add_to(total, slope[:, :, :n_in], by_bias, self._unit)

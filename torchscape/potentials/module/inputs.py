@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from torchscape import random
 from torchscape.devices import HOST
+from torchscape.even import even_matmul
 from torchscape.layout import ParameterLayout
 from torchscape.potentials.batching import differentiable_twice
 from torchscape.potentials.module.moments import Key, Recorder, Seen
@@ -47,12 +48,12 @@ class _Layer:
         k -= self.bias is not None
         shape = *groups, -1, k
         g = grad[:, self.weight].unflatten(1, shape)
-        product = g @ self.left[..., :k, :]
+        product = even_matmul(g, self.left[..., :k, :])
         if self.bias is not None:
             of_bias = grad[:, self.bias].unflatten(1, shape[:-1])[..., None]
             product.addcmul_(of_bias, self.left[..., k:, :])
         if self.right is not None:
-            product = product @ self.right
+            product = even_matmul(product, self.right)
             product[..., :k] += self.rest * g
             if self.bias is not None:
                 product[..., k:] += self.rest * of_bias

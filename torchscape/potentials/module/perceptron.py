@@ -9,12 +9,14 @@ import torch
 from torch.nn import functional
 
 from torchscape.devices import is_host
+from torchscape.even import even_mm, even_mv, evenly
 from torchscape.memory import available_memory
 from torchscape.potentials.module.chain import Chain
 from torchscape.types import Float, Tensor
 
 __all__ = ["Perceptron"]
 
+_LINE = 8  # numbers of 8 bytes in a line of memory
 _IN_CACHE = 1 << 21  # bytes of the largest intermediate result of a group of rows on the host: it stays in a cache
 _aten = torch.ops.aten
 
@@ -43,6 +45,10 @@ _ACTIVATIONS: dict[str | None, _Activation] = {
     "elu": _Activation(functional.elu, lambda g, z, f: _aten.elu_backward(g, 1.0, 1.0, 1.0, False, z)),
     "softplus": _Activation(functional.softplus, lambda g, z, f: _aten.softplus_backward(g, z, 1.0, 20.0)),
 }
+
+
+def _longer(a: Float[Tensor, "*B n"], more: int) -> Float[Tensor, "*B m"]:
+    return torch.nn.functional.pad(a, (0, more)) if more else a
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,10 +128,13 @@ class Perceptron:
         # One factor for all samples is left to the end, where it is one for each row.
         largest, least = torch.stack([chain.weights.abs().max(), chain.weights.min()]).tolist()
         self._unit = largest or 1.0
-        self.weights = None if largest == least else chain.weights / self._unit
+        # Products of matrices that begin at other places of a line of memory may have other last digits: samples
+        # that count nothing make the matrices of all rows begin at one.
+        more = -len(chain.weights) % _LINE if is_host(chain.inputs.device) else 0
+        self.weights = None if largest == least and not more else _longer(chain.weights / self._unit, more)
         targets = chain.targets / self._unit if self.loss == "cross-entropy" else chain.targets
-        self.targets = targets.mT.contiguous()
-        a = chain.inputs.mT
+        self.targets = _longer(targets.mT, more).contiguous()
+        a = _longer(chain.inputs.mT, more)
         self.inputs = (
             torch.cat([a, a.new_ones(1, a.shape[1])]) if self.links[0].bias is not None else a.contiguous()
         )
@@ -159,8 +168,8 @@ class Perceptron:
             link, (w, b), a = self.links[number], matrices[number], values[number - 1]
             link.add_to(grad, torch.bmm(g, a.mT), None if b is None else g.sum(2), unit)
             g = torch.bmm(w.mT, g, out=spare[number - 1])
-            g = _ACTIVATIONS[self.links[number - 1].activation].backward(g, sums[number - 1], a)
-        slope = (g.flatten(0, 1) @ first.mT).unflatten(0, g.shape[:2])
+            g = evenly(_ACTIVATIONS[self.links[number - 1].activation].backward, g, sums[number - 1], a)
+        slope = even_mm(g.flatten(0, 1), first.mT).unflatten(0, g.shape[:2])
         k = self.links[0].shape[1]
         self.links[0].add_to(grad, slope[:, :, :k], slope[:, :, k] if slope.shape[2] > k else None, unit)
         return energy
@@ -180,12 +189,12 @@ class Perceptron:
         for number, (link, (w, b), z) in enumerate(zip(self.links, matrices, room, strict=True)):
             if number == 0:
                 w = w if b is None else torch.cat([w, b[:, :, None]], 2)
-                torch.mm(w.flatten(0, 1), self.inputs, out=z.flatten(0, 1))
+                even_mm(w.flatten(0, 1), self.inputs, out=z.flatten(0, 1))
             else:
                 torch.bmm(w, values[-1], out=z)
                 if b is not None:
                     z.add_(b[:, :, None])
-            values.append(_ACTIVATIONS[link.activation].forward(z))
+            values.append(evenly(_ACTIVATIONS[link.activation].forward, z))
         return room, values
 
     def lost(
@@ -197,11 +206,11 @@ class Perceptron:
             torch.sub(z, t, out=p)
             g = p if w is None else p * w
             return self._unit * torch.linalg.vecdot(p.flatten(1), g.flatten(1)), g, 2 * self._unit
-        hits = torch.mv(z.flatten(1), t.flatten())
+        hits = even_mv(z.flatten(1), t.flatten())
         largest = z.amax(1, keepdim=True)
         torch.sub(z, largest, out=p).exp_()
         total = p.sum(1, keepdim=True)
         entropy = largest.add_(total.log())[:, 0]
-        energy = entropy.sum(1) if w is None else torch.mv(entropy, w)
+        energy = entropy.sum(1) if w is None else even_mv(entropy, w)
         p.mul_(total.reciprocal_() if w is None else torch.div(w, total)).sub_(t)
         return self._unit * energy.sub_(hits), p, self._unit

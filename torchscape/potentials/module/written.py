@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from torchscape import random
+from torchscape.even import even_mv
 from torchscape.layout import ParameterLayout
 from torchscape.memory import attempt, available_memory
 from torchscape.potentials.batching import Plan
@@ -93,7 +94,8 @@ class Written:
         perceptron = self._perceptron(evaluator)
         if perceptron is None or not self._curved:
             return None
-        return _products(perceptron, evaluator.decay, x, perceptron.rows(x.device))
+        # Two vectors at a time, as searches for the lowest eigenpair ask for them.
+        return _products(perceptron, evaluator.decay, x, max(1, perceptron.rows(x.device) // 2))
 
     def hvp(
         self, evaluator: Evaluator, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]
@@ -141,17 +143,19 @@ def _evaluated(
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
     x = x.detach()
     energy, grad = perceptron(x)
-    return energy.add_(torch.mv(x.square(), decay)), grad.addcmul_(decay, x, value=2)
+    return energy.add_(even_mv(x.square(), decay)), grad.addcmul_(decay, x, value=2)
 
 
 @torch.no_grad()
 def _products(perceptron: Perceptron, decay: Float[Tensor, "D"], x: Float[Tensor, "B D"], rows: int) -> Products:
-    """Products at the rows, so many of which are one group, with as many vectors at once as fit beside a cache."""
+    """Products at the rows, so many of which are one group, with as many vectors at once as fit beside a cache.
+
+    How many vectors that is must not depend on how many rows there are: last digits would."""
     groups = [Curved(perceptron, part) for part in x.detach().split(rows)]
 
     @torch.no_grad()
     def products(v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
-        at_once = max(1, perceptron.rows(v.device) // min(rows, len(v)))
+        at_once = max(1, perceptron.rows(v.device) // rows)
         parts = [
             torch.cat([group(some) for some in mine.split(at_once, 1)], 1)
             for group, mine in zip(groups, v.detach().split(rows), strict=True)
