@@ -39,6 +39,13 @@ class ByWorkers:
             return HERE.look(potential, points, log_det=log_det, first=first)
         return self._spent(potential, _Looks(points.to(HOST), log_det, first))
 
+    def sign(
+        self, potential: Potential, points: StationaryPoints, modes: Float[Tensor, "B D"] | None
+    ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
+        if len(points) < 2:
+            return HERE.sign(potential, points, modes)
+        return self._spent(potential, _Signs(points.to(HOST), None if modes is None else modes.to(HOST)))
+
     def descend(
         self, potential: Potential, starts: Float[Tensor, "B D"], options: Descent | ImplicitDescent | Quench
     ) -> StationaryPoints:
@@ -98,6 +105,28 @@ class _Looks(_Stage):
         u = Metered(potential)
         points = self.points.to(potential.device)
         return _found(u, *HERE.look(u, points, log_det=self.log_det, first=self.first))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Signs(_Stage):
+    """Signs of curvatures, beside the unstable modes where these are known."""
+
+    points: StationaryPoints
+    modes: Float[Tensor, "B D"] | None
+    kind = "signs"
+
+    @property
+    def n_rows(self) -> int:
+        return len(self.points)
+
+    def divided(self, n: int) -> list[_Signs]:
+        some = dealt(self.n_rows, n)
+        return [_Signs(self.points[rows], None if self.modes is None else self.modes[rows]) for rows in some]
+
+    def run(self, potential: Potential) -> Found:
+        u = Metered(potential)
+        modes = None if self.modes is None else self.modes.to(potential.device)
+        return _found(u, *HERE.sign(u, self.points.to(potential.device), modes))
 
 
 @dataclasses.dataclass(frozen=True)

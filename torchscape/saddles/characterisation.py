@@ -33,6 +33,7 @@ __all__ = [
 
 MOST_FLAT = 32  # flat directions that are counted beyond: there may be more
 _MOST_PAIRS = 64  # lowest eigenpairs that are looked for where all of them are negative
+_MOST_PRODUCTS = 2000  # of a point and a number of pairs
 # Beside a circle of minima the curvature along it is |g| / radius exactly: without a margin rounding would decide.
 SLOPE_MARGIN = 2.0
 
@@ -248,7 +249,9 @@ def _iterative(
         # an eigenvalue lies within the residual of its Ritz value: the sign is certain beyond it
         negative = pairs.values < -torch.maximum(floor, pairs.residuals)
         flat = pairs.values.abs() <= floor
-        more = negative.all(1) if wanted.first == 1 or k >= MOST_FLAT else (negative | flat).all(1)
+        # Where products ran out the spectrum is too crowded there for more of it to be told apart.
+        counted = flat & (pairs.n_hvps < _MOST_PRODUCTS)[:, None]
+        more = negative.all(1) if wanted.first == 1 or k >= MOST_FLAT else (negative | counted).all(1)
         if k >= min(_MOST_PAIRS, x.shape[1]) or not bool(more.any()):
             break
         k = min(4 * k, x.shape[1])
@@ -306,7 +309,16 @@ def _lowest_pairs(
 ) -> Eigenpairs:
     def lowest(rows: Int[Tensor, "K"]) -> Eigenpairs:
         there = projector.take(rows)
-        return lowest_eigenpairs(potential, x[rows], k, projector=there, seed=seed, tol=1e-7, rel_tol=certain)
+        return lowest_eigenpairs(
+            potential,
+            x[rows],
+            k,
+            tol=1e-7,
+            rel_tol=certain,
+            max_hvps=_MOST_PRODUCTS,
+            projector=there,
+            seed=seed,
+        )
 
     what = f"lowest eigenpairs {k} {seed} {certain} {x.dtype}"
     pairs: Eigenpairs = compute_once(what, Eigenpairs, (x,), lowest, len(x))

@@ -352,19 +352,20 @@ class Krylov(Curvature):
     ) -> tuple[Bool[Tensor, "B"], Float[Tensor, "B K D"]]:
         """Which spaces are large enough, and the directions in which the others grow."""
         values, y = space.decomposed()
-        q, hq = space.q[:, : space.dim], space.hq[:, : space.dim]
+        q, hq, t = space.q[:, : space.dim], space.hq[:, : space.dim], space.t[:, : space.dim, : space.dim]
         slope = even_bmv(y, even_bmv(q, grad))
         lowest_mode = torch.zeros(len(grad), dtype=torch.int64, device=grad.device)
         radius = torch.full_like(grad[:, 0], potential.length_scale)
-        step = torch.bmm(saddle_step(values, slope, lowest_mode, radius)[:, None], y)
-        product = torch.bmm(step, hq)
-        leak = (product - torch.bmm(torch.bmm(product, q.mT), q))[:, 0]
-        done = leak.norm(dim=1) <= self.settled * grad.norm(dim=1)
-        if not follows:
-            return done, leak[:, None]
-        lowest = torch.bmm(y[:, :1], hq)[:, 0] - values[:, :1] * torch.bmm(y[:, :1], q)[:, 0]
-        done &= lowest.norm(dim=1) <= self.settled * values[:, 0].abs()
-        return done, torch.stack([leak, lowest], 1)
+        sought = torch.bmm(saddle_step(values, slope, lowest_mode, radius)[:, None], y)
+        if follows:
+            sought = torch.cat([sought, y[:, :1]], 1)
+        # What H times the step, and times the lowest mode, has outside the space.
+        outside = torch.bmm(sought, hq) - torch.bmm(torch.bmm(sought, t), q)
+        length = outside.norm(dim=2)
+        done = length[:, 0] <= self.settled * grad.norm(dim=1)
+        if follows:
+            done &= length[:, 1] <= self.settled * values[:, 0].abs()
+        return done, outside
 
 
 def _model(space: Subspace, cap: int) -> tuple[Float[Tensor, "B cap"], Float[Tensor, "B cap D"]]:

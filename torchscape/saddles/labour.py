@@ -10,6 +10,7 @@ from torchscape.potentials.base import Potential
 from torchscape.saddles.characterisation import characterise_with_modes
 from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, descend
 from torchscape.saddles.eigenvector_following import Follow, Followed, Uphill, pursue
+from torchscape.saddles.signs import signs
 from torchscape.types import Float, Tensor
 
 __all__ = ["HERE", "Here", "Labour"]
@@ -23,6 +24,11 @@ class Labour(Protocol):
         self, potential: Potential, points: StationaryPoints, *, log_det: bool, first: int
     ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
         """As :func:`~torchscape.saddles.characterisation.characterise_with_modes`."""
+
+    def sign(
+        self, potential: Potential, points: StationaryPoints, modes: Float[Tensor, "B D"] | None
+    ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
+        """As :func:`~torchscape.saddles.signs.signs`."""
 
     def descend(
         self, potential: Potential, starts: Float[Tensor, "B D"], options: Descent | ImplicitDescent | Quench
@@ -41,6 +47,11 @@ class Here:
         self, potential: Potential, points: StationaryPoints, *, log_det: bool, first: int
     ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
         return characterise_with_modes(potential, points, log_det=log_det, first=first)
+
+    def sign(
+        self, potential: Potential, points: StationaryPoints, modes: Float[Tensor, "B D"] | None
+    ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
+        return signs(potential, points, modes)
 
     def descend(
         self, potential: Potential, starts: Float[Tensor, "B D"], options: Descent | ImplicitDescent | Quench

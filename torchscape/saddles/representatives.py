@@ -9,11 +9,13 @@ from typing import Any
 import torch
 
 from torchscape.devices import HOST
+from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.optimise.rows import put_rows
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles.characterisation import characterise_with_modes
 from torchscape.saddles.distinct import first_of_each
+from torchscape.saddles.signs import signs
 from torchscape.types import Float, Int, Tensor
 
 __all__ = ["Looks", "characterise_each", "united"]
@@ -43,20 +45,30 @@ def characterise_each(
     *,
     log_det: bool = False,
     first: int = 2,
+    modes: Float[Tensor, "B D"] | None = None,
     look: Callable[..., Any] = characterise_with_modes,
+    sign: Callable[..., Any] = signs,
 ) -> Looks:
     """:func:`~torchscape.saddles.characterise` for the first of all rows that are the same point, up to the
     potential's symmetry: a Hessian of many coordinates costs more than what led there.
 
+    Beyond ``DENSE_SPECTRUM`` coordinates a minimum is only asked whether it has a negative curvature, and a saddle
+    whose unstable mode is known whether it has a second one.
+
     Args:
         points: converged.
-        log_det, first: as there, beyond ``DENSE_SPECTRUM`` coordinates.
+        log_det, first: as there, beyond ``DENSE_SPECTRUM`` coordinates; ``first`` is 1 for minima.
+        modes: approximate unstable modes of saddles, if they are known.
         look: computes what :func:`characterise_with_modes` does, with the same arguments.
+        sign: computes what :func:`signs` does, with the same arguments.
     """
     same = first_of_each(potential, points.to(HOST))
     leaders = torch.nonzero(same == torch.arange(len(same)))[:, 0]
     rows = leaders.to(points.x.device)
-    seen, mode = look(potential, points[rows], log_det=log_det, first=first)
+    if points.ndim > DENSE_SPECTRUM and not log_det and (first == 1 or modes is not None):
+        seen, mode = sign(potential, points[rows], None if modes is None else modes[rows])
+    else:
+        seen, mode = look(potential, points[rows], log_det=log_det, first=first)
     number = torch.full((len(same),), -1)
     number[leaders] = torch.arange(len(leaders))
     of = number[same].to(points.x.device)

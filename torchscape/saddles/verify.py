@@ -123,9 +123,10 @@ def verify(
     """Check every candidate: residual, index, and both downhill paths. Duplicates are followed once.
 
     An end that is one of the ``known`` minima is taken for a minimum without another look. Beyond
-    ``DENSE_SPECTRUM`` coordinates the log-determinants are left to :func:`characterise`. ``labour`` says who looks
-    at curvatures and follows paths; which points are the same is found out here. ``again`` says how candidates of
-    higher index are searched once more.
+    ``DENSE_SPECTRUM`` coordinates the log-determinants, and how many directions are flat, are left to
+    :func:`characterise`. ``labour`` says who looks at curvatures and follows paths; which points are the same is
+    found out here. ``again`` says in which direction candidates fall, and how those of higher index are searched
+    once more.
     """
     table = torch.zeros(len(Status), dtype=torch.int64)
     for status, meaning in _FROM_STATUS.items():
@@ -133,7 +134,9 @@ def verify(
     # Which rows go on is for the host to know; it keeps the books, and is told a stage at a time.
     device = candidates.x.device
     rows = torch.nonzero(candidates.status.to(HOST) == Status.CONVERGED)[:, 0]
-    looks = characterise_each(potential, candidates[rows.to(device)], look=labour.look)
+    there = rows.to(device)
+    modes = None if again is None else again.mode[there]
+    looks = characterise_each(potential, candidates[there], modes=modes, look=labour.look, sign=labour.sign)
     if again is not None and potential.ndim <= DENSE_SPECTRUM:
         candidates, rows, looks = _again(potential, candidates, rows, looks, again, labour)
     outcome = table[candidates.status.to(HOST)]
@@ -277,7 +280,7 @@ def _to_minima(
         rows = torch.nonzero(ends.converged & ~minima)[:, 0]
         if len(rows) == 0:
             return ends
-        ends_there = characterise_each(potential, ends[rows], first=1, look=labour.look).points
+        ends_there = characterise_each(potential, ends[rows], first=1, look=labour.look, sign=labour.sign).points
         ends = _with_curvature(ends, rows, ends_there)
         again: Int[Tensor, "R"] = rows[torch.nonzero(ends_there.index > 0)[:, 0]]
         if len(again) == 0:
@@ -288,7 +291,7 @@ def _to_minima(
         lower = lower.replace(n_evaluations=lower.n_evaluations + ends.n_evaluations[again])
         ends = _with_curvature(ends, again, lower)
     rows = torch.nonzero(ends.converged)[:, 0]
-    looks = characterise_each(potential, ends[rows], first=1, look=labour.look)
+    looks = characterise_each(potential, ends[rows], first=1, look=labour.look, sign=labour.sign)
     ends = _with_curvature(ends, rows, looks.points)
     unresolved = ends.converged & (ends.index > 0)
     return ends.replace(status=torch.where(unresolved, int(Status.WRONG_INDEX), ends.status))

@@ -1,0 +1,212 @@
+"""Whether any curvature is negative, by the Lanczos recurrence: three vectors, however many products."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from torchscape import random, stopwatch
+from torchscape.optimise.ledger import compute_once
+from torchscape.optimise.rows import put_rows
+from torchscape.points import StationaryPoints
+from torchscape.potentials.base import Potential
+from torchscape.saddles.characterisation import SLOPE_MARGIN, characterise_with_modes
+from torchscape.saddles.eigen import Eigenpairs, lowest_eigenpairs
+from torchscape.saddles.projector import Projector
+from torchscape.types import Float, Int, Tensor
+from torchscape.validation import COUNT, SEED
+
+__all__ = ["LowestCurvature", "lowest_curvature", "signs"]
+
+_OF_MODE = 1e-3  # residual of the unstable mode, in units of its curvature
+_FIRST = 40  # products before the first look at the Ritz values
+_LOOKS = 8  # the next one after so many parts of all products so far
+
+
+@dataclasses.dataclass(frozen=True)
+class LowestCurvature:
+    """The lowest Ritz value of each row.
+
+    Attributes:
+        value: an upper bound of the lowest eigenvalue.
+        residual: an eigenvalue is no further from it than this.
+        floor: size below which it cannot be told from zero.
+        n_hvps: products spent on the row.
+    """
+
+    value: Float[Tensor, "B"]
+    residual: Float[Tensor, "B"]
+    floor: Float[Tensor, "B"]
+    n_hvps: Int[Tensor, "B"]
+
+
+def lowest_curvature(
+    potential: Potential,
+    x: Float[Tensor, "B D"],
+    projector: Projector,
+    floor: Float[Tensor, "B"],
+    *,
+    zero_tol: float = 0.0,
+    max_products: int = 2000,
+    seed: int = 0,
+) -> LowestCurvature:
+    """The lowest curvature of P H(x) P on the range of P, as far as it decides whether it lies below -``floor``.
+
+    The Lanczos recurrence from one random vector, which keeps three vectors and no basis: rounding then lets
+    copies of eigenvalues appear that were found before (Paige 1980, doi 10.1016/0024-3795(80)90167-6), but the
+    lowest Ritz value stays one of P H P to the residual that the recurrence says. A row is done when its Ritz
+    value is below -``floor``, as the lowest eigenvalue is no higher than it; or when it is above by more than its
+    residual.
+
+    Args:
+        potential: U; only its Hessian-vector products are used.
+        x: points [B D].
+        projector: directions to leave out.
+        floor: of each row; curvatures between it and its negative cannot be told from zero. It is raised to
+            ``zero_tol`` times the largest curvature.
+        zero_tol: relative size of a zero eigenvalue.
+        max_products: of a row, after which it is given up; see ``residual``.
+        seed: of the random vector.
+
+    Example:
+        >>> class Bowl(Potential):
+        ...     ndim = 50
+        ...     def energy(self, x):
+        ...         return 0.5 * (x**2 * torch.arange(1.0, 51.0, dtype=x.dtype)).sum(1)
+        >>> origin, little = torch.zeros(1, 50, dtype=torch.float64), torch.full((1,), 1e-6, dtype=torch.float64)
+        >>> found = lowest_curvature(Bowl(), origin, Projector(None, None), little)
+        >>> bool(found.value - found.residual > 0)
+        True
+    """
+    COUNT.check("lowest_curvature", max_products=max_products)
+    SEED.check("lowest_curvature", seed=seed)
+    d = x.shape[1]
+    products = potential.products_at(x)
+    q = projector.apply_one(
+        random.normal(random.fold(seed, torch.zeros_like(floor, dtype=torch.int64)), d, x.dtype)
+    )
+    tiny = torch.finfo(x.dtype).tiny ** 0.5
+    q = q / q.norm(dim=1, keepdim=True).clamp(min=tiny)
+    before, beta = torch.zeros_like(q), torch.zeros_like(floor)
+    diagonal: list[Tensor] = []
+    beside: list[Tensor] = []
+    look = min(_FIRST, max_products)
+    while True:
+        stopwatch.check()
+        hq = projector.apply(products(q[:, None]))[:, 0] - beta[:, None] * before
+        alpha = (hq * q).sum(1)
+        hq = hq - alpha[:, None] * q
+        beta = hq.norm(dim=1)
+        diagonal.append(alpha)
+        beside.append(beta)
+        before, q = q, hq / beta[:, None].clamp(min=tiny)
+        if len(diagonal) == look:
+            a, b = torch.stack(diagonal, 1), torch.stack(beside, 1)
+            value, residual = _lowest(a, b)
+            floor = torch.maximum(floor, zero_tol * (a.abs() + 2 * b).amax(1))
+            open_ = (value >= -floor) & (value - residual <= -floor)
+            if look >= min(max_products, 2 * d) or not bool(open_.any()):
+                break
+            look = min(max_products, look + max(_FIRST // 2, look // _LOOKS))
+    return LowestCurvature(value, residual, floor, torch.full_like(value, len(diagonal), dtype=torch.int64))
+
+
+def _lowest(
+    diagonal: Float[Tensor, "B m"], beside: Float[Tensor, "B m"]
+) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
+    """The lowest eigenvalue of each tridiagonal matrix, and the last component of its vector times the next number
+    beside the diagonal. A row stands up to where the recurrence had come to its end."""
+    import numpy as np
+    from scipy.linalg import eigh_tridiagonal
+
+    a, b = diagonal.double().cpu().numpy(), beside.double().cpu().numpy()
+    found = np.full((len(a), 2), np.nan)
+    for row in range(len(a)):
+        if not (np.isfinite(a[row]).all() and np.isfinite(b[row]).all()):
+            continue
+        ended = np.flatnonzero(b[row] <= 1e-13 * np.abs(a[row]).max())
+        m = ended[0] + 1 if len(ended) else len(a[row])
+        values, vectors = eigh_tridiagonal(a[row, :m], b[row, : m - 1], select="i", select_range=(0, 0))
+        found[row] = values[0], 0.0 if len(ended) else b[row, m - 1] * abs(vectors[-1, 0])
+    value, residual = torch.as_tensor(found).to(diagonal).unbind(1)
+    return value, residual
+
+
+def signs(
+    potential: Potential, points: StationaryPoints, modes: Float[Tensor, "B D"] | None = None
+) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
+    """Points with their ``index``, as far as it is 0, 1 or more, and their unstable modes (zeros without ``modes``).
+
+    Log-determinants are left out (NaN); of flat directions one is counted at most, so that ``n_zero`` is a bound.
+
+    Args:
+        potential: U; only its Hessian-vector products are used.
+        points: converged.
+        modes: approximate unstable modes of saddles: it is asked whether there is a second one; None for minima,
+            where it is asked whether there is any.
+
+    Example:
+        >>> class Saddle(Potential):
+        ...     ndim = 3
+        ...     def energy(self, x):
+        ...         return x[:, 0] ** 2 + x[:, 2] ** 2 - 2 * x[:, 1] ** 2
+        >>> points = StationaryPoints.of(torch.zeros(1, 3).double(), torch.zeros(1).double())
+        >>> signs(Saddle(), points, torch.tensor([[0.1, 1.0, 0.0]]).double())[0].index.tolist()
+        [1]
+    """
+    x = points.x
+    if len(x) == 0:
+        return points, x.clone()
+    grad = potential.energy_and_grad(x)[1]
+    projector = Projector.at(potential, x, grad)
+    n_known = projector.n_removed(x)[0]
+    slack = projector.apply_one(grad) / potential.length_scale
+    floor = SLOPE_MARGIN * slack.norm(dim=1)
+    mode, below = torch.zeros_like(x), torch.zeros_like(points.index, dtype=torch.bool)
+    if modes is not None:
+        pairs = _unstable(potential, x, modes, projector)
+        mode = pairs.vectors[:, 0].contiguous()
+        unsure = torch.maximum(torch.maximum(floor, 10 * (slack * mode).sum(1).abs()), pairs.residuals[:, 0])
+        below = pairs.values[:, 0] < -unsure
+        # Beside a mode that is wrong by its residual, the others are wrong by the square of that over the gap.
+        error = 2 * pairs.residuals[:, 0].square() / pairs.values[:, 0].abs()
+        floor = torch.where(below, torch.maximum(floor, error), floor)
+        out = torch.where(below[:, None, None], pairs.vectors, 0.0)
+        projector = Projector(
+            out if projector.zero is None else torch.cat([projector.zero, out], 1), projector.held
+        )
+    zero_tol = torch.finfo(x.dtype).eps ** (2 / 3)
+
+    def lowest(rows: Int[Tensor, "K"]) -> LowestCurvature:
+        return lowest_curvature(potential, x[rows], projector.take(rows), floor[rows], zero_tol=zero_tol)
+
+    what = f"lowest curvature beside {int(modes is not None)} {x.dtype}"
+    rest = compute_once(what, LowestCurvature, (x, mode, floor), lowest, len(x), kind="curvatures")
+    further = rest.value < -rest.floor
+    index = below.long() + further
+    # A mode that does not fall is no unstable one, and which is was not looked for.
+    seen = points.replace(
+        index=torch.where(torch.isfinite(rest.value), index, -1),
+        n_zero=n_known + (rest.value.abs() <= rest.floor),
+        log_det=torch.full_like(points.energy, torch.nan),
+        eigenvalues=None,
+    )
+    if modes is not None and bool((~below & further).any()):
+        lost = torch.nonzero(~below & further)[:, 0]
+        again, its_mode = characterise_with_modes(potential, points[lost], log_det=False)
+        seen, mode = put_rows(seen, lost, again), mode.index_copy(0, lost, its_mode)
+    return seen, mode
+
+
+def _unstable(
+    potential: Potential, x: Float[Tensor, "B D"], modes: Float[Tensor, "B D"], projector: Projector
+) -> Eigenpairs:
+    def pairs(rows: Int[Tensor, "K"]) -> Eigenpairs:
+        guess = modes[rows][:, None]
+        return lowest_eigenpairs(
+            potential, x[rows], 1, guess=guess, tol=1e-7, rel_tol=_OF_MODE, projector=projector.take(rows)
+        )
+
+    found: Eigenpairs = compute_once(f"unstable mode {x.dtype}", Eigenpairs, (x, modes), pairs, len(x))
+    return found
