@@ -119,7 +119,8 @@ def _confirm(
 
 
 def _many_minima(run: Run, page: Page, data: str | None) -> None:
-    strategies = _strategies(64, 10, 12)
+    # Sixty walkers keep to the five lowest basins; most of the others are the end of one quench in a thousand.
+    strategies = _strategies(2048, 1, 12)
     problem = _problem(run, 1e-5, data)
     potential = problem.potential
     with run.explored("trimers_1e-5", potential, strategies) as (landscape, report):

@@ -16,6 +16,7 @@ from torchscape.explore.tasks import Divisible, Found
 from torchscape.optimise import relax
 from torchscape.potentials import FunctionPotential, LennardJones
 from torchscape.saddles import Band, Follow, ModesAndRandom
+from torchscape.saddles.labour import HERE
 
 
 class Cut:
@@ -99,6 +100,33 @@ def test_float32_is_verified_by_the_parts():
     assert kinds == ["connect"]
     assert len(whole.saddles) == 1
     assert len(found.saddles) == 2  # one of each part
+
+
+@pytest.mark.parametrize("with_modes", [True, False])
+def test_signs_of_curvatures_are_shared_out(with_modes):
+    """As they are asked for beyond 2000 coordinates; stiff springs take more products than soft ones."""
+    d = 40
+    curvature = torch.linspace(1.0, 50.0, d, dtype=torch.float64).repeat(4, 1)
+    curvature[:, :2] = torch.tensor([[-1.0, 2.0], [-1.0, -0.5], [0.5, 2.0], [-1.0, 1e-3]])
+
+    def energy(x):
+        which = (x[:, -1] / 100).round().long().detach()
+        y = torch.cat([x[:, :-1], x[:, -1:] - 100 * which[:, None]], 1)
+        return 0.5 * (curvature[which] * y * y).sum(1)
+
+    u, cut = FunctionPotential(energy, d, batched=True), Cut(None)
+    cut.potential = u
+    x = torch.zeros(4, d, dtype=torch.float64)
+    x[:, -1] = 100.0 * torch.arange(4)
+    points = tsc.StationaryPoints.of(x, u.energy(x))
+    modes = torch.eye(d, dtype=torch.float64)[:1].repeat(4, 1) if with_modes else None
+    whole, its_modes = HERE.sign(u, points, modes)
+    shared, modes_shared = ByWorkers(cut.run).sign(u, points, modes)
+    assert cut.kinds == ["signs"]
+    assert whole.index.tolist() == ([1, 2, 0, 1] if with_modes else [1, 1, 0, 1])
+    assert torch.equal(shared.index, whole.index)
+    assert torch.equal(shared.n_zero, whole.n_zero)
+    torch.testing.assert_close(modes_shared.abs(), its_modes.abs(), rtol=1e-9, atol=1e-9)
 
 
 def test_a_crew_shares_out_every_stage():

@@ -89,6 +89,9 @@ def lowest_curvature(
     tiny = torch.finfo(x.dtype).tiny ** 0.5
     q = q / q.norm(dim=1, keepdim=True).clamp(min=tiny)
     before, beta = torch.zeros_like(q), torch.zeros_like(floor)
+    going, given = torch.ones_like(floor, dtype=torch.bool), floor
+    latest = floor.new_zeros(3, len(floor))
+    n_hvps = torch.zeros_like(floor, dtype=torch.int64)
     diagonal: list[Tensor] = []
     beside: list[Tensor] = []
     look = min(_FIRST, max_products)
@@ -103,13 +106,16 @@ def lowest_curvature(
         before, q = q, hq / beta[:, None].clamp(min=tiny)
         if len(diagonal) == look:
             a, b = torch.stack(diagonal, 1), torch.stack(beside, 1)
-            value, residual = _lowest(a, b)
-            floor = torch.maximum(floor, zero_tol * (a.abs() + 2 * b).amax(1))
-            open_ = (value >= -floor) & (value - residual <= -floor)
-            if look >= min(max_products, 2 * d) or not bool(open_.any()):
+            seen = torch.stack([*_lowest(a, b), zero_tol * (a.abs() + 2 * b).amax(1)])
+            latest = torch.where(going, seen, latest)  # a row that is done does not notice the others
+            n_hvps = torch.where(going, look, n_hvps)
+            value, residual, least = latest
+            floor = torch.maximum(given, least)
+            going = (value >= -floor) & (value - residual <= -floor)
+            if look >= min(max_products, 2 * d) or not bool(going.any()):
                 break
             look = min(max_products, look + max(_FIRST // 2, look // _LOOKS))
-    return LowestCurvature(value, residual, floor, torch.full_like(value, len(diagonal), dtype=torch.int64))
+    return LowestCurvature(value, residual, floor, n_hvps)
 
 
 def _lowest(
@@ -136,7 +142,7 @@ def _lowest(
 def signs(
     potential: Potential, points: StationaryPoints, modes: Float[Tensor, "B D"] | None = None
 ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
-    """Points with their ``index``, as far as it is 0, 1 or more, and their unstable modes (zeros without ``modes``).
+    """Points with their ``index``, as far as it is 0, 1 or more, and unstable modes (zeros without ``modes``).
 
     Log-determinants are left out (NaN); of flat directions one is counted at most, so that ``n_zero`` is a bound.
 
