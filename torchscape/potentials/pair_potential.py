@@ -270,8 +270,20 @@ def _agrees(potential: PairPotential, evaluate: Evaluator) -> bool:
     return False
 
 
-def wall_hessian(potential: ClusterPotential, p: Float[Tensor, "B n k"]) -> Float[Tensor, "B D D"]:
-    """The Hessian of the container of a cluster that has one."""
+def wall_hessian(potential: ClusterPotential, p: Float[Tensor, "B n k"]) -> Tensor:
+    """The Hessian [B D D] of the container of a cluster that has one; the number 0 where no atom touches it."""
+    assert potential.wall is not None
+    if not asking_is_free(p):
+        return _of_the_wall(potential, p)
+    rows = torch.nonzero(potential.wall.energy(p) > 0)[:, 0]  # few, if any: bound clusters keep off it
+    if len(rows) == 0:
+        return p.new_zeros(())
+    h = p.new_zeros(len(p), potential.ndim, potential.ndim)
+    h[rows] = _of_the_wall(potential, p[rows])
+    return h
+
+
+def _of_the_wall(potential: ClusterPotential, p: Float[Tensor, "B n k"]) -> Float[Tensor, "B D D"]:
     assert potential.wall is not None
     d, shape = potential.ndim, (-1, potential.n_atoms, potential.dim)
     unit = torch.eye(d, dtype=p.dtype, device=p.device).repeat(len(p), 1).reshape(shape)
