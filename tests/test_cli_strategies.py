@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from torchscape import Landscape, explore
+from torchscape import Landscape, explore, problems
 from torchscape.cli import main
 from torchscape.cli.parser import build_parser
 from torchscape.cli.strategies import chosen_strategies, moves, strategies
@@ -42,6 +42,20 @@ def asked(*words: str, suggested=None):
 def own(tmp_path):
     (tmp_path / "own_moves.py").write_text(OWN)
     return f"{tmp_path}/own_moves.py"
+
+
+def test_a_problem_may_suggest_a_move_in_words():
+    words = {"move": "gaussian:0.7,symmetrise:0.3"}
+    (hopping, _) = asked(suggested=words)
+    assert hopping.move == Mixture(((0.7, Gaussian()), (0.3, explore.Symmetrise())))
+    assert asked("--set", "symmetrise.orders=[3]", suggested=words)[0].move.parts[1][1].orders == [3]
+    assert asked("--move", "uniform", suggested=words)[0].move == explore.Uniform()
+    lj = problems.get("lj38").suggested
+    assert [type(move).__name__ for _, move in asked(suggested=lj)[0].move.parts] == [
+        "Gaussian", "Angular", "Symmetrise",
+    ]  # fmt: skip
+    assert "move" not in problems.get("lj", n=7).suggested
+    assert "move" not in problems.get("lj", n=20, dim=2).suggested
 
 
 def test_every_strategy_and_move_has_a_name_and_is_in_the_help(capsys):

@@ -9,7 +9,8 @@ pele gets an environment of its own (``peers/environment.py``). The programs tak
 thread; what is counted are CPU seconds of the process, imports and a first small run left out. Both search as they
 are shipped: pele by its basin-hopping of ``LJCluster``, torchscape by ``explore`` into a landscape in memory, with
 what the problem ``lj`` suggests for basin-hopping (and no end of hops), until the landscape holds the published
-energy: what it holds by then is certified, characterised and matched up to symmetry, as always.
+energy: what it holds by then is certified, characterised and matched up to symmetry, as always. Compiling the
+native code, once for each machine, is in the first small run.
 
 An evaluation is energy and gradient of one cluster with its share of a quench from a random start: 64 quenches in
 flight here, one after the other in pele.
@@ -35,6 +36,7 @@ from environment import environment, versions
 
 import torchscape as tsc
 from torchscape import problems
+from torchscape.cli.strategies import chosen_strategies
 from torchscape.optimise import relax
 
 LOWEST = {13: -44.326801, 26: -108.315616, 38: -173.928427}  # doi 10.1021/jp970984n
@@ -42,11 +44,11 @@ QUENCHES = 640
 MOST = 300.0  # seconds after which a search is given up
 
 
-def problem(n: int) -> tuple[tsc.Potential, tsc.BasinHopping]:
-    """The potential, and basin-hopping as the problem suggests it."""
+def problem(n: int) -> tuple[tsc.Potential, tsc.Strategy]:
+    """The potential, and basin-hopping as ``torchscape explore lj:n=N --strategy basin-hopping`` has it."""
     lj = problems.get("lj", n=n)
-    names = ("walkers", "temperature", "step")
-    return lj.potential, tsc.BasinHopping(**{name: lj.suggested[name] for name in names}, hops=10**6)
+    words = argparse.Namespace(strategy=["basin-hopping"], hops=10**6, move=None, set=None, tables=())
+    return lj.potential, chosen_strategies(words, lj.suggested)[0].strategy
 
 
 def hit(n: int, seed: int, energy: float, most: float) -> dict[str, Any]:

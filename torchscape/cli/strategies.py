@@ -69,6 +69,8 @@ def chosen_strategies(arguments: argparse.Namespace, suggested: Mapping[str, Any
     said = None
     if arguments.move is not None:
         given["move"], said = _move(arguments.move, settings), ",".join(arguments.move)
+    elif isinstance(words := suggested.get("move"), str):
+        suggested = {**suggested, "move": _move(words.split(","), settings)}
     known = strategies()
     found: list[Chosen] = []
     for word, table in _asked(arguments, suggested):
