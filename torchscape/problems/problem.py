@@ -49,8 +49,8 @@ class Problem:
         source: where it comes from, with DOI.
         known: what is known about its minima and saddles.
         suggested: settings that work, under the names of the fields of the strategies (walkers, hops,
-            temperature, step, neighbours, searches), and under "strategy" the names of the strategies where
-            they are not basin-hopping and connect.
+            temperature, step, neighbours, searches), a "move" in the words of ``--move``, and under "strategy"
+            the names of the strategies where they are not basin-hopping and connect.
         options: the options it was built with.
         test: (inputs, targets) that were held back, for problems of machine learning.
     """
