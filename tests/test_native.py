@@ -61,12 +61,14 @@ def test_without_a_cache_it_is_compiled_for_this_process(folder):
     assert native.library(SOURCE).thrice(4) == 12
 
 
-@pytest.mark.parametrize("why", ["off", "no compiler", "fails", "hangs"])
+@pytest.mark.parametrize("why", ["off", "no compiler", "no home", "fails", "hangs"])
 def test_done_without(why, monkeypatch):
     if why == "off":
         monkeypatch.setenv("TORCHSCAPE_NATIVE", "off")
     elif why == "no compiler":
         monkeypatch.setenv("CC", "no-such-compiler")
+    elif why == "no home":
+        monkeypatch.setattr(native, "cache_folder", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     elif why == "fails":
         monkeypatch.setenv("CC", shutil.which("false") or "false")
     else:

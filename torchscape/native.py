@@ -80,7 +80,7 @@ def library(source: str) -> ctypes.CDLL | None:
     name = _name(source, command)
     try:
         return _loaded(source, command, cache_folder() / "native", name)
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:  # without a home there is no cache
         said = getattr(error, "stderr", None) or str(error)
         _LOG.info("no native code, as %s failed: %s", shlex.join(command[:1]), said)
         return None
