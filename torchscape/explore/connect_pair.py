@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import weakref
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -10,7 +12,7 @@ import torch
 
 from torchscape.explore.chosen import check_chosen, chosen_ids, positions_of
 from torchscape.explore.connect import ConnectPairs
-from torchscape.explore.neighbours import Tried, missing_links, nearest
+from torchscape.explore.neighbours import Lengths, Tried, missing_links, nearest
 from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found
 from torchscape.landscape import Landscape
@@ -21,6 +23,9 @@ from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
 __all__ = ["ConnectPair"]
+
+_LENGTHS: weakref.WeakKeyDictionary[Landscape, Lengths] = weakref.WeakKeyDictionary()
+"""Of every landscape that is open, the distances that earlier rounds have computed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +119,8 @@ class ConnectPair(Strategy):
         if home == to:
             return torch.empty(0, 2, dtype=torch.int64), 1
         tried = Tried.of(landscape, network.ids)
-        pairs, length = self._gaps(potential, network, tried, component, (a, b))
+        lengths = _LENGTHS.setdefault(landscape, Lengths())
+        pairs, length = self._gaps(potential, network, tried, component, (a, b), lengths)
         times = tried.times(pairs)
         chosen = missing_links(pairs, length * 2.0**times, component, home, to)
         attempt = int(times[chosen].min()) + 1 if bool(chosen.any()) else 1
@@ -127,6 +133,7 @@ class ConnectPair(Strategy):
         tried: Tried,
         component: Int[Tensor, "N"],
         ends: tuple[int, int],
+        lengths: Lengths,
     ) -> tuple[Int[Tensor, "P 2"], Float[Tensor, "P"]]:
         """Near pairs that may be tried, out of each component, and out of what they join, until ``ends`` are in
         one.
@@ -137,19 +144,21 @@ class ConnectPair(Strategy):
         x = network.coords.to(potential.dtype)
         inside = torch.arange(len(x)) < (len(x) if self.max_minima is None else self.max_minima)
         inside[list(ends)] = True
-        group, found, lengths = component, [torch.empty(0, 2, dtype=torch.int64)], [x.new_empty(0).cpu()]
+        measured = functools.partial(lengths.of, potential, x, network.ids)
+        group, found, apart = component, [torch.empty(0, 2, dtype=torch.int64)], [x.new_empty(0).cpu()]
         while int(group[ends[0]]) != int(group[ends[1]]):
 
             def allowed(rows: Int[Tensor, "B"], group: Int[Tensor, "N"] = group) -> Bool[Tensor, "B N"]:
                 return (group[rows, None] != group) & inside & tried.fewer(rows, self.attempts)
 
-            pairs, length = nearest(potential, x, allowed, self.neighbours, of=inside.nonzero()[:, 0])
+            rows = inside.nonzero()[:, 0]
+            pairs, length = nearest(potential, x, allowed, self.neighbours, of=rows, lengths=measured)
             if not len(pairs):
                 break
             found.append(pairs)
-            lengths.append(length)
+            apart.append(length)
             group = _merged(group, pairs)
-        return torch.cat(found), torch.cat(lengths)
+        return torch.cat(found), torch.cat(apart)
 
 
 def _merged(group: Int[Tensor, "N"], pairs: Int[Tensor, "P 2"]) -> Int[Tensor, "N"]:

@@ -16,6 +16,7 @@ from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = [
     "Allowed",
+    "Lengths",
     "Tried",
     "missing_links",
     "nearest",
@@ -24,6 +25,8 @@ __all__ = [
     "shortest_per_component",
 ]
 
+
+_IDS = 1 << 31  # more than any landscape has
 
 Allowed = Callable[[Int[Tensor, "B"]], Bool[Tensor, "B N"]]
 """Of some rows, which partners each may be paired with."""
@@ -37,6 +40,7 @@ def nearest(
     *,
     of: Int[Tensor, "R"] | None = None,
     shortlist: int = 4,
+    lengths: Callable[[Int[Tensor, "P 2"]], Float[Tensor, "P"]] | None = None,
 ) -> tuple[Int[Tensor, "P 2"], Float[Tensor, "P"]]:
     """For every row of ``x``, its ``k`` nearest allowed partners, each pair once, by ascending distance.
 
@@ -54,6 +58,7 @@ def nearest(
             all of them.
         k: partners per row.
         of: the rows that want partners; None for all.
+        lengths: the distances of pairs of rows; None to compute them.
 
     Returns:
         Pairs of row numbers (smaller first) and their distances.
@@ -79,7 +84,10 @@ def nearest(
     row = of.to(x.device)[:, None].expand_as(partner)[usable]
     key, which = pair_keys(torch.stack([row, partner[usable]], 1), n).unique(return_inverse=True)
     pairs = torch.stack([key // n, key % n], 1)
-    length = pair_distances(potential.symmetry, x, pairs[:, 0], x, pairs[:, 1], on_host=IN_CACHE)
+    if lengths is None:
+        length = pair_distances(potential.symmetry, x, pairs[:, 0], x, pairs[:, 1], on_host=IN_CACHE)
+    else:
+        length = lengths(pairs)
     low[usable] = length[which]
     best = low.topk(min(k, m), dim=1, largest=False)
     partner[usable] = which
@@ -96,6 +104,28 @@ def others(n: int) -> Allowed:
 def pair_keys(pairs: Int[Tensor, "P 2"], n: int) -> Int[Tensor, "P"]:
     """One number for each pair of numbers below ``n``, whichever stands first."""
     return pairs.min(1).values * n + pairs.max(1).values
+
+
+class Lengths:
+    """Symmetry-aware distances between minima of a landscape, each computed once: of clusters one takes
+    milliseconds, and every round asks for many of the last one's again."""
+
+    def __init__(self) -> None:
+        self._key = torch.empty(0, dtype=torch.int64)
+        self._length = torch.empty(0, dtype=torch.float64)
+
+    def of(
+        self, potential: Potential, x: Float[Tensor, "N D"], ids: Int[Tensor, "N"], pairs: Int[Tensor, "P 2"]
+    ) -> Float[Tensor, "P"]:
+        """Distances of pairs of rows of ``x``, which are the minima with these ``ids``."""
+        key = pair_keys(ids.cpu()[pairs.cpu()], _IDS)
+        new = ~torch.isin(key, self._key)
+        if bool(new.any()):
+            i, j = pairs[new.to(pairs.device)].T
+            length = pair_distances(potential.symmetry, x, i, x, j, on_host=IN_CACHE)
+            self._key, order = torch.cat([self._key, key[new]]).sort()
+            self._length = torch.cat([self._length, length.cpu().double()])[order]
+        return self._length[torch.searchsorted(self._key, key)].to(x)
 
 
 class Tried:
