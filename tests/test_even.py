@@ -6,13 +6,14 @@ import pytest
 import torch
 
 import torchscape as tsc
+from torchscape.devices import instructions
 from torchscape.even import even_bmv, even_matmul, even_mm, even_mv, evenly
 from torchscape.explore.connect import ConnectPairs
 from torchscape.saddles import Band, Follow
 
 # How many rows and numbers libraries take at a time is theirs to choose: seen to hold with these instructions.
 known = pytest.mark.skipif(
-    torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
+    instructions() not in ("AVX2", "AVX512"),
     reason="not tried with this processor's instructions",
 )
 

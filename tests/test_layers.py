@@ -40,6 +40,7 @@ SIDEWAYS = {
     ("outputs", "errors"),
     ("brief", "devices"),
     ("native", "outputs"),
+    ("native", "devices"),
     ("interrupts", "stopwatch"),
     ("even", "types"),
     ("even", "devices"),

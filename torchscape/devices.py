@@ -20,7 +20,7 @@ from torchscape.types import Tensor
 
 __all__ = [
     "HOST", "accelerator_name", "asking_is_free", "empty_cache", "expand", "find", "fork_rng", "free_memory",
-    "has_streams", "holds_numbers", "is_host", "synchronise", "total_memory",
+    "has_streams", "holds_numbers", "instructions", "is_host", "synchronise", "total_memory",
 ]  # fmt: skip
 
 HOST = torch.device("cpu")
@@ -99,6 +99,11 @@ def expand(names: torch.device | str) -> list[torch.device]:
         return [find(names)]
     first = find(f"{kind}:0")
     return [torch.device(kind, number) for number in range(_call(_module(first), "device_count", 1))]
+
+
+def instructions() -> str:
+    """Which vector instructions torch uses in host memory: ``DEFAULT``, ``AVX2``, ``AVX512`` or another's name."""
+    return torch.backends.cpu.get_cpu_capability()
 
 
 def total_memory(device: torch.device | str) -> int:

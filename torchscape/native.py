@@ -25,8 +25,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import torch
-
+from torchscape.devices import instructions
 from torchscape.outputs import cache_folder
 
 __all__ = ["RowFunction", "library"]
@@ -92,7 +91,7 @@ def _compiler() -> tuple[str, ...] | None:
     for words in [named] if named else [["cc"], ["gcc"], ["clang"]]:
         path = shutil.which(words[0])
         if path is not None:
-            vectors = _VECTORS.get(torch.backends.cpu.get_cpu_capability(), ())
+            vectors = _VECTORS.get(instructions(), ())
             return (path, *words[1:], *_FLAGS, *vectors)
     return None
 

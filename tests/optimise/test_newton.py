@@ -49,15 +49,20 @@ def test_relax_reaches_a_gradient_that_the_energy_cannot_see():
     assert float((points.x.abs() - 1).abs().max()) < 1e-9
 
 
-def test_zero_modes_do_not_blow_up_the_step():
-    """LJ_7: rotations and translations have zero curvature, and the cluster must not fly off along them."""
+@pytest.mark.parametrize("options", [Newton(), Newton(dense_limit=0)], ids=["dense", "krylov"])
+def test_zero_modes_do_not_blow_up_the_step(options):
+    """LJ_7: rotations and translations have zero curvature, and the cluster must not fly off along them. Where the
+    gradient is not zero rotations are no eigenvectors, and their eigenvalues may be as small as they like."""
     potential = LennardJones(7)
-    rough = relax(potential, potential.sample(10, seed=1), tol=1e-3)
-    fine = polish(potential, rough, tol=1e-11)
-    assert bool(fine.converged.all())
-    assert float((fine.x - rough.x).norm(dim=1).max()) < 0.05
+    rough = relax(potential, potential.sample(60, seed=1), tol=1e-3)
+    fine = polish(potential, rough, tol=1e-11, options=options)
     known = torch.tensor([-16.505384168, -15.935043060, -15.593210938, -15.533060055], dtype=torch.float64)
-    assert float((fine.energy[:, None] - known).abs().amin(1).max()) < 1e-8
+    apart = (rough.energy[:, None] - known).abs().amin(1)
+    near = apart < 1e-4  # one of them is near a saddle, to which no step leads
+    assert int(near.sum()) >= 55
+    assert float(fine.grad_rms[near].max()) < 1e-11
+    assert float((fine.x - rough.x).norm(dim=1).max()) < 0.05
+    assert float((fine.energy[near, None] - known).abs().amin(1).max()) < 1e-8
 
 
 def test_coordinates_on_a_wall_stay_there():

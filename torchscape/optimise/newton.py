@@ -132,10 +132,22 @@ def _step(
 def _dense_step(potential: Potential, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
     grad, free = free_gradient(potential, x)
     h = potential.hessian(x) * free[:, :, None] * free[:, None, :]
+    h = _without(h, potential.symmetry.zero_modes(x))
     mu, v = torch.linalg.eigh(torch.nan_to_num(h, nan=0.0, posinf=0.0, neginf=0.0))
     flat = mu.abs() <= 1e-12 * mu.abs().amax(1, keepdim=True)
     along = even_bmv(v.mT, grad)
     return -even_bmv(v, torch.where(flat, 0.0, along / mu.abs()))
+
+
+def _without(h: Float[Tensor, "B D D"], modes: Float[Tensor, "B Z D"]) -> Float[Tensor, "B D D"]:
+    """P H P, where P takes these orthonormal directions out. Away from stationary points H mixes them with others:
+    a rotation by t turns the gradient too, so that H t is as large as it, and a step by their small eigenvalues is
+    no step downhill."""
+    if modes.shape[1] == 0:
+        return h
+    across = torch.bmm(modes, h)
+    h = h - torch.bmm(modes.mT, across)
+    return h - torch.bmm(torch.bmm(h, modes.mT), modes)
 
 
 def conjugate_step(potential: Potential, x: Float[Tensor, "B D"], n_steps: int) -> Float[Tensor, "B D"]:
