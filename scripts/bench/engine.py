@@ -4,13 +4,14 @@
     scripts/bench/engine.py --against c7190b3        # a worktree of that commit runs the same, by turns
     scripts/bench/engine.py --against c7190b3 --only quench --repeats 7
     scripts/bench/engine.py --against c7190b3 --precision mixed      # ours in mixed precision
+    scripts/bench/engine.py --against c7190b3 --compile on           # ours by compiled code
     scripts/bench/engine.py --json FILE              # also write the figures, with machine, versions and date
 
 Each part runs in both trees by turns, in two processes that stay, so that both meet the same neighbours on the
 machine; potentials, starting points and preconditioners are made beforehand. The ratio is that of the least
 seconds of processor time, theirs over ours (how many times as fast we are), beside the smallest and largest ratio
 of two runs that followed each other. The first run of each part is not among them: what it takes more, in seconds
-on the clock, is what is done once.
+on the clock, is what is done once: compiling, too, 10 to 60 s the first time, a few where Inductor has it on disk.
 
 same        starts from which both commits end in a minimum of the same energy to 1e-8. Where they do not, another
             minimum was found: both are minima, of which ``in both`` says how many energies of ours theirs has.
@@ -158,7 +159,8 @@ class Run:
         potential, x = self.made[part]
         began, clock = time.process_time(), time.perf_counter()
         found: Found = getattr(self, kind)(name, potential, x)
-        return {"cpu": time.process_time() - began, "clock": time.perf_counter() - clock, **found}
+        spent = {"cpu": time.process_time() - began, "clock": time.perf_counter() - clock}
+        return {**spent, "compiled": getattr(potential, "compiled", ""), **found}
 
     def inputs(self, kind: str, name: str, potential: Potential) -> Any:
         potential.preconditioner  # noqa: B018  (found at first use)
@@ -260,7 +262,7 @@ def compare(part: str, ours: Tree, theirs: Tree, repeats: int) -> Found:
             runs[which].append((ours, theirs)[which].run(part))
     if part.startswith("step"):
         least = [min(found["ratio"] for found in some) for some in runs]
-        return {"part": part, "step over gradient": least}
+        return {"part": part, "step over gradient": least, "compiled": first[0]["compiled"]}
     per = [[found["cpu"] / max(1, found["count"]) for found in some] for some in runs]
     ratios = sorted(b / a for a, b in zip(*per, strict=True))
     return {
@@ -268,6 +270,7 @@ def compare(part: str, ours: Tree, theirs: Tree, repeats: int) -> Found:
         "ratio": min(per[1]) / min(per[0]),
         "spread": [ratios[0], ratios[-1]],
         "per second": [1 / min(some) for some in per],
+        "compiled": first[0]["compiled"],
         "once": [one["clock"] - min(f["clock"] for f in some) for one, some in zip(first, runs, strict=True)],
         **alike(*first),
     }
@@ -277,7 +280,7 @@ def told(figures: Found) -> str:
     part = figures["part"]
     if "step over gradient" in figures:
         ours, theirs = figures["step over gradient"]
-        return f"{part:24s} {ours:6.2f}, theirs {theirs:.2f}"
+        return "; ".join(filter(None, [f"{part:24s} {ours:6.2f}, theirs {theirs:.2f}", figures["compiled"]]))
     low, high = figures["spread"]
     rate, once = figures["per second"], figures["once"]
     ends = f"in both {figures['in both']} of {figures['converged'][0]}"
@@ -287,6 +290,7 @@ def told(figures: Found) -> str:
     return (
         f"{part:24s} {figures['ratio']:6.2f} times ({low:.2f} to {high:.2f})  {rate[0]:8.4g} a second, theirs "
         f"{rate[1]:.4g}; once {once[0]:.1f} s, theirs {once[1]:.1f}; {ends}"
+        + (f"; {figures['compiled']}" if figures["compiled"] else "")
     )
 
 
@@ -313,6 +317,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="runs of each part in each tree")
     parser.add_argument("--threads", type=int, default=1, help="of torch, in each of the two processes")
     parser.add_argument("--precision", choices=["double", "mixed"], default="double", help="of our descents")
+    parser.add_argument("--compile", choices=["auto", "on", "off"], default="off", help="our gradients")
     parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -320,7 +325,8 @@ def main() -> None:
         return serve(json.loads(options.serve))
     if options.against is None:
         parser.error("--against COMMIT: which commit to compare with")
-    switches = {"precision": options.precision}
+    compile = {"auto": "auto", "on": True, "off": False}[options.compile]
+    switches = {"precision": options.precision, "compile": compile}
     parts = [part for part in PARTS if options.only in part]
     rows = measure(options.against, parts, options.repeats, options.threads, switches)
     if options.json:
