@@ -20,7 +20,7 @@ from torch.nn import functional as F
 import torchscape as tsc
 from torchscape import FunctionPotential, ModulePotential, potentials
 from torchscape.errors import CompileWarning, PotentialError
-from torchscape.potentials import compiled
+from torchscape.potentials import compiled, pair_potential
 from torchscape.potentials.compiled import Compiled
 from torchscape.potentials.counted import Metered
 from torchscape.potentials.module import fused
@@ -127,6 +127,22 @@ def test_pairs_written_for_the_compiler_are_those_that_are_visited_once(name):
     for n in (1, 5):
         x = u.sample(n, seed=1)
         same(u._over_pairs_beside(x), u.energy_and_grad(x))
+
+
+@pytest.fixture
+def arrays_only(monkeypatch):
+    """Clusters without the C code of this package, as on machines where that cannot be compiled."""
+    monkeypatch.setattr(pair_potential, "_compiled", lambda _: None)
+
+
+def test_clusters_that_have_code_in_c_keep_it():
+    u, plain = potentials.LennardJones(5, compile=True), potentials.LennardJones(5)
+    if u.in_c() is None:
+        pytest.skip("no C compiler")
+    x = u.sample(3)
+    same(u.energy_and_grad(x), plain.energy_and_grad(x), 0.0)
+    assert u.compiled == "gradients are computed by C code of this package"
+    assert plain.compiled == ""
 
 
 def square(x):
@@ -280,7 +296,7 @@ class Own(tsc.Potential):
 
 
 @pytest.mark.parametrize("name", RECORDED)
-def test_what_is_recorded_serves_any_number_of_rows(name, no_compiler):
+def test_what_is_recorded_serves_any_number_of_rows(name, no_compiler, arrays_only):
     make = RECORDED[name]
     u, plain = make(), make()
     u.compile = True
@@ -324,7 +340,7 @@ def test_exploring_says_what_is_used_and_finds_the_same(compile, no_compiler):
     torch.testing.assert_close(*found, rtol=0, atol=1e-8)
 
 
-def test_on_a_device_gradients_are_computed_as_ever(device):
+def test_on_a_device_gradients_are_computed_as_ever(device, arrays_only):
     u = potentials.LennardJones(4, device=device)
     x = u.sample(3)
     expected = u.energy_and_grad(x)
@@ -377,7 +393,7 @@ def test_code_of_networks(name, dtype):
 
 @slow
 @pytest.mark.parametrize("name", ["LJ_13", "a tight one", "a box", "two kinds", "Morse", "Dzugutov"])
-def test_code_of_clusters(name):
+def test_code_of_clusters(name, arrays_only):
     expect_code(CLUSTERS[name](), CLUSTERS[name]())
 
 
@@ -422,7 +438,7 @@ def test_code_is_kept_for_the_next_process(tmp_path):
 
 
 @slow
-def test_auto_compiles_in_the_background_what_has_taken_long(monkeypatch):
+def test_auto_compiles_in_the_background_what_has_taken_long(monkeypatch, arrays_only):
     monkeypatch.setattr(compiled, "_REPAYS", 0.0)
     monkeypatch.setattr(compiled, "_FASTER", float("inf"))
     u, plain = potentials.LennardJones(9, compile="auto"), potentials.LennardJones(9)
@@ -439,7 +455,7 @@ def test_auto_compiles_in_the_background_what_has_taken_long(monkeypatch):
 
 @slow
 def test_workers_say_what_they_use():
-    u = potentials.LennardJones(4)
+    u = potentials.Gupta(4)
     with tsc.Landscape.in_memory(u) as landscape:
         strategies = [tsc.BasinHopping(walkers=8, hops=1)]
         report = tsc.explore(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from torchscape import random
-from torchscape.devices import asking_is_free
+from torchscape.devices import asking_is_free, is_host
 from torchscape.errors import PotentialError
 from torchscape.memory import IN_CACHE, ONE_LARGE, rows_that_fit
 from torchscape.native import RowFunction
@@ -148,9 +148,18 @@ class PairPotential(ClusterPotential):
 
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """dU/dx_i = sum_j w_ij (x_i - x_j)."""
-        if self.compile:
+        if self.compile and self._in_c(x) is None:
             return self._by_code(x, self._evaluated, self._over_pairs_beside)
         return self._evaluated(x)
+
+    def _in_c(self, x: Tensor) -> Any:
+        """The package's own compiled code, where there is any for these rows."""
+        return _compiled(self) if x.dtype == torch.float64 and asking_is_free(x) else None
+
+    def _said_of_code(self) -> str:
+        if self.compile and self.dtype == torch.float64 and is_host(self.device) and _compiled(self) is not None:
+            return "gradients are computed by C code of this package"
+        return super()._said_of_code()
 
     def _rows_of_code(self) -> int:
         return rows_that_fit(self.dim * self.n_atoms**2, self.device, on_host=IN_CACHE)
@@ -159,7 +168,7 @@ class PairPotential(ClusterPotential):
         x = x.detach()
         if len(x) == 0:
             return self._over_all_pairs(x)
-        compiled = _compiled(self) if x.dtype == torch.float64 and asking_is_free(x) else None
+        compiled = self._in_c(x)
         return self._by_arrays(x) if compiled is None else compiled(x, self.container or 0.0)
 
     def in_c(self) -> RowFunction | None:
