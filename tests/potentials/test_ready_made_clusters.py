@@ -219,6 +219,20 @@ def test_a_platinum_icosahedron():
     assert float(grad.abs().max()) < 1e-3
 
 
+def test_minima_of_magnesium_as_another_program_has_them():
+    """Globus (S. K. Ignatov, github.com/skignatov/globus, samples/globalopt-abc) has the same function, with its
+    own parameters: the five lowest minima of Mg_13 that it found are among ours from random starts, and none is
+    lower; nor of Mg_14."""
+    own = {"repulsion": 1.249626, "attraction": 5.017854, "p": 16.807377, "q": 0.431717}
+    theirs = torch.tensor([-177.409533, -174.132985, -172.866380, -172.718601, -172.183040], dtype=torch.float64)
+    u = Gupta(13, None, **own)
+    ours = relax(u, u.sample(600, seed=1)).energy
+    assert float(ours.min()) == pytest.approx(float(theirs[0]), abs=1e-6)
+    assert float((ours[:, None] - theirs).abs().min(0).values.max()) < 2e-6
+    u = Gupta(14, None, **own)
+    assert float(relax(u, u.sample(100, seed=1)).energy.min()) == pytest.approx(-194.5367, abs=1e-4)
+
+
 def test_metals():
     with pytest.raises(UnknownName, match=r"unknown metal 'au'; .*known: Au, Cu, Pd, Pt"):
         Gupta(3, "au")

@@ -12,7 +12,13 @@ from torchscape.potentials.lennard_jones import BinaryLennardJones, LennardJones
 from torchscape.potentials.pair_clusters import Dzugutov, Morse
 from torchscape.potentials.thomson import Thomson
 from torchscape.problems.problem import Known, Problem
-from torchscape.problems.published_clusters import LOWEST_LJ, LOWEST_MORSE, LOWEST_THOMSON
+from torchscape.problems.published_clusters import (
+    LOWEST_GUPTA,
+    LOWEST_KOB_ANDERSEN,
+    LOWEST_LJ,
+    LOWEST_MORSE,
+    LOWEST_THOMSON,
+)
 
 __all__ = [
     "binary_lennard_jones",
@@ -72,6 +78,7 @@ def gupta(n: int = 13, metal: str = "Au", **place) -> Problem:
         GuptaCluster(n, metal, **place),
         f"{n} atoms of {metal}: A, xi, p, q = {', '.join(f'{value:g}' for value in METALS[metal][:4])}",
         "F. Cleri and V. Rosato, Phys. Rev. B 48, 22 (1993), doi 10.1103/PhysRevB.48.22",
+        lowest=LOWEST_GUPTA.get((metal, n)),
         temperature=0.3,
     )
 
@@ -85,17 +92,24 @@ def binary_lennard_jones(n: int = 13, n_b: int = 12, sigma_bb: float | int = 1.3
     )
 
 
-def kob_andersen(n: int = 13, n_b: int = 3, density: float | int | None = None, **place) -> Problem:
-    """Kob and Andersen's mixture, n_b of n atoms the smaller: a cluster, or with a density in a periodic box."""
+def kob_andersen(
+    n: int = 13, n_b: int = 3, density: float | int | None = None, cutoff: float | int | None = None, **place
+) -> Problem:
+    """Kob and Andersen's mixture, n_b of n atoms the smaller: a cluster, or with a density in a periodic
+    box, where the cutoff is 2.5 sigma or half of the box unless given."""
     where = ""
     if density is not None:
         side = (n / density) ** (1 / 3)
-        place |= {"box": side, "cutoff": min(2.5, 0.5 * side)}
-        where = f", in a periodic box of {side:.4g}, cut off at {min(2.5, 0.5 * side):.4g} sigma"
+        cutoff = min(2.5, 0.5 * side) if cutoff is None else cutoff
+        place["box"] = side
+        where = f", in a periodic box of {side:.4g}"
+    where += "" if cutoff is None else f", cut off at {cutoff:.4g} sigma"
+    in_space = density is None and cutoff == 2.5 and place.get("dim", 3) == 3
     return _of(
-        BinaryLennardJones(n - n_b, n_b, sigma=(1.0, 0.8, 0.88), epsilon=(1.0, 1.5, 0.5), **place),
+        BinaryLennardJones(n - n_b, n_b, sigma=(1.0, 0.8, 0.88), epsilon=(1.0, 1.5, 0.5), cutoff=cutoff, **place),
         f"{n - n_b} and {n_b} atoms: sigma 1, 0.8, 0.88, epsilon 1, 1.5, 0.5{where}",
         "W. Kob and H. C. Andersen, Phys. Rev. E 51, 4626 (1995), doi 10.1103/PhysRevE.51.4626",
+        lowest=LOWEST_KOB_ANDERSEN.get((n - n_b, n_b)) if in_space else None,
     )
 
 

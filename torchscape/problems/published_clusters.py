@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from torchscape.problems.publication import Published
 
-__all__ = ["LOWEST_LJ", "LOWEST_MORSE", "LOWEST_THOMSON", "PUBLISHED_CLUSTERS"]
+__all__ = [
+    "LOWEST_GUPTA",
+    "LOWEST_KOB_ANDERSEN",
+    "LOWEST_LJ",
+    "LOWEST_MORSE",
+    "LOWEST_THOMSON",
+    "PUBLISHED_CLUSTERS",
+]
 
 _CCD = "D. J. Wales and J. P. K. Doye, J. Phys. Chem. A 101, 5111 (1997), doi 10.1021/jp970984n"
 LOWEST_LJ = {  # number of atoms: energy, epsilon
@@ -40,6 +47,13 @@ LOWEST_THOMSON = {  # number of charges: energy
     9: 25.759986531, 10: 32.716949460, 11: 40.596450510, 12: 49.165253058, 32: 412.261274651,
 }  # fmt: skip
 
+_PELE = "github.com/pele-python/pele, pele/potentials/tests"
+_WEAL = "G. R. Weal's thesis, github.com/GardenGroupUO/Geoffrey-R-Weal-PhD-Thesis, chapter 4, Au38"
+LOWEST_GUPTA = {("Pt", 13): -64.91633912, ("Au", 38): -130.47}  # metal, number of atoms: energy, eV
+_GUPTA_SOURCES = {("Pt", 13): f"{_PELE}/test_gupta.py", ("Au", 38): _WEAL}
+
+LOWEST_KOB_ANDERSEN = {(10, 3): -48.6156136322}  # of A and of B: energy; cut off at 2.5 sigma
+
 
 def _lj(n: int) -> Published:
     return _lowest(LOWEST_LJ[n], _CCD, f"{n} atoms, pair energies 4 (r^-12 - r^-6)")
@@ -61,6 +75,14 @@ PUBLISHED_CLUSTERS: dict[str, tuple[Published, ...]] = {
             -173.252378,
             "J. P. K. Doye, M. A. Miller and D. J. Wales, J. Chem. Phys. 110, 6896 (1999), doi 10.1063/1.478595",
         ),
+    ),
+    "gupta": tuple(
+        _lowest(energy, _GUPTA_SOURCES[metal, n], f"{n} atoms of {metal}, in eV")
+        for (metal, n), energy in LOWEST_GUPTA.items()
+    ),
+    "kob-andersen": tuple(
+        _lowest(energy, f"{_PELE}/_blj13_min.xyz", f"{n_a} and {n_b} atoms, cut off at 2.5 sigma")
+        for (n_a, n_b), energy in LOWEST_KOB_ANDERSEN.items()
     ),
     "morse": tuple(
         _lowest(energy, _MORSE, f"{n} atoms, rho = {rho:g}") for (rho, n), energy in LOWEST_MORSE.items()
