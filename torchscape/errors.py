@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "CompileWarning",
     "DatabaseError",
     "FingerprintMismatch",
     "MemoryWarning",
@@ -46,6 +47,10 @@ class OutOfMemory(TorchscapeError, MemoryError):
 
 class MemoryWarning(UserWarning):
     """Memory ran out, and fewer rows at a time went on: nothing is lost, but batches are smaller from here on."""
+
+
+class CompileWarning(UserWarning):
+    """Compiled code was asked for and cannot be had: evaluations go on without, and the message says why."""
 
 
 class UnknownName(TorchscapeError, LookupError):

@@ -6,6 +6,7 @@ The table that these tests hold up is docs/upstream.md, which says what this pac
 from __future__ import annotations
 
 import argparse
+import enum
 import pathlib
 
 import numpy as np
@@ -158,6 +159,22 @@ def test_compiled_functions_make_new_graphs_for_new_numbers_of_rows():
         for n in (2, 3, 4, 5, 1):
             compiled(torch.randn(n, 3))
         assert counter.frame_count == expected
+    torch._dynamo.reset()
+
+
+class Colour(enum.IntEnum):
+    RED = 0
+    GREEN = 1
+
+
+def test_a_compiled_comparison_with_an_enumeration_is_false():
+    """Without an error; with the number itself it is right."""
+    torch._dynamo.reset()
+    x = torch.tensor([0, 1, 0])
+    f, g = (lambda x: (x == Colour.RED) | (x > 5)), (lambda x: (x == 0) | (x > 5))
+    assert f(x).tolist() == [True, False, True]
+    assert torch.compile(f, backend="eager", fullgraph=True)(x).tolist() == [False, False, False]
+    assert torch.compile(g, backend="eager", fullgraph=True)(x).tolist() == [True, False, True]
     torch._dynamo.reset()
 
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["analyse", "checkpoints", "copy", "explore", "export", "info", "merge", "plot", "problems"]
 
+_COMPILE: dict[str, Any] = {"auto": "auto", "on": True, "off": False}
+
 
 def explore(arguments: argparse.Namespace) -> int:
     """Run the chosen strategies on a potential, into a landscape file."""
@@ -59,6 +61,7 @@ def explore(arguments: argparse.Namespace) -> int:
                 landscape,
                 chosen.potential,
                 executor=executor,
+                compile=None if arguments.compile is None else _COMPILE[arguments.compile],
                 strategies=(known := with_ids(landscape, strategies)),
                 seed=arguments.seed,
                 budget=budget,
@@ -74,7 +77,8 @@ def explore(arguments: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             interrupted = True
         if not (arguments.quiet or interrupted):
-            print("\n".join([landscape.describe(), *joined(landscape, known, arguments.seed)]))
+            told = [landscape.describe(), *joined(landscape, known, arguments.seed)]
+            print("\n".join(told + [report.compiled] * bool(report.compiled)))
     if interrupted:
         # Its file is closed by now; only then is there time for words.
         if not arguments.quiet:
@@ -88,7 +92,7 @@ def explore(arguments: argparse.Namespace) -> int:
 
 def _said(arguments: argparse.Namespace) -> dict[str, Any]:
     """The options that say what was explored, and how it was computed."""
-    names = ("db", "device", "dtype", "precision", "executor", "paths")
+    names = ("db", "device", "dtype", "precision", "compile", "executor", "paths")
     said = {name: getattr(arguments, name) for name in names}
     return {"spec": arguments.spec, **{name: value for name, value in said.items() if value}}
 

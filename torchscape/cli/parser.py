@@ -93,6 +93,12 @@ def _how_to_compute(where: argparse._ArgumentGroup) -> None:
         help="of descents to minima: mixed goes down in float32 and ends in float64 (default: double)",
     )
     where.add_argument(
+        "--compile",
+        choices=["auto", "on", "off"],
+        help="gradients by compiled code: on from the first one (compiling takes 10 to 60 s the first time), auto "
+        "where they have taken a minute; the same to rounding (default: off)",
+    )
+    where.add_argument(
         "--executor",
         metavar="WHO",
         help="who runs the searches: in-process (default), processes (one for each core), processes:N, ray (the "

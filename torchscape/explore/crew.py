@@ -43,7 +43,7 @@ class Crew(ABC):
     Attributes:
         threads: of each worker.
         members: the workers that there are.
-        busy: seconds that workers have spent on parts.
+        busy, compiled: seconds that workers have spent on parts; what one has said of compiled code.
         n_ahead: rows that had ended, or were in parts that ran, before the round that asked for them began.
     """
 
@@ -52,7 +52,7 @@ class Crew(ABC):
     def __init__(self) -> None:
         self.members: list[Member] = []
         weakref.finalize(self, end_all, self.members)
-        self.busy, self.n_ahead = 0.0, 0
+        self.busy, self.n_ahead, self.compiled = 0.0, 0, ""
         self.ahead = Ahead()
         self.numbers = itertools.count()
         self._potential: Potential | None = None
@@ -88,7 +88,7 @@ class Crew(ABC):
 
     def close(self) -> None:
         """End the workers. They are started again when there is something to do."""
-        self.ahead = Ahead()
+        self.ahead, self._potential = Ahead(), None
         end_all(self.members)
 
     def foresee(self, tasks: Sequence[Task]) -> None:
@@ -306,12 +306,13 @@ class _Round:
             check_versions(rest[0])
             self._feed(member)
         elif kind == "ended":
-            watch = stopwatch.current()
-            for what, n in rest[0].items():
-                if watch is not None:
+            if (watch := stopwatch.current()) is not None:
+                for what, n in rest[0].items():
                     watch.ended(what, n)
         elif kind == "warned":
             self.crew.warn(rest[0])
+        elif kind == "compiled":
+            self.crew.compiled = rest[0]
         elif kind == "kept":
             self._kept(member, *rest)
         elif kind == "told":

@@ -30,6 +30,7 @@ class ExploreReport:
         unfinished: what has ended of a round that was cut short, by kind ("quenches", "bands"); it is in the
             file, and used when the round is resumed.
         advice: where no minimum is known, why, and what to do about it; else empty.
+        compiled: where compiled code was asked for, what came of it (where there are workers, in one of them).
     """
 
     status: str
@@ -42,6 +43,7 @@ class ExploreReport:
     flat_directions: tuple[int, ...] = ()
     advice: str = ""
     unfinished: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    compiled: str = ""
 
     @property
     def n_families(self) -> int:
@@ -64,6 +66,8 @@ class ExploreReport:
             told += f"; in an unfinished round {describe_unfinished(self.unfinished)}"
         if self.advice:
             told += f"; {self.advice}"
+        if self.compiled:
+            told += f"; {self.compiled}"
         most_first = sorted(self.outcomes.items(), key=lambda item: (-item[1], item[0]))
         ended = ", ".join(f"{n} {name.lower().replace('_', ' ')}" for name, n in most_first)
         return f"{told}; saddle searches: {ended}" if ended else told

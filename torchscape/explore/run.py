@@ -30,6 +30,7 @@ from torchscape.interrupts import interruptible
 from torchscape.landscape import Landscape
 from torchscape.landscape.summary import NO_MINIMUM, UP_TO_FAMILIES, explain_no_minima
 from torchscape.potentials.base import Potential, hash_settings
+from torchscape.potentials.compiled import Setting, set_to
 from torchscape.potentials.probe import probe
 from torchscape.stopwatch import Stopped, Stopwatch
 from torchscape.validation import SEED
@@ -47,6 +48,7 @@ def explore(
     seed: int = 0,
     budget: Budget | None = None,
     executor: Executor | str | None = None,
+    compile: Setting | None = None,
     progress: bool = True,
     on_round: OnRound | None = None,
     check: bool = True,
@@ -77,6 +79,7 @@ def explore(
             :class:`~torchscape.explore.Processes` or :class:`~torchscape.explore.RayExecutor`; or "processes" for
             all cores of this machine, "processes:4" for four of them, "cuda:all" for all devices of a kind, "ray"
             and "ray:ADDRESS" for a cluster.
+        compile: whether gradients are computed by compiled code in this call, in place of ``potential.compile``.
         progress: show progress bars.
         on_round: called with a :class:`RoundReport` after each round, which is committed by then, such as
             :class:`TensorBoard`. What it raises ends the exploration and is raised here, and nothing is lost;
@@ -108,7 +111,7 @@ def explore(
     chosen = checked_arguments(landscape, potential, strategies, budget)
     if potential is not landscape.potential and not landscape.is_readonly:
         landscape.expect(potential)
-    with interruptible(), choose_executor(executor) as runs:
+    with interruptible(), choose_executor(executor) as runs, set_to(compile, potential, runs):
         if check:
             probe(potential)
         loop = _Loop(landscape, potential, seed, budget or Budget(), runs, progress, on_round)
@@ -312,6 +315,11 @@ class _Loop:
         remedy = "no quench was made: put BasinHopping() among the strategies" if idle else ""
         return explain_no_minima(self.landscape.refusals()) or remedy
 
+    def _compiled(self) -> str:
+        """What came of compiled code, where it was asked for."""
+        said = self.potential.compiled or (self.executor.compiled if isinstance(self.executor, Crew) else "")
+        return (said or "gradients are not compiled: this potential has its own") if self.potential.compile else ""
+
     def report(self, status: str) -> ExploreReport:
         return ExploreReport(
             status=status,
@@ -324,6 +332,7 @@ class _Loop:
             outcomes=self.outcomes,
             flat_directions=tuple(self.landscape.flat_directions().tolist()),
             advice=self._advice(status),
+            compiled=self._compiled(),
         )
 
 

@@ -57,6 +57,7 @@ class Worker:
         self.given: frozenset[int] = frozenset()  # entries of rows that wait to go on
         self.n_going = 0  # entries of what ran, when that was told last
         self.is_ahead = False  # whether what runs now is for a round to come
+        self.compiled = ""  # what is said of compiled code
         self.counts: dict[str, int] = {}
         self.told = self.counted = time.monotonic()
 
@@ -106,6 +107,9 @@ class Worker:
                 found = self.found(data)
             self.count(at_once=True)
             self.warn(heard)
+            if (said := self.potential.compiled if self.potential is not None else "") != self.compiled:
+                self.compiled = said
+                send(self.connection, pickle.dumps(("compiled", said)))
             self.tell()  # before the answer: who knows that a part has ended has its rows, whatever comes next
             answer = ("found", found)
         except Stopped:

@@ -376,6 +376,8 @@ def _beside(
     like: Tensor,
 ) -> Float[Tensor, "B 2 D"]:
     """Both vectors, scaled, in the precision of the pairs, in one pass over each."""
+    if torch.compiler.is_compiling():  # to which views to write into are unknown
+        return torch.stack([a * by, b * and_by], 1).to(like.dtype)
     out = like.new_empty(len(a), 2, a.shape[1])
     torch.mul(a, by, out=out[:, 0])
     torch.mul(b, and_by, out=out[:, 1])

@@ -16,7 +16,7 @@ from torchscape.optimise.mixed import check_precision, evaluated, finished_coars
 from torchscape.optimise.on_host import Pair
 from torchscape.optimise.search import Armijo
 from torchscape.optimise.stepping import Evaluation, Search, StepOutcome, Trying, clamped, resolve
-from torchscape.optimise.termination import default_tol, standing, status_after
+from torchscape.optimise.termination import RUNNING, default_tol, standing, status_after
 from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.preconditioner import Preconditioner
@@ -167,7 +167,7 @@ class QuasiNewton(Search[Minimisation]):
         slope, new_slope = (state.grad * s).sum(1), (new.grad * s).sum(1)
         coarse = None if self.precision == "double" else ~state.precise
         acceptable = self.search.accepts(state.energy, slope, new.energy, new_slope, coarse)
-        running = state.status == Status.RUNNING
+        running = state.status == RUNNING
         now = resolve(state, new, acceptable, running)
         y, held, curvature = now.grad - state.grad, now.grad, new_slope - slope
         if limits.bounds is not None:
@@ -203,7 +203,7 @@ class QuasiNewton(Search[Minimisation]):
         )
         after = now.onto(
             state,
-            trial=torch.where((status == Status.RUNNING)[:, None], trial, now.x),
+            trial=torch.where((status == RUNNING)[:, None], trial, now.x),
             stretch=torch.where(now.rejected, state.stretch, stretch),
             n_short=torch.where(now.rejected, state.n_short, n_short),
             n_refused=state.n_refused + now.rejected,

@@ -9,7 +9,9 @@ from torchscape.points import StationaryPoints, Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["default_tol", "standing", "status_after", "termination_test"]
+__all__ = ["RUNNING", "default_tol", "standing", "status_after", "termination_test"]
+
+RUNNING = int(Status.RUNNING)  # a tensor compared with a member of an IntEnum is compiled to Python's False
 
 
 def default_tol(dtype: torch.dtype, potential: Potential | None = None) -> float:
@@ -58,7 +60,7 @@ def status_after(
     broken: Bool[Tensor, "B"],
 ) -> Int[Tensor, "B"]:
     """:func:`termination_test` with what it asks of a potential: the tolerance, and the furthest coordinate."""
-    running = status == Status.RUNNING
+    running = status == RUNNING
     far = x.abs().amax(1) > furthest  # a norm would be six times slower
     converged = rms <= tol
     if not may_hold(running & (spent | stalled | far | converged | broken)):

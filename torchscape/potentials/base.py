@@ -6,7 +6,7 @@ import functools
 import hashlib
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torchscape.memory import Limits, attempt, halving, limits_of, note
 from torchscape.native import RowFunction
 from torchscape.potentials.batching import pulled_back
 from torchscape.potentials.bounds import Bounds
+from torchscape.potentials.compiled import Compiled, Setting
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.potentials.scale import estimated_energy_scale
 from torchscape.potentials.twin import twin
@@ -26,6 +27,7 @@ from torchscape.types import Bool, Float, Int, Tensor
 __all__ = ["Potential", "hash_settings"]
 
 _SCALES: weakref.WeakKeyDictionary[Potential, float] = weakref.WeakKeyDictionary()  # a copy is asked anew
+_CODES: weakref.WeakKeyDictionary[Potential, Compiled] = weakref.WeakKeyDictionary()
 _TWINS: weakref.WeakKeyDictionary[Potential, dict[torch.dtype, Potential | str]] = weakref.WeakKeyDictionary()
 
 
@@ -101,6 +103,9 @@ class Potential:
         preconditioner: what minimisers may start from in place of the identity, or None.
         precision: of descents to minima: "double" is ``dtype`` throughout; "mixed" goes down in float32 as far as
             that tells, and ends in float64 (where ``dtype`` is that).
+        compile: whether energies and gradients are computed by compiled code, in host memory: True from the first
+            one on, "auto" where they have taken long, False never. They are the same to rounding; where there can
+            be no such code, they are computed as ever, and :attr:`compiled` says why.
         even_curvature: whether curvatures differ by a few hundred at most, as those of clusters of atoms, so that
             minimisers need remember little.
 
@@ -126,6 +131,7 @@ class Potential:
     max_rows: int = 65536
     preconditioner: Preconditioner | None = None
     precision: Literal["double", "mixed"] = "double"
+    compile: Setting = False
     even_curvature: bool = False
     _limits: Limits | None = None  # rows at once that did not fit into memory, by evaluation
 
@@ -229,6 +235,7 @@ class Potential:
         found = twins[dtype]
         if isinstance(found, str):
             raise PotentialError(found)
+        found.compile = self.compile
         return found
 
     def _converted(self, dtype: torch.dtype) -> Potential:
@@ -238,6 +245,28 @@ class Potential:
         """Energies and gradients in float64 as compiled code for host memory, which steps of minimisers in C can
         call; None where there is none."""
         return None
+
+    @property
+    def compiled(self) -> str:
+        """What :attr:`compile` has come to, in a line: whether there is compiled code, or why there is none. Empty
+        before the first gradient, and where none was asked for."""
+        twins = [one for one in _TWINS.get(self, {}).values() if isinstance(one, Potential)]
+        return "; ".join(filter(None, [self._said_of_code(), *(one._said_of_code() for one in twins)]))
+
+    def _said_of_code(self) -> str:
+        return _CODES[self].said if self in _CODES else ""
+
+    def _by_code(
+        self, x: Float[Tensor, "B D"], plain: Callable[..., Any], function: Callable[..., Any] | None = None
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        """What ``plain(x)`` is, by compiled code of it, or of ``function``, as :attr:`compile` says."""
+        if self not in _CODES:
+            _CODES[self] = Compiled("gradients", rows=self._rows_of_code())
+        energy, grad = _CODES[self](self.compile, x, plain, function)
+        return energy, grad
+
+    def _rows_of_code(self) -> int:
+        return self.max_rows
 
     def is_bound(self, x: Float[Tensor, "B D"]) -> Bool[Tensor, "B"]:
         """Whether each point hangs together; clusters tell those that have fallen apart, of which none is a
@@ -249,6 +278,9 @@ class Potential:
     @_EVALUATIONS["energy_and_grad"]
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """U and its gradient, detached. The gradient of sum_b U(x_b) is every row's own gradient."""
+        return self._by_code(x, self._by_autograd) if self.compile else self._by_autograd(x)
+
+    def _by_autograd(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():
             energy = self.energy(x)

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from torchscape.devices import is_host
 from torchscape.memory import available_memory
+from torchscape.potentials.compiled import is_recording
 from torchscape.potentials.recurrent import can_be_unrolled, unrolled
 from torchscape.types import Tensor
 
@@ -117,7 +118,12 @@ def _cross_entropy(input: Tensor, target: Tensor, *args, **kwargs) -> Tensor:
         return functional.cross_entropy(input, target, *args, **kwargs)
     if target.ndim == 1 and kwargs.get("weight") is None and not kwargs.get("label_smoothing"):
         kept = target != kwargs.get("ignore_index", -100)
-        picked = input.mT.log_softmax(0).gather(0, torch.where(kept, target, 0)[None])[0]
+        scores, place = input.mT.log_softmax(0), torch.where(kept, target, 0)[None]
+        if is_recording():
+            hit = torch.arange(len(scores), device=place.device)[:, None] == place
+            picked = torch.where(hit, scores, 0.0).sum(0)
+        else:
+            picked = scores.gather(0, place)[0]
         total = -torch.where(kept, picked, 0.0).sum()
         return total / kept.sum() if reduction == "mean" else total
     return functional.cross_entropy(

@@ -15,6 +15,7 @@ from torchscape.errors import PotentialError
 from torchscape.memory import ONE_LARGE, rows_that_fit
 from torchscape.potentials.base import Potential
 from torchscape.potentials.checks import available_device, available_dtype
+from torchscape.potentials.compiled import Setting, check_setting
 from torchscape.symmetry.base import Symmetry
 from torchscape.symmetry.cluster import ClusterSymmetry
 from torchscape.symmetry.periodic_cluster import PeriodicAtoms
@@ -54,6 +55,7 @@ class ClusterPotential(Potential):
         box: the side of a periodic box, or one for each dimension; None for free atoms. In a box there is no
             container, and no rotation among the symmetries.
         dtype, device: of the points.
+        compile: whether gradients are computed by compiled code, as of every :class:`Potential`.
 
     Raises:
         PotentialError: for fewer than two atoms, other dimensions, a container without extent, or one of a
@@ -92,11 +94,13 @@ class ClusterPotential(Potential):
         box: float | int | Sequence[float | int] | None = None,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
+        compile: Setting = False,
     ):
+        check_setting(type(self).__name__, compile)
         Range(low=2, whole=True).check(type(self).__name__, PotentialError, n_atoms=n_atoms)
         Range(low=2, high=3, whole=True).check(type(self).__name__, PotentialError, dim=dim)
         POSITIVE.or_none.check(type(self).__name__, PotentialError, container=container)
-        self.n_atoms, self.dim, self.ndim = n_atoms, dim, dim * n_atoms
+        self.n_atoms, self.dim, self.ndim, self.compile = n_atoms, dim, dim * n_atoms, compile
         self.species = None if species is None else tuple(species)
         self.symmetry: Symmetry = ClusterSymmetry(n_atoms, dim, species=species, translation=translation)
         self.box: tuple[float, ...] | None = None
@@ -134,7 +138,7 @@ class ClusterPotential(Potential):
 
     def atoms(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B n k"]:
         """The rows as positions of atoms in k dimensions."""
-        return x.reshape(len(x), self.n_atoms, self.dim)
+        return x.reshape(x.shape[0], self.n_atoms, self.dim)
 
     def atom_energies(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B n"]:
         """How strongly each atom is bound: its share of U, the container left out; in all, they are U.

@@ -13,7 +13,7 @@ __all__ = ["Metered"]
 
 _SAME = (
     "ndim", "dtype", "device", "bounds", "symmetry", "length_scale", "max_rows", "preconditioner", "precision",
-    "even_curvature",
+    "compile", "even_curvature",
 )  # fmt: skip
 
 
@@ -52,6 +52,11 @@ class Metered(Potential):
     @energy_scale.setter
     def energy_scale(self, value: float) -> None:
         self.potential.energy_scale = value
+
+    @property
+    def compiled(self) -> str:
+        """What is said of the potential."""
+        return self.potential.compiled
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         return self.potential.energy(x)

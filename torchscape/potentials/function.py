@@ -17,6 +17,7 @@ from torchscape.potentials.base import Potential
 from torchscape.potentials.batching import RowsOfStates, WrittenOut, decomposed, differentiable_twice
 from torchscape.potentials.bounds import Bounds
 from torchscape.potentials.checks import available_device, available_dtype
+from torchscape.potentials.compiled import Setting, check_setting
 from torchscape.potentials.periodic import expect_translations, invariant_under, sample_periods, with_periods
 from torchscape.potentials.probe import generic_points, refuse_false_symmetry, refuse_wrong_derivatives
 from torchscape.symmetry.base import Symmetry
@@ -53,6 +54,7 @@ class FunctionPotential(Potential):
             what it closes over cannot be hashed: name functions that differ only in those.
         chunk_size: most points evaluated by one vectorised call.
         dtype, device: of the points.
+        compile: whether gradients are computed by compiled code, as of every :class:`Potential`.
         check: try the derivatives, and a symmetry that is given: 36 gradients of single rows, six Hessian-vector
             products.
 
@@ -86,10 +88,12 @@ class FunctionPotential(Potential):
         chunk_size: int = 4096,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
+        compile: Setting = False,
         check: bool = True,
     ):
         COUNT.check("FunctionPotential", PotentialError, ndim=ndim, chunk_size=chunk_size, dim=dim)
         POSITIVE.or_none.check("FunctionPotential", PotentialError, length_scale=length_scale)
+        check_setting("FunctionPotential", compile)
         self.fn, self.ndim = fn, int(ndim)
         self.dtype, self.device = available_dtype(dtype), available_device(device)
         self.name = name if name is not None else _qualified_name(fn)
@@ -120,9 +124,10 @@ class FunctionPotential(Potential):
             x = generic_points(self)
             refuse_wrong_derivatives(self, x, "check=False")
             refuse_false_symmetry(self, x)
+        self.compile = compile
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
-        return self._evaluate(x) if len(x) else x.sum(1)
+        return self._evaluate(x) if x.shape[0] else x.sum(1)
 
     def sample(self, n: int, seed: int = 0) -> Float[Tensor, "n D"]:
         """As of every potential, but periodic coordinates uniform in one period."""
@@ -142,7 +147,7 @@ class FunctionPotential(Potential):
             return self.fn
         rows, reason = _by_rows(self.fn), ""
         by_rows = rows(points)
-        plain = torch.func.vmap(self.fn, chunk_size=self.chunk_size)
+        plain = _mapped(self.fn, self.chunk_size)
         for vectorised in (plain, _nested(self.fn, self.chunk_size), _without_fused(plain)):
             try:
                 with warnings.catch_warnings():
@@ -200,9 +205,16 @@ def _without_fused(evaluate: Callable[[Tensor], Tensor]) -> Callable[[Tensor], T
     return plain
 
 
+def _mapped(fn: Callable[[Tensor], Tensor], chunk_size: int) -> Callable[[Tensor], Tensor]:
+    """Vectorised, at most so many points at once."""
+    whole, parts = torch.func.vmap(fn), torch.func.vmap(fn, chunk_size=chunk_size)
+    # In parts it cannot be recorded for any number of rows.
+    return lambda x: whole(x) if x.shape[0] <= chunk_size else parts(x)
+
+
 def _nested(fn: Callable[[Tensor], Tensor], chunk_size: int) -> Callable[[Tensor], Tensor]:
     """Vectorised below a level of differentiation, where torch takes recurrent layers apart."""
-    inside = torch.func.vmap(lambda point: torch.func.vjp(fn, point)[0], chunk_size=chunk_size)
+    inside = _mapped(lambda point: torch.func.vjp(fn, point)[0], chunk_size)
 
     def vectorised(x: Tensor) -> Tensor:
         with decomposed(x.device), RowsOfStates():

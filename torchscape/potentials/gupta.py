@@ -91,6 +91,9 @@ class Gupta(ClusterPotential):
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """dU/dx_i = sum_j [2 a_ij - xi/2 (c_i + c_j) b_ij] (x_i - x_j), with a and b the slopes of the two
         exponentials over r, and c the inverse roots of the sums under the root."""
+        return self._by_code(x, self._evaluated) if self.compile else self._evaluated(x)
+
+    def _evaluated(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         at = self.atoms(x.detach())
         apart, r = self._pairs(at)
         repelled, hopping = self._terms(r)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from torchscape import random
-from torchscape.devices import asking_is_free
+from torchscape.devices import asking_is_free, is_host
 from torchscape.errors import PotentialError
 from torchscape.memory import IN_CACHE, ONE_LARGE, rows_that_fit
 from torchscape.native import RowFunction
@@ -148,10 +148,27 @@ class PairPotential(ClusterPotential):
 
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """dU/dx_i = sum_j w_ij (x_i - x_j)."""
+        if self.compile and self._in_c(x) is None:
+            return self._by_code(x, self._evaluated, self._over_pairs_beside)
+        return self._evaluated(x)
+
+    def _in_c(self, x: Tensor) -> Any:
+        """The package's own compiled code, where there is any for these rows."""
+        return _compiled(self) if x.dtype == torch.float64 and asking_is_free(x) else None
+
+    def _said_of_code(self) -> str:
+        if self.compile and self.dtype == torch.float64 and is_host(self.device) and _compiled(self) is not None:
+            return "gradients are computed by C code of this package"
+        return super()._said_of_code()
+
+    def _rows_of_code(self) -> int:
+        return rows_that_fit(self.dim * self.n_atoms**2, self.device, on_host=IN_CACHE)
+
+    def _evaluated(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         x = x.detach()
         if len(x) == 0:
             return self._over_all_pairs(x)
-        compiled = _compiled(self) if x.dtype == torch.float64 and asking_is_free(x) else None
+        compiled = self._in_c(x)
         return self._by_arrays(x) if compiled is None else compiled(x, self.container or 0.0)
 
     def in_c(self) -> RowFunction | None:
@@ -198,6 +215,22 @@ class PairPotential(ClusterPotential):
             p = self.atoms(x)
             energy, grad = energy + wall.energy(p), grad + wall.grad(p)
         return energy, grad.reshape(x.shape)
+
+    def _over_pairs_beside(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        """The same from all pairs in operations that a compiler makes one loop of: rows side by side, each
+        component of the differences by itself."""
+        p = self.atoms(x)
+        apart = [c[:, None] - c for c in p.permute(2, 1, 0).contiguous()]  # [n n B]
+        if self.box is not None:
+            apart = [a - side * (a / side).round() for a, side in zip(apart, self.box, strict=True)]
+        never = torch.diag(x.new_full((self.n_atoms,), torch.inf))
+        square = sum((a * a for a in apart[1:]), apart[0] * apart[0]) + never[:, :, None]
+        pair_energy, weight = self.energy_and_weight(self.prepared(square.permute(2, 0, 1)))
+        energy = 0.5 * pair_energy.sum((1, 2))
+        grad = torch.stack([(weight * a.permute(2, 0, 1)).sum(2) for a in apart], 2)
+        if self.wall is not None:
+            energy, grad = energy + self.wall.energy(p), grad + self.wall.grad(p)
+        return energy, grad.flatten(1)
 
     def _on_host(self, terms: Terms, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """The same by NumPy (``pairs_on_host.py``)."""

@@ -60,6 +60,9 @@ class Thomson(ClusterPotential):
 
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """The force on u_i, without its part along u_i, over |x_i|; and k (|x_i| - 1) along u_i."""
+        return self._by_code(x, self._evaluated) if self.compile else self._evaluated(x)
+
+    def _evaluated(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         p = self.atoms(x.detach())
         radius = p.norm(dim=2, keepdim=True)
         u = p / radius

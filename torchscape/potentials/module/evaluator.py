@@ -13,6 +13,7 @@ from torchscape.errors import OutOfMemory, PotentialError
 from torchscape.layout import ParameterLayout
 from torchscape.memory import Limits, attempt, in_parts
 from torchscape.potentials.batching import Plan, by_rows, pulled_back, second_derivative
+from torchscape.potentials.compiled import Setting
 from torchscape.potentials.module.data import Samples
 from torchscape.potentials.module.objective import Objective
 from torchscape.potentials.module.written import Written
@@ -21,6 +22,7 @@ from torchscape.types import Float, Tensor
 __all__ = ["Evaluator"]
 
 _BASIS = 16  # columns of a Hessian that share one pass over the data
+_MANY = 1 << 20  # rows, of which as many go together as ever may
 _GRAPH = 3  # memory of the graph of a gradient that is kept, over that of a gradient
 
 
@@ -57,10 +59,25 @@ class Evaluator:
             return _cat([self._energy(part, size) for part, size in self._parts(x)], x)
         return _cat(self._in_parts(self._energy, x, what="energies"), x)
 
-    def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
-        if len(x) and (found := self.written.energy_and_grad(self, x)) is not None:
+    def energy_and_grad(
+        self, x: Float[Tensor, "B D"], compile: Setting = False
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        if len(x) and (found := self.written.energy_and_grad(self, x, compile)) is not None:
             return found
-        return self.by_autograd(x)
+        return self._by_code(x, compile) if compile and len(x) else self.by_autograd(x)
+
+    def _by_code(self, x: Float[Tensor, "B D"], compile: Setting) -> tuple[Tensor, Tensor]:
+        """By compiled code of what differentiates the module, where all samples of a row are evaluated at once."""
+        rows, size = self._sizes(_MANY, x.device, 1)
+        if size < self.plan.n_samples or not self.vmapped or self.objective.samples.streamed:
+            self.written.code(rows).refuse(compile, "rows or samples are evaluated in parts")
+            return self.by_autograd(x)
+
+        def function(x: Tensor, decay: Tensor) -> tuple[Tensor, Tensor]:
+            return dataclasses.replace(self, decay=decay)._energy_and_grad(x, size)
+
+        energy, grad = self.written.code(rows)(compile, x, self.by_autograd, function, (self.decay,))
+        return energy, grad
 
     def by_autograd(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """Energy and gradient by differentiating the module, whatever it is."""

@@ -127,12 +127,12 @@ class Perceptron:
         self.loss, self._most = chain.loss, max_rows
         # One factor for all samples is left to the end, where it is one for each row.
         largest, least = torch.stack([chain.weights.abs().max(), chain.weights.min()]).tolist()
-        self._unit = largest or 1.0
+        self.unit = largest or 1.0
         # Products of matrices that begin at other places of a line of memory may have other last digits: samples
         # that count nothing make the matrices of all rows begin at one.
         more = -len(chain.weights) % _LINE if is_host(chain.inputs.device) else 0
-        self.weights = None if largest == least and not more else _longer(chain.weights / self._unit, more)
-        targets = chain.targets / self._unit if self.loss == "cross-entropy" else chain.targets
+        self.weights = None if largest == least and not more else _longer(chain.weights / self.unit, more)
+        targets = chain.targets / self.unit if self.loss == "cross-entropy" else chain.targets
         self.targets = _longer(targets.mT, more).contiguous()
         a = _longer(chain.inputs.mT, more)
         self.inputs = (
@@ -205,7 +205,7 @@ class Perceptron:
         if self.loss == "squares":
             torch.sub(z, t, out=p)
             g = p if w is None else p * w
-            return self._unit * torch.linalg.vecdot(p.flatten(1), g.flatten(1)), g, 2 * self._unit
+            return self.unit * torch.linalg.vecdot(p.flatten(1), g.flatten(1)), g, 2 * self.unit
         hits = even_mv(z.flatten(1), t.flatten())
         largest = z.amax(1, keepdim=True)
         torch.sub(z, largest, out=p).exp_()
@@ -213,4 +213,4 @@ class Perceptron:
         entropy = largest.add_(total.log())[:, 0]
         energy = entropy.sum(1) if w is None else even_mv(entropy, w)
         p.mul_(total.reciprocal_() if w is None else torch.div(w, total)).sub_(t)
-        return self._unit * energy.sub_(hits), p, self._unit
+        return self.unit * energy.sub_(hits), p, self.unit

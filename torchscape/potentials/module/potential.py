@@ -16,6 +16,7 @@ from torchscape.errors import PotentialError
 from torchscape.potentials import checks
 from torchscape.potentials.base import Potential
 from torchscape.potentials.batching import Plan
+from torchscape.potentials.compiled import Setting, check_setting
 from torchscape.potentials.module import initial
 from torchscape.potentials.module.data import Samples
 from torchscape.potentials.module.evaluator import Evaluator
@@ -58,12 +59,12 @@ class ModulePotential(Potential):
         reduction: "mean" or "sum" over samples, or "whole" for a loss that needs all samples at once; by
             default what the loss itself does.
         symmetry: which points are the same; "auto" finds the permutations, signs and scalings of the module.
-        chunk_size: most samples evaluated at once; by default what memory and caches hold.
-        max_rows: most walkers evaluated at once; by default likewise.
+        chunk_size, max_rows: most samples, and walkers, evaluated at once; by default what memory and caches hold.
         dtype: of the coordinates, the constants and floating-point data.
         device: where to evaluate; by default where the module is.
+        compile: whether gradients are computed by compiled code, as of every :class:`Potential`.
         check: try the derivatives on at most 64 samples (in float64), and a symmetry that is given: 36 gradients,
-            six Hessian-vector products; as many once more on four samples where kinks lie too close to tell.
+            six Hessian-vector products; twice that, on four samples too, where kinks lie too close to tell.
 
     Raises:
         NotDeterministic: if the module or loss is random or depends on the batch (dropout, batch statistics).
@@ -97,10 +98,12 @@ class ModulePotential(Potential):
         max_rows: int | None = None,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str | None = None,
+        compile: Setting = False,
         check: bool = True,
     ) -> None:
         NOT_NEGATIVE.check("ModulePotential", PotentialError, l2=l2)
         COUNT.or_none.check("ModulePotential", PotentialError, chunk_size=chunk_size, max_rows=max_rows)
+        check_setting("ModulePotential", compile)
         checks.refuse_unfit(module)
         self.dtype = checks.available_dtype(dtype)
         self.device = checks.available_device(_device_of(module) if device is None else device)
@@ -121,6 +124,7 @@ class ModulePotential(Potential):
         self._symmetry = None if isinstance(self._choice, str) else self._choice
         if check:
             self._probe()
+        self.compile = compile  # not for the few evaluations before
 
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         """U of every row; differentiable in x, at the price of keeping every chunk's graph."""
@@ -128,7 +132,10 @@ class ModulePotential(Potential):
 
     def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
         """U and its gradient, detached, one chunk of samples after the other."""
-        return self._evaluator.energy_and_grad(self._fitting(x))
+        return self._evaluator.energy_and_grad(self._fitting(x), self.compile)
+
+    def _said_of_code(self) -> str:
+        return self._evaluator.written.said
 
     def hvp(self, x: Float[Tensor, "B D"], v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """H(x_b) v_b, reverse over reverse (forward over reverse where a backward has no derivative)."""
@@ -390,6 +397,4 @@ class ModulePotential(Potential):
 
 
 def _device_of(module: nn.Module) -> torch.device:
-    for tensor in (*module.parameters(), *module.buffers()):
-        return tensor.device
-    return torch.device("cpu")
+    return next((one.device for one in (*module.parameters(), *module.buffers())), torch.device("cpu"))

@@ -12,8 +12,10 @@ from torchscape.even import even_mv
 from torchscape.layout import ParameterLayout
 from torchscape.memory import attempt, available_memory
 from torchscape.potentials.batching import Plan
+from torchscape.potentials.compiled import Compiled, Setting
 from torchscape.potentials.module.chain import chain_of
 from torchscape.potentials.module.curved import CURVED, Curved
+from torchscape.potentials.module.fused import Fused
 from torchscape.potentials.module.objective import Objective
 from torchscape.potentials.module.perceptron import Perceptron
 from torchscape.types import Bool, Float, Tensor
@@ -61,6 +63,8 @@ class Written:
 
     def __init__(self) -> None:
         self._found: Perceptron | None = None
+        self._fused: Fused | None = None
+        self._code: Compiled | None = None
         self._sought = self._curved = False
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,14 +79,34 @@ class Written:
         """Whether the gradient was found to be written out."""
         return self._found is not None
 
+    @property
+    def said(self) -> str:
+        """What is said of compiled code."""
+        return "" if self._code is None else self._code.said
+
+    def code(self, rows: int) -> Compiled:
+        """What compiles gradients, written out or not, of at most so many rows at once."""
+        if self._code is None:
+            self._code = Compiled("gradients", rows=rows)
+        return self._code
+
     def energy_and_grad(
-        self, evaluator: Evaluator, x: Float[Tensor, "B D"]
+        self, evaluator: Evaluator, x: Float[Tensor, "B D"], compile: Setting = False
     ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]] | None:
         """U and its gradient; None where they are not written out, or do not fit into memory so."""
         perceptron = self._perceptron(evaluator)
         if perceptron is None:
             return None
-        fits, result = attempt(_evaluated, perceptron, evaluator.decay, x)
+
+        def plain(x: Tensor) -> tuple[Tensor, Tensor]:
+            return _evaluated(perceptron, evaluator.decay, x)
+
+        if not compile:
+            fits, result = attempt(plain, x)
+        else:
+            fused = self._fused = self._fused or Fused(perceptron)
+            code = self.code(perceptron.rows(x.device))
+            fits, result = attempt(code, compile, x, plain, fused, fused.constants(evaluator.decay))
         if not fits:
             self._found = None
             return None
