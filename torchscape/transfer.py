@@ -8,11 +8,24 @@ from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["moved"]
+__all__ = ["as_bytes", "moved"]
 
 T = TypeVar("T")
 
 _LARGE = 1 << 24  # bytes beyond which a tensor travels alone: the copy costs more than its beginning
+
+
+def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of all its numbers, one after the other, [n] of ``torch.uint8``; a view where it lies so.
+
+    Example:
+        >>> as_bytes(torch.arange(30)[5::29]).tolist()
+        [5, 0, 0, 0, 0, 0, 0, 0]
+    """
+    flat = tensor.detach().contiguous().reshape(-1)
+    if flat.stride(0) != 1:  # torch takes a lone number for contiguous, whatever its stride, and does not view it
+        flat = flat.clone(memory_format=torch.contiguous_format)
+    return flat.view(torch.uint8)
 
 
 def moved(what: T, device: torch.device | str) -> T:
@@ -44,7 +57,7 @@ def moved(what: T, device: torch.device | str) -> T:
 def _sent(lot: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
     if len(lot) <= 1:
         return [tensor.to(device) for tensor in lot]
-    parts = [tensor.detach().contiguous().reshape(-1).view(torch.uint8) for tensor in lot]
+    parts = [as_bytes(tensor) for tensor in lot]
     whole = torch.cat(parts).to(device).split([len(part) for part in parts])
     return [part.view(tensor.dtype).reshape(tensor.shape) for part, tensor in zip(whole, lot, strict=True)]
 

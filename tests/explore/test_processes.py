@@ -21,7 +21,7 @@ from torchscape.explore import (
     Processes,
     StationarySearch,
     TemperedBasinHopping,
-    crew,
+    crew_round,
     worker,
 )
 from torchscape.explore.executors import choose_executor
@@ -205,7 +205,7 @@ def test_a_worker_that_dies_is_replaced(executor, file):
 
 
 def test_a_part_that_kills_its_workers_is_named(executor, file, monkeypatch):
-    monkeypatch.setattr(crew, "_LIVES", 1)
+    monkeypatch.setattr(crew_round, "_LIVES", 1)
     potential = Deadly(file)
     file.write_text("1000")
     with tsc.Landscape.in_memory(potential) as landscape:

@@ -29,7 +29,7 @@ from torchscape.explore import (
     Found,
     RayExecutor,
     check_executor,
-    crew,
+    crew_round,
 )
 from torchscape.explore.executors import choose_executor
 
@@ -162,7 +162,7 @@ class Resting(Wells):
 
 
 def test_workers_that_are_killed_at_random_change_nothing(executor, monkeypatch):
-    monkeypatch.setattr(crew, "_LIVES", 1000)  # nobody dies of a part here
+    monkeypatch.setattr(crew_round, "_LIVES", 1000)  # nobody dies of a part here
     strategies = [BasinHopping(walkers=24, hops=6), ConnectMinima(), ClimbFromMinima(searches=6)]
     whole = in_memory(Resting(3), strategies, seed=4)
     luck, is_over, killed = random.Random(1), threading.Event(), []

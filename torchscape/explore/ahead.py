@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -38,6 +39,14 @@ class Part:
     found: Found | None = None
     n_deaths: int = 0
     fate: str = ""  # how the last worker of a part ended that has killed too many of them
+    seconds: float = 0.0  # that workers have spent on it
+    is_halving: bool = False  # whether its worker was asked for half of it
+    halves: list[Part] = dataclasses.field(default_factory=list)
+    whole: Part | None = None  # that this is half of
+
+    def with_wholes(self) -> list[Part]:
+        """This part, that which it is half of, and so on."""
+        return [self, *([] if self.whole is None else self.whole.with_wholes())]
 
     @functools.cached_property
     def message(self) -> bytes:
@@ -64,6 +73,7 @@ class Member(ABC):
         self.device = device
         self.is_ready = False  # whether it has said anything yet
         self.parts: list[Part] = []  # that it has: it runs the first
+        self.since = time.monotonic()  # when it began that, or had nothing left to do
         self.going: tuple[Entry, ...] = ()  # rows of it that run, as far as they have come
 
     @abstractmethod

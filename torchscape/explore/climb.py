@@ -200,7 +200,7 @@ class Climbs:
     def joined(self, found: Sequence[Found]) -> Found:
         inputs = [range(self.n_rows)[rows] for rows in dealt(self.n_rows, len(found))]
         known = self.x if self.known is None else self.known
-        return joined_candidates(found, inputs, self.refine, self.tol, known)
+        return joined_candidates(found, inputs, self.refine, self.tol, known, is_part=self.is_part)
 
     def run(self, potential: Potential) -> Found:
         known = self.x if self.known is None else self.known

@@ -196,7 +196,7 @@ class ConnectPairs:
 
     def joined(self, found: Sequence[Found]) -> Found:
         inputs = [range(self.n_rows)[rows] for rows in dealt(self.n_rows, len(found))]
-        return joined_candidates(found, inputs, self.refine, self.tol, self.known)
+        return joined_candidates(found, inputs, self.refine, self.tol, self.known, is_part=self.is_part)
 
     def run(self, potential: Potential) -> Found:
         a, b = self.a.to(potential.dtype), self.b.to(potential.dtype)

@@ -17,6 +17,7 @@ import torch
 
 from torchscape.devices import HOST, is_host
 from torchscape.errors import TorchscapeError
+from torchscape.transfer import as_bytes
 from torchscape.types import Tensor
 
 __all__ = [
@@ -76,7 +77,7 @@ def packed(message: object, what: str, *, compact: bool = False) -> bytes:
                 there = (str(one.device), type(one) is torch.nn.Parameter, one.requires_grad)
                 return _tensor, (one.detach().to(HOST), *there)
             if compact and type(one) is Tensor and is_host(one.device) and not _is_special(one):
-                data = one.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+                data = as_bytes(one).numpy().tobytes()
                 return _numbers, (data, one.dtype, tuple(one.shape))
             override = getattr(super(), "reducer_override", None)
             return NotImplemented if override is None else override(one)

@@ -126,13 +126,17 @@ def joined_candidates(
     refine: Follow,
     tol: float | None,
     known: Float[Tensor, "K D"] | None,
+    *,
+    is_part: bool = False,
 ) -> Found:
     """Findings of searches whose parts hand on candidates: they are verified together, as several parts have come
-    to the same points; or what the parts have verified themselves."""
+    to the same points; or what the parts have verified themselves. A part of a part hands on what it has."""
     parts = [one.state["candidates"] for one in found if "candidates" in one.state]
     if len(parts) < len(found):
         return joined_saddles(found, inputs)
     candidates = Candidates.cat(parts, inputs)
+    if is_part:
+        return Found(found[0].minima[:0], state={"candidates": candidates})
     return Found(found[0].minima[:0], further=_Verification(candidates, refine, tol, known))
 
 

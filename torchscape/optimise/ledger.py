@@ -15,7 +15,7 @@ from torchscape import stopwatch
 from torchscape.devices import HOST
 from torchscape.optimise.columns import build, join, leaves, name_of
 from torchscape.optimise.rows import map_rows, take_rows
-from torchscape.transfer import moved
+from torchscape.transfer import as_bytes, moved
 from torchscape.types import Bool, Int, Tensor
 
 __all__ = ["Entry", "Ledger", "compute_once", "current_ledger", "digests", "keeping", "latest"]
@@ -271,7 +271,7 @@ def digests(what: str, rows: tuple[Tensor, ...]) -> Tensor:
     """A digest of every row."""
     columns = [row.detach().reshape(len(row), -1).contiguous() for row in rows]
     prefix = f"{what} {[(column.dtype, column.shape[1]) for column in columns]}".encode()
-    data = [column.view(torch.uint8).numpy() for column in columns]
+    data = [as_bytes(column).reshape(len(column), -1).numpy() for column in columns]
     digests = [
         hashlib.blake2b(prefix + b"".join(column[i].tobytes() for column in data), digest_size=_KEY).digest()
         for i in range(len(rows[0]))
