@@ -9,6 +9,7 @@ from reproductions import (
     gp_folds,
     gp_foresight,
     iris,
+    lj38,
     mnist,
     pspin_counts,
     pspin_energies,
@@ -35,5 +36,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         gp_foresight,
         families,
         iris,
+        lj38,
     )
 }
