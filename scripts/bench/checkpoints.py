@@ -38,7 +38,7 @@ from torchscape import problems
 from torchscape.learning import checkpoints as subject
 from torchscape.learning import compare_checkpoints
 
-STAGES = ("_minima", "_between", "_bands", "explore", "_ways", "_log_det", "top_eigenvalues")
+STAGES = ("_minima", "_between", "_bands", "explore", "_ways", "_learn_curvatures", "top_eigenvalues")
 LIMITS = {"mlp760": 120.0, "conv4858": 600.0, "mlp97000": 900.0}  # seconds
 
 

@@ -10,7 +10,7 @@ from torchscape import StationaryPoints
 from torchscape.potentials.counted import Metered
 from torchscape.saddles import representatives
 from torchscape.saddles.projector import Projector
-from torchscape.saddles.signs import lowest_curvature
+from torchscape.saddles.signs import falling, lowest_curvature, signs
 
 D = 300
 
@@ -92,3 +92,24 @@ def test_saddles_of_many_coordinates_are_looked_at_without_eigenvectors(curvatur
         assert abs(float((looks.mode * vectors[0]).sum())) > 1 - 1e-3
     as_minimum = representatives.characterise_each(counted, points, first=1)
     assert as_minimum.points.index.tolist() == [int(negative > 0)]
+
+
+def test_a_minimum_that_is_none_is_told_with_a_way_down():
+    """Against the dense matrix: a unit vector along which it bends downwards."""
+    u, _ = form(-0.5, 1e-2, high=1e3)
+    x = torch.zeros(1, D, dtype=torch.float64)
+    points = StationaryPoints.of(x, x.sum(1), grad_rms=x.sum(1), status=torch.ones(1, dtype=torch.int64))
+    seen, mode = signs(u, points)
+    assert seen.index.tolist() == [1]
+    assert float(mode.norm()) == pytest.approx(1.0)
+    bent = float((mode @ u.h * mode).sum())
+    assert -0.5 - 1e-9 <= bent < 0
+
+
+def test_what_is_left_out_does_not_grow_from_rounding():
+    """Where products alone were projected, the vectors had 0.1 of it after 200 steps."""
+    u, vectors = form(-0.5, 1e-2, high=1e3)
+    x, known = torch.zeros(1, D, dtype=torch.float64), Projector(vectors[None, :1], None)
+    direction = falling(u, x, known, 200)
+    assert float(direction @ vectors[0]) == pytest.approx(0.0, abs=1e-12)
+    assert float((direction @ u.h * direction).sum()) == pytest.approx(1e-2, rel=1e-2)

@@ -59,6 +59,10 @@ def lowest_curvature(
     value is below -``floor``, as the lowest eigenvalue is no higher than it; or when it is above by more than its
     residual.
 
+    To run it in the inner product of the preconditioner of minimisers would leave the sign (Sylvester's law of
+    inertia), but took 1.4 times as many products at two saddles of 97 000 coordinates: what is soft is not what
+    the inputs say.
+
     Args:
         potential: U; only its Hessian-vector products are used.
         x: points [B D].
@@ -81,41 +85,79 @@ def lowest_curvature(
     """
     COUNT.check("lowest_curvature", max_products=max_products)
     SEED.check("lowest_curvature", seed=seed)
-    d = x.shape[1]
-    products = potential.products_at(x)
-    q = projector.apply_one(
-        random.normal(random.fold(seed, torch.zeros_like(floor, dtype=torch.int64)), d, x.dtype)
-    )
-    tiny = torch.finfo(x.dtype).tiny ** 0.5
-    q = q / q.norm(dim=1, keepdim=True).clamp(min=tiny)
-    before, beta = torch.zeros_like(q), torch.zeros_like(floor)
+    recurrence = _Recurrence(potential, x, projector, seed)
     going, given = torch.ones_like(floor, dtype=torch.bool), floor
     latest = floor.new_zeros(3, len(floor))
     n_hvps = torch.zeros_like(floor, dtype=torch.int64)
-    diagonal: list[Tensor] = []
-    beside: list[Tensor] = []
     look = min(_FIRST, max_products)
     while True:
-        stopwatch.check()
-        hq = projector.apply(products(q[:, None]))[:, 0] - beta[:, None] * before
-        alpha = (hq * q).sum(1)
-        hq = hq - alpha[:, None] * q
-        beta = hq.norm(dim=1)
-        diagonal.append(alpha)
-        beside.append(beta)
-        before, q = q, hq / beta[:, None].clamp(min=tiny)
-        if len(diagonal) == look:
-            a, b = torch.stack(diagonal, 1), torch.stack(beside, 1)
+        recurrence.step()
+        if len(recurrence.diagonal) == look:
+            a, b = torch.stack(recurrence.diagonal, 1), torch.stack(recurrence.beside, 1)
             seen = torch.stack([*_lowest(a, b), zero_tol * (a.abs() + 2 * b).amax(1)])
             latest = torch.where(going, seen, latest)  # a row that is done does not notice the others
             n_hvps = torch.where(going, look, n_hvps)
             value, residual, least = latest
             floor = torch.maximum(given, least)
             going = (value >= -floor) & (value - residual <= -floor)
-            if look >= min(max_products, 2 * d) or not bool(going.any()):
+            if look >= min(max_products, 2 * x.shape[1]) or not bool(going.any()):
                 break
             look = min(max_products, look + max(_FIRST // 2, look // _LOOKS))
     return LowestCurvature(value, residual, floor, n_hvps)
+
+
+def falling(
+    potential: Potential,
+    x: Float[Tensor, "1 D"],
+    projector: Projector,
+    n_products: int,
+    *,
+    seed: int = 0,
+) -> Float[Tensor, "1 D"]:
+    """The unit direction in which H has the lowest Ritz value of so many products: with those of
+    :func:`lowest_curvature` one of negative curvature, where there is one. The recurrence runs twice, so that
+    it keeps no basis."""
+    first = _Recurrence(potential, x, projector, seed)
+    for _ in range(n_products):
+        first.step()
+    a, b = (torch.stack(kept, 1)[0].double().cpu() for kept in (first.diagonal, first.beside))
+    weights = _ritz(a, b)[1]
+    again, direction = _Recurrence(potential, x, projector, seed), torch.zeros_like(x)
+    for weight in weights.tolist():
+        direction += weight * again.q
+        again.step()
+    return direction / direction.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
+
+
+class _Recurrence:
+    """That of Lanczos for P H P, from a random vector for each row.
+
+    Attributes:
+        q: the latest vector.
+        diagonal, beside: of the tridiagonal matrix so far.
+    """
+
+    def __init__(self, potential: Potential, x: Float[Tensor, "B D"], projector: Projector, seed: int) -> None:
+        self._products, self._projector = potential.products_at(x), projector
+        self._tiny = torch.finfo(x.dtype).tiny ** 0.5
+        key = random.fold(seed, torch.zeros(len(x), dtype=torch.int64, device=x.device))
+        q = projector.apply_one(random.normal(key, x.shape[1], x.dtype))
+        self.q = q / q.norm(dim=1, keepdim=True).clamp(min=self._tiny)
+        self._before, self._beta = torch.zeros_like(q), torch.zeros_like(q[:, 0])
+        self.diagonal: list[Tensor] = []
+        self.beside: list[Tensor] = []
+
+    def step(self) -> None:
+        """One product more."""
+        stopwatch.check()
+        hq = self._products(self.q[:, None])[:, 0] - self._beta[:, None] * self._before
+        alpha = (hq * self.q).sum(1)
+        # What rounding leaves outside P in the vectors themselves would grow from step to step.
+        hq = self._projector.apply_one(hq - alpha[:, None] * self.q)
+        self._beta = hq.norm(dim=1)
+        self.diagonal.append(alpha)
+        self.beside.append(self._beta)
+        self._before, self.q = self.q, hq / self._beta[:, None].clamp(min=self._tiny)
 
 
 def _lowest(
@@ -123,26 +165,33 @@ def _lowest(
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B"]]:
     """The lowest eigenvalue of each tridiagonal matrix, and the last component of its vector times the next number
     beside the diagonal. A row stands up to where the recurrence had come to its end."""
-    import numpy as np
+    rows = zip(diagonal.double().cpu(), beside.double().cpu(), strict=True)
+    value, residual = torch.stack([_ritz(*row)[0] for row in rows]).to(diagonal).unbind(1)
+    return value, residual
+
+
+def _ritz(
+    diagonal: Float[Tensor, "m"], beside: Float[Tensor, "m"]
+) -> tuple[Float[Tensor, "2"], Float[Tensor, "n"]]:
+    """Both for one row in host memory, and that vector: n <= m."""
     from scipy.linalg import eigh_tridiagonal
 
-    a, b = diagonal.double().cpu().numpy(), beside.double().cpu().numpy()
-    found = np.full((len(a), 2), np.nan)
-    for row in range(len(a)):
-        if not (np.isfinite(a[row]).all() and np.isfinite(b[row]).all()):
-            continue
-        ended = np.flatnonzero(b[row] <= 1e-13 * np.abs(a[row]).max())
-        m = ended[0] + 1 if len(ended) else len(a[row])
-        values, vectors = eigh_tridiagonal(a[row, :m], b[row, : m - 1], select="i", select_range=(0, 0))
-        found[row] = values[0], 0.0 if len(ended) else b[row, m - 1] * abs(vectors[-1, 0])
-    value, residual = torch.as_tensor(found).to(diagonal).unbind(1)
-    return value, residual
+    if not bool(torch.isfinite(diagonal).all() and torch.isfinite(beside).all()):
+        return diagonal.new_full((2,), torch.nan), torch.zeros_like(diagonal)
+    ended = torch.nonzero(beside <= 1e-13 * diagonal.abs().max())[:, 0].tolist()
+    m = ended[0] + 1 if ended else len(diagonal)
+    a, b = diagonal[:m].numpy(), beside[: m - 1].numpy()
+    values, vectors = eigh_tridiagonal(a, b, select="i", select_range=(0, 0))
+    vector = torch.as_tensor(vectors[:, 0])
+    residual = 0.0 if ended else float(beside[m - 1] * vector[-1].abs())
+    return torch.tensor([float(values[0]), residual], dtype=diagonal.dtype), vector
 
 
 def signs(
     potential: Potential, points: StationaryPoints, modes: Float[Tensor, "B D"] | None = None
 ) -> tuple[StationaryPoints, Float[Tensor, "B D"]]:
-    """Points with their ``index``, as far as it is 0, 1 or more, and unstable modes (zeros without ``modes``).
+    """Points with their ``index``, as far as it is 0, 1 or more, and unstable modes: without ``modes`` a direction
+    of negative curvature, where there is one, else zeros.
 
     Log-determinants are left out (NaN); of flat directions one is counted at most, so that ``n_zero`` is a bound.
 
@@ -191,18 +240,34 @@ def signs(
     rest = compute_once(what, LowestCurvature, (x, mode, floor), lowest, len(x), kind="curvatures")
     further = rest.value < -rest.floor
     index = below.long() + further
-    # A mode that does not fall is no unstable one, and which is was not looked for.
     seen = points.replace(
         index=torch.where(torch.isfinite(rest.value), index, -1),
         n_zero=n_known + (rest.value.abs() <= rest.floor),
         log_det=torch.full_like(points.energy, torch.nan),
         eigenvalues=None,
     )
-    if modes is not None and bool((~below & further).any()):
-        lost = torch.nonzero(~below & further)[:, 0]
-        again, its_mode = characterise_with_modes(potential, points[lost], log_det=False)
-        seen, mode = put_rows(seen, lost, again), mode.index_copy(0, lost, its_mode)
+    # A mode that does not fall is no unstable one, and which is was not looked for.
+    lost = further & ~below
+    if modes is None and bool(lost.any()):
+        mode = _downhill(potential, x, projector, torch.where(lost, rest.n_hvps, 0))
+        lost &= (potential.hvp(x, mode) * mode).sum(1) >= 0
+    if bool(lost.any()):
+        rows = torch.nonzero(lost)[:, 0]
+        again, its_mode = characterise_with_modes(potential, points[rows], log_det=False)
+        seen, mode = put_rows(seen, rows, again), mode.index_copy(0, rows, its_mode)
     return seen, mode
+
+
+def _downhill(
+    potential: Potential, x: Float[Tensor, "B D"], projector: Projector, n_products: Int[Tensor, "B"]
+) -> Float[Tensor, "B D"]:
+    """Directions of negative curvature, of rows that have shown one after so many products; zeros elsewhere."""
+    mode = torch.zeros_like(x)
+    for row, n in enumerate(n_products.tolist()):
+        if n:
+            here = torch.tensor([row], device=x.device)
+            mode[row] = falling(potential, x[here], projector.take(here), n)[0]
+    return mode
 
 
 def _unstable(

@@ -280,13 +280,13 @@ def _to_minima(
         rows = torch.nonzero(ends.converged & ~minima)[:, 0]
         if len(rows) == 0:
             return ends
-        ends_there = characterise_each(potential, ends[rows], first=1, look=labour.look, sign=labour.sign).points
-        ends = _with_curvature(ends, rows, ends_there)
-        again: Int[Tensor, "R"] = rows[torch.nonzero(ends_there.index > 0)[:, 0]]
+        looks = characterise_each(potential, ends[rows], first=1, look=labour.look, sign=labour.sign)
+        ends = _with_curvature(ends, rows, looks.points)
+        high: Int[Tensor, "R"] = torch.nonzero(looks.points.index > 0)[:, 0]
+        again = rows[high]
         if len(again) == 0:
             return ends
-        saddles, mode = labour.look(potential, ends[again], log_det=False, first=1)
-        off = onwards(potential, saddles, mode)
+        off = onwards(potential, *_saddles(potential, looks, high, labour))
         lower = labour.descend(potential, off, descent)
         lower = lower.replace(n_evaluations=lower.n_evaluations + ends.n_evaluations[again])
         ends = _with_curvature(ends, again, lower)
@@ -295,6 +295,19 @@ def _to_minima(
     ends = _with_curvature(ends, rows, looks.points)
     unresolved = ends.converged & (ends.index > 0)
     return ends.replace(status=torch.where(unresolved, int(Status.WRONG_INDEX), ends.status))
+
+
+def _saddles(
+    potential: Potential, looks: Looks, rows: Int[Tensor, "R"], labour: Labour
+) -> tuple[StationaryPoints, Float[Tensor, "R D"]]:
+    """Saddles in which paths have ended, and their modes; of many coordinates any direction of negative curvature
+    serves, which was seen on the way."""
+    place = torch.full((len(looks.points),), -1)
+    place[looks.leaders] = torch.arange(len(looks.leaders))
+    of = place[rows.to(HOST)].to(rows.device)
+    if potential.ndim > DENSE_SPECTRUM and bool((of >= 0).all()):
+        return looks.points[rows], looks.mode[of]
+    return labour.look(potential, looks.points[rows], log_det=False, first=1)
 
 
 def _among(potential: Potential, ends: StationaryPoints, known: Float[Tensor, "K D"] | None) -> Bool[Tensor, "B"]:

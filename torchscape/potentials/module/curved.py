@@ -89,10 +89,8 @@ class Curved:
             down = torch.bmm(w.view(b, k, *w.shape[1:]).transpose(2, 3).flatten(1, 2), kept.g).view_as(inner)
             down = down.add_(torch.matmul(kept.w.mT[:, None], g)).mul_(before.slope[:, None])
             g = down if before.bend is None else down.addcmul_(before.bend[:, None], along[number - 1])
-        slope = even_mm(g.flatten(0, 2), data.mT).view(b * k, g.shape[2], -1)
-        n_in = links[0].shape[1]
-        by_bias = slope[:, :, n_in] if slope.shape[2] > n_in else None
-        links[0].add_to(total, slope[:, :, :n_in], by_bias, self._unit)
+        slope = even_mm(g.flatten(0, 2), self.perceptron.inputs_back).view(b * k, g.shape[2], -1)
+        self.perceptron.first_to(total, slope, self._unit)
         return out
 
     def _kept(self) -> list[_Layer]:

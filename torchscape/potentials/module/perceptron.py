@@ -134,10 +134,13 @@ class Perceptron:
         self.weights = None if largest == least and not more else _longer(chain.weights / self.unit, more)
         targets = chain.targets / self.unit if self.loss == "cross-entropy" else chain.targets
         self.targets = _longer(targets.mT, more).contiguous()
-        a = _longer(chain.inputs.mT, more)
-        self.inputs = (
-            torch.cat([a, a.new_ones(1, a.shape[1])]) if self.links[0].bias is not None else a.contiguous()
-        )
+        a, one = _longer(chain.inputs.mT, more), int(self.links[0].bias is not None)
+        # Matrices of an odd number of columns would be copied for every product, to have one more.
+        n_in = a.shape[0] + one
+        data = a.new_zeros(n_in + (n_in % 2 if is_host(a.device) else 0), a.shape[1])
+        data[: a.shape[0]] = a
+        data[a.shape[0] : n_in] = 1.0
+        self.inputs, self.inputs_back = data[:n_in], data.mT
         self._row = max(link.shape[0] for link in self.links) * a.shape[1] * a.element_size()
 
     def rows(self, device: torch.device) -> int:
@@ -159,7 +162,7 @@ class Perceptron:
         self, x: Float[Tensor, "B D"], grad: Float[Tensor, "B D"], room: list[Tensor]
     ) -> Float[Tensor, "B"]:
         """L of every row; its gradient is added to ``grad``."""
-        n_links, first = len(self.links), self.inputs
+        n_links = len(self.links)
         spare = room[n_links:]
         matrices = [link.matrices(x) for link in self.links]
         sums, values = self.forward(x, matrices, room[:n_links])
@@ -169,10 +172,15 @@ class Perceptron:
             link.add_to(grad, torch.bmm(g, a.mT), None if b is None else g.sum(2), unit)
             g = torch.bmm(w.mT, g, out=spare[number - 1])
             g = evenly(_ACTIVATIONS[self.links[number - 1].activation].backward, g, sums[number - 1], a)
-        slope = even_mm(g.flatten(0, 1), first.mT).unflatten(0, g.shape[:2])
-        k = self.links[0].shape[1]
-        self.links[0].add_to(grad, slope[:, :, :k], slope[:, :, k] if slope.shape[2] > k else None, unit)
+        slope = even_mm(g.flatten(0, 1), self.inputs_back).unflatten(0, g.shape[:2])
+        self.first_to(grad, slope, unit)
         return energy
+
+    def first_to(self, grad: Float[Tensor, "B D"], slope: Float[Tensor, "B h k"], unit: float) -> None:
+        """The derivatives by the first layer, from the product of those by its z with the inputs."""
+        k = self.links[0].shape[1]
+        by_bias = None if self.links[0].bias is None else slope[:, :, k]
+        self.links[0].add_to(grad, slope[:, :, :k], by_bias, unit)
 
     def room(self, n: int, like: Tensor) -> list[Tensor]:
         """Memory for z [n h N] of n rows, layer by layer, and as much again."""
