@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from torchscape import ModulePotential
 from torchscape.potentials.contract import check_contract
+from torchscape.potentials.module import fused
 
 N = 23
 
@@ -31,6 +32,7 @@ def mlp(*widths, act=nn.Tanh, bias=True):
 
 
 VECTORS, LABELS = numbers(N, 4), torch.arange(N) % 3
+SEEN = torch.tensor([1.0, 0.0, 1.0, 1.0])  # by which the second input is nought in all samples
 PROBABILITIES = numbers(N, 3, seed=1).softmax(1)
 
 
@@ -117,6 +119,13 @@ WRITTEN = {
     "two kinds of layers": (Forward, LABELLED, F.cross_entropy),
     "shared layer": (Shared, LABELLED, F.cross_entropy),
     "constants first": (Scaled, LABELLED, F.cross_entropy),
+    "an input that is nought": (lambda: mlp(4, 5, 3), (VECTORS * SEEN, LABELS), F.cross_entropy),
+    "an input that is nought, no biases": (
+        lambda: mlp(4, 5, 3, bias=False),
+        (VECTORS * SEEN, LABELS),
+        F.cross_entropy,
+    ),
+    "all inputs nought": (lambda: mlp(4, 5, 3), (0 * VECTORS, LABELS), F.cross_entropy),
     "no activation": (lambda: nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)), LABELLED, F.cross_entropy),
     "dropout that is off": (
         lambda: nn.Sequential(*mlp(4, 5, 3), nn.Dropout(0.5)).eval(),
@@ -278,3 +287,17 @@ def test_rows_do_not_notice_each_other_and_relatives_have_their_own():
         torch.testing.assert_close(energy, value)
         torch.testing.assert_close(grad, slope)
     assert u.energy_and_grad(x[:0])[1].shape == (0, u.ndim)
+
+
+@pytest.mark.parametrize("name", ["an input that is nought", "an input that is nought, no biases", "tanh", "deep"])
+@pytest.mark.parametrize("small", [0, 10**6])
+def test_what_is_compiled_is_the_same_function(name, small, monkeypatch):
+    """By layers and, up to ``small`` weights, by features; samples and inputs that are filled up count nothing."""
+    monkeypatch.setattr(fused, "_SMALL", small)
+    u = built(WRITTEN[name], l2=1e-2)[3]
+    x = u.sample(3, seed=4)
+    expected = u.energy_and_grad(x)
+    written, decay = u._evaluator.written, u._evaluator.decay
+    made = fused.Fused(written._found)
+    for one, other in zip(made(x, *made.constants(decay)), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-13)

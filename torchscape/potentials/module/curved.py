@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import torch
 
-from torchscape.even import even_mm
 from torchscape.potentials.module.perceptron import Perceptron
 from torchscape.types import Float, Tensor
 
@@ -56,7 +55,7 @@ class Curved:
     def __call__(self, v: Float[Tensor, "B K D"]) -> Float[Tensor, "B K D"]:
         """The products, in one pass for all of them."""
         b, k, d = v.shape
-        links, data = self.perceptron.links, self.perceptron.inputs
+        links = self.perceptron.links
         out, flat = torch.zeros_like(v), v.reshape(b * k, d)
         total = out.view(b * k, d)
         turned = [link.matrices(flat) for link in links]  # V' and its bias: the map from W is linear
@@ -64,8 +63,7 @@ class Curved:
         into: Tensor | None = None  # of what goes into a layer
         for number, (kept, (w, c)) in enumerate(zip(self._layers, turned, strict=True)):
             if kept.a is None:
-                w = w if c is None else torch.cat([w, c[:, :, None]], 2)
-                z = even_mm(w.flatten(0, 1), data).view(b, k, -1, data.shape[1])
+                z = self.perceptron.first(w, c).unflatten(0, (b, k))
             else:
                 assert into is not None
                 z = torch.bmm(w.reshape(b, -1, w.shape[2]), kept.a).view(b, k, w.shape[1], -1)
@@ -89,8 +87,7 @@ class Curved:
             down = torch.bmm(w.view(b, k, *w.shape[1:]).transpose(2, 3).flatten(1, 2), kept.g).view_as(inner)
             down = down.add_(torch.matmul(kept.w.mT[:, None], g)).mul_(before.slope[:, None])
             g = down if before.bend is None else down.addcmul_(before.bend[:, None], along[number - 1])
-        slope = even_mm(g.flatten(0, 2), self.perceptron.inputs_back).view(b * k, g.shape[2], -1)
-        self.perceptron.first_to(total, slope, self._unit)
+        links[0].add_to(total, *self.perceptron.by_first(g.flatten(0, 1)), self._unit)
         return out
 
     def _kept(self) -> list[_Layer]:

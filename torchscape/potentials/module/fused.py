@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch.nn import functional
 
-from torchscape.potentials.module.perceptron import Perceptron, _Link
+from torchscape.potentials.module.perceptron import Perceptron, _Link, stacked, unstacked
 from torchscape.types import Float, Tensor
 
 __all__ = ["Fused"]
@@ -54,13 +54,15 @@ class Fused:
     def __init__(self, perceptron: Perceptron) -> None:
         self._perceptron = perceptron
         self._links, self._unit = perceptron.links, perceptron.unit
+        place = perceptron.place
+        self._rows = range(self._links[0].shape[1]) if place is None else place.tolist()
         n_weights = sum(link.shape[0] * link.shape[1] for link in self._links)
         self._evaluate = self._by_feature if n_weights <= _SMALL else self._by_layer
 
     def constants(self, decay: Float[Tensor, "D"]) -> list[Tensor]:
         """What it is called with beside rows."""
         p = self._perceptron
-        return [decay, p.inputs, p.targets, *([] if p.weights is None else [p.weights])]
+        return [decay, p.inputs, p.targets, *(t for t in (p.weights, p.used, p.place) if t is not None)]
 
     def __call__(
         self,
@@ -68,9 +70,11 @@ class Fused:
         decay: Float[Tensor, "D"],
         inputs: Float[Tensor, "k n"],
         targets: Float[Tensor, "C n"],
-        weights: Float[Tensor, "n"] | None = None,
+        *more: Tensor,
     ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
-        energy, slopes = self._evaluate(x, inputs, targets, weights)
+        rest = list(more)
+        weights = None if self._perceptron.weights is None else rest.pop(0)
+        energy, slopes = self._evaluate(x, inputs, targets, weights, *rest)
         parts, end = list[Tensor](), 0
         for first in sorted(slopes):  # in the order of the coordinates; of those of no layer the slope is nought
             parts += [torch.zeros_like(x[:, end:first])] * (first > end) + [slopes[first]]
@@ -82,13 +86,18 @@ class Fused:
     # --- one tensor for each layer ----------------------------------------------------------------------
 
     def _by_layer(
-        self, x: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor | None
+        self,
+        x: Tensor,
+        inputs: Tensor,
+        targets: Tensor,
+        weights: Tensor | None,
+        used: Tensor | None = None,
+        place: Tensor | None = None,
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """L, and its derivatives by the weights and biases that begin at each coordinate."""
         links, slopes = self._links, dict[int, Tensor]()
         matrices = [link.matrices(x) for link in links]
-        w, b = matrices[0]
-        w = w if b is None else torch.cat([w, b[:, :, None]], 2)
+        w = stacked(*matrices[0], used, len(self._perceptron.inputs))
         sums = [(w.flatten(0, 1) @ inputs).unflatten(0, w.shape[:2])]
         values = [_FORWARD[links[0].activation](sums[0])]
         for link, (w, b) in zip(links[1:], matrices[1:], strict=True):
@@ -100,8 +109,8 @@ class Fused:
             (w, b), a = matrices[number], values[number - 1]
             _put(slopes, links[number], torch.bmm(g, a.mT), None if b is None else g.sum(2), unit)
             g = _BACKWARD[links[number - 1].activation](torch.bmm(w.mT, g), sums[number - 1], a)
-        slope, k = (g.flatten(0, 1) @ inputs.mT).unflatten(0, g.shape[:2]), links[0].shape[1]
-        _put(slopes, links[0], slope[:, :, :k], slope[:, :, k] if slope.shape[2] > k else None, unit)
+        slope, first = (g.flatten(0, 1) @ inputs.mT).unflatten(0, g.shape[:2]), links[0]
+        _put(slopes, first, *unstacked(slope, first.shape[1], first.bias is not None, used, place), unit)
         return energy, slopes
 
     def _lost(
@@ -122,12 +131,13 @@ class Fused:
     # --- one tensor for each feature --------------------------------------------------------------------
 
     def _by_feature(
-        self, x: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor | None
+        self, x: Tensor, inputs: Tensor, targets: Tensor, weights: Tensor | None, *dropped: Tensor
     ) -> tuple[Tensor, dict[int, Tensor]]:
         """The same, every feature [B n] by itself."""
         links, slopes = self._links, dict[int, Tensor]()
         matrices = [link.matrices(x) for link in links]
-        first = list(inputs.unbind(0))[: links[0].shape[1]]
+        given = inputs.unbind(0)  # an input that is left out is a row of noughts
+        first = [given[row] for row in self._rows]
         sums: list[list[Tensor]] = []
         values = [first]
         for link, (w, b) in zip(links, matrices, strict=True):

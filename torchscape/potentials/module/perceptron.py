@@ -12,9 +12,9 @@ from torchscape.devices import is_host
 from torchscape.even import even_mm, even_mv, evenly
 from torchscape.memory import available_memory
 from torchscape.potentials.module.chain import Chain
-from torchscape.types import Float, Tensor
+from torchscape.types import Float, Int, Tensor
 
-__all__ = ["Perceptron"]
+__all__ = ["Perceptron", "stacked", "unstacked"]
 
 _LINE = 8  # numbers of 8 bytes in a line of memory
 _IN_CACHE = 1 << 21  # bytes of the largest intermediate result of a group of rows on the host: it stays in a cache
@@ -45,6 +45,53 @@ _ACTIVATIONS: dict[str | None, _Activation] = {
     "elu": _Activation(functional.elu, lambda g, z, f: _aten.elu_backward(g, 1.0, 1.0, 1.0, False, z)),
     "softplus": _Activation(functional.softplus, lambda g, z, f: _aten.softplus_backward(g, z, 1.0, 20.0)),
 }
+
+
+def _rows_of(
+    a: Float[Tensor, "k n"], biased: bool, on_host: bool
+) -> tuple[Float[Tensor, "m n"], Int[Tensor, "u"] | None, Int[Tensor, "k"] | None]:
+    """What the first layer multiplies: the inputs that some sample has, a 1 for the bias, and on the host a row of
+    noughts where their number would be odd, as :func:`even_mm` would add one in every product with the transpose.
+
+    Returns:
+        The rows; which inputs they are, and where in a product each input is found, those that are left out at a
+        row of noughts. None for both where every input is there.
+    """
+    used = torch.nonzero((a != 0).any(1))[:, 0]
+    dropped = len(used) < len(a)
+    n = len(used) + biased
+    spare = dropped + (on_host and (n + dropped) % 2)
+    ones, noughts = a.new_ones(int(biased), a.shape[1]), a.new_zeros(spare, a.shape[1])
+    whole = torch.cat([a[used] if dropped else a, ones, noughts])
+    if not dropped:
+        return whole, None, None
+    place = torch.full((len(a),), n, device=a.device)
+    place[used] = torch.arange(len(used), device=a.device)
+    return whole, used, place
+
+
+def stacked(
+    w: Float[Tensor, "B h k"], b: Float[Tensor, "B h"] | None, used: Int[Tensor, "u"] | None, n: int
+) -> Float[Tensor, "B h n"]:
+    """W and b of the first layer as what multiplies the ``n`` rows of ``inputs``."""
+    parts = [w if used is None else w.index_select(2, used)]
+    parts += [] if b is None else [b[:, :, None]]
+    rest = n - sum(part.shape[2] for part in parts)
+    parts += [w.new_zeros(w.shape[0], w.shape[1], rest)] * (rest > 0)
+    return torch.cat(parts, 2)
+
+
+def unstacked(
+    slope: Float[Tensor, "B h n"],
+    k: int,
+    biased: bool,
+    used: Int[Tensor, "u"] | None,
+    place: Int[Tensor, "k"] | None,
+) -> tuple[Float[Tensor, "B h k"], Float[Tensor, "B h"] | None]:
+    """The derivatives by W [h k] and b, from those by what they are stacked to."""
+    at = k if used is None else len(used)
+    by_weight = slope[:, :, :k] if place is None else slope.index_select(2, place)
+    return by_weight, slope[:, :, at] if biased else None
 
 
 def _longer(a: Float[Tensor, "*B n"], more: int) -> Float[Tensor, "*B m"]:
@@ -103,7 +150,7 @@ class Perceptron:
     Features lie in rows and samples in columns, Z = W A with A [k n]: activations and the loss run over long rows,
     and the first layer of all rows of x is one matrix product, as is its gradient. Intermediate results of a few
     rows at a time go into the same memory again and again. The exponentials of the cross-entropy are those of its
-    derivative.
+    derivative. Inputs that are nought in all samples, as pixels at the edge of images, are left out.
 
     Args:
         chain: what is evaluated.
@@ -134,14 +181,10 @@ class Perceptron:
         self.weights = None if largest == least and not more else _longer(chain.weights / self.unit, more)
         targets = chain.targets / self.unit if self.loss == "cross-entropy" else chain.targets
         self.targets = _longer(targets.mT, more).contiguous()
-        a, one = _longer(chain.inputs.mT, more), int(self.links[0].bias is not None)
-        # Matrices of an odd number of columns would be copied for every product, to have one more.
-        n_in = a.shape[0] + one
-        data = a.new_zeros(n_in + (n_in % 2 if is_host(a.device) else 0), a.shape[1])
-        data[: a.shape[0]] = a
-        data[a.shape[0] : n_in] = 1.0
-        self.inputs, self.inputs_back = data[:n_in], data.mT
-        self._row = max(link.shape[0] for link in self.links) * a.shape[1] * a.element_size()
+        self.inputs, self.used, self.place = _rows_of(
+            _longer(chain.inputs.mT, more), self.links[0].bias is not None, is_host(chain.inputs.device)
+        )
+        self._row = max(link.shape[0] for link in self.links) * self.inputs[0].nbytes
 
     def rows(self, device: torch.device) -> int:
         """How many rows go together."""
@@ -172,15 +215,21 @@ class Perceptron:
             link.add_to(grad, torch.bmm(g, a.mT), None if b is None else g.sum(2), unit)
             g = torch.bmm(w.mT, g, out=spare[number - 1])
             g = evenly(_ACTIVATIONS[self.links[number - 1].activation].backward, g, sums[number - 1], a)
-        slope = even_mm(g.flatten(0, 1), self.inputs_back).unflatten(0, g.shape[:2])
-        self.first_to(grad, slope, unit)
+        self.links[0].add_to(grad, *self.by_first(g), unit)
         return energy
 
-    def first_to(self, grad: Float[Tensor, "B D"], slope: Float[Tensor, "B h k"], unit: float) -> None:
-        """The derivatives by the first layer, from the product of those by its z with the inputs."""
-        k = self.links[0].shape[1]
-        by_bias = None if self.links[0].bias is None else slope[:, :, k]
-        self.links[0].add_to(grad, slope[:, :, :k], by_bias, unit)
+    def first(
+        self, w: Float[Tensor, "B h k"], b: Float[Tensor, "B h"] | None, out: Float[Tensor, "B h n"] | None = None
+    ) -> Float[Tensor, "B h n"]:
+        """W A + b of the first layer, where A are the data: one product for all rows."""
+        rows = stacked(w, b, self.used, len(self.inputs)).flatten(0, 1)
+        product = even_mm(rows, self.inputs, out=None if out is None else out.flatten(0, 1))
+        return product.unflatten(0, w.shape[:2])
+
+    def by_first(self, g: Float[Tensor, "B h n"]) -> tuple[Float[Tensor, "B h k"], Float[Tensor, "B h"] | None]:
+        """The derivatives by W and b of the first layer, from those by its sums."""
+        slope = even_mm(g.flatten(0, 1), self.inputs.mT).unflatten(0, g.shape[:2])
+        return unstacked(slope, self.links[0].shape[1], self.links[0].bias is not None, self.used, self.place)
 
     def room(self, n: int, like: Tensor) -> list[Tensor]:
         """Memory for z [n h N] of n rows, layer by layer, and as much again."""
@@ -196,8 +245,7 @@ class Perceptron:
         values: list[Tensor] = []
         for number, (link, (w, b), z) in enumerate(zip(self.links, matrices, room, strict=True)):
             if number == 0:
-                w = w if b is None else torch.cat([w, b[:, :, None]], 2)
-                even_mm(w.flatten(0, 1), self.inputs, out=z.flatten(0, 1))
+                self.first(w, b, out=z)
             else:
                 torch.bmm(w, values[-1], out=z)
                 if b is not None:
