@@ -90,7 +90,7 @@ def _how_to_compute(where: argparse._ArgumentGroup) -> None:
     where.add_argument(
         "--precision",
         choices=["double", "mixed"],
-        help="of descents to minima: mixed goes down in float32 and ends in float64 (default: double)",
+        help="mixed searches in float32 and ends in float64, which is faster (default: double)",
     )
     where.add_argument(
         "--compile",

@@ -19,7 +19,7 @@ from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Float, Tensor
 
-__all__ = ["check_precision", "evaluated", "finished_coarsely", "is_coarse", "refined"]
+__all__ = ["check_precision", "coarse_twin", "evaluated", "finished_coarsely", "is_coarse", "refined"]
 
 _TELLING = 1e-5  # RMS gradient, in units of the energy scale, down to which float32 is asked
 _REFUSALS = 3  # in a row, after which it is rounding that refuses
@@ -46,6 +46,15 @@ def is_coarse(potential: Potential, x: Float[Tensor, "B D"]) -> bool:
     """Whether rows begin in float32: not where there is no float32 twin of the potential, nor on a device, where
     asking which rows are which would cost more than it saves."""
     return asking_is_free(x) and potential.single() is not None
+
+
+def coarse_twin(potential: Potential, x: Float[Tensor, "*S D"]) -> Potential | None:
+    """The potential in float32, for what only has to suggest something that is found in float64 afterwards: where
+    ``precision`` is "mixed", and :func:`is_coarse`. What it is asked is charged to the potential by whoever asks.
+    """
+    if potential.precision != "mixed" or x.dtype != torch.float64 or not asking_is_free(x):
+        return None
+    return potential.single()
 
 
 def evaluated(

@@ -60,6 +60,8 @@ class _Kept:
         self.kind = getattr(stepper, "counted_as", f"{name.lower()}s")
         settings = re.sub(r" at 0x[0-9a-f]+", "", repr(stepper))
         self.what = f"{name} {settings} {self.potential.dtype}"
+        if self.potential.precision != "double":  # searches for saddles have no setting of their own
+            self.what += f" {self.potential.precision}"
         self.result = _result_of(stepper)
         self.entry: Entry | None = None  # of the rows that were running at the last look
         self._n_resumed: dict[int, int] = {}  # rows of each entry that go on

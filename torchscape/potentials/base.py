@@ -101,8 +101,9 @@ class Potential:
         energy_scale: an energy by which U changes over such a distance; the unit of default tolerances.
         max_rows: most rows evaluated at once by :meth:`hvp` and :meth:`hessian` (memory).
         preconditioner: what minimisers may start from in place of the identity, or None.
-        precision: of descents to minima: "double" is ``dtype`` throughout; "mixed" goes down in float32 as far as
-            that tells, and ends in float64 (where ``dtype`` is that).
+        precision: "double" is ``dtype`` throughout. In "mixed" descents to minima go down in float32 as far as
+            that tells, and end in float64 (where ``dtype`` is that); in searches for saddles bands and Krylov
+            spaces are of float32, gradients and whatever is verified of float64.
         compile: whether energies and gradients are computed by compiled code, in host memory: True from the first
             one on, "auto" where they have taken long, False never. They are the same to rounding; where there can
             be no such code, they are computed as ever, and :attr:`compiled` says why.

@@ -6,7 +6,7 @@ import torch
 
 from torchscape.types import Bool, Float, Tensor
 
-__all__ = ["Preconditioner"]
+__all__ = ["InSingle", "Preconditioner"]
 
 
 class Preconditioner:
@@ -38,3 +38,21 @@ class Preconditioner:
     def matrix(self, like: Float[Tensor, "B D"]) -> Float[Tensor, "D D"]:
         """P itself, in the precision and on the device of ``like``."""
         return self(torch.eye(like.shape[1], dtype=like.dtype, device=like.device))
+
+
+class InSingle(Preconditioner):
+    """A preconditioner of float32, for gradients of any precision: what starts a quasi-Newton step needs no more.
+
+    Example:
+        >>> class Half(Preconditioner):
+        ...     def __call__(self, grad):
+        ...         return (grad / 2).to(torch.float32)
+        >>> InSingle(Half())(torch.ones(1, 2, dtype=torch.float64))
+        tensor([[0.5000, 0.5000]], dtype=torch.float64)
+    """
+
+    def __init__(self, single: Preconditioner) -> None:
+        self.single, self.changes, self.uses = single, single.changes, single.uses
+
+    def __call__(self, grad: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        return self.single(grad.to(torch.float32)).to(grad)

@@ -12,6 +12,7 @@ from torchscape.brief import brief
 from torchscape.devices import HOST, asking_is_free
 from torchscape.errors import OptionError
 from torchscape.optimise import LBFGS, run_pool
+from torchscape.optimise.mixed import coarse_twin
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.saddles.nudging import nudged_force
@@ -346,5 +347,18 @@ def find_paths(
     for pairs, most in zip(lots, widths, strict=True):
         count = n_images[pairs]
         images = options.initial(a[pairs], b[pairs], count, pairs, most)
-        groups.append((pairs, run_pool(options, potential, Images(images, count))))
+        groups.append((pairs, _relaxed(potential, options, Images(images, count))))
     return groups
+
+
+def _relaxed(potential: Potential, options: Band, bands: Images) -> Path:
+    """The bands relaxed: in float32 where precision is mixed, as they only have to suggest where saddles are."""
+    twin = coarse_twin(potential, bands.x)
+    if twin is None:
+        whole: Path = run_pool(options, potential, bands)
+        return whole
+    coarse: Path = run_pool(options, twin, Images(bands.x.to(twin.dtype), bands.n_images))
+    if (charge := getattr(potential, "charge", None)) is not None:
+        charge(int(coarse.n_evaluations.sum()))
+    columns = {name: getattr(coarse, name).to(bands.x.dtype) for name in ("x", "energy", "grad", "rms")}
+    return dataclasses.replace(coarse, **columns)

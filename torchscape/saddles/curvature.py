@@ -15,6 +15,7 @@ from torchscape.even import even_bmv
 from torchscape.numerics import DENSE_PATHS
 from torchscape.optimise.rows import take_rows
 from torchscape.potentials.base import Potential
+from torchscape.saddles.coarse import suggested
 from torchscape.saddles.decomposition import dense_spectrum, rows_within
 from torchscape.saddles.eigen import Subspace
 from torchscape.saddles.projector import Projector
@@ -271,7 +272,8 @@ class Krylov(Curvature):
         if len(needed) == 0:
             return model
         chosen = None if mode is None else mode[needed]
-        values, vectors = self._space(potential, x[needed], grad[needed], chosen, projector.take(needed))
+        at = x[needed], grad[needed], chosen, projector.take(needed)
+        values, vectors = suggested(self._space, potential, *at)
         return QuadraticModel(
             model.values.index_copy(0, needed, values),
             model.vectors.index_copy(0, needed, vectors),

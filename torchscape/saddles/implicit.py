@@ -7,13 +7,14 @@ import dataclasses
 import torch
 
 from torchscape.numerics import energy_noise
+from torchscape.optimise.mixed import coarse_twin
 from torchscape.optimise.search import Armijo
 from torchscape.optimise.stepping import Evaluation, Search, Trying, clamped, resolve
 from torchscape.optimise.termination import standing
 from torchscape.optimise.trust import ErrorControl
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
-from torchscape.potentials.preconditioner import Preconditioner
+from torchscape.potentials.preconditioner import InSingle, Preconditioner
 from torchscape.saddles.backward import ZERO_STABLE, Equation, Passed, next_equation
 from torchscape.saddles.divides import Course, Ends
 from torchscape.saddles.projector import Projector
@@ -204,7 +205,7 @@ class ImplicitDescent(Search[_Implicit]):
         noted = (apart | (usable & first))[:, None]
         return dataclasses.replace(
             state,
-            secants=state.secants.with_pair(s, y, apart & ~first, _preconditioner(potential)),
+            secants=state.secants.with_pair(s, y, apart & ~first, _preconditioner(potential, state.trial)),
             seen=torch.where(noted, state.trial, state.seen),
             seen_grad=torch.where(noted, grad, state.seen_grad),
         )
@@ -216,7 +217,8 @@ class ImplicitDescent(Search[_Implicit]):
         shift = state.equation.shift
         residual = grad + shift[:, None] * (state.trial - state.equation.anchor)
         shifts = torch.stack([shift, torch.zeros_like(shift)], 1)
-        steps = state.secants.newton(torch.stack([residual, grad], 1), shifts, _preconditioner(potential))
+        first = _preconditioner(potential, state.trial)
+        steps = state.secants.newton(torch.stack([residual, grad], 1), shifts, first)
         to_next, to_end = steps.unbind(1)
         long = to_end.norm(dim=1) / state.near
         return to_next, torch.where(state.ending & (long > 1), 1 / long, 1.0)[:, None] * to_end
@@ -270,6 +272,14 @@ class ImplicitDescent(Search[_Implicit]):
         return taken & ~back, back, _SEARCH.shrink(before, slope, after, new_slope)
 
 
-def _preconditioner(potential: Potential) -> Preconditioner | None:
-    """What the pairs start from; walls cut coordinates off, which a preconditioner mixes."""
-    return potential.preconditioner if potential.bounds is None else None
+def _preconditioner(potential: Potential, x: Float[Tensor, "B D"]) -> Preconditioner | None:
+    """What the pairs start from; walls cut coordinates off, which a preconditioner mixes.
+
+    Where precision is mixed it is that of float32, as the pairs themselves are: a path takes six products with it
+    for each gradient.
+    """
+    if potential.bounds is not None or potential.preconditioner is None:
+        return None
+    twin = coarse_twin(potential, x)
+    coarse = None if twin is None else twin.preconditioner
+    return potential.preconditioner if coarse is None else InSingle(coarse)
