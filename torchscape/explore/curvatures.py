@@ -38,7 +38,8 @@ def characterise_new(
     In one batch for few coordinates. For many this may take longer than finding them: then a few at a time, each
     batch committed (with what ``on_written`` does), with a bar, until none is left or ``is_late``; the next run
     goes on with the others. Points whose index is known, and that lack only their determinant, are left alone
-    unless ``index_known``. ``shared`` says who computes them.
+    unless ``index_known``, and determinants that would need a quadrature are left out then: they cost more than
+    all that led to the point. ``shared`` says who computes them.
     """
     ids = landscape.uncharacterised(of)
     if of == "minima":  # compared with nothing yet, if a run was killed between the two
@@ -57,7 +58,7 @@ def characterise_new(
         show=progress and len(ids) > at_once, total=len(ids), desc="curvatures", unit=" points", leave=False
     ) as bar:
         for some in ids.split(at_once):
-            done = shared.characterise(potential, points(some))
+            done = shared.characterise(potential, points(some), log_det=index_known or of != "minima")
             with landscape.transaction():
                 landscape.set_curvature(some, done, of=of)
                 on_written()

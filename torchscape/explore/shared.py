@@ -9,9 +9,11 @@ from typing import Any
 from torchscape.devices import HOST
 from torchscape.explore.executors import Executor
 from torchscape.explore.tasks import Found, blocks
+from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Certificate, certify_minima, characterise
+from torchscape.saddles.signs import signs
 
 __all__ = ["Shared"]
 
@@ -46,12 +48,19 @@ class Certificates(_OfPoints):
 
 @dataclasses.dataclass(frozen=True)
 class Curvatures(_OfPoints):
-    """Points with index, log-determinant and zero modes."""
+    """Points with index, log-determinant and zero modes; or no more than the index of minima."""
 
+    log_det: bool = True
     kind = "curvatures"
 
     def run(self, potential: Potential) -> Found:
-        return Found(characterise(potential, self.points.to(potential.device)))
+        return Found(_curved(potential, self.points.to(potential.device), self.log_det))
+
+
+def _curved(potential: Potential, points: StationaryPoints, log_det: bool) -> StationaryPoints:
+    if log_det or potential.ndim <= DENSE_SPECTRUM:
+        return characterise(potential, points)
+    return signs(potential, points)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +81,14 @@ class Shared:
             return certify_minima(potential, points, certificate)
         return self._run(potential, Certificates(points.to(HOST), certificate), points)
 
-    def characterise(self, potential: Potential, points: StationaryPoints) -> StationaryPoints:
-        """As :func:`~torchscape.saddles.characterise`."""
+    def characterise(
+        self, potential: Potential, points: StationaryPoints, *, log_det: bool = True
+    ) -> StationaryPoints:
+        """As :func:`~torchscape.saddles.characterise`. Without ``log_det`` minima of many coordinates are asked
+        for no more than a negative curvature (:func:`~torchscape.saddles.signs.signs`)."""
         if self.workers == 1 or len(points) < 2:
-            return characterise(potential, points)
-        return self._run(potential, Curvatures(points.to(HOST)), points)
+            return _curved(potential, points, log_det)
+        return self._run(potential, Curvatures(points.to(HOST), log_det), points)
 
     def _run(
         self, potential: Potential, task: Certificates | Curvatures, points: StationaryPoints
