@@ -53,7 +53,10 @@ def test_ranges(allowed, inside, outside):
 
 
 OPTIONS = [
-    (tsc.BasinHopping, ["walkers", "hops", "temperature", "step", "acceptance", "adapt", "tol", "round_hops"]),
+    (
+        tsc.BasinHopping,
+        ["walkers", "hops", "temperature", "step", "acceptance", "adapt", "tol", "round_hops", "from_lowest"],
+    ),
     (tsc.TemperedBasinHopping, ["ladders", "hops", "every", "step", "acceptance", "adapt", "tol"]),
     (
         tsc.ConnectMinima,

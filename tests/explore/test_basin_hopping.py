@@ -57,6 +57,21 @@ def test_rounds_change_nothing():
     torch.testing.assert_close(torch.cat(parts), whole.minima.x)
 
 
+def test_walkers_start_from_the_lowest_minima_that_are_known():
+    """Files begun before there was that setting go on: it is no part of what a search from random points is."""
+    surface = tsc.FunctionPotential(lambda x: ((x**2 - 1) ** 2 + x / 10).sum(), 1)
+    around = BasinHopping(walkers=5, from_lowest=2)
+    with tsc.Landscape.in_memory(surface) as landscape:
+        assert torch.equal(around.start(landscape, surface, 3)["x"], surface.sample(5, seed=3))
+        hopping = BasinHopping(walkers=16, hops=0)
+        tsc.explore(landscape, surface, strategies=[hopping], progress=False)
+        x = landscape.minima().x
+        assert len(x) == 2
+        assert torch.equal(around.start(landscape, surface, 3)["x"], x[[0, 1, 0, 1, 0]])
+    assert "from_lowest" not in hopping.identity()
+    assert around.identity()["from_lowest"] == "2"
+
+
 def test_restarts_sample_the_basins_and_metropolis_weights_them():
     """With restarts as moves, the chain's stationary distribution is known.
 

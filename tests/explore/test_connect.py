@@ -17,7 +17,7 @@ import torch
 from explore_doubles import Recording, Ripple, Wells, tables
 
 import torchscape as tsc
-from torchscape import problems
+from torchscape import problems, saddles
 from torchscape.explore import BasinHopping, ClimbFromMinima, ConnectMinima
 from torchscape.explore.neighbours import (
     Tried,
@@ -330,3 +330,37 @@ def test_memory_grows_with_what_is_known():
             environment = {**os.environ, "EDGES": "0"}
             done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=200, env=environment)
             assert json.loads(done.stdout.splitlines()[-1])["MiB"] < most
+
+
+def test_pairs_that_are_joined_may_be_left_out():
+    """Three wells in a row, of which the first two are known to be joined."""
+    waves = tsc.FunctionPotential(lambda x: (1 - torch.cos(2 * torch.pi * x)).sum(), 1)
+    x = torch.tensor([[0.0], [1.0], [2.0]], dtype=torch.float64)
+    found = saddles.connect(waves, x[:1], x[1:2])
+    with tsc.Landscape.in_memory(waves) as landscape:
+        a, b, c = landscape.add_minima(tsc.relax(waves, x)).tolist()
+        ends = [torch.tensor([id]) for id in (a, b)]
+        assert landscape.add_transition_states(found.ts, *ends).tolist() == [0]
+        for joined, expected in ((True, [{a, b}, {b, c}]), (False, [{b, c}])):
+            strategy = ConnectMinima(neighbours=1, joined=joined, max_rounds=0)
+            round = strategy.propose(landscape, waves, strategy.start(landscape, waves, 0))
+            assert sorted(map(sorted, round.detail["pairs"])) == sorted(map(sorted, expected))
+    assert not {"joined", "grow"} & set(ConnectMinima().identity())
+    assert "joined" in ConnectMinima(joined=False).identity()
+
+
+def test_what_its_searches_turn_up_is_paired_too_where_a_network_is_to_grow():
+    """Of three wells in a row the ends are known; the middle one turns up, and is paired with both."""
+    waves = tsc.FunctionPotential(lambda x: (1 - torch.cos(2 * torch.pi * x)).sum(), 1)
+    x = torch.tensor([[0.0], [2.0]], dtype=torch.float64)
+    asked = {}
+    for grow in (False, True):
+        with tsc.Landscape.in_memory(waves) as landscape:
+            landscape.add_minima(tsc.relax(waves, x))
+            strategy = ConnectMinima(neighbours=2, max_rounds=0, grow=grow)
+            tsc.explore(landscape, waves, strategies=strategy, progress=False)
+            tried = landscape.tried_pairs()
+            at = landscape.minima(landscape.minimum_ids().sort().values).x[:, 0].round().tolist()
+            asked[grow] = sorted(sorted(at[i] for i in pair) for pair in tried.pairs.tolist())
+    assert asked[False] == [[0.0, 2.0]]
+    assert asked[True] == [[0.0, 1.0], [0.0, 2.0], [1.0, 2.0]]

@@ -50,6 +50,8 @@ class BasinHopping(Strategy):
         round_hops: hops to a round, which is numbered and committed as one. None for 5, but no more than make 320
             jumps of all walkers together, and at least one; rounds of 0, 1 and 2 hops come before, so that what
             is easy is soon known.
+        from_lowest: start from the lowest so many minima that are known by then, in turn, rather than at random:
+            for what lies around them.
 
     Example:
         >>> import torchscape as tsc
@@ -71,6 +73,7 @@ class BasinHopping(Strategy):
     optimiser: QuasiNewton | None = None
     tol: float | None = None
     round_hops: int | None = None
+    from_lowest: int | None = None
     name = "basin-hopping"
     any_time = ("hops",)
 
@@ -85,7 +88,15 @@ class BasinHopping(Strategy):
             adapt=NOT_NEGATIVE,
             tol=NOT_NEGATIVE.or_none,
             round_hops=COUNT.or_none,
+            from_lowest=COUNT.or_none,
         )
+
+    def identity(self) -> dict[str, Any]:
+        """Files that were begun before there was ``from_lowest`` know nothing of it."""
+        found = dict(super().identity())
+        if self.from_lowest is None:
+            found.pop("from_lowest", None)
+        return found
 
     def start(self, landscape: Landscape | None, potential: Potential, seed: int) -> State:
         temperature = torch.as_tensor(self.temperature, dtype=torch.float64).reshape(-1)
@@ -95,12 +106,20 @@ class BasinHopping(Strategy):
         return {
             "seed": seed,
             "hop": torch.full((walkers,), -1),  # -1: the starting point is not quenched yet
-            "x": potential.sample(walkers, seed=seed),
+            "x": self._starts(landscape, potential, walkers, seed),
             "energy": torch.full((walkers,), torch.inf, dtype=torch.float64),
             "step": first_steps(self.move, walkers, self.step),
             "accepted": torch.zeros(walkers, dtype=torch.int64),
             "temperature": temperature.expand(walkers).clone(),
         }
+
+    def _starts(
+        self, landscape: Landscape | None, potential: Potential, walkers: int, seed: int
+    ) -> Float[Tensor, "W D"]:
+        if self.from_lowest is not None and landscape is not None and landscape.n_minima:
+            ids = landscape.minimum_ids()[: self.from_lowest]
+            return landscape.minima(ids[torch.arange(walkers) % len(ids)]).x
+        return potential.sample(walkers, seed=seed)
 
     def propose(self, landscape: Landscape | None, potential: Potential, state: State) -> Round | None:
         done, walkers = int(state["hop"].min()), len(state["hop"])

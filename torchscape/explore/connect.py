@@ -9,15 +9,25 @@ from typing import Any
 import torch
 
 from torchscape.devices import HOST
-from torchscape.explore.neighbours import Tried, missing_links, nearest, others, shortest_per_component
+from torchscape.explore.neighbours import (
+    Tried,
+    direct,
+    missing_links,
+    nearest,
+    others,
+    shortest_per_component,
+)
 from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found, Task, dealt, joined_candidates
 from torchscape.landscape import Landscape
+from torchscape.memory import IN_CACHE
 from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow, connect
 from torchscape.saddles.certify import exact_twin
+from torchscape.saddles.known import Known
 from torchscape.saddles.search import candidates_between
+from torchscape.symmetry.pairs import pair_distances
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
@@ -47,6 +57,12 @@ class ConnectMinima(Strategy):
         round_pairs: pairs searched to a round, which is numbered and committed as one. None for
             128, and for fewer beyond 1000 coordinates: 16 at 8000.
         max_minima: only the lowest so many minima are connected; None for all.
+        joined: whether neighbours are searched too that a transition state joins already, or two over a third
+            minimum between them, as searches between others have found: see
+            :func:`~torchscape.explore.neighbours.direct`.
+        grow: whether minima that its own searches turn up are paired with their neighbours too, the nearest pairs
+            of all next. A network then becomes denser rather than longer, and ends where nothing new turns up: in
+            a rich landscape never, so that ``max_minima`` or a budget has to bound it.
         band, refine: how a path and a transition state are found.
         tol: RMS gradient of transition states and of the ends of their paths; None for 1e-8 in float64.
     """
@@ -60,6 +76,8 @@ class ConnectMinima(Strategy):
     band: Band = dataclasses.field(default_factory=Band)
     refine: Follow = dataclasses.field(default_factory=Follow)
     tol: float | None = None
+    joined: bool = True
+    grow: bool = False
     name = "connect"
     any_time = ("max_rounds",)
     seeded = False
@@ -76,22 +94,28 @@ class ConnectMinima(Strategy):
             tol=NOT_NEGATIVE.or_none,
         )
 
+    def identity(self) -> dict[str, Any]:
+        """Files that were begun before there were ``joined`` and ``grow`` know nothing of them."""
+        later = {"joined": True, "grow": False}
+        usual = [name for name, value in later.items() if getattr(self, name) == value]
+        return {name: value for name, value in super().identity().items() if name not in usual}
+
     def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
         # queue: (minimum, minimum, attempt) yet to search; n_seen: ids below have been paired, or are our own
         return {"queue": torch.empty(0, 3, dtype=torch.int64), "n_seen": 0, "done": 0, "rounds": 0}
 
     def propose(self, landscape: Landscape, potential: Potential, state: State) -> Round | None:
         fresh = self._with_neighbours(landscape, potential, state["n_seen"])
-        queue = torch.cat([state["queue"], fresh])
+        queue = self._open(landscape, potential, torch.cat([state["queue"], fresh]))
         rounds = 0 if len(fresh) else state["rounds"]
         if len(queue):
             n = int((queue[: self._at_once(potential), 2] == queue[0, 2]).cumprod(0).sum())
-            left = {"queue": queue[n:], "rounds": rounds}
+            left = {"queue": queue[n:], "rounds": rounds, "n_seen": _after_last(landscape)}
             return self._round(landscape, queue[:n, :2], int(queue[0, 2]), left)
         if rounds >= self.max_rounds:
             return None
         pairs, attempt = self._bridges(landscape, potential)
-        left = {"queue": queue, "rounds": rounds + 1}
+        left = {"queue": queue, "rounds": rounds + 1, "n_seen": _after_last(landscape)}
         return self._round(landscape, pairs, attempt, left) if len(pairs) else None
 
     def foresee(self, landscape: Landscape, potential: Potential, state: State, round: Round) -> Sequence[Task]:
@@ -107,15 +131,33 @@ class ConnectMinima(Strategy):
         return self._after(landscape, state, round)
 
     def _after(self, landscape: Landscape, state: State, round: Round) -> State:
-        known = landscape.minimum_ids()
-        n_seen = int(known.max()) + 1 if len(known) else 0
-        return {**round.detail["left"], "n_seen": n_seen, "done": state["done"] + len(round.detail["pairs"])}
+        after = {**round.detail["left"], "done": state["done"] + len(round.detail["pairs"])}
+        return after if self.grow else {**after, "n_seen": _after_last(landscape)}
 
     def _at_once(self, potential: Potential) -> int:
         return self.round_pairs or max(8, min(128, 128_000 // potential.ndim))
 
     def progress(self, state: State) -> tuple[int, int | None]:
         return state["done"], state["done"] + len(state["queue"])
+
+    def _open(self, landscape: Landscape, potential: Potential, queue: Int[Tensor, "Q 3"]) -> Int[Tensor, "K 3"]:
+        """What is left to search of the queue, whatever has been found since it was made; the nearest first among
+        as many attempts, where the queue has grown."""
+        ends = landscape.ends()
+        ends = ends[(ends >= 0).all(1) & (ends[:, 0] != ends[:, 1])].sort(1).values.unique(dim=0)
+        if not len(queue) or (self.joined and not self.grow):
+            return queue
+        ids = torch.cat([queue[:, :2].flatten(), ends.flatten()]).unique()
+        x = landscape.minima(ids, device=HOST).x
+        pairs, edges = (torch.searchsorted(ids, some.contiguous()) for some in (queue[:, :2], ends))
+        length, known = (
+            pair_distances(potential.symmetry, x, some[:, 0], x, some[:, 1], on_host=IN_CACHE)
+            for some in (pairs, edges)
+        )
+        order = length.argsort(stable=True)
+        order = order[queue[order, 2].argsort(stable=True)]
+        is_open = direct(pairs, length, edges, known, len(ids))
+        return queue[order if self.joined else order[is_open[order]]]
 
     def _with_neighbours(self, landscape: Landscape, potential: Potential, n_seen: int) -> Int[Tensor, "Q 3"]:
         """Minima from id ``n_seen`` on with their nearest neighbours, and which attempt at each pair this is."""
@@ -167,7 +209,7 @@ class ConnectPairs:
     band: Band
     refine: Follow
     tol: float | None
-    known: Float[Tensor, "K D"] | None = None
+    known: Float[Tensor, "K D"] | Known | None = None
     is_part: bool = False  # of which only the candidates are wanted
     kind = "connect"
 
@@ -176,11 +218,13 @@ class ConnectPairs:
         cls, landscape: Landscape, pairs: Int[Tensor, "P 2"], band: Band, refine: Follow, tol: float | None
     ) -> ConnectPairs:
         """The searches between the minima with these ids."""
-        known = landscape.minima(pairs.unique(), device=HOST)
+        ids = pairs.unique()
+        known = landscape.minima(ids, device=HOST)
         a, b = (landscape.minima(side, device=HOST).x for side in pairs.T)
+        if known.ndim <= DENSE_SPECTRUM:
+            return cls(a, b, band, refine, tol, known.x[known.index == 0])
         # Of many coordinates most indices are never asked for: what was found by minimising is a minimum.
-        is_minimum = (known.index == 0) | (known.ndim > DENSE_SPECTRUM)
-        return cls(a, b, band, refine, tol, known.x[is_minimum])
+        return cls(a, b, band, refine, tol, _known(landscape, ids, known.x))
 
     @property
     def n_rows(self) -> int:
@@ -189,8 +233,10 @@ class ConnectPairs:
     def divided(self, n: int) -> list[ConnectPairs]:
         if min(n, self.n_rows) < 2:
             return [self]
+        # Parts verify nothing, and are the same whatever else is found meanwhile.
+        minima = self.known.minima if isinstance(self.known, Known) else self.known
         return [
-            dataclasses.replace(self, a=self.a[rows], b=self.b[rows], is_part=True)
+            dataclasses.replace(self, a=self.a[rows], b=self.b[rows], known=minima, is_part=True)
             for rows in dealt(self.n_rows, n)
         ]
 
@@ -206,3 +252,22 @@ class ConnectPairs:
         known = None if self.known is None else self.known.to(potential.device, potential.dtype)
         saddles = connect(potential, a, b, band=self.band, refine=self.refine, tol=self.tol, known=known)
         return Found(saddles.minus[:0], saddles, n_evaluations=saddles.n_evaluations)
+
+
+def _after_last(landscape: Landscape) -> int:
+    """The first id that no minima have yet."""
+    known = landscape.minimum_ids()
+    return int(known.max()) + 1 if len(known) else 0
+
+
+def _known(landscape: Landscape, ids: Int[Tensor, "K"], x: Float[Tensor, "K D"]) -> Known:
+    """The minima with these ids, and the transition states that lead to or from them."""
+    saddles = landscape.transition_state_ids()
+    ends = landscape.ends(saddles)
+    near = torch.isin(ends, ids).any(1) & (ends >= 0).all(1)
+    ts = landscape.transition_states(saddles[near], device=HOST).replace(eigenvalues=None)
+    minus, plus = (
+        points.replace(index=torch.zeros_like(points.index), eigenvalues=None)
+        for points in (landscape.minima(side, device=HOST) for side in ends[near].T)
+    )
+    return Known(x, ts, minus, plus)

@@ -13,6 +13,7 @@ from torchscape.points import StationaryPoints
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Follow, SaddleSearch
 from torchscape.saddles.candidates import Candidates
+from torchscape.saddles.known import Known
 from torchscape.saddles.labour import HERE, Labour
 from torchscape.saddles.search import verify_candidates
 from torchscape.transfer import moved
@@ -125,7 +126,7 @@ def joined_candidates(
     inputs: Sequence[range],
     refine: Follow,
     tol: float | None,
-    known: Float[Tensor, "K D"] | None,
+    known: Float[Tensor, "K D"] | Known | None,
     *,
     is_part: bool = False,
 ) -> Found:
@@ -147,7 +148,7 @@ class _Verification:
     candidates: Candidates
     refine: Follow
     tol: float | None
-    known: Float[Tensor, "K D"] | None
+    known: Float[Tensor, "K D"] | Known | None
 
     def __call__(self, potential: Potential, labour: Labour) -> Found:
         candidates, known = moved((self.candidates, self.known), potential.device)

@@ -22,6 +22,7 @@ from torchscape.saddles.directions import Directions, RandomDirections
 from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, choose_descent
 from torchscape.saddles.eigenvector_following import Follow, follow, pursue
 from torchscape.saddles.found import SaddleSearch
+from torchscape.saddles.known import Known
 from torchscape.saddles.labour import HERE, Labour
 from torchscape.saddles.peaks import Peaks, find_peaks
 from torchscape.saddles.verify import Again, Outcome, VerifiedSaddles, verify
@@ -42,7 +43,7 @@ def connect(
     descent: Descent | ImplicitDescent | Quench | None = None,
     tol: float | None = None,
     align: bool = True,
-    known: Float[Tensor, "K D"] | None = None,
+    known: Float[Tensor, "K D"] | Known | None = None,
 ) -> SaddleSearch:
     """Double-ended search: the transition states between the minima a and b of every pair.
 
@@ -61,7 +62,8 @@ def connect(
         tol: RMS gradient of transition states and ends; None for 1e-8 in float64.
         align: whether b is replaced by its image that is closest to a.
         known: minima: an end of a path that is one of them is taken for a minimum without another look, and comes
-            back without its curvature. None for a and b beyond 2000 coordinates, where that look is expensive.
+            back without its curvature. None for a and b beyond 2000 coordinates, where that look is expensive. A
+            :class:`Known` has transition states too: what ends in one of them is not verified again.
 
     Raises:
         PotentialError: if a and b are not both [P, D].
@@ -281,7 +283,7 @@ def verify_candidates(
     *,
     refine: Follow | None = None,
     tol: float | None = None,
-    known: Float[Tensor, "K D"] | None = None,
+    known: Float[Tensor, "K D"] | Known | None = None,
     labour: Labour = HERE,
 ) -> SaddleSearch:
     """The second half of :func:`connect` and :func:`climb`, by whose ``labour`` it may be."""
@@ -314,7 +316,7 @@ def _verified(
     refine: Follow,
     descent: Descent | ImplicitDescent | Quench | None,
     tol: float | None,
-    known: Float[Tensor, "K D"] | None,
+    known: Float[Tensor, "K D"] | Known | None,
     labour: Labour = HERE,
 ) -> SaddleSearch:
     """Verify where the searches have ended, and tell what became of each candidate."""
@@ -331,7 +333,7 @@ def _verify(
     mode: Float[Tensor, "R D"] | None,
     refine: Follow,
     descent: Descent | ImplicitDescent | Quench,
-    known: Float[Tensor, "K D"] | None,
+    known: Float[Tensor, "K D"] | Known | None,
     labour: Labour,
 ) -> VerifiedSaddles:
     """What verification says of the points; ``mode`` None where their unstable modes are not known.

@@ -126,8 +126,7 @@ def falling(
     for weight in weights.tolist():
         direction += weight * again.q
         again.step()
-    unit: Tensor = direction / direction.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
-    return unit
+    return direction / direction.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
 
 
 class _Recurrence:

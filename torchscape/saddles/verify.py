@@ -18,6 +18,7 @@ from torchscape.saddles.certify import in_dtype
 from torchscape.saddles.distinct import first_of_each
 from torchscape.saddles.downhill_paths import Descent, ImplicitDescent, Quench, choose_descent
 from torchscape.saddles.eigenvector_following import Follow, aside
+from torchscape.saddles.known import Known
 from torchscape.saddles.labour import HERE, Labour
 from torchscape.saddles.representatives import Looks, characterise_each, united
 from torchscape.transfer import moved
@@ -116,18 +117,22 @@ def verify(
     potential: Potential,
     candidates: StationaryPoints,
     descent: Descent | ImplicitDescent | Quench | None = None,
-    known: Float[Tensor, "K D"] | None = None,
+    known: Float[Tensor, "K D"] | Known | None = None,
     labour: Labour = HERE,
     again: Again | None = None,
 ) -> VerifiedSaddles:
     """Check every candidate: residual, index, and both downhill paths. Duplicates are followed once.
 
-    An end that is one of the ``known`` minima is taken for a minimum without another look. Beyond
-    ``DENSE_SPECTRUM`` coordinates the log-determinants, and how many directions are flat, are left to
-    :func:`characterise`. ``labour`` says who looks at curvatures and follows paths; which points are the same is
-    found out here. ``again`` says in which direction candidates fall, and how those of higher index are searched
-    once more.
+    An end that is one of the ``known`` minima is taken for a minimum without another look, and a candidate that is
+    a known transition state for that one. Beyond ``DENSE_SPECTRUM`` coordinates the log-determinants, and how
+    many directions are flat, are left to :func:`characterise`. ``labour`` says who looks at curvatures and follows
+    paths; which points are the same is found out here. ``again`` says in which direction candidates fall, and how
+    those of higher index are searched once more.
     """
+    if isinstance(known, Known):
+        if again is not None and len(known.ts):
+            return _beside_known(potential, candidates, descent, known, labour, again)
+        known = known.minima
     table = torch.zeros(len(Status), dtype=torch.int64)
     for status, meaning in _FROM_STATUS.items():
         table[status] = meaning
@@ -162,6 +167,31 @@ def verify(
     candidate_ts[rows[good]] = renumber[of]
     kept, outcome, candidate_ts = moved((kept, outcome, candidate_ts), device)
     return VerifiedSaddles(ts[kept], minus[kept], plus[kept], mode[kept], outcome, candidate_ts)
+
+
+def _beside_known(
+    potential: Potential,
+    candidates: StationaryPoints,
+    descent: Descent | ImplicitDescent | Quench | None,
+    known: Known,
+    labour: Labour,
+    again: Again,
+) -> VerifiedSaddles:
+    """Only what is no known transition state is verified; the others come first, each once."""
+    device, of = candidates.x.device, known.rows_of(potential, candidates)
+    rest, there = torch.nonzero(of < 0)[:, 0], torch.nonzero(of >= 0)[:, 0]
+    left = dataclasses.replace(again, mode=again.mode[rest.to(device)])
+    checked = verify(potential, candidates[rest.to(device)], descent, known.minima, labour, left)
+    used, place = of[there].unique(return_inverse=True)
+    n = len(used)
+    first = torch.full((n,), len(of)).scatter_reduce(0, place, there, "amin")
+    outcome, candidate_ts = torch.full_like(of, int(Outcome.VERIFIED)), torch.full_like(of, -1)
+    outcome[rest], ended = moved((checked.outcome, checked.candidate_ts), HOST)
+    candidate_ts[there], candidate_ts[rest] = place, torch.where(ended >= 0, ended + n, -1)
+    used, first, outcome, candidate_ts = moved((used, first, outcome, candidate_ts), device)
+    parts = ((known.ts, checked.ts), (known.minus, checked.minus), (known.plus, checked.plus))
+    ts, minus, plus = (StationaryPoints.cat([a[used], b]) for a, b in parts)
+    return VerifiedSaddles(ts, minus, plus, torch.cat([again.mode[first], checked.mode]), outcome, candidate_ts)
 
 
 def _again(
