@@ -10,12 +10,40 @@ from reproductions.judge import Verdict, reaches
 from reproductions.networks import coverage_line, graph_of, status_line, told
 from reproductions.page import Page
 from torchscape import analysis, metrics, plots
-from torchscape.saddles import Band
+from torchscape.explore import Strategy
+from torchscape.explore.moves import PerLayer
+from torchscape.saddles import Band, Follow, Krylov
 
 __all__ = ["EXPERIMENT"]
 
-_AT_LEAST = 100
+_AT_LEAST = 142  # minima in one component, as published
+_DEGREE = 6.0
+_MOST = 250  # minima that are paired, the lowest
 _PERMUTATIONS = 499
+_BEFORE = (
+    "What changed: until 21 November 2026 walkers moved every weight by half a length scale, which is a fresh "
+    "start, and each minimum was paired with its two nearest; 148 of 359 minima hung together with 168 edges, at "
+    "a mean degree of 2.27. Now walkers start from the lowest of a few minima and move weights by what the "
+    "weights themselves measure, and everything that turns up is paired with its ten nearest."
+)
+
+
+def full_strategies() -> list[Strategy]:
+    """One region rather than many: what lies around the lowest of a few minima, joined until it is a network.
+
+    Between two minima far apart there are others that nobody has seen, and each of these hangs on two edges. So
+    few minima are paired first, and then all that has turned up, each with its nearest ones.
+    """
+    hops = {"temperature": 3e-4, "step": 2.2, "move": PerLayer(floor=0.0), "round_hops": 3}
+    refine = Follow(curvature=Krylov(max_dim=60), retry=False, max_evaluations=40)  # another pair is worth more
+    band = Band(max_steps=40, memory=8)
+    connecting = {"attempts": 1, "joined": False, "round_pairs": 48, "band": band, "refine": refine}
+    return [
+        tsc.BasinHopping(walkers=8, hops=0),
+        tsc.BasinHopping(walkers=64, hops=3, from_lowest=1, **hops),
+        tsc.ConnectMinima(neighbours=4, max_minima=60, max_rounds=0, **connecting),
+        tsc.ConnectMinima(neighbours=10, max_minima=_MOST, max_rounds=2, grow=True, **connecting),
+    ]
 
 
 def _carry_out(run: Run, page: Page) -> None:
@@ -24,11 +52,8 @@ def _carry_out(run: Run, page: Page) -> None:
     full = not run.quick
     if full:
         problem = tsc.problems.get("mnist", data=data, device=run.device)
-        strategies = [
-            tsc.BasinHopping(walkers=64, hops=1, temperature=0.02, step=0.5),
-            tsc.ClimbFromMinima(searches=4, max_minima=120, round_searches=16, connected=True),
-            tsc.ConnectMinima(neighbours=2, band=Band(max_steps=100)),
-        ]
+        problem.potential.precision = "mixed"
+        strategies = full_strategies()
     else:
         problem = tsc.problems.get("digits", hidden=3, n_train=200, l2=1e-2, device=run.device)
         strategies = [
@@ -89,7 +114,13 @@ def _tell(
     why = "grows with the searches per minimum: not a property of the landscape alone"
     page.compare("edges of that component", graph.edges, published=published["edges"], remark=why)
     page.compare("transition states in all", n_saddles)
-    page.compare("mean degree", f"{graph.mean_degree:.2f}", published=published["mean degree"], remark=why)
+    page.compare(
+        "mean degree",
+        f"{graph.mean_degree:.2f}",
+        reaches(graph.mean_degree, _DEGREE) if judged else Verdict.BESIDE,
+        published=published["mean degree"],
+        remark=f"at least {_DEGREE:g} was to be reached; {why}",
+    )
     small = graph.edges > 0 and graph.component >= _AT_LEAST and graph.path_length < 8
     page.compare(
         "mean shortest path",
@@ -122,9 +153,20 @@ def _tell(
         f"{graph.component} of {n_minima} minima are connected; the paper has {published['minima']}, and at "
         f"least {_AT_LEAST} were to be reached"
         + (". " if graph.component >= _AT_LEAST or not judged else ": **not reached** with the time there was. ")
+        + (_degree_told(graph.mean_degree) if judged else "")
         + f"Test errors lie between {float(error.min()):.3f} and {float(error.max()):.3f}, the paper's between "
         f"{low} and {high}: {'the ranges overlap' if overlap else 'the ranges do not overlap'}, for other images."
         + told_funnel
+    )
+
+
+def _degree_told(degree: float) -> str:
+    """How far the mean degree has come, what it is, and what was done otherwise before."""
+    reached = "is reached" if degree >= _DEGREE else "is **not reached** yet: it grows with every round of pairs"
+    return (
+        f"Their mean degree is {degree:.2f}; {_DEGREE:g} {reached}. As in the paper, an edge is a pair of "
+        "different minima that at least one transition state joins, and the mean degree twice the edges over the "
+        f"minima (2 x 643 / 142 = 9.06). {_BEFORE} "
     )
 
 
