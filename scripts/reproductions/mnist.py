@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 
 import torchscape as tsc
@@ -82,12 +85,19 @@ def _carry_out(run: Run, page: Page) -> None:
         f"{problem.description}; {len(problem.test[1])} images held back",
         *(told(strategy) for strategy in strategies),
         status_line(report),
-        f"the database was filled by {len(began)} run{'s' * (len(began) != 1)}"
+        f"the database was filled by {len(began)} run{'s' * (len(began) != 1)}{_otherwise(began, strategies)}"
         if n_known
         else f"the database holds no minimum yet: shown are {len(x)} plain quenches to an RMS gradient of 1e-6, "
         "not characterised and not connected",
         *([f"estimated coverage: {coverage_line(network)}"] if n_known else []),
     ]
+
+
+def _otherwise(runs: Sequence[Mapping[str, Any]], strategies: Sequence[Strategy]) -> str:
+    """How many of the runs had other settings."""
+    now = [repr(strategy) for strategy in strategies]
+    n = sum(run["settings"].get("strategies") != now for run in runs)
+    return f", {n} of them with other settings of these searches" if n else ""
 
 
 def _quenched(run: Run, potential: tsc.ModulePotential) -> tuple[tsc.Network, torch.Tensor]:
