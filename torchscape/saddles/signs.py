@@ -126,7 +126,8 @@ def falling(
     for weight in weights.tolist():
         direction += weight * again.q
         again.step()
-    return direction / direction.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
+    unit: Tensor = direction / direction.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
+    return unit
 
 
 class _Recurrence:
