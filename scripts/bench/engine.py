@@ -132,7 +132,8 @@ class Timed(Potential):
     def __init__(self, inner: Potential) -> None:
         self.inner, self.seconds = inner, 0.0
         for name in ("ndim", "dtype", "device", "bounds", "length_scale", "energy_scale", "preconditioner"):
-            setattr(self, name, getattr(inner, name))
+            if hasattr(inner, name):  # older commits know less
+                setattr(self, name, getattr(inner, name))
         self.hessian, self.symmetry = inner.hessian, inner.symmetry
 
     def energy_and_grad(self, x):

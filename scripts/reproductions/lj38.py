@@ -70,7 +70,7 @@ def _carry_out(run: Run, page: Page) -> None:
         f"{problem.description}, from random starts: basin-hopping with the moves that the problem suggests until "
         "the bottom of one funnel is known, hot and cold walkers until that of the other is, a path between them "
         "by double-ended searches of its missing links, single-ended searches around the lowest minima that are "
-        "connected, and short cuts. Beside it the database of LJ_38 among PATHSAMPLE's examples, 64 minima and 70 "
+        "connected, and short cuts, both twice. Beside it the database of LJ_38 among PATHSAMPLE's examples, 64 minima and 70 "
         "transition states."
     )
     _bottoms(page, network, ids, bottoms, problem.name)
@@ -110,6 +110,8 @@ def _searches(run: Run, a: int, b: int) -> list[Strategy]:
         ConnectPair(a, b, max_minima=run.pick(10, 150), neighbours=4, attempts=3),
         ClimbFromMinima(searches=run.pick(1, 4), max_minima=run.pick(4, 100), connected=True),
         Shortcut(a, b, by="barrier", max_rounds=run.pick(2, 40), patience=5),
+        ClimbFromMinima(searches=run.pick(1, 8), max_minima=run.pick(4, 200), connected=True),
+        Shortcut(a, b, by="barrier", max_rounds=run.pick(2, 60), patience=5, attempts=2),
     ]
 
 
