@@ -52,7 +52,7 @@ def test_the_fuzz_notices_what_it_looks_for(fuzz, tmp_path, monkeypatch):
             patched.setattr(fuzz, "torchscape", main)
             assert told in fuzz.complaint(["info", "a.db"])
     monkeypatch.setattr(tsc.Landscape, "n_evaluations", lambda self: fuzz.random.randrange(10**9))
-    found = fuzz.try_bytes(range(3), 0, tmp_path)
+    found = fuzz.try_bytes(range(12), 0, tmp_path)
     assert found
     assert all("another number" in one for one in found)
 

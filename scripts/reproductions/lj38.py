@@ -70,8 +70,8 @@ def _carry_out(run: Run, page: Page) -> None:
         f"{problem.description}, from random starts: basin-hopping with the moves that the problem suggests until "
         "the bottom of one funnel is known, hot and cold walkers until that of the other is, a path between them "
         "by double-ended searches of its missing links, single-ended searches around the lowest minima that are "
-        "connected, and short cuts, both twice. Beside it the database of LJ_38 among PATHSAMPLE's examples, 64 minima and 70 "
-        "transition states."
+        "connected, and short cuts, both twice. Beside it the database of LJ_38 among PATHSAMPLE's examples, 64 "
+        "minima and 70 transition states."
     )
     _bottoms(page, network, ids, bottoms, problem.name)
     _ways(page, network, places, theirs)

@@ -66,7 +66,10 @@ def test_strategies_that_ship(strategy, before):
 def test_settings_that_may_change_at_any_time_are_settings(strategy):
     fields = {field.name for field in dataclasses.fields(strategy)}
     assert set(strategy.any_time) < fields
-    assert strategy.identity().keys() == fields - set(strategy.any_time)
+    assert strategy.identity().keys() == fields - set(strategy.any_time) - set(strategy.later)
+    other = {"from_lowest": 4, "joined": False, "grow": True}
+    changed = dataclasses.replace(strategy, **{name: other[name] for name in strategy.later})
+    assert changed.identity().keys() == fields - set(strategy.any_time)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,11 +37,12 @@ def whole_and_shared(potential: tsc.Potential, task: Divisible) -> tuple[Found, 
     return whole, found, cut.kinds
 
 
-def alike(one: Found, other: Found) -> None:
+def alike(one: Found, other: Found, *, is_cut: bool = False) -> None:
     a, b = one.saddles, other.saddles
     assert a is not None
     assert b is not None
-    for name in ("pair", "hits", "outcome", "candidate_pair", "candidate_ts", "n_hessians"):
+    costs = () if is_cut else ("n_hessians",)  # of what was stopped and goes on elsewhere, only rows are told
+    for name in ("pair", "hits", "outcome", "candidate_pair", "candidate_ts", *costs):
         mine, its = getattr(a, name), getattr(b, name)
         assert torch.equal(mine, its) if isinstance(mine, torch.Tensor) else mine == its, name
     assert torch.equal(a.ts.index, b.ts.index)

@@ -6,13 +6,13 @@ import dataclasses
 
 import torch
 
-from torchscape.explore.neighbours import Tried, nearest, others
+from torchscape.explore.neighbours import SHORTLIST, Lengths, Tried, between, nearest, others, steepest
 from torchscape.explore.pair_rounds import PairRounds
 from torchscape.explore.strategy import State
 from torchscape.landscape import Landscape
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow
-from torchscape.types import Bool, Float, Int, Tensor
+from torchscape.types import Bool, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
 __all__ = ["LowerBarriers"]
@@ -24,7 +24,8 @@ class LowerBarriers(PairRounds):
 
     An incomplete network overestimates barriers. For every minimum its nearest neighbours that were not tried
     yet are ranked by the barrier between them that the network knows now, measured from the higher of the two
-    minima and divided by their distance: high barriers between near points are the suspicious ones. Each
+    minima and divided by their distance: high barriers between near points are the suspicious ones. (Which are
+    near is judged by their invariants first; four times as many pairs as a round searches are aligned.) Each
     round tries the worst; what it finds changes the ranking of the next. It stops after ``patience`` rounds that
     lowered no barrier.
 
@@ -76,8 +77,11 @@ class LowerBarriers(PairRounds):
         def allowed(rows: Int[Tensor, "B"]) -> Bool[Tensor, "B N"]:
             return other(rows) & tried.fewer(rows, self.attempts)
 
-        pairs, length = nearest(potential, x, allowed, self.neighbours)
-        over = minimax_between(network, pairs[:, 0], pairs[:, 1]) - network.energy[pairs].max(1).values
-        slope: Float[Tensor, "P"] = over / length.clamp(min=1e-12)
-        worst = slope.argsort(descending=True, stable=True)[: self.round_pairs]
-        return network.ids[pairs[worst]]
+        invariants = potential.symmetry.invariants(x)
+        pairs, near = nearest(
+            potential, x, allowed, SHORTLIST * self.neighbours, shortlist=1, lengths=between(invariants)
+        )
+        over = minimax_between(network, *pairs.T) - network.energy[pairs].max(1).values
+        some = steepest(over, near, SHORTLIST * self.round_pairs)
+        length = Lengths.within(landscape).of(potential, x, network.ids, pairs[some])
+        return network.ids[pairs[some[steepest(over[some], length, self.round_pairs)]]]

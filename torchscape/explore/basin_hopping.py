@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -76,6 +76,7 @@ class BasinHopping(Strategy):
     from_lowest: int | None = None
     name = "basin-hopping"
     any_time = ("hops",)
+    later: ClassVar[Mapping[str, Any]] = {"from_lowest": None}
 
     def __post_init__(self) -> None:
         check_fields(
@@ -90,13 +91,6 @@ class BasinHopping(Strategy):
             round_hops=COUNT.or_none,
             from_lowest=COUNT.or_none,
         )
-
-    def identity(self) -> dict[str, Any]:
-        """Files that were begun before there was ``from_lowest`` know nothing of it."""
-        found = dict(super().identity())
-        if self.from_lowest is None:
-            found.pop("from_lowest", None)
-        return found
 
     def start(self, landscape: Landscape | None, potential: Potential, seed: int) -> State:
         temperature = torch.as_tensor(self.temperature, dtype=torch.float64).reshape(-1)

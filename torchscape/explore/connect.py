@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
 from torchscape.devices import HOST
 from torchscape.explore.neighbours import (
+    Lengths,
     Tried,
     direct,
     missing_links,
@@ -20,14 +21,12 @@ from torchscape.explore.neighbours import (
 from torchscape.explore.strategy import Round, State, Strategy
 from torchscape.explore.tasks import Found, Task, dealt, joined_candidates
 from torchscape.landscape import Landscape
-from torchscape.memory import IN_CACHE
 from torchscape.numerics import DENSE_SPECTRUM
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow, connect
 from torchscape.saddles.certify import exact_twin
 from torchscape.saddles.known import Known
 from torchscape.saddles.search import candidates_between
-from torchscape.symmetry.pairs import pair_distances
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, check_fields
 
@@ -80,6 +79,7 @@ class ConnectMinima(Strategy):
     grow: bool = False
     name = "connect"
     any_time = ("max_rounds",)
+    later: ClassVar[Mapping[str, Any]] = {"joined": True, "grow": False}
     seeded = False
 
     def __post_init__(self) -> None:
@@ -93,12 +93,6 @@ class ConnectMinima(Strategy):
             max_minima=COUNT.or_none,
             tol=NOT_NEGATIVE.or_none,
         )
-
-    def identity(self) -> dict[str, Any]:
-        """Files that were begun before there were ``joined`` and ``grow`` know nothing of them."""
-        later = {"joined": True, "grow": False}
-        usual = [name for name, value in later.items() if getattr(self, name) == value]
-        return {name: value for name, value in super().identity().items() if name not in usual}
 
     def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
         # queue: (minimum, minimum, attempt) yet to search; n_seen: ids below have been paired, or are our own
@@ -150,10 +144,8 @@ class ConnectMinima(Strategy):
         ids = torch.cat([queue[:, :2].flatten(), ends.flatten()]).unique()
         x = landscape.minima(ids, device=HOST).x
         pairs, edges = (torch.searchsorted(ids, some.contiguous()) for some in (queue[:, :2], ends))
-        length, known = (
-            pair_distances(potential.symmetry, x, some[:, 0], x, some[:, 1], on_host=IN_CACHE)
-            for some in (pairs, edges)
-        )
+        lengths = Lengths.within(landscape)
+        length, known = (lengths.of(potential, x, ids, some) for some in (pairs, edges))
         order = length.argsort(stable=True)
         order = order[queue[order, 2].argsort(stable=True)]
         is_open = direct(pairs, length, edges, known, len(ids))
@@ -166,7 +158,10 @@ class ConnectMinima(Strategy):
         if not bool(new.any()):
             return torch.empty(0, 3, dtype=torch.int64)
         x = landscape.minima(ids, device=HOST).x
-        pairs, _ = nearest(potential, x, others(len(ids)), self.neighbours, of=new.nonzero()[:, 0])
+        lengths = Lengths.within(landscape).measured(potential, x, ids)
+        pairs, _ = nearest(
+            potential, x, others(len(ids)), self.neighbours, of=new.nonzero()[:, 0], lengths=lengths
+        )
         attempt = Tried.of(landscape, ids).times(pairs) + 1
         order = attempt.argsort(stable=True)
         order = order[attempt[order] <= self.attempts]
@@ -191,8 +186,10 @@ class ConnectMinima(Strategy):
         def untried(rows: Int[Tensor, "B"]) -> Bool[Tensor, "B N"]:
             return (component[rows, None] != component) & inside & tried.fewer(rows, attempt)
 
+        lengths = Lengths.within(landscape).measured(potential, x, network.ids)
         for attempt in range(1, self.attempts + 1):
-            pairs, length = nearest(potential, x, untried, self.bridges, of=inside.nonzero()[:, 0])
+            rows = inside.nonzero()[:, 0]
+            pairs, length = nearest(potential, x, untried, self.bridges, of=rows, lengths=lengths)
             chosen = missing_links(pairs, length, component, home)
             chosen |= shortest_per_component(pairs, length, component, self.bridges)
             if bool(chosen.any()):

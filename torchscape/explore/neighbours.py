@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Callable
 
 import numpy as np
 import torch
 
+from torchscape import stopwatch
 from torchscape.landscape import Landscape
 from torchscape.landscape.rows import positions
 from torchscape.memory import IN_CACHE, rows_that_fit
@@ -16,17 +19,24 @@ from torchscape.symmetry.pairs import pair_distances
 from torchscape.types import Bool, Float, Int, Tensor
 
 __all__ = [
+    "SHORTLIST",
     "Allowed",
     "Lengths",
     "Tried",
+    "apart",
+    "between",
     "direct",
     "missing_links",
     "nearest",
     "others",
     "pair_keys",
     "shortest_per_component",
+    "steepest",
 ]
 
+
+SHORTLIST = 4
+"""Pairs that are aligned, for each that is searched."""
 
 _IDS = 1 << 31  # more than any landscape has
 
@@ -43,7 +53,7 @@ def nearest(
     k: int,
     *,
     of: Int[Tensor, "R"] | None = None,
-    shortlist: int = 4,
+    shortlist: int = SHORTLIST,
     lengths: Callable[[Int[Tensor, "P 2"]], Float[Tensor, "P"]] | None = None,
 ) -> tuple[Int[Tensor, "P 2"], Float[Tensor, "P"]]:
     """For every row of ``x``, its ``k`` nearest allowed partners, each pair once, by ascending distance.
@@ -79,6 +89,7 @@ def nearest(
     low, partner = x.new_empty(len(of), m), torch.empty(len(of), m, dtype=torch.int64, device=x.device)
     done = 0
     for rows in of.split(rows_that_fit(n, x.device, on_host=IN_CACHE)):
+        stopwatch.check()
         block = allowed[rows.to(allowed.device)] if isinstance(allowed, Tensor) else allowed(rows)
         bound = torch.addmm(size, invariants[rows.to(x.device)], across)
         best = bound.masked_fill_(~block.to(x.device), torch.inf).topk(m, dim=1, largest=False)
@@ -88,10 +99,7 @@ def nearest(
     row = of.to(x.device)[:, None].expand_as(partner)[usable]
     key, which = pair_keys(torch.stack([row, partner[usable]], 1), n).unique(return_inverse=True)
     pairs = torch.stack([key // n, key % n], 1)
-    if lengths is None:
-        length = pair_distances(potential.symmetry, x, pairs[:, 0], x, pairs[:, 1], on_host=IN_CACHE)
-    else:
-        length = lengths(pairs)
+    length = apart(potential, x, *pairs.T) if lengths is None else lengths(pairs)
     low[usable] = length[which]
     best = low.topk(min(k, m), dim=1, largest=False)
     partner[usable] = which
@@ -148,9 +156,42 @@ def direct(
     return clear & ~torch.isin(pair_keys(pairs, n), pair_keys(edges, n))
 
 
+def apart(
+    potential: Potential, x: Float[Tensor, "N D"], i: Int[Tensor, "P"], j: Int[Tensor, "P"]
+) -> Float[Tensor, "P"]:
+    """Distances between the minima in rows ``i`` and ``j`` of ``x``, up to symmetry.
+
+    Raises:
+        Stopped: between two batches, when the stopwatch says so.
+    """
+    return pair_distances(potential.symmetry, x, i, x, j, on_host=IN_CACHE, ended=lambda n: stopwatch.check())
+
+
+def between(invariants: Float[Tensor, "N K"]) -> Callable[[Int[Tensor, "P 2"]], Float[Tensor, "P"]]:
+    """How far apart the invariants of pairs of rows are: never further than the points."""
+
+    def lengths(pairs: Int[Tensor, "P 2"]) -> Float[Tensor, "P"]:
+        rows = rows_that_fit(invariants.shape[1], invariants.device, on_host=IN_CACHE)
+        parts = [(invariants[i] - invariants[j]).norm(dim=1) for i, j in (part.T for part in pairs.split(rows))]
+        return torch.cat([invariants.new_empty(0), *parts])
+
+    return lengths
+
+
+def steepest(height: Float[Tensor, "P"], length: Float[Tensor, "P"], k: int) -> Int[Tensor, "K"]:
+    """The k pairs that climb most in relation to their distance."""
+    slope = height / length.to(height).clamp(min=1e-12)
+    return slope.argsort(descending=True, stable=True)[:k]
+
+
 class Lengths:
     """Symmetry-aware distances between minima of a landscape, each computed once: of clusters one takes
     milliseconds, and every round asks for many of the last one's again."""
+
+    @classmethod
+    def within(cls, landscape: Landscape) -> Lengths:
+        """Those that have been computed of an open landscape."""
+        return _KNOWN.setdefault(landscape, cls())
 
     def __init__(self) -> None:
         self._key = torch.empty(0, dtype=torch.int64)
@@ -164,10 +205,19 @@ class Lengths:
         new = ~torch.isin(key, self._key)
         if bool(new.any()):
             i, j = pairs[new.to(pairs.device)].T
-            length = pair_distances(potential.symmetry, x, i, x, j, on_host=IN_CACHE)
+            length = apart(potential, x, i, j)
             self._key, order = torch.cat([self._key, key[new]]).sort()
             self._length = torch.cat([self._length, length.cpu().double()])[order]
         return self._length[torch.searchsorted(self._key, key)].to(x)
+
+    def measured(
+        self, potential: Potential, x: Float[Tensor, "N D"], ids: Int[Tensor, "N"]
+    ) -> Callable[[Int[Tensor, "P 2"]], Float[Tensor, "P"]]:
+        """:meth:`of` these minima, as :func:`nearest` asks for it."""
+        return functools.partial(self.of, potential, x, ids)
+
+
+_KNOWN: weakref.WeakKeyDictionary[Landscape, Lengths] = weakref.WeakKeyDictionary()
 
 
 class Tried:

@@ -10,20 +10,18 @@ import torch
 
 from torchscape.errors import OptionError
 from torchscape.explore.chosen import check_chosen, chosen_ids, positions_of
-from torchscape.explore.neighbours import Tried, nearest
+from torchscape.explore.neighbours import SHORTLIST, Lengths, Tried, between, nearest, steepest
 from torchscape.explore.pair_rounds import NO_PAIRS, PairRounds, heights
 from torchscape.explore.strategy import State
 from torchscape.landscape import Landscape
 from torchscape.network import Network
 from torchscape.potentials.base import Potential
 from torchscape.saddles import Band, Follow
-from torchscape.symmetry.pairs import pair_distances
 from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, COUNT_OR_ZERO, NOT_NEGATIVE, POSITIVE, Range, check_fields
 
 __all__ = ["Shortcut", "Untrap"]
 
-_SHORTLIST = 4  # pairs that are aligned, for each that is searched
 _AT_ONCE = 256
 
 
@@ -110,12 +108,10 @@ class Shortcut(PairRounds):
         open_ = Tried.of(landscape, network.ids).times(pairs) < self.attempts
         i, j, pairs, weight = i[open_], j[open_], pairs[open_], weight[open_]
         invariants = potential.symmetry.invariants(x)
-        near = (invariants[i] - invariants[j]).norm(dim=1).cpu().clamp(min=1e-12)
-        some = (weight / near).argsort(descending=True, stable=True)[: _SHORTLIST * self.round_pairs]
-        i, j, pairs, weight = i[some], j[some], pairs[some], weight[some]
-        length = pair_distances(potential.symmetry, x, i.to(x.device), x, j.to(x.device)).cpu().clamp(min=1e-12)
-        best = (weight / length).argsort(descending=True, stable=True)[: self.round_pairs]
-        return network.ids[pairs[best]]
+        near = between(invariants)(torch.stack([i, j], 1).to(x.device)).cpu()
+        some = steepest(weight, near, SHORTLIST * self.round_pairs)
+        length = Lengths.within(landscape).of(potential, x, network.ids[minima], torch.stack([i, j], 1)[some])
+        return network.ids[pairs[some[steepest(weight[some], length.cpu(), self.round_pairs)]]]
 
     def measured(self, landscape: Landscape, state: State, pairs: Int[Tensor, "P 2"]) -> Float[Tensor, "K"]:
         if self.by == "barrier":
@@ -243,7 +239,8 @@ class Untrap(PairRounds):
         assert network.coords is not None
         traps = torch.cat([order[:0], *worst()])
         x = network.coords.to(potential.dtype)
-        pairs, _ = nearest(potential, x, allowed, self.neighbours, of=traps)
+        lengths = Lengths.within(landscape).measured(potential, x, network.ids)
+        pairs, _ = nearest(potential, x, allowed, self.neighbours, of=traps, lengths=lengths)
         return network.ids[pairs]
 
     def _ranked(

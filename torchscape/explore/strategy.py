@@ -41,18 +41,23 @@ class Strategy:
         name: for people.
         any_time: settings that may change between two calls which go on with the same search, such as how long it
             goes on.
+        later: settings that came with a later version, and what they are as ever.
         seeded: whether another seed makes it another search. If not, a run with another seed goes on with what
             this one has left to try.
     """
 
     name: ClassVar[str] = "strategy"
     any_time: ClassVar[Sequence[str]] = ()
+    later: ClassVar[Mapping[str, Any]] = {}
     seeded: ClassVar[bool] = True
 
     def identity(self) -> Mapping[str, Any]:
         """Settings that decide *which* search this is: all but those of ``any_time``, so that a longer one
-        continues a shorter one."""
-        return {name: repr(value) for name, value in _settings(self).items() if name not in self.any_time}
+        continues a shorter one. Files that were begun before there were those of ``later`` know nothing of
+        them: where they are as ever, they are not named."""
+        settings = {name: value for name, value in _settings(self).items() if name not in self.any_time}
+        usual = [name for name, value in self.later.items() if settings[name] == value]
+        return {name: repr(value) for name, value in settings.items() if name not in usual}
 
     def start(self, landscape: Landscape, potential: Potential, seed: int) -> State:
         """The state before the first round."""

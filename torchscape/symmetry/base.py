@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from torchscape.even import even_bmv
 from torchscape.types import Float, Int, Tensor
 
@@ -32,6 +34,10 @@ class Symmetry:
     def distance(self, a: Float[Tensor, "B D"], b: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         """Euclidean distance between ``a`` and the closest image of ``b``."""
         return (self.align(a, b) - a).norm(dim=1)
+
+    def rows_at_once(self, device: torch.device) -> int | None:
+        """How many rows :meth:`align` takes at a time, where one takes long: between them work can be stopped."""
+        return None
 
     def canonical(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """One representative per orbit (equal for symmetric images up to rounding, ties aside)."""

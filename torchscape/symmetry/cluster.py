@@ -98,7 +98,7 @@ class ClusterSymmetry(Symmetry):
         centre = self._centre(reference)
         a, b = self._centred(reference), self._centred(x)
         align = self._align_exactly if self._labellings is not None else self._align_by_frames
-        rows = self._rows(a.device)
+        rows = self.rows_at_once(a.device)
         parts = [align(*pair) for pair in zip(a.split(rows), b.split(rows), strict=True)]
         return (torch.cat(parts) + centre).flatten(1)
 
@@ -145,7 +145,7 @@ class ClusterSymmetry(Symmetry):
 
     def _score(self, a, b, turns: Float[Tensor, "B C k k"], unlike) -> Float[Tensor, "B C k k"]:
         """The matrices by ascending sum over atoms of the squared distance to the nearest like atom."""
-        cost = superpose.overlap_cost(a[:, None], b[:, None] @ turns, unlike).amin(3).sum(2)
+        cost = superpose.least_overlaps(a, b, turns, unlike)
         order = torch.nan_to_num(cost, nan=torch.inf).argsort(1)
         return turns.gather(1, order[:, :, None, None].expand_as(turns))
 
@@ -181,7 +181,7 @@ class ClusterSymmetry(Symmetry):
         """
         if len(x) == 0:
             return torch.empty(0, dtype=torch.int64, device=x.device)
-        return torch.cat([self._order(part) for part in self._centred(x).split(self._rows(x.device))])
+        return torch.cat([self._order(part) for part in self._centred(x).split(self.rows_at_once(x.device))])
 
     def _order(self, p: Float[Tensor, "B n k"]) -> Int[Tensor, "B"]:
         unlike, linear = self._unlike(p), self._is_linear(p)
@@ -311,8 +311,7 @@ class ClusterSymmetry(Symmetry):
         p = self._atoms(x)
         return p.mean(1, keepdim=True) if self.translation else torch.zeros_like(p[:, :1])
 
-    def _rows(self, device: torch.device) -> int:
-        """How many structures are treated at once."""
+    def rows_at_once(self, device: torch.device) -> int:
         numbers = 2 * max(_FRAMES, _GLOBAL, self.n_atoms) * self.n_atoms**2
         return rows_that_fit(numbers, device, on_host=_ELEMENTS)
 
@@ -323,8 +322,10 @@ class ClusterSymmetry(Symmetry):
         spread = torch.linalg.svdvals(torch.nan_to_num(p.mT @ p)).clamp_min(0).sqrt()
         return spread[:, 1] <= self.tolerance * spread[:, 0]
 
-    def _unlike(self, p: Float[Tensor, "B n k"]) -> Float[Tensor, "n n"]:
-        """A prohibitive cost for exchanging unlike atoms, zero between like ones."""
+    def _unlike(self, p: Float[Tensor, "B n k"]) -> Float[Tensor, "n n"] | None:
+        """A prohibitive cost for exchanging unlike atoms, zero between like ones; None where all are alike."""
+        if len(self._counts) == 1:
+            return None
         kinds = self._kinds.to(p.device)
         reach = 1e3 * torch.nan_to_num(p).square().sum((1, 2)).amax()
         return torch.where(kinds[:, None] == kinds, 0.0, reach)

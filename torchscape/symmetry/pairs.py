@@ -37,7 +37,7 @@ def pair_distances(
         >>> pair_distances(Symmetry(), x, torch.tensor([0, 1]), x, torch.tensor([1, 1])).tolist()
         [5.0, 0.0]
     """
-    rows = rows_that_fit(a.shape[1], a.device, on_host=on_host)
+    rows = min(rows_that_fit(a.shape[1], a.device, on_host=on_host), symmetry.rows_at_once(a.device) or len(i) + 1)
     found = [a.new_empty(0)]
     for u, v in zip(i.split(rows), j.split(rows), strict=True):
         if len(u):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from torchscape import random
+from torchscape.memory import IN_CACHE, rows_that_fit
 from torchscape.symmetry.assignment import assign
 from torchscape.types import Float, Int, Tensor
 
@@ -15,6 +16,7 @@ __all__ = [
     "frames",
     "global_rotations",
     "kabsch",
+    "least_overlaps",
     "overlap_cost",
     "refine",
 ]
@@ -30,18 +32,50 @@ def kabsch(a: Float[Tensor, "*S n k"], b: Float[Tensor, "*S n k"]) -> Float[Tens
 
 
 def overlap_cost(
-    a: Float[Tensor, "*#S n k"], b: Float[Tensor, "*#S n k"], unlike: Float[Tensor, "n n"]
+    a: Float[Tensor, "*#S n k"], b: Float[Tensor, "*#S n k"], unlike: Float[Tensor, "n n"] | None
 ) -> Float[Tensor, "*#S n n"]:
-    """Squared distances |a_i - b_j|^2, plus ``unlike`` where two atoms cannot exchange their labels."""
-    squares = a.square().sum(-1)[..., :, None] + b.square().sum(-1)[..., None, :]
-    return squares - 2 * (a @ b.mT) + unlike
+    """Squared distances |a_i - b_j|^2, plus ``unlike`` where two atoms cannot exchange their labels.
+
+    One product of (-2 a, |a|^2, 1) with (b, 1, |b|^2): of many small matrices each pass over the result takes
+    longer than the product.
+    """
+    cost = _left(a) @ _right(b).mT
+    return cost if unlike is None else cost + unlike
+
+
+def least_overlaps(
+    a: Float[Tensor, "B n k"],
+    b: Float[Tensor, "B n k"],
+    turns: Float[Tensor, "B C k k"],
+    unlike: Float[Tensor, "n n"] | None,
+) -> Float[Tensor, "B C"]:
+    """Of b turned by each matrix: the sum over the atoms of a of the squared distance to the nearest like atom."""
+    n, k, count = b.shape[1], b.shape[2], turns.shape[1]
+    found = [a.new_empty(0, count)]
+    rows = rows_that_fit(count * n * n, a.device, on_host=IN_CACHE)
+    for p, q, some in zip(a.split(rows), b.split(rows), turns.split(rows), strict=True):
+        turned = torch.bmm(q, some.transpose(1, 2).flatten(2)).unflatten(2, (count, k))
+        # The atoms of b come first: the least over them is taken along whole lines of memory.
+        cost = torch.bmm(_right(turned).flatten(1, 2), _left(p).mT).unflatten(1, (n, count))
+        found.append((cost if unlike is None else cost + unlike[:, None]).amin(1).sum(2))
+    return torch.cat(found)
+
+
+def _left(a: Float[Tensor, "*S k"]) -> Float[Tensor, "*S l"]:
+    square = a.square().sum(-1, keepdim=True)
+    return torch.cat([-2 * a, square, torch.ones_like(square)], -1)
+
+
+def _right(b: Float[Tensor, "*S k"]) -> Float[Tensor, "*S l"]:
+    square = b.square().sum(-1, keepdim=True)
+    return torch.cat([b, torch.ones_like(square), square], -1)
 
 
 def refine(
     a: Float[Tensor, "M n k"],
     b: Float[Tensor, "M n k"],
     rotation: Float[Tensor, "M k k"],
-    unlike: Float[Tensor, "n n"],
+    unlike: Float[Tensor, "n n"] | None,
     max_rounds: int = 30,
 ) -> tuple[Int[Tensor, "M n"], Float[Tensor, "M k k"], Float[Tensor, "M"]]:
     """Labels and rotation improved in turn until the labels stay: a local minimum of |b[labels] R - a|.

@@ -198,7 +198,10 @@ class _Spread:
             return x.new_zeros(0)
         return self._team.ask(_ENERGY, x)[:, 0].to(x) + (self._whole.decay * x**2).sum(1)
 
-    def energy_and_grad(self, x: Float[Tensor, "B D"]) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+    def energy_and_grad(
+        self, x: Float[Tensor, "B D"], compile: bool | str = False
+    ) -> tuple[Float[Tensor, "B"], Float[Tensor, "B D"]]:
+        """Of all samples; the processes compile nothing, whatever ``compile`` says."""
         x = x.detach()
         if not len(x):
             return x.new_zeros(0), x.clone()
