@@ -33,7 +33,8 @@ class SaddleSearch:
         candidate_pair: the input pair (or start) of each candidate.
         candidate_ts: the row of ``ts`` each candidate ended in, -1 where none.
         n_evaluations, n_hessians, n_hvps: energy-and-gradient evaluations, dense Hessians and Hessian-vector
-            products in all; of work that was stopped and went on elsewhere, Hessians and products since it went on.
+            products in all; of work that was stopped and went on elsewhere, Hessians and products since it went
+            on.
     """
 
     ts: StationaryPoints
