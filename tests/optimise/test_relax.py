@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from torchscape import problems
 from torchscape.errors import PotentialError
-from torchscape.optimise import BFGS, LBFGS, Armijo, Pool, Queue, ShortLBFGS, relax
-from torchscape.optimise.lbfgs import _rescale
+from torchscape.optimise import BFGS, LBFGS, Armijo, Pool, Queue, ShortLBFGS, history, relax
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.bounds import Bounds
@@ -99,7 +98,7 @@ def test_lbfgs_with_enough_memory_follows_the_two_loop_recursion(start):
     pairs, latest = [], torch.randn(b, d, generator=generator, dtype=torch.float64)
     for i in range(m):
         if rescaled and i == m - 1:
-            _rescale(memory, torch.arange(b))
+            history.rescale(memory, torch.arange(b))
             assert float(memory.scale.std(1).min()) > 0.05
             assert known is None or torch.equal(memory.scale[:, :5], torch.ones(b, 5).double())
         s = torch.randn(b, d, generator=generator, dtype=torch.float64)

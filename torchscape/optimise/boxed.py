@@ -26,9 +26,9 @@ def capped(
     if limits.bounds is not None:
         direction = direction.masked_fill(grad == 0, 0.0)
     uphill = (direction * grad).sum(1) >= 0
+    length = torch.where(uphill, grad.norm(dim=1), direction.norm(dim=1))  # three sums in one pass, compiled
     direction = torch.where(uphill[:, None], -grad, direction)
     cap = limits.longest * torch.exp2((n_short - FALLS).clamp(min=0.0))
-    length = direction.norm(dim=1)
     scale = torch.minimum(stretch, cap / length.clamp(min=torch.finfo(length.dtype).tiny))
     return scale[:, None], direction
 

@@ -193,10 +193,9 @@ class QuasiNewton(Search[Minimisation]):
         mark, n_idle = self._progress(state, now.energy, rms, running, coarse)
         status = status_after(
             state.status,
-            now.x,
             rms,
             tol=limits.tol,
-            furthest=limits.furthest,
+            far=now.accepted & (new.x.abs().amax(1) > limits.furthest),
             spent=now.n_evaluations >= limits.max_evaluations,
             stalled=(now.n_rejected >= 2 * self.search.max_rejections) | (n_idle >= limits.max_idle),
             broken=now.first & ~now.finite,
@@ -306,5 +305,6 @@ class QuasiNewton(Search[Minimisation]):
             | (rms < 0.9 * state.mark[:, 1])
             | (energy == torch.inf)
         )
-        here = torch.stack([energy, torch.minimum(rms, state.mark[:, 1])], 1)
-        return torch.where(moved[:, None], here, state.mark), (state.n_idle + 1) * (running & ~moved)
+        lowest = torch.where(moved, energy, state.mark[:, 0])
+        flattest = torch.where(moved, torch.minimum(rms, state.mark[:, 1]), state.mark[:, 1])
+        return torch.stack([lowest, flattest], 1), (state.n_idle + 1) * (running & ~moved)

@@ -45,23 +45,22 @@ def termination_test(
     """
     tol = default_tol(x.dtype, potential) if tol is None else tol
     ends = {"spent": spent, "stalled": stalled, "broken": broken}
-    return status_after(status, x, rms, tol=tol, furthest=1e8 * potential.length_scale, **ends)
+    far = x.abs().amax(1) > 1e8 * potential.length_scale  # a norm would be six times slower
+    return status_after(status, rms, tol=tol, far=far, **ends)
 
 
 def status_after(
     status: Int[Tensor, "B"],
-    x: Float[Tensor, "B D"],
     rms: Float[Tensor, "B"],
     *,
     tol: float,
-    furthest: float,
+    far: Bool[Tensor, "B"],
     spent: Bool[Tensor, "B"],
     stalled: Bool[Tensor, "B"],
     broken: Bool[Tensor, "B"],
 ) -> Int[Tensor, "B"]:
-    """:func:`termination_test` with what it asks of a potential: the tolerance, and the furthest coordinate."""
+    """:func:`termination_test` with what it asks of a potential: the tolerance, and which are ``far`` off."""
     running = status == RUNNING
-    far = x.abs().amax(1) > furthest  # a norm would be six times slower
     converged = rms <= tol
     if not may_hold(running & (spent | stalled | far | converged | broken)):
         return status
