@@ -59,10 +59,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def submitted(folder: Path, *words: str, delay: float = 0.0) -> int:
+def submitted(folder: Path, *words: str, delay: float = 0.0, **settings: str) -> int:
     """The number of a job."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "DELAY": str(delay), "PATH": path}
+    environment = {**os.environ, "DELAY": str(delay), "PATH": path, **settings}
     done = subprocess.run(
         ["sbatch", "--parsable", *words], cwd=folder, env=environment, capture_output=True, text=True, check=True
     )
@@ -110,9 +110,9 @@ def test_a_job_whose_time_is_up_goes_on_after_the_requeue(folder):
 
 
 def test_a_job_with_no_time_to_explore_is_not_queued_again(folder):
-    """Slurm tells it two minutes before its two minutes are up."""
+    """Slurm tells it two minutes before its two minutes are up; it looks at the clock every half minute."""
     words = ["--time=2", "--signal=B:USR1@120", str(SCRIPTS / "node"), *SEARCH, "--db", "run.db"]
-    job = submitted(folder, *words, delay=0.4)
+    job = submitted(folder, *words, delay=0.4, LEAST="60")
     log = ended(job, folder / f"torchscape-{job}.log", 300)
     assert "s of exploring: ask for more (--time)" in log
     assert "queued again" not in log
