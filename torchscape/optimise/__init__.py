@@ -2,6 +2,7 @@
 
 from torchscape.deprecation import old_names
 from torchscape.optimise.bfgs import BFGS
+from torchscape.optimise.krylov import NewtonKrylov
 from torchscape.optimise.lbfgs import LBFGS
 from torchscape.optimise.newton import Newton, polish
 from torchscape.optimise.pool import Pool, Queue, run_pool
@@ -16,6 +17,7 @@ __all__ = [
     "LBFGS",
     "Armijo",
     "Newton",
+    "NewtonKrylov",
     "Pool",
     "QuasiNewton",
     "Queue",

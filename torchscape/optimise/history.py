@@ -8,11 +8,12 @@ import functools
 import numpy as np
 import torch
 
+from torchscape.even import even_bmv
 from torchscape.optimise.on_host import Pair, dot
 from torchscape.potentials.preconditioner import Preconditioner
 from torchscape.types import Bool, Float, Int, Tensor
 
-__all__ = ["History", "append", "multiply", "rescale", "reset_rows", "stepped"]
+__all__ = ["History", "append", "multiply", "rescale", "reset_rows", "stepped", "times", "with_pairs"]
 
 _WIDEST = 5.0  # ln of the largest ratio of c to its geometric mean
 
@@ -34,6 +35,8 @@ class History:
     scale: Float[Tensor, "B D"]  # c: the pairs are those of the coordinates x / c
     grad: Float[Tensor, "B E"]  # P g of the latest gradient; without P as wide as zero coordinates
     count: Int[Tensor, "B"]  # pairs seen since the row last forgot
+    looked: Int[Tensor, "B"]  # evaluations when it was last asked whether the row creeps
+    before: Float[Tensor, "B"]  # RMS gradient then
     used: int  # the host's upper bound of slots in use
     stale: bool  # whether slots in use may hold forgotten pairs
     preconditioner: Preconditioner | None  # P
@@ -51,7 +54,7 @@ def append(
     """The pair (s, P y) in the place of the oldest, in the rows in ``keep``; u, Y^T P grad from the same pass."""
     spare = memory.pairs.shape[1] - 1
     m = min(memory.used + 1, spare)
-    rows, slots = _range(len(s), s.device), _range(m, s.device)
+    rows, slots = count_to(len(s), s.device), count_to(m, s.device)
     slot = torch.where(keep, memory.count % spare, spare)
     newest, tiny = slots == slot[:, None], torch.finfo(s.dtype).tiny
     sy, yy = (s * y).sum(1), (y * py).sum(1).clamp(min=tiny)
@@ -60,7 +63,7 @@ def append(
     memory.pairs[rows, slot] = _beside(s, py, 1 / length, 1 / length, memory.pairs)
 
     both = _beside(y, grad, 1 / length, 1 / slope, memory.pairs).mT
-    products = torch.bmm(_slots(memory, m), both).to(s).reshape(len(s), m, 2, -1)
+    products = torch.bmm(slots_of(memory, m), both).to(s).reshape(len(s), m, 2, -1)
     # contiguous rows: the product with R^-1 is three times as fast
     products = products.permute(2, 0, 3, 1).contiguous()
     if memory.stale:
@@ -86,13 +89,13 @@ def _write(
     """The newest pair's column of R^-1, where its row is zero, and its row and column of Y^T P Y, in place."""
     m, n = column.shape[1], memory.yy.shape[1]
     if torch.compiler.is_compiling():  # a write at a place that is known later would be a kernel of its own
-        newest = _range(n, slot.device) == slot[:, None]
+        newest = count_to(n, slot.device) == slot[:, None]
         across, down, empty = newest[:, None], newest[:, :, None], (0, n - m)
         column, yty = (torch.nn.functional.pad(values, empty) for values in (column, yty))
         memory.inverse.copy_(torch.where(across, column[:, :, None], memory.inverse.masked_fill(down, 0.0)))
         memory.yy.copy_(torch.where(across, yty[:, :, None], torch.where(down, yty[:, None], memory.yy)))
         return
-    rows = _range(len(slot), slot.device)
+    rows = count_to(len(slot), slot.device)
     memory.inverse[rows, slot] = 0.0
     memory.inverse[rows, :m, slot] = column
     memory.yy[rows, :m, slot] = yty
@@ -112,7 +115,7 @@ def multiply(
     # float32 has a range of 1e-38 to 1e38: the sum is taken in units of its largest coefficient
     unit = torch.maximum(w.abs(), v.abs()).amax(1, keepdim=True).clamp(min=torch.finfo(w.dtype).tiny)
     weights = torch.stack([(-w / unit).to(memory.pairs), (v / unit).to(memory.pairs)], 2).flatten(1)
-    step = torch.bmm(weights[:, None], _slots(memory, m))[:, 0]
+    step = torch.bmm(weights[:, None], slots_of(memory, m))[:, 0]
     return (-gamma * steepest).addcmul_(step, unit)
 
 
@@ -186,6 +189,50 @@ def stepped(
     return dataclasses.replace(memory, gamma=scales, count=counts, used=m), step
 
 
+def times(memory: History, v: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    """H v, of gradients v."""
+    p, c, m = memory.preconditioner, memory.scale, memory.used
+    v = c * v
+    size = v.norm(dim=1, keepdim=True).clamp(min=torch.finfo(v.dtype).tiny)
+    products = even_bmv(slots_of(memory, m), (v / size).to(memory.pairs)).to(v).unflatten(1, (m, 2))
+    forgotten = count_to(m, v.device) >= memory.count[:, None]
+    with_s, with_y = products.masked_fill(forgotten[:, :, None], 0.0).unbind(2)
+    u = even_bmv(memory.inverse[:, :m, :m], with_s)
+    return -c * multiply(memory, v if p is None else p(v), size * u, size * with_y)
+
+
+def with_pairs(
+    memory: History,
+    basis: Float[Tensor, "B K D"],
+    images: Float[Tensor, "B K D"],
+    n: Int[Tensor, "B"],
+) -> History:
+    """The memory of rows that know of conjugate directions only, b_i . A b_j = 1 if i = j and else 0: of the
+    last of them, where there are too many. What it starts from stays as it is.
+
+    Args:
+        memory: that of these rows, which is written in place.
+        basis, images: b_i and A b_i; zero beyond the first ``n`` of each row.
+    """
+    p, c = memory.preconditioner, memory.scale[:, None]
+    m = min(basis.shape[1], memory.pairs.shape[1] - 1)
+    places = count_to(m, n.device)
+    which = (places + (n - m).clamp(min=0)[:, None])[:, :, None].expand(-1, -1, basis.shape[2])
+    s, y = basis.gather(1, which) / c, c * images.gather(1, which)
+    py = y if p is None else p(y.flatten(0, 1)).view_as(y)
+    known = places < n[:, None]
+    length = torch.where(known, s.norm(dim=2), 1.0)
+    unit = torch.where(known, 1 / length, 0.0)[:, :, None]
+    memory.pairs.zero_()
+    memory.pairs[:, :m, 0], memory.pairs[:, :m, 1] = (unit * s).to(memory.pairs), (unit * py).to(memory.pairs)
+    memory.inverse.zero_()
+    memory.inverse.diagonal(dim1=1, dim2=2).fill_(1.0)
+    memory.inverse.diagonal(dim1=1, dim2=2)[:, :m] = length.square()
+    memory.yy.zero_()
+    memory.yy[:, :m, :m] = torch.bmm(unit * y, (unit * py).mT)
+    return dataclasses.replace(memory, count=n.clamp(max=m), used=max(memory.used, m), stale=True)
+
+
 def rescale(memory: History, rows: Int[Tensor, "R"]) -> None:
     """Estimate c anew in the given rows, and put their pairs into its coordinates, in place."""
     m = memory.used
@@ -195,7 +242,7 @@ def rescale(memory: History, rows: Int[Tensor, "R"]) -> None:
     squares = pairs.square()
     length = squares.sum(3)
     weight = length.prod(2).clamp(min=torch.finfo(length.dtype).tiny).rsqrt()
-    kept = (length.amin(2) > 0) & (_range(m, old.device) < memory.count[rows, None])
+    kept = (length.amin(2) > 0) & (count_to(m, old.device) < memory.count[rows, None])
     weight = torch.where(kept, weight, 0.0)
     ss, yy = torch.bmm(weight[:, None], squares.flatten(2))[:, 0].reshape(len(weight), 2, -1).to(old).unbind(1)
     tiny = torch.finfo(old.dtype).tiny ** 0.5
@@ -228,7 +275,7 @@ def rescale(memory: History, rows: Int[Tensor, "R"]) -> None:
     memory.gamma[rows] = 1 / (memory.inverse[rows, newest, newest] * gram[each, newest, newest].clamp(min=tiny))
 
 
-def _range(n: int, device: torch.device) -> Int[Tensor, "n"]:
+def count_to(n: int, device: torch.device) -> Int[Tensor, "n"]:
     """0 to n - 1, made once: every step asks for the same."""
     return torch.arange(n, device=device) if torch.compiler.is_compiling() else _known_range(n, device)
 
@@ -254,7 +301,7 @@ def _beside(
     return out
 
 
-def _slots(memory: History, m: int) -> Float[Tensor, "B K D"]:
+def slots_of(memory: History, m: int) -> Float[Tensor, "B K D"]:
     """The pairs in the first m slots, s and y by turns."""
     return memory.pairs[:, :m].flatten(1, 2)
 

@@ -7,10 +7,11 @@ import dataclasses
 import numpy as np
 import torch
 
-from torchscape.optimise.history import History, append, multiply, rescale, reset_rows, stepped
+from torchscape.optimise.history import History, append, multiply, rescale, reset_rows, stepped, times, with_pairs
+from torchscape.optimise.krylov import NewtonKrylov, evaluations_to_go
 from torchscape.optimise.on_host import Pair, dot
 from torchscape.optimise.quasi_newton import Minimisation, QuasiNewton
-from torchscape.optimise.rows import may_hold
+from torchscape.optimise.rows import may_hold, put_rows, take_rows
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
 from torchscape.potentials.preconditioner import Preconditioner
@@ -18,6 +19,9 @@ from torchscape.types import Bool, Float, Int, Tensor
 from torchscape.validation import COUNT, UNIT, check_fields
 
 __all__ = ["LBFGS"]
+
+_NEVER = 1 << 40  # evaluations
+_PEACE = 3  # times what a system has cost that turned out to have no minimum, until the row is looked at again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,8 @@ class LBFGS(QuasiNewton):
         rescale: evaluations after which c is renewed (a multiple of 8; sooner at first); None for c = 1.
             Nothing is rescaled that a preconditioner changes.
         hold: part of gamma that is left from one pair to the next, at least; 0 for that of the latest pair.
+        krylov: Newton steps for rows that creep, after which the memory holds the conjugate directions that led to
+            them; None for none. Not in a box.
 
     Example:
         >>> from torchscape.optimise import relax
@@ -66,6 +72,7 @@ class LBFGS(QuasiNewton):
     pairs: torch.dtype | None = torch.float32
     rescale: int | None = 40
     hold: float = 0.95
+    krylov: NewtonKrylov | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,10 +93,18 @@ class LBFGS(QuasiNewton):
             scale=torch.ones_like(x),
             grad=x.new_zeros(b, 0 if preconditioner is None else d),
             count=torch.zeros(b, dtype=torch.int64, device=x.device),
+            looked=torch.zeros(b, dtype=torch.int64, device=x.device),
+            before=x.new_full((b,), torch.inf),
             used=0,
             stale=False,
             preconditioner=preconditioner,
         )
+
+    def init(self, potential: Potential, x: Float[Tensor, "B D"]) -> Minimisation:
+        state = super().init(potential, x)
+        if potential.bounds is not None:
+            state.memory.looked.fill_(_NEVER)
+        return state
 
     def settled_memory(self, memory: History) -> History:
         return dataclasses.replace(memory, used=self.memory, stale=True)
@@ -144,18 +159,83 @@ class LBFGS(QuasiNewton):
         return self.rescale is not None and (p is None or p.changes is not None)
 
     def wants(self, state: Minimisation, n_steps: int) -> Bool[Tensor, "B"] | None:
+        due = self._creeping(state)
         if self.rescale is None or not self._rescales(state.memory):
-            return None
+            return due
         # Counted in evaluations, rows that began together do it together.
         n = state.n_evaluations
         if n_steps == 1:
-            due = (n == 8) | (n == 16) | (n == 24) | (n % self.rescale == 0)
+            renewed = (n == 8) | (n == 16) | (n == 24) | (n % self.rescale == 0)
         else:  # on a device rows are looked at now and then: was one of these numbers among the steps since?
             before = (n - n_steps).clamp(min=0)
-            due = (n // self.rescale > before // self.rescale) | (n.clamp(max=24) // 8 > before.clamp(max=24) // 8)
-        known: Int[Tensor, "B"] = state.memory.count
-        return due & (state.status == Status.RUNNING) & (known > 4)
+            renewed = n // self.rescale > before // self.rescale
+            renewed = renewed | (n.clamp(max=24) // 8 > before.clamp(max=24) // 8)
+        renewed = renewed & (state.status == Status.RUNNING) & (state.memory.count > 4)
+        wanted: Tensor = renewed if due is None else due | renewed
+        return wanted
 
     def tend(self, potential: Potential, state: Minimisation, rows: Int[Tensor, "R"]) -> Minimisation:
-        rescale(state.memory, rows)
+        if self._rescales(state.memory):
+            rescale(state.memory, rows)
+        due = self._creeping(state)
+        if self.krylov is None or due is None:
+            return state
+        rows = self._slow(potential, state, rows[due[rows]], self.krylov)
+        for part in rows.split(self.krylov.rows_at_once(state.x)) if len(rows) else ():
+            state = self._helped(potential, state, part, self.krylov)
         return state
+
+    def _creeping(self, state: Minimisation) -> Bool[Tensor, "B"] | None:
+        """Rows of which it is time to ask whether they creep; None for none, ever."""
+        known, krylov = state.memory, self.krylov
+        if krylov is None:
+            return None
+        there = (state.mark[:, 1] <= krylov.below) & (state.n_evaluations - known.looked >= krylov.every)
+        there = there & (state.n_rejected == 0) & (known.count > 4) & state.precise
+        due: Tensor = there & (state.status == Status.RUNNING)
+        return due
+
+    def _slow(
+        self, potential: Potential, state: Minimisation, rows: Int[Tensor, "R"], krylov: NewtonKrylov
+    ) -> Int[Tensor, "K"]:
+        """Those of the rows that creep, after a look at all of them."""
+        known, n = state.memory, state.n_evaluations[rows]
+        rms = state.grad[rows].square().mean(1).sqrt()
+        since, tol = n - known.looked[rows], self._tolerance(potential, state.x.dtype)
+        slow = evaluations_to_go(rms, known.before[rows], since, tol) > krylov.worth
+        known.looked[rows], known.before[rows] = n, rms
+        return rows[slow]
+
+    def _helped(
+        self, potential: Potential, state: Minimisation, rows: Int[Tensor, "R"], krylov: NewtonKrylov
+    ) -> Minimisation:
+        """A Newton step of these rows, or one down along negative curvature.
+
+        Where the time is up within, nothing has happened: rows that go on later take a step of L-BFGS first.
+        """
+        part = take_rows(state, rows)
+        known, n = part.memory, part.n_evaluations
+        found = krylov.solve(
+            potential,
+            part.x,
+            part.grad,
+            lambda grad: times(known, grad),
+            (self.max_evaluations - n - 1).clamp(min=0),
+            least=0.3 * self._tolerance(potential, state.x.dtype),
+            radius=self.max_step * potential.length_scale,
+        )
+        below, extra = krylov.descended(potential, part.x, part.energy, found.bent)
+        bent = found.bent.square().sum(1) > 0
+        newton, n = torch.nonzero((found.n_pairs > 0) & ~bent)[:, 0], n + found.spent + extra
+        # L-BFGS goes on with the conjugate directions: what it makes of the next gradients is exact along them.
+        pairs = (t[newton] for t in (found.basis, found.images, found.n_pairs))
+        fresh = with_pairs(take_rows(known, newton), *pairs)
+        memory = put_rows(known, newton, fresh)
+        memory = dataclasses.replace(memory, looked=n + torch.where(bent, _PEACE * found.spent, 0))
+        part = dataclasses.replace(part, memory=memory, n_evaluations=n)
+        stepped = self._renewed(potential, part, memory, found.p)
+        part = put_rows(part, newton, take_rows(stepped, newton))
+        part = dataclasses.replace(part, trial=torch.where(bent[:, None], below, part.trial))
+        whole = put_rows(state, rows, part)
+        used = max(whole.memory.used, fresh.used)
+        return dataclasses.replace(whole, memory=dataclasses.replace(whole.memory, used=used, stale=True))

@@ -8,6 +8,7 @@ import torch
 
 from torchscape.errors import PotentialError
 from torchscape.optimise.bfgs import BFGS
+from torchscape.optimise.krylov import NewtonKrylov
 from torchscape.optimise.lbfgs import LBFGS
 from torchscape.optimise.newton import polish
 from torchscape.optimise.pool import run_pool
@@ -25,11 +26,13 @@ __all__ = ["MOST_ROWS", "choose_optimiser", "relax"]
 
 DENSE_UP_TO = 150  # coordinates: beyond, the D^2 numbers of dense BFGS cost more than 100 pairs
 
+_PAIRED = 1 << 23  # pairs times coordinates of a row: 64 MiB in single precision
+
 MOST_ROWS = 4096  # descents in flight: one takes little memory
 
 
 def choose_optimiser(potential: Potential) -> QuasiNewton:
-    """Dense BFGS for few coordinates, L-BFGS beyond: with 100 pairs, or 20 to 100 if there is a preconditioner.
+    """Dense BFGS for few coordinates, L-BFGS beyond: with 100 pairs, or 20 to 500 if there is a preconditioner.
     For potentials that say ``even_curvature`` (clusters of atoms bound in pairs) L-BFGS with a short memory.
 
     Both need about the same number of evaluations (``scripts/bench/minimise.py``), a half to a third of what a
@@ -44,8 +47,9 @@ def choose_optimiser(potential: Potential) -> QuasiNewton:
     if potential.ndim <= DENSE_UP_TO:
         return BFGS(precision=precision)
     known = potential.preconditioner
-    memory = 100 if known is None else min(100, max(20, round(known.uses / 10)))
-    return LBFGS(memory=memory, precision=precision)
+    most = min(500, max(100, _PAIRED // potential.ndim))
+    memory = 100 if known is None else min(most, max(20, round(known.uses / 10)))
+    return LBFGS(memory=memory, precision=precision, krylov=None if potential.bounds else NewtonKrylov())
 
 
 def relax(
