@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from torchscape.types import Tensor
 
 __all__ = [
     "HOST", "accelerator_name", "asking_is_free", "empty_cache", "expand", "find", "fork_rng", "free_memory",
-    "has_streams", "holds_numbers", "instructions", "is_host", "synchronise", "total_memory",
+    "has_streams", "holds_numbers", "instructions", "is_host", "recorder", "synchronise", "total_memory",
 ]  # fmt: skip
 
 HOST = torch.device("cpu")
@@ -174,6 +174,28 @@ def has_streams(device: torch.device | str) -> bool:
     return not is_host(device) and all(
         hasattr(_module(device), name) for name in ("Stream", "stream", "current_stream")
     )
+
+
+def recorder(device: torch.device | str) -> Callable[[], contextlib.AbstractContextManager[Any]] | None:
+    """What records all that the device is told within a block, instead of its being done, in something with a
+    method ``replay``: a CUDA graph. None where the device has none.
+
+    Example:
+        >>> recorder("cpu") is None
+        True
+    """
+    device = torch.device(device)
+    module: Any = None if is_host(device) else _module(device)
+    if not hasattr(module, "CUDAGraph"):
+        return None
+
+    @contextlib.contextmanager
+    def record() -> Iterator[Any]:
+        graph = module.CUDAGraph()
+        with module.device(device), module.graph(graph, stream=module.Stream(device)):
+            yield graph
+
+    return record
 
 
 def accelerator_name() -> str | None:

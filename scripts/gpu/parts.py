@@ -58,7 +58,11 @@ PARTS = [
     _own("smoke", "one gradient, one quench, one eigenvalue: whether anything works at all", 60),
     _own("tests", "every test that is parametrised over devices", 150),
     _own("explorations", "digits and a convolutional network, beside the CPU: minima, questions, time", 130),
-    _own("steps", "what a step costs over its gradient, kernels, float32 against float64", 60),
+    _own(
+        "steps",
+        "what a step costs over its gradient, as ever and replayed, kernels, float32 against float64",
+        90,
+    ),
     _own("memory", "peak memory, and out-of-memory errors of the device: rows halved, nothing lost", 40),
     _bench("minimise_quick", "evaluations and time per quench, the optimiser's share", 90, "--quick"),
     _bench(

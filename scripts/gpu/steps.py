@@ -1,4 +1,5 @@
-"""What a step of a minimiser costs over the gradient in it: time, operations and kernels, in both precisions.
+"""What a step of a minimiser costs over the gradient in it: time, operations and kernels, in both precisions; as
+ever, and replayed (``compile="auto"``).
 
 Operations are those that reach PyTorch's dispatcher, kernels those that the profiler saw on the device.
 """
@@ -12,6 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from gpu.common import arguments, digits, record, seconds
 from torchscape.optimise import LBFGS
+from torchscape.optimise.repeated import Repeated
+from torchscape.potentials.compiled import Setting
 
 
 class Operations(TorchDispatchMode):
@@ -43,16 +46,19 @@ def kernels(f: Callable[[], object], device: str) -> int | None:
     return sum(event.device_type == DeviceType.CUDA for event in profiler.events())
 
 
-def measured(device: str, hidden: int, n: int, walkers: int, dtype: torch.dtype) -> dict:
+def measured(device: str, hidden: int, n: int, walkers: int, dtype: torch.dtype, compile: Setting) -> dict:
     u = digits(hidden, n, device, dtype=dtype)
+    u.compile = compile
     optimiser = LBFGS(memory=20)
+    repeated = Repeated.of(optimiser, u)
+    one_step = optimiser.step if repeated is None else repeated.step
     state = optimiser.init(u, u.sample(walkers, seed=0))
     for _ in range(25):  # until the memory is full
-        state = optimiser.step(u, state)
+        state = one_step(u, state)
 
     def step() -> None:
         nonlocal state
-        state = optimiser.step(u, state)
+        state = one_step(u, state)
 
     def gradient() -> None:
         u.energy_and_grad(state.trial)
@@ -61,13 +67,15 @@ def measured(device: str, hidden: int, n: int, walkers: int, dtype: torch.dtype)
         "problem": f"64-{hidden}-10, {n} images, D = {u.ndim}",
         "walkers": walkers,
         "dtype": str(dtype).removeprefix("torch."),
+        "replayed": repeated is not None and repeated.n_recorded > 0,
         "gradient_ms": 1e3 * seconds(gradient, device),
         "step_ms": 1e3 * seconds(step, device),
-        "gradient_operations": operations(gradient),
-        "step_operations": operations(step),
+        "gradient_operations": None if compile else operations(gradient),
+        "step_operations": None if compile else operations(step),
         "gradient_kernels": kernels(gradient, device),
         "step_kernels": kernels(step, device),
     }
+    row["compiled"] = u.compiled  # whether steps are replayed, or why not
     row["step_over_gradient"] = row["step_ms"] / row["gradient_ms"]
     print(row, flush=True)
     return row
@@ -79,8 +87,9 @@ def main() -> None:
     rows = []
     for hidden, n, walkers in sizes:
         for dtype in (torch.float64, torch.float32):
-            rows.append(measured(args.device, hidden, n, walkers, dtype))
-            record(args.json, args.device, rows=rows)
+            for compile in (False, "auto") if torch.device(args.device).type != "cpu" else (False,):
+                rows.append(measured(args.device, hidden, n, walkers, dtype, compile))
+                record(args.json, args.device, rows=rows)
 
 
 if __name__ == "__main__":

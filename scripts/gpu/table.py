@@ -77,17 +77,28 @@ def _explorations(found: dict[str, Any]) -> list[str]:
 
 
 def _steps(found: dict[str, Any]) -> list[str]:
-    head = ("problem", "walkers", "dtype", "gradient ms", "step ms", "step / gradient", "kernels", "operations")
+    head = (
+        "problem",
+        "walkers",
+        "dtype",
+        "replayed",
+        "gradient ms",
+        "step ms",
+        "step / gradient",
+        "kernels",
+        "operations",
+    )
     rows = [
         [
             row["problem"],
             row["walkers"],
             row["dtype"],
+            "yes" if row["replayed"] else "no",
             _number(row["gradient_ms"]),
             _number(row["step_ms"]),
             _number(row["step_over_gradient"]),
             f"{row['step_kernels']} / {row['gradient_kernels']}" if row["step_kernels"] is not None else "",
-            f"{row['step_operations']} / {row['gradient_operations']}",
+            f"{row['step_operations']} / {row['gradient_operations']}" if row["step_operations"] else "",
         ]
         for row in found["rows"]
     ]

@@ -14,6 +14,7 @@ from torchscape.devices import HOST, asking_is_free, is_host, synchronise
 from torchscape.errors import OutOfMemory
 from torchscape.memory import attempt, in_parts, limits_of, note
 from torchscape.optimise.protocols import Forgetting, Leaping, Source, Stepper, Tended
+from torchscape.optimise.repeated import Repeated
 from torchscape.optimise.rows import map_rows, n_rows, put_rows, take_rows
 from torchscape.points import Status
 from torchscape.potentials.base import Potential
@@ -46,6 +47,7 @@ class Flight:
         self._parked: list[tuple[Tensor, Any]] = []  # begun, on the host
         on_host = is_host(self.potential.device)
         self._leaping = self.stepper if on_host and isinstance(self.stepper, Leaping) else None
+        self._repeated = Repeated.of(self.stepper, self.potential)
         self._limits = limits_of(self.potential)
         self._key = ("in flight", repr(self.stepper), self.potential.device, self.potential.dtype)
         self.size = self._limits.most(self._key, self.size)
@@ -59,6 +61,7 @@ class Flight:
 
     def begin(self) -> bool:
         """Rows into an empty flight: those that were parked, else new ones. False if there are none."""
+        self._release()
         if self._parked:
             ids, state = self._parked.pop()
             if len(ids) > self.size:
@@ -118,16 +121,17 @@ class Flight:
             self._do(lambda potential, state: leaping.leap(potential, state, n_steps))
             self._n_steps += n_steps
             return
+        one_step = self.stepper.step if self._repeated is None else self._repeated.step
         watch, device = stopwatch.current(), torch.device(self.potential.device)
         if watch is None or n_steps == 1:
             for _ in range(n_steps):
-                self._do(self.stepper.step)
+                self._do(one_step)
             self._n_steps += n_steps
             return
         every = max(1, int(_BLIND / self._pace)) if self._pace else n_steps
         number = 0
         while number < n_steps:
-            self._do(self.stepper.step)
+            self._do(one_step)
             number += 1
             if number % every == 0 and number < n_steps:
                 synchronise(device)
@@ -238,6 +242,7 @@ class Flight:
         if len(self._born) == len(self.ids):
             self._born = self._born[keep]
         self.ids, self._finished = self.ids[keep], finished[keep]
+        self._release()
         fits, state = attempt(take_rows, self.state, kept)
         if fits:
             self.state, self._room = state, len(keep)
@@ -259,11 +264,17 @@ class Flight:
     def _park_half(self, said: str) -> None:
         """The second half of the rows waits on the host; the first is all that is left on the device."""
         half = self._halve(len(self.ids), "rows in flight", said)
+        self._release()
         near, far = (_move(self.state, HOST, rows) for rows in (slice(half), slice(half, None)))
         self.state = near
         self._parked.append((self.ids[half:], far))
         self.ids = self.ids[:half]
         self._return()
+
+    def _release(self) -> None:
+        """The memory of a recorded step, which is no use to other rows."""
+        if self._repeated is not None:
+            self._repeated.forget()
 
     def _return(self) -> bool:
         """The state from the host to the device, as much of it as fits."""

@@ -280,7 +280,7 @@ def count_to(n: int, device: torch.device) -> Int[Tensor, "n"]:
     return torch.arange(n, device=device) if torch.compiler.is_compiling() else _known_range(n, device)
 
 
-@functools.lru_cache(maxsize=64)
+@functools.cache  # nothing is given up: a step that was recorded reads it wherever it is
 def _known_range(n: int, device: torch.device) -> Int[Tensor, "n"]:
     return torch.arange(n, device=device)
 

@@ -9,7 +9,7 @@ import torch
 from torchscape.potentials.base import Potential
 from torchscape.types import Bool, Int, Tensor
 
-__all__ = ["Forgetting", "Leaping", "Sized", "Source", "Stepper", "Tended"]
+__all__ = ["Forgetting", "Leaping", "Repeatable", "Sized", "Source", "Stepper", "Tended"]
 
 
 @runtime_checkable
@@ -69,6 +69,27 @@ class Leaping(Stepper, Protocol):
 
     def leap(self, potential: Potential, state: Any, n: int) -> Any:
         """The state after ``n`` steps; that before is given away."""
+        ...
+
+
+@runtime_checkable
+class Repeatable(Stepper, Protocol):
+    """A stepper whose step is an evaluation and a function of tensors: what a device is told once and repeats."""
+
+    def evaluate(self, potential: Potential, state: Any) -> Any:
+        """Energies and gradients of the trial points."""
+        ...
+
+    def limits(self, potential: Potential, dtype: torch.dtype) -> Any:
+        """What of the potential the function goes by."""
+        ...
+
+    def advanced(self, limits: Any, state: Any, new: Any) -> Any:
+        """The state after an evaluation."""
+        ...
+
+    def settled(self, state: Any) -> Any:
+        """The state with what it has on the host, and its shapes, as they are in every later step."""
         ...
 
 

@@ -28,6 +28,7 @@ __all__ = ["Potential", "hash_settings"]
 
 _SCALES: weakref.WeakKeyDictionary[Potential, float] = weakref.WeakKeyDictionary()  # a copy is asked anew
 _CODES: weakref.WeakKeyDictionary[Potential, Compiled] = weakref.WeakKeyDictionary()
+_STEPS: weakref.WeakKeyDictionary[Potential, str] = weakref.WeakKeyDictionary()
 _TWINS: weakref.WeakKeyDictionary[Potential, dict[torch.dtype, Potential | str]] = weakref.WeakKeyDictionary()
 
 
@@ -252,7 +253,12 @@ class Potential:
         """What :attr:`compile` has come to, in a line: whether there is compiled code, or why there is none. Empty
         before the first gradient, and where none was asked for."""
         twins = [one for one in _TWINS.get(self, {}).values() if isinstance(one, Potential)]
-        return "; ".join(filter(None, [self._said_of_code(), *(one._said_of_code() for one in twins)]))
+        said = [self._said_of_code(), *(one._said_of_code() for one in twins), _STEPS.get(self)]
+        return "; ".join(filter(None, said))
+
+    def tell_of_steps(self, line: str) -> None:
+        """How steps are taken with it on a device, for :attr:`compiled`."""
+        _STEPS[self] = line
 
     def _said_of_code(self) -> str:
         return _CODES[self].said if self in _CODES else ""

@@ -58,6 +58,9 @@ class Metered(Potential):
         """What is said of the potential."""
         return self.potential.compiled
 
+    def tell_of_steps(self, line: str) -> None:
+        self.potential.tell_of_steps(line)
+
     def energy(self, x: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         return self.potential.energy(x)
 
