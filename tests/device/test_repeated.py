@@ -15,7 +15,8 @@ import torch
 
 import torchscape as tsc
 from torchscape import problems
-from torchscape.optimise import BFGS, LBFGS, ShortLBFGS, relax
+from torchscape.memory import available_memory, limits_of
+from torchscape.optimise import BFGS, LBFGS, ShortLBFGS, relax, repeated
 from torchscape.optimise.flight import Flight
 from torchscape.optimise.repeated import Repeated
 from torchscape.points import StationaryPoints
@@ -134,14 +135,14 @@ def test_replayed_steps_start_no_operation_from_the_host(records, made):
     u = network("standin")
     u.compile = "auto"
     stepper = LBFGS(memory=5)
-    repeated = Repeated.of(stepper, u)
+    steps = Repeated.of(stepper, u)
     state = stepper.init(u, u.sample(4, seed=1))
-    states = [state := repeated.step(u, state) for _ in range(6)]
+    states = [state := steps.step(u, state) for _ in range(6)]
     assert all(one is states[0] for one in states)  # in its buffers
-    assert repeated.n_recorded == 1
-    assert repeated._graph.n_replays == 5
+    assert steps.n_recorded == 1
+    assert steps._graph.n_replays == 5
     standin.reset()
-    repeated.step(u, state)
+    steps.step(u, state)
     assert standin.questions() == 0
 
 
@@ -193,6 +194,28 @@ def test_where_there_is_no_room_for_a_copy_of_the_rows_steps_go_on_as_ever(recor
     monkeypatch.setattr(Repeated, "_tried", crowded)
     u, _ = bowl_descents(lambda x: None)
     assert u.compiled == "steps are not replayed: out of memory: no room"
+
+
+@pytest.mark.standin
+def test_where_memory_is_short_nothing_is_tried(records, made, monkeypatch):
+    """A copy of the rows would drive the potential to take a few at a time, for good."""
+    monkeypatch.setattr(repeated, "free_memory", lambda device: available_memory(device))
+    monkeypatch.setattr(Repeated, "_tried", None)
+    u, _ = bowl_descents(lambda x: None)
+    assert u.compiled == "steps are not replayed: memory is short"
+
+
+@pytest.mark.standin
+def test_rows_that_were_halved_beside_the_copy_are_not_afterwards(records, made, monkeypatch):
+    def cramped(self, potential):
+        limits_of(potential)["gradients"] = 1
+        return tried(self, potential)
+
+    tried = Repeated._tried
+    monkeypatch.setattr(Repeated, "_tried", cramped)
+    u, _ = bowl_descents(lambda x: None)
+    assert u.compiled == "steps are not replayed: memory is short"
+    assert "gradients" not in limits_of(u)
 
 
 @pytest.mark.standin

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from torchscape.devices import is_host, recorder
-from torchscape.memory import attempt
+from torchscape.devices import free_memory, is_host, recorder
+from torchscape.memory import attempt, available_memory, limits_of
 from torchscape.optimise.protocols import Repeatable
 from torchscape.optimise.rows import columns_of, map_rows, n_rows
 from torchscape.potentials.base import Potential
@@ -89,7 +89,15 @@ class Repeated:
 
     def _recorded(self, potential: Potential, state: Any) -> Any:
         """The state after a step that was recorded and replayed, or taken as ever where that cannot be."""
-        fits, why = attempt(self._tried, potential, given_up=True)
+        limits = limits_of(potential)
+        before = dict(limits)
+        fits, why = (
+            attempt(self._tried, potential, given_up=True) if self._has_room() else (False, "memory is short")
+        )
+        if limits != before:  # rows were halved beside the copy, as is not needed without it
+            limits.clear()
+            limits.update(before)
+            why = why or "memory is short"
         if not why:
             if self.n_recorded == 1:
                 potential.tell_of_steps("steps are replayed")
@@ -98,6 +106,12 @@ class Repeated:
         self._record = None
         self.forget()
         return state if fits else self._once(potential, state)
+
+    def _has_room(self) -> bool:
+        """Whether the copy leaves as much as may be planned with, for what a step needs on the way."""
+        columns = columns_of(self._state)
+        size = sum(column.numel() * column.element_size() for column in columns)
+        return free_memory(columns[0].device) - size >= available_memory(columns[0].device)
 
     def _tried(self, potential: Potential) -> str:
         """Take a step, record it and replay it; why steps cannot be replayed, else empty. In either case the
