@@ -201,10 +201,11 @@ class Lengths:
         self, potential: Potential, x: Float[Tensor, "N D"], ids: Int[Tensor, "N"], pairs: Int[Tensor, "P 2"]
     ) -> Float[Tensor, "P"]:
         """Distances of pairs of rows of ``x``, which are the minima with these ``ids``."""
-        key = pair_keys(ids.cpu()[pairs.cpu()], _IDS)
+        pairs = pairs.cpu()
+        key = pair_keys(ids.cpu()[pairs], _IDS)
         new = ~torch.isin(key, self._key)
         if bool(new.any()):
-            i, j = pairs[new.to(pairs.device)].T
+            i, j = pairs[new].T.to(x.device)
             length = apart(potential, x, i, j)
             self._key, order = torch.cat([self._key, key[new]]).sort()
             self._length = torch.cat([self._length, length.cpu().double()])[order]
