@@ -206,7 +206,8 @@ class Stopped:
 
 
 def test_few_questions_in_an_exploration(monkeypatch):
-    """At most 300 in one of half a dozen rounds: 66 for all there is before (one, which inputs are nought in all samples), 55 for a round of connecting.
+    """At most 300 in one of half a dozen rounds: 66 for all there is before (one asks which inputs are nought in
+    all samples), 55 for a round of connecting.
 
     Beside these a device whose steps take long is waited for now and then, which depends on the machine.
     """
