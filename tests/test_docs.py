@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import inspect
 import json
+import os
 import re
 import shlex
 from pathlib import Path
@@ -107,6 +108,16 @@ def exists(module: str, name: str) -> bool:
     return hasattr(room, name) or (
         hasattr(room, "__path__") and importlib.util.find_spec(f"{module}.{name}") is not None
     )
+
+
+def test_scripts_run_as_their_first_lines_say():
+    """Whatever begins with an interpreter may be executed as it is named."""
+    some = [
+        path for folder in ("scripts", "findings", ".ci") for path in (ROOT / folder).rglob("*") if path.is_file()
+    ]
+    begun = [path for path in some if path.read_bytes()[:2] == b"#!"]
+    assert len(begun) > 30
+    assert [str(path) for path in begun if not os.access(path, os.X_OK)] == []
 
 
 def test_what_scripts_and_notebooks_import_exists():
