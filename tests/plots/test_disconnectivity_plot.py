@@ -20,6 +20,7 @@ from torchscape import Network, analysis, plots
 from torchscape.errors import OptionError, TorchscapeError
 from torchscape.plots.colours import categories
 from torchscape.plots.layout import tree_layout
+from torchscape.plots.tree_choice import choose_minima
 from torchscape.plots.tree_lines import tree_lines
 
 
@@ -163,7 +164,8 @@ def test_branches_of_large_trees_can_be_told_apart(n):
     barrier = analysis.persistence(network)
     left_out = np.setdiff1d(np.arange(n), picture.minima)
     assert len(left_out) > 0
-    assert float(barrier[torch.as_tensor(picture.minima)].min()) >= float(barrier[torch.as_tensor(left_out)].max())
+    hidden = barrier[torch.as_tensor(left_out)]  # those with no barrier at all are connected with nothing
+    assert float(barrier[torch.as_tensor(picture.minima)].min()) >= float(hidden[hidden.isfinite()].max())
     assert f"{len(picture.minima)} of {n} minima" in picture.axes.get_title(loc="right")
     assert picture.count.sum() == n
     everything = plots.disconnectivity(network, min_barrier=0.0)
@@ -430,3 +432,14 @@ def test_a_branch_has_its_colour_from_where_it_leaves():
     assert below.get_zorder() < above.get_zorder()
     shade = picture.colouring.rgba[picture.leaves][picture.lines.owner]
     assert np.allclose(above.get_colors(), shade)
+
+
+def test_what_nothing_connects_leaves_room_for_what_is_connected():
+    """Two connected minima above 5000 that are not: the picture shows how the two are connected."""
+    energy = torch.cat([torch.tensor([-1.0, 8.0, 9.0]).double(), torch.linspace(0, 5, 5000).double()])
+    network = Network.of(energy, [(0, 2), (2, 1)], [10.0, 11.0])
+    shown = choose_minima(analysis.merge_tree(network), most=10)
+    assert set(shown.minima.tolist()) == {0, 1, 2, *range(3, 10)}
+    assert shown.note == "10 of 5003 minima, without 4993 that nothing connects"
+    nothing = choose_minima(analysis.merge_tree(Network.of(energy, [], [])), most=10)
+    assert sorted(nothing.minima.tolist()) == [0, *range(3, 12)]

@@ -49,8 +49,8 @@ def choose_minima(
         min_barrier: only those whose lowest barrier to a lower minimum is at least this.
         minima: only these positions.
         top: only those at or below this energy.
-        most: so many branches have room: where nothing is chosen, those with the highest barriers (of those that
-            nothing connects, the lowest).
+        most: so many branches have room: where nothing is chosen, those with the highest barriers; of minima that
+            nothing connects only as many of the lowest as have room beside.
 
     Raises:
         TorchscapeError: if nothing is left.
@@ -74,9 +74,13 @@ def choose_minima(
         chosen = order[keep[order]][: max(lowest, 1)]
         keep = np.isin(np.arange(n), chosen)
     elif min_barrier is None and minima is None and keep.sum() > most:
-        order = np.lexsort((energy, -np.minimum(barrier, np.finfo(float).max)))
+        alone = _alone(tree)
+        order = np.lexsort((energy, -np.minimum(barrier, np.finfo(float).max), alone))
         chosen = order[keep[order]][:most]
+        hidden = int((keep & alone).sum() - alone[chosen].sum())
         keep = np.isin(np.arange(n), chosen)
+        if hidden:
+            said.append(f"without {hidden} that nothing connects")
         if np.isfinite(barrier[chosen[-1]]):
             said.append(f"barriers of at least {barrier[chosen[-1]]:.3g}")
     if not keep.any():
@@ -84,6 +88,16 @@ def choose_minima(
             "no minimum is left to draw: the window of energies or the choice of minima is too narrow"
         )
     return _shown(tree, keep, _in_words(keep, lowest is not None, said))
+
+
+def _alone(tree: MergeTree) -> np.ndarray:
+    """Minima that nothing connects with any other, the lowest of all apart: they say nothing about barriers."""
+    into, dies = tree.into.cpu().numpy(), tree.dies_at.double().cpu().numpy()
+    joined = np.isfinite(dies)
+    alone = ~joined
+    alone[into[joined]] = False
+    alone[int(tree.energy.argmin())] = False
+    return alone
 
 
 def _in_words(keep: np.ndarray, lowest: bool, said: list[str]) -> str:
