@@ -59,10 +59,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def submitted(folder: Path, *words: str, delay: float = 0.0, **settings: str) -> int:
+def submitted(folder: Path, *words: str, delay: float = 0.0) -> int:
     """The number of a job."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "DELAY": str(delay), "PATH": path, **settings}
+    environment = {**os.environ, "DELAY": str(delay), "PATH": path}
     done = subprocess.run(
         ["sbatch", "--parsable", *words], cwd=folder, env=environment, capture_output=True, text=True, check=True
     )
@@ -95,7 +95,7 @@ def undisturbed(folder: Path) -> dict[str, list[tuple]]:
 def test_a_job_whose_time_is_up_goes_on_after_the_requeue(folder):
     pytest.importorskip("ray", reason="needs Ray: pip install 'torchscape[ray]'")
     job = submitted(
-        folder, "--nodes=2", "--time=3", "--signal=B:USR1@60", str(SCRIPTS / "explore.sbatch"), *SEARCH,
+        folder, "--nodes=2", "--time=4", "--signal=B:USR1@60", str(SCRIPTS / "explore.sbatch"), *SEARCH,
         "--db", "run.db", delay=0.4,
     )  # fmt: skip
     log = ended(job, folder / f"torchscape-{job}.log", 900)
@@ -112,7 +112,7 @@ def test_a_job_whose_time_is_up_goes_on_after_the_requeue(folder):
 def test_a_job_with_no_time_to_explore_is_not_queued_again(folder):
     """Slurm tells it two minutes before its two minutes are up; it looks at the clock every half minute."""
     words = ["--time=2", "--signal=B:USR1@120", str(SCRIPTS / "node"), *SEARCH, "--db", "run.db"]
-    job = submitted(folder, *words, delay=0.4, LEAST="60")
+    job = submitted(folder, *words, delay=0.4)
     log = ended(job, folder / f"torchscape-{job}.log", 300)
     assert "s of exploring: ask for more (--time)" in log
     assert "queued again" not in log

@@ -93,7 +93,8 @@ POTENTIALS = {
 def expect_the_same(found: StationaryPoints, expected: StationaryPoints) -> None:
     """To rounding: a step that is replayed uses its memory whole, empty places and all."""
     assert torch.equal(found.status, expected.status)
-    torch.testing.assert_close(found.energy, expected.energy, rtol=0.0, atol=1e-8)
+    # Both end where the RMS gradient is 1e-8, over curvatures of 1e-2 and more: 1e-6 in x, 1e-14 in energy.
+    torch.testing.assert_close(found.energy, expected.energy, rtol=0.0, atol=1e-10)
     torch.testing.assert_close(found.x, expected.x, rtol=0.0, atol=1e-5)
 
 

@@ -75,6 +75,7 @@ def compare(minimiser, potential, x: torch.Tensor, backend: str, n: int = 4) -> 
             expected = minimiser.advanced(limits, map_rows(torch.clone, state), new)
             state = compiled(limits, map_rows(torch.clone, state), new)
             for ours, its in zip(columns_of(state), columns_of(expected), strict=True):
+                # pairs are in float32, with 6e-8 of rounding for each of some hundred terms of a sum
                 torch.testing.assert_close(ours, its, rtol=1e-5, atol=1e-9, equal_nan=True)
     return vars(counted)
 

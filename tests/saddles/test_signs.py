@@ -7,6 +7,7 @@ import torch
 from saddles.known import Form
 
 from torchscape import StationaryPoints
+from torchscape.potentials import FunctionPotential
 from torchscape.potentials.counted import Metered
 from torchscape.saddles import representatives
 from torchscape.saddles.projector import Projector
@@ -113,3 +114,24 @@ def test_what_is_left_out_does_not_grow_from_rounding():
     direction = falling(u, x, known, 200)
     assert float(direction @ vectors[0]) == pytest.approx(0.0, abs=1e-12)
     assert float((direction @ u.h * direction).sum()) == pytest.approx(1e-2, rel=1e-2)
+
+
+def test_falling_directions_of_rows_are_those_of_each_alone():
+    """Of a curvature that changes from place to place: x_0 alone decides which direction is soft."""
+
+    def energy(x):
+        return 0.5 * ((1 + torch.arange(D)) * x**2).sum() - (2 + x[0]) * x[1] ** 2
+
+    u = FunctionPotential(energy, D)
+    x = torch.zeros(3, D, dtype=torch.float64)
+    x[:, 0] = torch.tensor([0.0, 1.0, 2.0])
+    none = Projector(None, None)
+    together = falling(u, x, none, 60)
+    for row in range(3):
+        torch.testing.assert_close(together[row : row + 1], falling(u, x[row : row + 1], none, 60))
+    curvature = (u.hvp(x, together) * together).sum(1)
+    lowest = torch.linalg.eigvalsh(u.hessian(x))[:, 0]
+    torch.testing.assert_close(
+        curvature, lowest, rtol=1e-3, atol=0.0
+    )  # Ritz values: from above, after 60 products
+    assert bool((curvature < 0).all())

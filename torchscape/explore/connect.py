@@ -137,10 +137,10 @@ class ConnectMinima(Strategy):
     def _open(self, landscape: Landscape, potential: Potential, queue: Int[Tensor, "Q 3"]) -> Int[Tensor, "K 3"]:
         """What is left to search of the queue, whatever has been found since it was made; the nearest first among
         as many attempts, where the queue has grown."""
-        ends = landscape.ends()
-        ends = ends[(ends >= 0).all(1) & (ends[:, 0] != ends[:, 1])].sort(1).values.unique(dim=0)
         if not len(queue) or (self.joined and not self.grow):
             return queue
+        ends = landscape.ends()
+        ends = ends[(ends >= 0).all(1) & (ends[:, 0] != ends[:, 1])].sort(1).values.unique(dim=0)
         ids = torch.cat([queue[:, :2].flatten(), ends.flatten()]).unique()
         x = landscape.minima(ids, device=HOST).x
         pairs, edges = (torch.searchsorted(ids, some.contiguous()) for some in (queue[:, :2], ends))

@@ -108,26 +108,31 @@ def lowest_curvature(
 
 def falling(
     potential: Potential,
-    x: Float[Tensor, "1 D"],
+    x: Float[Tensor, "B D"],
     projector: Projector,
     n_products: int,
     *,
     seed: int = 0,
-) -> Float[Tensor, "1 D"]:
-    """The unit direction in which H has the lowest Ritz value of so many products: with those of
+) -> Float[Tensor, "B D"]:
+    """Of each row the unit direction in which H has the lowest Ritz value of so many products: with those of
     :func:`lowest_curvature` one of negative curvature, where there is one. The recurrence runs twice, so that
     it keeps no basis."""
     first = _Recurrence(potential, x, projector, seed)
     for _ in range(n_products):
         first.step()
-    a, b = (torch.stack(kept, 1)[0].double().cpu() for kept in (first.diagonal, first.beside))
-    weights = _ritz(a, b)[1]
+    rows = zip(*(torch.stack(kept, 1).double().cpu() for kept in (first.diagonal, first.beside)), strict=True)
+    weights = torch.stack([_padded(_ritz(*row)[1], n_products) for row in rows]).to(x)
     again, direction = _Recurrence(potential, x, projector, seed), torch.zeros_like(x)
-    for weight in weights.tolist():
-        direction += weight * again.q
-        again.step()
+    for number, weight in enumerate(weights.unbind(1)):
+        if number:
+            again.step()
+        direction += weight[:, None] * again.q
     unit: Tensor = direction / direction.norm(dim=1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny ** 0.5)
     return unit
+
+
+def _padded(vector: Float[Tensor, "m"], n: int) -> Float[Tensor, "n"]:
+    return torch.nn.functional.pad(vector, (0, n - len(vector)))
 
 
 class _Recurrence:
@@ -264,10 +269,10 @@ def _downhill(
 ) -> Float[Tensor, "B D"]:
     """Directions of negative curvature, of rows that have shown one after so many products; zeros elsewhere."""
     mode = torch.zeros_like(x)
-    for row, n in enumerate(n_products.tolist()):
+    for n in n_products.unique().tolist():  # the few numbers at which the recurrence is looked at
         if n:
-            here = torch.tensor([row], device=x.device)
-            mode[row] = falling(potential, x[here], projector.take(here), n)[0]
+            rows = torch.nonzero(n_products == n)[:, 0]
+            mode[rows] = falling(potential, x[rows], projector.take(rows), n)
     return mode
 
 
